@@ -1,0 +1,49 @@
+"""What a person at the terminal sees: sentences and progress bars on stderr, never mixed with a result on stdout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console as RichConsole
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class Console:
+    """Speaks on stderr. On a terminal a progress bar moves; in a log file a line appears at each tenth."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        self._rich = RichConsole(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+
+    def say(self, text: str) -> None:
+        """One sentence for the person."""
+        self._rich.print(text, markup=False)
+
+    @contextmanager
+    def progress(self, description: str, total: int) -> Iterator[Callable[..., None]]:
+        """A progress bar over `total` units; yields `advance(n=1, note="")`."""
+        if not self._rich.is_terminal:
+            yield self._logged(description, total)
+            return
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+        )
+        with Progress(*columns, console=self._rich) as bar:
+            task = bar.add_task(description, total=total, note="")
+            yield lambda n=1, note="": bar.update(task, advance=n, note=note)
+
+    def _logged(self, description: str, total: int) -> Callable[..., None]:
+        done = 0
+
+        def advance(n: int = 1, note: str = "") -> None:
+            nonlocal done
+            before, done = done, done + n
+            if total and (before * 10 // total != done * 10 // total or before == 0):
+                self.say(f"{description}: {done}/{total} {note}".rstrip())
+
+        return advance

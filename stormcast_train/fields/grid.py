@@ -1,0 +1,132 @@
+"""Where a field's points are: latitude and longitude of every cell centre, rows south to north, columns west to east."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.fingerprint import digest
+from stormcast_train.fields.variables import Frozen
+
+EARTH_RADIUS_M = 6371229.0  # ECMWF's sphere
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Cell centres in degrees: `lat`, `lon` are 1-D [y], [x] (regular) or both 2-D [y, x] (curvilinear), float64.
+
+    Rows must run south to north and columns west to east.
+    """
+
+    lat: NDArray[np.float64]
+    lon: NDArray[np.float64]
+
+    def __post_init__(self) -> None:
+        if self.lat.ndim != self.lon.ndim or self.lat.ndim not in (1, 2):
+            raise RequestError(f"a grid needs 1-D or 2-D lat and lon, got shapes {self.lat.shape} and {self.lon.shape}")
+        first_column = self.lat if self.lat.ndim == 1 else self.lat[:, 0]
+        first_row = self.lon if self.lon.ndim == 1 else self.lon[0]
+        if (len(first_column) > 1 and first_column[0] > first_column[-1]) or (len(first_row) > 1 and first_row[0] > first_row[-1]):
+            raise RequestError("a grid's rows must run south to north and its columns west to east")
+
+    @property
+    def regular(self) -> bool:
+        return self.lat.ndim == 1
+
+    @cached_property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns)."""
+        return (len(self.lat), len(self.lon)) if self.regular else (self.lat.shape[0], self.lat.shape[1])
+
+    @cached_property
+    def lat2d(self) -> NDArray[np.float64]:
+        return np.broadcast_to(self.lat[:, None], self.shape) if self.regular else self.lat
+
+    @cached_property
+    def lon2d(self) -> NDArray[np.float64]:
+        return np.broadcast_to(self.lon[None, :], self.shape) if self.regular else self.lon
+
+    @cached_property
+    def spacing_m(self) -> tuple[float, float]:
+        """Mean distance between neighbouring rows and between neighbouring columns, in metres."""
+        lat, lon = np.radians(self.lat2d), np.radians(self.lon2d)
+        metric = np.cos(lat.mean())
+        dy = np.hypot(np.diff(lat, axis=0), np.diff(lon, axis=0) * metric).mean() if self.shape[0] > 1 else np.nan
+        dx = np.hypot(np.diff(lat, axis=1), np.diff(lon, axis=1) * metric).mean() if self.shape[1] > 1 else np.nan
+        return float(dy) * EARTH_RADIUS_M, float(dx) * EARTH_RADIUS_M
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return digest(self.lat, self.lon)
+
+    def crop(self, rows: slice, columns: slice) -> Grid:
+        """The part of the grid under these slices."""
+        if self.regular:
+            return Grid(self.lat[rows], self.lon[columns])
+        return Grid(self.lat[rows, columns], self.lon[rows, columns])
+
+    def bounds(self) -> tuple[float, float, float, float]:
+        """(south, north, west, east) of the cell centres, degrees."""
+        return float(self.lat.min()), float(self.lat.max()), float(self.lon.min()), float(self.lon.max())
+
+
+class RegularDomain(Frozen):
+    """A regular latitude-longitude grid, both ends included: `shape` rows and columns from south-west to north-east."""
+
+    kind: Literal["regular"] = "regular"
+    name: str
+    south: float
+    north: float
+    west: float
+    east: float
+    shape: tuple[int, int]
+    halo_degrees: float = 4.0
+
+    def grid(self) -> Grid:
+        lat = np.linspace(self.south, self.north, self.shape[0])
+        lon = np.linspace(self.west, self.east, self.shape[1])
+        return Grid(lat, lon)
+
+
+class NativeDomain(Frozen):
+    """The state source's own points: means over `coarsen` x `coarsen` cells, then a box of `shape`.
+
+    `centre` is `grid` (middle of the source's grid) or `covered` (centroid of the covered cells). `shape` null: all.
+    With `coarsen` 1 the state is not interpolated at all. `state_variable` names the file's field whose coverage counts.
+    """
+
+    kind: Literal["native"] = "native"
+    name: str
+    coarsen: int = 1
+    shape: tuple[int, int] | None = None
+    centre: Literal["grid", "covered"] = "grid"
+    halo_degrees: float = 4.0
+
+
+DomainConfig = Annotated[RegularDomain | NativeDomain, Field(discriminator="kind")]
+
+
+def orient(lat: NDArray[Any], lon: NDArray[Any], values: NDArray[Any]) -> tuple[Grid, NDArray[Any]]:
+    """The grid and values [..., y, x] turned so that rows run south to north and columns west to east.
+
+    Longitudes become -180..180 unless that would split the grid at the date line.
+    """
+    lat, lon = np.asarray(lat, np.float64), np.asarray(lon, np.float64)
+    wrapped = (lon + 180.0) % 360.0 - 180.0
+    if np.ptp(wrapped) <= np.ptp(lon) + 1e-9:
+        lon = wrapped
+    first_column = lat if lat.ndim == 1 else lat[:, 0]
+    first_row = lon if lon.ndim == 1 else lon[0]
+    if first_column[0] > first_column[-1]:
+        lat, values = lat[::-1], values[..., ::-1, :]
+        lon = lon if lon.ndim == 1 else lon[::-1]
+    if first_row[0] > first_row[-1]:
+        lon, values = lon[..., ::-1], values[..., ::-1]
+        lat = lat if lat.ndim == 1 else lat[:, ::-1]
+    return Grid(lat, lon), values
