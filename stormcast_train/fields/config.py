@@ -100,16 +100,19 @@ def _dotted(value: Any, prefix: str = "") -> list[str]:
     return ([prefix.rstrip(".")] if prefix else []) + inner
 
 
-def check_overrides(overrides: Sequence[str]) -> None:
-    """RequestError for words that are not `key=value`."""
+def quoted(word: str) -> str:
+    """The override as it stands, or with its value in quotes where Hydra's grammar cannot take it bare (spaces, `=`, `~`)."""
     parser = OverridesParser.create()
-    for word in overrides:
-        if "=" not in word and not word.startswith("~"):
-            raise RequestError(f"'{word}' is not understood: write key=value or group=choice")
+    key, _, value = word.partition("=")
+    if value in ("???", ""):
+        raise RequestError(f"'{word}' gives no value")
+    for candidate in (word, f"{key}='{value}'"):
         try:
-            parser.parse_override(word)
-        except HydraException as error:
-            raise RequestError(f"'{word}' cannot be parsed: {str(error).splitlines()[0]}") from error
+            parser.parse_override(candidate)
+            return candidate
+        except HydraException:
+            continue
+    raise RequestError(f"'{word}' cannot be understood: write key=value or group=choice")
 
 
 def typed(kind: type[T], values: dict[str, Any]) -> T:

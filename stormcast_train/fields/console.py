@@ -12,8 +12,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 class Console:
     """Speaks on stderr. On a terminal a progress bar moves; in a log file a line appears at each tenth."""
 
-    def __init__(self, *, quiet: bool = False) -> None:
+    def __init__(self, *, quiet: bool = False, json: bool = False) -> None:
         self._rich = RichConsole(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
+        self._answer = RichConsole(stderr=json, quiet=quiet, highlight=False, soft_wrap=True)
+
+    def show(self, text: str) -> None:
+        """A line of the answer itself: on stdout, unless `--json` keeps that for the object."""
+        self._answer.print(text, markup=False)
 
     def say(self, text: str) -> None:
         """One sentence for the person."""

@@ -1,0 +1,187 @@
+"""`stormcast <verb>`: compose the config, validate it, call the recipe of that name; nothing else."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import json
+import os
+import pkgutil
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from stormcast_train.fields.console import Console
+from stormcast_train.fields.errors import FailedError, RequestError, StormcastError, nearest
+from stormcast_train.fields.files import plain
+
+USAGE = "stormcast <verb> [word] [group=choice ...] [key=value ...] [--dry-run] [--json] [--config-dir DIR]"
+SWITCHES = {"--verify": "verify=true"}  # flags of the interface that are keys of their verb
+
+
+@dataclass(frozen=True)
+class Request:
+    """The words of a command line, sorted by kind."""
+
+    verb: str
+    positional: tuple[str, ...]
+    overrides: tuple[str, ...]
+    config_dir: Path | None
+    as_json: bool
+    dry_run: bool
+    help: bool
+
+
+def verbs() -> dict[str, str]:
+    """Names of the verbs that exist, with one line each."""
+    from stormcast_train import recipes
+
+    names = sorted(m.name for m in pkgutil.iter_modules(recipes.__path__) if not m.name.startswith("_"))
+    return {name: recipe(name).HELP for name in names}
+
+
+def recipe(verb: str) -> ModuleType:
+    """The module that tells what `verb` does."""
+    return importlib.import_module(f"stormcast_train.recipes.{verb}")
+
+
+def parse(words: Sequence[str]) -> Request:
+    """Sort the words; those with `=` are overrides, those that begin with `--` flags, the rest positional."""
+    flags: list[str] = []
+    positional: list[str] = []
+    overrides: list[str] = []
+    config_dir: Path | None = None
+    rest = iter(words)
+    for word in rest:
+        if word == "--config-dir":
+            config_dir = Path(next(rest, ""))
+        elif word.startswith("--config-dir="):
+            config_dir = Path(word.split("=", 1)[1])
+        elif word in SWITCHES:
+            overrides.append(SWITCHES[word])
+        elif word.startswith("-") and "=" not in word:
+            flags.append(word)
+        elif "=" in word or word.startswith("~"):
+            overrides.append(word)
+        else:
+            positional.append(word)
+    known = {"--help", "-h", "--json", "--dry-run", "--version"}
+    for flag in flags:
+        if flag not in known:
+            raise RequestError(f"the flag {flag} does not exist.{nearest(flag, [*known, *SWITCHES, '--config-dir'])}")
+    helped = "--help" in flags or "-h" in flags
+    verb = positional.pop(0) if positional else ("--version" if "--version" in flags else "")
+    return Request(verb, tuple(positional), tuple(overrides), config_dir, "--json" in flags, "--dry-run" in flags, helped)
+
+
+def overview() -> str:
+    """What `stormcast` and `stormcast --help` print."""
+    lines = [USAGE, "", "Verbs:"]
+    lines += [f"  {name:<12}{text}" for name, text in verbs().items()]
+    return "\n".join([*lines, "", "`stormcast <verb> --help` shows a verb's keys with their defaults and one example."])
+
+
+def verb_help(verb: str, config_dir: Path | None) -> str:
+    """A verb's keys with defaults (its primary config is the manual), the groups with their choices, one example."""
+    from stormcast_train.fields.config import choices, search_path
+
+    module = recipe(verb)
+    primary = next((f / f"{verb}.yaml" for f in search_path(config_dir) if (f / f"{verb}.yaml").is_file()), None)
+    body = primary.read_text() if primary else ""
+    keys = [line for line in body.splitlines() if line.strip() and not line.startswith(("defaults:", "  - "))]
+    groups = [g for g in module.Config.model_fields if choices(g, config_dir)]
+    positional = " ".join(name.upper() for name in module.POSITIONAL)
+    lines = [module.HELP, "", f"stormcast {verb} {positional} [key=value ...]".replace("  ", " "), "", "Keys (??? must be given):"]
+    lines += [f"  {line}" for line in keys]
+    lines += ["", "Groups it reads:", *[f"  {g}= {' | '.join(choices(g, config_dir))}" for g in [*groups, "experiment"]]]
+    return "\n".join([*lines, "", "Example:", f"  {module.EXAMPLE}"])
+
+
+def build_config(module: ModuleType, request: Request) -> Any:
+    """The frozen config of this verb from the words of the request."""
+    from stormcast_train.fields.config import choices, compose, known_keys, quoted, typed
+
+    if len(request.positional) > len(module.POSITIONAL):
+        extra = request.positional[len(module.POSITIONAL)]
+        known = known_keys(request.verb)
+        raise RequestError(f"'{extra}' is not understood by '{request.verb}': write key=value.{nearest(extra, known)}")
+    overrides = [quoted(word) for word in request.overrides]
+    composed = compose(request.verb, overrides, request.config_dir)
+    composed.update(dict(zip(module.POSITIONAL, request.positional, strict=False)))
+    fields = module.Config.model_fields
+    values = {key: value for key, value in composed.items() if key in fields and value != "???"}
+    for key in [k for k, v in values.items() if v is None and fields[k].is_required()]:
+        known = choices(key, request.config_dir)
+        listed = f" Known: {', '.join(known)}" if known else ""
+        raise RequestError(f"'{key}=' is needed and was not given.{listed}")
+    if "overrides" in fields:
+        values["overrides"] = request.overrides
+    if "config_dir" in fields:
+        values["config_dir"] = request.config_dir and str(request.config_dir)
+    return typed(module.Config, values)
+
+
+def execute(request: Request) -> dict[str, Any]:
+    """Run (or only plan) the request and give its result."""
+    known = verbs()
+    if request.verb not in known:
+        raise RequestError(f"no verb is called '{request.verb}'.{nearest(request.verb, known)} Known: {', '.join(known)}")
+    module = recipe(request.verb)
+    config = build_config(module, request)
+    console = Console(json=request.as_json)
+    if not request.dry_run:
+        result: dict[str, Any] = module.run(config, console)
+        return result
+    planned: dict[str, Any] = module.plan(config)
+    for sentence in planned.get("would", []):
+        console.show(sentence)
+    return planned
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Entry point of the console script; returns the exit code (0 done, 1 failed, 2 wrong request, 75 resumable)."""
+    words = list(sys.argv[1:] if words is None else words)
+    try:
+        request = parse(words)
+        if request.verb == "--version":
+            from stormcast_train.fields.provenance import version
+
+            print(version())
+        elif not request.verb or (request.help and request.verb not in verbs()):
+            print(overview())
+        elif request.help:
+            print(verb_help(request.verb, request.config_dir))
+        else:
+            result = execute(request)
+            if request.as_json:
+                print(json.dumps(result, default=plain, ensure_ascii=False))
+        return 0
+    except StormcastError as error:
+        return _report(error, "--json" in words)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        where = f" ({error.filename})" if error.filename else ""
+        return _report(FailedError(f"{os.strerror(error.errno or 0)}{where}: free some space or choose another folder, then repeat"), "--json" in words)
+    except KeyboardInterrupt:
+        return _report(FailedError("interrupted; the same command resumes"), False) and 130
+    except BrokenPipeError:
+        return 1
+    except Exception:  # a defect of ours: everything that helps to find it
+        traceback.print_exc()
+        return 1
+
+
+def _report(error: StormcastError, as_json: bool) -> int:
+    print(f"stormcast: {error}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": str(error), "exit_code": error.exit_code, **error.facts}, default=plain, ensure_ascii=False))
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
