@@ -1,0 +1,42 @@
+"""Times, periods and durations."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.times import Period, axis, iso, parse_duration, parse_time, seconds
+
+
+def test_a_period_is_half_open() -> None:
+    period = Period.parse("2021-06-01T00/2021-06-01T03")
+    times = period.times(np.timedelta64(3600, "s"))
+    assert [iso(t) for t in times] == ["2021-06-01T00:00:00", "2021-06-01T01:00:00", "2021-06-01T02:00:00"]
+    assert parse_time("2021-06-01T00") in period
+    assert parse_time("2021-06-01T03") not in period
+
+
+@pytest.mark.parametrize("text", ["2021-06-01", "2021-06-02/2021-06-01", "2021-06-01/2021-06-01", "yesterday/today"])
+def test_an_empty_or_malformed_period_is_refused(text: str) -> None:
+    with pytest.raises(RequestError):
+        Period.parse(text)
+
+
+@pytest.mark.parametrize(("text", "expected"), [("1h", 3600), ("5min", 300), ("10m", 600), ("90s", 90), ("5d", 432000)])
+def test_durations_are_read_in_seconds(text: str, expected: int) -> None:
+    assert seconds(parse_duration(text)) == expected
+
+
+def test_a_bare_number_is_not_a_duration() -> None:
+    with pytest.raises(RequestError, match="1h, 10min"):
+        parse_duration("60")
+
+
+def test_a_trailing_z_means_utc() -> None:
+    assert parse_time("2021-06-01T05:00Z") == np.datetime64("2021-06-01T05:00:00")
+
+
+def test_an_axis_includes_both_ends() -> None:
+    times = axis(parse_time("2021-06-01T00"), parse_time("2021-06-01T00:20"), parse_duration("10min"))
+    assert len(times) == 3
