@@ -19,7 +19,7 @@ def test_levels_are_understood_by_their_letter_and_hpa() -> None:
 
 def test_an_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(RequestError, match="Did you mean 't2m'"):
-        describe("t2")
+        describe("t2mm")
 
 
 def test_an_override_changes_only_what_it_names() -> None:
