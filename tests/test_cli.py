@@ -1,0 +1,87 @@
+"""The command line: words in, exit codes and one clear message out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stormcast_train.cli import main, parse, verbs
+from stormcast_train.fields.config import quoted
+
+VERBS = {"synthesize", "preprocess", "inspect", "plot", "train", "forecast", "verify", "runs", "doctor"}
+
+
+def test_the_verbs_of_the_interface_exist_and_no_other() -> None:
+    assert set(verbs()) == VERBS
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_shows_keys_groups_and_an_example(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([verb, "--help"]) == 0
+    text = capsys.readouterr().out
+    assert "Keys" in text
+    assert f"stormcast {verb}" in text.split("Example:")[1]
+
+
+def test_a_wrong_verb_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trian"]) == 2
+    assert "Did you mean 'train'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["train", "store=x", "run=y", "trane.batch_size=4"], "train.batch_size"),
+        (["synthesize", "domian=taiwan_tiny", "out=x"], "domain"),
+        (["synthesize", "domain=taiwan_tinny", "out=x"], "taiwan_tiny"),
+        (["preprocess", "domain=taiwan_tiny", "store=x"], "archive="),
+        (["preprocess", "domain=taiwan_tiny", "store=x", "archive=y", "period=2021-06-02/2021-06-01"], "empty"),
+    ],
+)
+def test_a_wrong_request_is_exit_2_with_one_clear_line(
+    words: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(words) == 2
+    captured = capsys.readouterr()
+    assert expected in captured.err
+    assert captured.err.count("\n") == 1
+    assert "Traceback" not in captured.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_json_puts_one_object_on_stdout_even_for_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["inspect", str(tmp_path / "nothing"), "--json"]) == 2
+    assert json.loads(capsys.readouterr().out)["exit_code"] == 2
+
+
+def test_words_are_sorted_by_kind() -> None:
+    request = parse(["inspect", "store", "--verify", "--json", "seed=1", "--config-dir", "here"])
+    assert request.verb == "inspect"
+    assert request.positional == ("store",)
+    assert request.overrides == ("verify=true", "seed=1")
+    assert request.as_json
+    assert request.config_dir == Path("here")
+
+
+@pytest.mark.parametrize(
+    "word", ["run=a b", "run=x@last", "period=2021-06-01T00/2021-06-03T00", "out=/tmp/a~b/c.nc", "run=a=b", "start=2021-06-02T00:30"]
+)
+def test_values_people_type_reach_the_config_as_they_are(word: str) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parsed = OverridesParser.create().parse_override(quoted(word))
+    value = parsed.value()
+    assert str(getattr(value, "text", value)) == word.split("=", 1)[1]
+
+
+def test_help_and_dry_run_never_import_torch() -> None:
+    code = (
+        "import sys; from stormcast_train.cli import main; main(['train', '--help']); main([]);"
+        "main(['synthesize', 'domain=taiwan_tiny', 'out=nowhere', '--dry-run']); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

@@ -1,0 +1,60 @@
+"""Every shipped config composes and validates; experiments do so for every verb that reads them."""
+
+from __future__ import annotations
+
+import pytest
+
+from stormcast_train.cli import build_config, parse, recipe
+from stormcast_train.fields.config import choices, search_path
+
+GROUPS = ["site", "domain", "variables", "source", "driver", "events", "mix", "stage", "network", "objective", "optim", "score"]
+READERS = {
+    "site": "doctor",
+    "domain": "preprocess",
+    "variables": "preprocess",
+    "source": "preprocess",
+    "mix": "train",
+    "stage": "train",
+    "network": "train",
+    "objective": "train",
+    "optim": "train",
+    "score": "verify",
+}
+NEEDED = {
+    "synthesize": ["out=o"],
+    "preprocess": ["archive=a", "store=s"],
+    "train": ["store=s", "run=r"],
+    "forecast": ["run=r", "store=s", "out=o", "start=2021-01-01T00", "hours=1"],
+    "verify": ["forecast=f", "store=s", "out=o"],
+    "doctor": [],
+}
+
+
+def _choices() -> list[tuple[str, str]]:
+    return [(group, name) for group in READERS for name in choices(group)]
+
+
+@pytest.mark.parametrize(("group", "name"), _choices())
+def test_every_choice_of_every_group_validates(group: str, name: str) -> None:
+    verb = READERS[group]
+    domain = ["domain=taiwan_tiny"] if group != "domain" and verb == "preprocess" else []
+    request = parse([verb, *NEEDED[verb], *domain, f"{group}={name}"])
+    config = build_config(recipe(verb), request)
+    assert getattr(config, group) is not None
+
+
+@pytest.mark.parametrize("verb", ["preprocess", "train", "forecast", "verify"])
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_every_experiment_validates_for_every_verb(verb: str, name: str) -> None:
+    needed = [w for w in NEEDED[verb] if not (verb == "forecast" and w.startswith(("start", "hours")))]
+    build_config(recipe(verb), parse([verb, *needed, f"experiment={name}"]))
+
+
+def test_primary_configs_are_short_and_share_one_list_of_groups() -> None:
+    folder = search_path()[-1]
+    assert sorted(p.name for p in folder.iterdir() if p.is_dir()) == sorted([*GROUPS, "experiment"])
+    for primary in folder.glob("*.yaml"):
+        if primary.name != "groups.yaml":
+            lines = primary.read_text().splitlines()
+            assert len(lines) < 25, f"{primary.name} has {len(lines)} lines"
+            assert "  - groups" in lines
