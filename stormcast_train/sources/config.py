@@ -1,0 +1,173 @@
+"""`source=`: which reader supplies which variable of which role, and how each reader finds its files."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+
+from stormcast_train.fields.errors import RequestError, nearest
+from stormcast_train.fields.variables import Frozen, describe
+
+
+def _tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
+Method = Literal["bilinear", "nearest", "area", "max"]
+PRODUCTS = {"CB_GC_PCP_1H_RAD": "rain1h", "CB_GC_PCP_10M_RAD": "rain10m", "COMPREF": "refc"}
+GRIDDED_SUFFIXES = ("**/*.nc", "**/*.nc4", "**/*.zip", "**/*.grib", "**/*.grib2", "**/*.grb", "**/*.grb2")
+
+
+class RwrpReader(Frozen):
+    """RWRP/RWRF hourly analyses (`_interp`) or raw wrfout/wrfinput.
+
+    root: folders below the archive, every one that exists is read. lead: how far the file's valid time lies after its
+    reference time (`0h` for an analysis, `1h` where the file is the first hour of a forecast). domain: nest number, null for any.
+    """
+
+    kind: Literal["rwrp"] = "rwrp"
+    root: Words = ("rwrf", "rwrp", "RWRF", "RWRP")
+    pattern: Words = ("**/wrfout_d*", "**/wrfinput_d*", "**/[rR][wW][rR][fFpP]*_[0-9]*")
+    domain: int | None = None
+    lead: str = "0h"
+
+
+class QpesumsReader(Frozen):
+    """QPESUMS binary mosaics.
+
+    products: file name stem -> variable. every: only stamps that are a multiple of this count (null: all of them); hourly
+    totals end at HH:00. utc_offset: hours that the stamps are ahead of UTC. shift_degrees: added to (lat, lon), for
+    instance (-0.0018, 0.0082) from TWD67 to WGS84 at Taiwan; off by default, it is less than a cell.
+    """
+
+    kind: Literal["qpesums"] = "qpesums"
+    root: Words = ("qpesums", "QPESUMS")
+    pattern: Words = ("**/CB_GC_PCP_1H_RAD.*", "**/CB_GC_PCP_10M_RAD.*", "**/COMPREF.*")
+    products: dict[str, str] = Field(default=PRODUCTS)
+    every: str | None = "1h"
+    utc_offset: float = 0.0
+    shift_degrees: tuple[float, float] = (0.0, 0.0)
+
+
+class QpepreReader(Frozen):
+    """QPEPRE text: one hour's rain, matched by the END time in its name.
+
+    utc_offset: hours that the stamps are ahead of UTC. missing: a code that marks a missing value besides any negative.
+    shape: (rows, columns) that a whole file has; null accepts any rectangle.
+    """
+
+    kind: Literal["qpepre"] = "qpepre"
+    root: Words = ("qpepre", "QPEPRE")
+    pattern: Words = ("**/qpepre_*.txt",)
+    utc_offset: float = 0.0
+    missing: float | None = None
+    shape: tuple[int, int] | None = (275, 162)
+
+
+class Era5Reader(Frozen):
+    """ERA5 in any layout: CDS new and old, ZIP, hourly or monthly splits, GRIB.
+
+    names: further names in the files -> variable (`t` with levels becomes `t850` by its level's value).
+    """
+
+    kind: Literal["era5"] = "era5"
+    root: Words = ("era5", "ERA5")
+    pattern: Words = GRIDDED_SUFFIXES
+    names: dict[str, str] = Field(default={})
+
+
+class CfVariable(Frozen):
+    """A variable in a CF file: canonical value = stored value * scale + offset.
+
+    units: what the file must declare (null: anything; without scale and offset a known unit is converted).
+    level: picked by value along the file's vertical coordinate.
+    """
+
+    source: str
+    units: str | None = None
+    scale: float | None = None
+    offset: float | None = None
+    level: float | None = None
+
+
+class CfReader(Frozen):
+    """Any CF NetCDF, Zarr or GRIB.
+
+    variables: canonical name -> where it is in the file. stamp: whether an accumulation's time is its end, start or middle.
+    """
+
+    kind: Literal["cf"] = "cf"
+    root: Words = ("",)
+    pattern: Words = (*GRIDDED_SUFFIXES, "**/*.zarr")
+    variables: dict[str, CfVariable]
+    time: str | None = None
+    latitude: str | None = None
+    longitude: str | None = None
+    stamp: Literal["end", "start", "middle"] = "end"
+    utc_offset: float = 0.0
+    role: Literal["analysis", "forecast"] = "analysis"
+
+
+class PluginReader(Frozen):
+    """`kind: package.module:Thing`, called as Thing(name, archive, **options); it must be a Source."""
+
+    kind: str
+    options: dict[str, Any] = Field(default={})
+
+
+def _tag(value: Any) -> str:
+    kind = str(value.get("kind") if isinstance(value, dict) else getattr(value, "kind", None))
+    return "plugin" if ":" in kind else kind
+
+
+ReaderConfig = Annotated[
+    Annotated[RwrpReader, Tag("rwrp")]
+    | Annotated[QpesumsReader, Tag("qpesums")]
+    | Annotated[QpepreReader, Tag("qpepre")]
+    | Annotated[Era5Reader, Tag("era5")]
+    | Annotated[CfReader, Tag("cf")]
+    | Annotated[PluginReader, Tag("plugin")],
+    Discriminator(_tag),
+]
+DEFAULT_METHODS: dict[str, Method] = {"instant": "bilinear", "accumulation": "bilinear", "reflectivity": "nearest", "static": "bilinear"}
+
+
+class SourceConfig(Frozen):
+    """`source=`: readers by name, and for each role the reader of each variable (`*`: all others).
+
+    regrid: method per variable name or kind. background_coarsen: means over n x n cells of the background's reader.
+    no_echo_dbz: the one floor that "covered, nothing seen" becomes, for all sources of reflectivity.
+    """
+
+    name: str
+    readers: dict[str, ReaderConfig]
+    state: dict[str, str]
+    background: dict[str, str] = Field(default={})
+    static: dict[str, str] = Field(default={})
+    regrid: dict[str, Method] = Field(default={})
+    background_coarsen: int = Field(default=1, ge=1)
+    no_echo_dbz: float = 0.0
+
+    @model_validator(mode="after")
+    def _readers_exist(self) -> SourceConfig:
+        for role in ("state", "background", "static"):
+            for variable, reader in getattr(self, role).items():
+                if reader not in self.readers:
+                    known = f"{nearest(reader, self.readers)} Known: {sorted(self.readers)}"
+                    raise ValueError(f"{role}.{variable} names the reader '{reader}', which this source lacks.{known}")
+        return self
+
+    def reader_of(self, role: str, variable: str) -> str:
+        """The name of the reader that supplies this variable of this role."""
+        chosen: dict[str, str] = getattr(self, role, {})
+        reader = chosen.get(variable, chosen.get("*"))
+        if reader is None:
+            raise RequestError(f"source={self.name} names no reader for {role} variable '{variable}' (it has {sorted(chosen) or 'none'})")
+        return reader
+
+    def method_of(self, variable: str) -> Method:
+        """How this variable is regridded: by its name, else by its kind, else the default of its kind."""
+        kind = describe(variable).kind
+        return self.regrid.get(variable) or self.regrid.get(kind) or DEFAULT_METHODS[kind]

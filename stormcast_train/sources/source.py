@@ -1,0 +1,159 @@
+"""What every reader is: it finds records by name and header, and reads one valid time on the source's own grid.
+
+Fields returned have dims (y, x), rows south to north and columns west to east, canonical names and units
+(`fields.variables`), NaN where missing. Readers never regrid and never match a time to the nearest.
+"""
+
+from __future__ import annotations
+
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.grid import Grid, orient
+from stormcast_train.fields.times import Period
+from stormcast_train.fields.variables import describe
+from stormcast_train.sources.config import PluginReader, SourceConfig
+
+KINDS = {
+    "rwrp": "stormcast_train.sources.rwrp:Rwrp",
+    "qpesums": "stormcast_train.sources.qpesums:Qpesums",
+    "qpepre": "stormcast_train.sources.qpepre:Qpepre",
+    "era5": "stormcast_train.sources.era5:Era5",
+    "cf": "stormcast_train.sources.cf:Cf",
+}
+
+
+@dataclass(frozen=True)
+class Record:
+    """A file that supplies `names` (canonical) at the valid time `time` (UTC, datetime64[s])."""
+
+    time: np.datetime64
+    path: Path
+    names: tuple[str, ...]
+    reference_time: np.datetime64 | None = None
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A file that cannot be used, and why."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class Clock:
+    """How a source's stamps relate to valid time: UTC = stamp - `utc_offset_h`; accumulations are stamped at `stamp`."""
+
+    utc_offset_h: float = 0.0
+    stamp: Literal["end", "start", "middle"] = "end"
+
+
+class Source(ABC):
+    """One kind of raw file below an archive folder."""
+
+    def __init__(self, name: str, role: Literal["analysis", "forecast"] = "analysis", clock: Clock | None = None) -> None:
+        self.name = name
+        self.role = role
+        self.clock = clock or Clock()
+
+    @abstractmethod
+    def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:
+        """Records in the period in order of time, and the files that cannot be used; opens headers at most.
+
+        Where two records supply the same name at the same time, the first in the list is the one to use.
+        Raises RequestError when the archive has no folder for this source.
+        """
+
+    @abstractmethod
+    def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
+        """The named fields of one record: float32 [y, x], coords `lat`, `lon` (1-D if regular, else 2-D), scalar `valid_time`.
+
+        A name that the file lacks is all NaN. `attrs["source_version"]` says what wrote the file. Raises UnreadableError.
+        """
+
+    def read_static(self, names: Sequence[str]) -> xr.Dataset:
+        """The named static fields (`orog` m, `lsm` 1) from the first readable file that has them; RequestError where none has."""
+        raise RequestError(f"source '{self.name}' holds no static fields (asked for {', '.join(names)})")
+
+
+def find_files(archive: Path, roots: Sequence[str], patterns: Sequence[str]) -> list[Path]:
+    """Files (or `.zarr` folders) that match any pattern below any of the root folders that exist, sorted by path."""
+    folders = {(archive / root).resolve(): archive / root for root in roots if (archive / root).is_dir()}
+    if not folders:
+        found = sorted(p.name for p in archive.iterdir())[:12] if archive.is_dir() else None
+        held = f"it holds {', '.join(found) or 'nothing'}" if found is not None else "it does not exist"
+        asked = " or ".join(map(repr, roots))
+        raise RequestError(f"the archive {archive} has no folder {asked}: {held}. Give archive=DIR or another source=")
+    paths = {p for folder in folders.values() for pattern in patterns for p in folder.glob(pattern)}
+    return sorted(p for p in paths if not p.name.startswith(".") and (p.is_file() or p.suffix == ".zarr"))
+
+
+def dataset(
+    fields: Mapping[str, NDArray[Any]],
+    lat: NDArray[Any],
+    lon: NDArray[Any],
+    valid_time: np.datetime64 | None,
+    version: str,
+    attrs: Mapping[str, Any] | None = None,
+) -> xr.Dataset:
+    """Fields [y, x] on their own grid as the Dataset that readers return, oriented, with units and names of `fields.variables`."""
+    turned: dict[str, NDArray[np.float32]] = {}
+    grid: Grid | None = None
+    for name, values in fields.items():
+        grid, oriented = orient(lat, lon, values)
+        turned[name] = np.ascontiguousarray(oriented, dtype=np.float32)
+    assert grid is not None, "a dataset needs at least one field"
+    dims = {"lat": ("y",), "lon": ("x",)} if grid.regular else {"lat": ("y", "x"), "lon": ("y", "x")}
+    coords: dict[str, Any] = {
+        "lat": (dims["lat"], grid.lat, {"units": "degrees_north", "standard_name": "latitude"}),
+        "lon": (dims["lon"], grid.lon, {"units": "degrees_east", "standard_name": "longitude"}),
+    }
+    if valid_time is not None:
+        coords["valid_time"] = ((), np.datetime64(valid_time, "s").astype("datetime64[ns]"))
+    data = {name: (("y", "x"), values, _attributes(name)) for name, values in turned.items()}
+    return xr.Dataset(data, coords=coords, attrs={"source_version": version, **(attrs or {})})
+
+
+def _attributes(name: str) -> dict[str, Any]:
+    variable = describe(name)
+    attributes: dict[str, Any] = {"units": variable.units, "long_name": variable.long_name}
+    if variable.standard_name:
+        attributes["standard_name"] = variable.standard_name
+    if variable.interval_s:
+        attributes["interval_s"] = variable.interval_s
+    return attributes
+
+
+def load_class(spec: str) -> Any:
+    """The object named `package.module:Thing`; a RequestError says which half is wrong."""
+    module_name, _, thing = spec.partition(":")
+    try:
+        return getattr(importlib.import_module(module_name), thing)
+    except ImportError as error:
+        raise RequestError(f"kind '{spec}': module {module_name} cannot be imported ({error})") from error
+    except AttributeError as error:
+        raise RequestError(f"kind '{spec}': module {module_name} has no '{thing}'") from error
+
+
+def build_sources(config: SourceConfig, archive: Path) -> dict[str, Source]:
+    """The readers of a config by name; none touches the archive before `scan`."""
+    built: dict[str, Source] = {}
+    for name, reader in config.readers.items():
+        if isinstance(reader, PluginReader):
+            source = load_class(reader.kind)(name, Path(archive), **reader.options)
+        else:
+            source = load_class(KINDS[reader.kind])(name, Path(archive), reader, no_echo_dbz=config.no_echo_dbz)
+        if not isinstance(source, Source):
+            raise RequestError(f"reader '{name}': {reader.kind} is not a stormcast_train.sources.source.Source")
+        built[name] = source
+    return built
