@@ -1,0 +1,37 @@
+"""Which fields a network sees. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from stormcast_train.fields.variables import Frozen
+
+BackgroundTime = Literal["input", "target", "increment"]
+
+
+class ConditionsConfig(Frozen):
+    """`stage.conditions`: null leaves the stage kind's default."""
+
+    history: int | None = Field(default=None, ge=1)  # past states, the newest included
+    background: tuple[BackgroundTime, ...] | None = None
+    static: bool | None = None
+    time: bool | None = None  # hour, day of year, solar zenith at the target time
+    position: bool | None = None  # latitude and longitude
+    regression: bool | None = None  # the frozen regression's prediction (diffusion)
+    mask: Literal["auto", "always"] | None = None
+    noise: float | None = Field(default=None, ge=0)  # normalised; one draw per sample and channel, in training only
+
+
+class ConditionSpec(Frozen):
+    """Conditions with nothing left open."""
+
+    history: int
+    background: tuple[BackgroundTime, ...]
+    static: bool
+    time: bool
+    position: bool
+    regression: bool
+    mask: Literal["auto", "always"]
+    noise: float

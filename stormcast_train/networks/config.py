@@ -1,0 +1,33 @@
+"""`network=`: which network, how wide. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from stormcast_train.fields.variables import Frozen
+
+
+class NetworkConfig(Frozen):
+    """A UNet of PhysicsNeMo's diffusion family; the same body serves regression and diffusion.
+
+    Dropout stays 0 (a draw would belong to a rank, not to a sample). `pad` completes a grid to the multiple that the levels need.
+    """
+
+    kind: Literal["songunet"] = "songunet"
+    name: str = "custom"
+    model_channels: int = Field(ge=4)
+    channel_mult: tuple[int, ...]
+    num_blocks: int = Field(ge=1)
+    attn_resolutions: tuple[int, ...] = ()
+    bottleneck_attention: bool = False
+    additive_pos_embed: bool = False
+    checkpoint_level: int = 0
+    dropout: Literal[0.0] = 0.0
+    pad: Literal["replicate", "zero"] = "replicate"
+
+    @property
+    def multiple(self) -> int:
+        """Both sides of the padded grid are multiples of this."""
+        return int(2 ** (len(self.channel_mult) - 1))

@@ -1,0 +1,49 @@
+"""What the one loop knows of a stage: a loss, a package, a validation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from torch import Tensor, nn
+
+from stormcast_train.data.batch import Batch
+
+ROOTS = ("rmse", "spread", "spread_skill")  # quantities whose sums are of squares
+
+
+class LossTerms(NamedTuple):
+    """`total` is the scalar to differentiate: a mean over a fixed count (micro-batch, channels, covered cells)."""
+
+    total: Tensor
+    by_variable: dict[str, Tensor]
+
+
+class Stage(Protocol):
+    """One thing to train: `network` holds the parameters; everything else is frozen."""
+
+    name: str
+    network: nn.Module
+
+    def loss(self, network: nn.Module, batch: Batch) -> LossTerms:
+        """The loss of `network` (the possibly DDP-wrapped `self.network`, in train mode) on one micro-batch."""
+        ...
+
+    def save_package(self, directory: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """Write a self-sufficient package with these weights; `facts` (run, samples, ...) are kept beside them. Atomic."""
+        ...
+
+    def validate(self, weights: dict[str, Tensor], share: tuple[int, int]) -> dict[str, tuple[float, float]]:
+        """Additive sums over this rank's share (rank, world) of the fixed cases: `stage/quantity/variable` -> (numerator, denominator).
+
+        Empty where the mix left no validation case. `metric_value` turns the reduced sums into the metric.
+        """
+        ...
+
+
+def metric_value(name: str, numerator: float, denominator: float) -> float:
+    """The metric from its reduced sums; the square root is taken where the quantity is one of ROOTS. NaN for an empty sum."""
+    if not denominator:
+        return float("nan")
+    ratio = numerator / denominator
+    return float(max(ratio, 0.0) ** 0.5) if name.split("/")[1] in ROOTS else ratio

@@ -1,0 +1,85 @@
+"""`stage=`: what is trained, and the science that a run's fingerprint covers. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec
+from stormcast_train.data.mix import MixConfig
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.variables import Frozen
+from stormcast_train.networks.config import NetworkConfig
+from stormcast_train.objectives.config import ObjectiveConfig
+
+StageKind = Literal["regression", "diffusion"]
+Target = Literal["state", "tendency"]
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "regression": {"regression": False, "noise": 0.05},
+    "diffusion": {"regression": True, "noise": 0.0},
+}
+_SHARED: dict[str, Any] = {"history": 1, "background": ("target", "increment"), "static": True, "time": True, "position": False, "mask": "auto"}
+
+
+class StageSpec(Frozen):
+    """A stage with nothing left open."""
+
+    kind: StageKind
+    target: Target
+    conditions: ConditionSpec
+
+
+class StageConfig(Frozen):
+    """`stage=`: the kind, what it sees and what it predicts. `both` is the regression and then the diffusion, each with its defaults."""
+
+    kind: Literal["regression", "diffusion", "both"]
+    target: Target | None = None
+    conditions: ConditionsConfig = ConditionsConfig()
+
+    def kinds(self) -> tuple[StageKind, ...]:
+        """The stages this trains, in order."""
+        return ("regression", "diffusion") if self.kind == "both" else (self.kind,)
+
+    def only(self, kind: StageKind) -> StageConfig:
+        """This config for one of its kinds."""
+        return self.model_copy(update={"kind": kind})
+
+    def resolve(self, has_background: bool, has_static: bool) -> StageSpec:
+        """Fill what is null with the kind's default; asking for a background or static fields the store lacks is a RequestError."""
+        assert self.kind != "both"
+        asked = {key: value for key, value in self.conditions.model_dump().items() if value is not None}
+        if asked.get("background") and not has_background:
+            raise RequestError("stage.conditions.background asks for a driver, and the store has no background; write stage.conditions.background=[]")
+        if asked.get("static") and not has_static:
+            raise RequestError("stage.conditions.static=true, and the store has no static fields; write stage.conditions.static=false")
+        filled = {**_SHARED, **_DEFAULTS[self.kind], **asked}
+        filled["background"] = tuple(filled["background"]) if has_background else ()
+        filled["static"] = bool(filled["static"]) and has_static
+        return StageSpec(kind=self.kind, target=self.target or "tendency", conditions=ConditionSpec(**filled))
+
+
+class StageRequest(Frozen):
+    """Everything that `build_stage` takes. `stage.kind` is one kind, not `both`."""
+
+    stage: StageConfig
+    network: NetworkConfig
+    objective: ObjectiveConfig
+    mix: MixConfig
+    seed: int = 0
+    store: str
+    regression: str | None = None  # run or package of the frozen regression (diffusion)
+    init: str | None = None  # run or package whose weights the network starts from
+
+
+def science_record(request: StageRequest, store: Any, regression_fingerprint: str | None) -> dict[str, Any]:
+    """What this stage's part of a run's fingerprint covers, as plain data: config, seed, and the store's values."""
+    spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
+    objective = request.objective.model_dump(mode="json") if spec.kind == "diffusion" else None
+    return {
+        "stage": spec.model_dump(mode="json"),
+        "network": request.network.model_dump(mode="json"),
+        "objective": objective,
+        "mix": request.mix.model_dump(mode="json"),
+        "seed": request.seed,
+        "store": store.fingerprint,
+        "regression": regression_fingerprint,
+    }
