@@ -121,6 +121,9 @@ def orient(lat: NDArray[Any], lon: NDArray[Any], values: NDArray[Any]) -> tuple[
     wrapped = (lon + 180.0) % 360.0 - 180.0
     if np.ptp(wrapped) <= np.ptp(lon) + 1e-9:
         lon = wrapped
+    if lon.ndim == 1 and np.any(np.diff(lon) > 0) and np.any(np.diff(lon) < 0):  # a global grid from 0 to 360
+        order = np.argsort(lon, kind="stable")
+        lon, values = lon[order], values[..., order]
     first_column = lat if lat.ndim == 1 else lat[:, 0]
     first_row = lon if lon.ndim == 1 else lon[0]
     if first_column[0] > first_column[-1]:
