@@ -105,8 +105,12 @@ def dataset(
     valid_time: np.datetime64 | None,
     version: str,
     attrs: Mapping[str, Any] | None = None,
+    units: Mapping[str, str] | None = None,
 ) -> xr.Dataset:
-    """Fields [y, x] on their own grid as the Dataset that readers return, oriented, with units and names of `fields.variables`."""
+    """Fields [y, x] on their own grid as the Dataset that readers return, oriented, with units and names of `fields.variables`.
+
+    units: of fields that are not canonical (by name), left as the file has them.
+    """
     turned: dict[str, NDArray[np.float32]] = {}
     grid: Grid | None = None
     for name, values in fields.items():
@@ -120,7 +124,7 @@ def dataset(
     }
     if valid_time is not None:
         coords["valid_time"] = ((), np.datetime64(valid_time, "s").astype("datetime64[ns]"))
-    data = {name: (("y", "x"), values, _attributes(name)) for name, values in turned.items()}
+    data = {name: (("y", "x"), values, {"units": units[name]} if units else _attributes(name)) for name, values in turned.items()}
     return xr.Dataset(data, coords=coords, attrs={"source_version": version, **(attrs or {})})
 
 
@@ -157,3 +161,16 @@ def build_sources(config: SourceConfig, archive: Path) -> dict[str, Source]:
             raise RequestError(f"reader '{name}': {reader.kind} is not a stormcast_train.sources.source.Source")
         built[name] = source
     return built
+
+
+def stacked(fields: Sequence[xr.Dataset]) -> xr.Dataset:
+    """One dataset as it is; several as [time, y, x] along their valid times."""
+    if len(fields) == 1:
+        return fields[0]
+    times = np.array([f["valid_time"].values for f in fields])
+    data = {
+        name: (("time", "y", "x"), np.stack([f[name].values for f in fields]), fields[0][name].attrs) for name in fields[0].data_vars
+    }
+    coords = {"time": times, "lat": fields[0]["lat"], "lon": fields[0]["lon"]}
+    versions = sorted({str(f.attrs["source_version"]) for f in fields})
+    return xr.Dataset(data, coords=coords, attrs={**fields[0].attrs, "source_version": ", ".join(versions)})

@@ -1,0 +1,197 @@
+"""Any CF NetCDF, Zarr or GRIB, by a mapping from canonical names to the file's variables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import RequestError, UnreadableError, nearest
+from stormcast_train.fields.times import Period, iso
+from stormcast_train.fields.variables import describe
+from stormcast_train.sources.config import CfReader, CfVariable
+from stormcast_train.sources.cubes import Coordinates, Cube, GriddedFile, open_gridded
+from stormcast_train.sources.era5 import common_times
+from stormcast_train.sources.opened import opened, reading
+from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files, stacked
+from stormcast_train.sources.units import conversion, normalised
+
+
+@cache
+def _opener(coordinates: Coordinates):  # type: ignore[no-untyped-def]  # one function object per coordinates, for the cache of open files
+    def open_with(path: Path) -> GriddedFile:
+        return open_gridded(path, coordinates)
+
+    return open_with
+
+
+def _find(file: GriddedFile, path: Path, declared: CfVariable) -> tuple[Cube, int]:
+    """The cube and level row of a declared variable; UnreadableError says what the file holds instead."""
+    held = [c.name for c in file.cubes]
+    for cube in file.cubes:
+        if declared.source not in (cube.name, *cube.aliases):
+            continue
+        if declared.level is None and len(cube.levels) > 1:
+            raise UnreadableError(f"{path}: '{cube.name}' has levels {cube.levels.tolist()}; say which with level:", path=str(path))
+        row = 0 if declared.level is None else cube.level_row(declared.level)
+        if row is None:
+            raise UnreadableError(f"{path}: '{cube.name}' has no level {declared.level}; it has {cube.levels.tolist()}", path=str(path))
+        if declared.units is not None and normalised(declared.units) != cube.units:
+            raise UnreadableError(f"{path}: '{cube.name}' is in '{cube.units}', the config expects '{declared.units}'", path=str(path))
+        return cube, row
+    why = file.skipped.get(declared.source, "")
+    raise UnreadableError(f"{path} holds no field '{declared.source}' {why}.{nearest(declared.source, held)} It holds {held}", path=str(path))
+
+
+def _scale(name: str, declared: CfVariable, cube: Cube, path: Path) -> tuple[float, float]:
+    """(scale, offset) to the canonical unit: declared, or from the file's unit."""
+    if declared.scale is not None or declared.offset is not None:
+        return (1.0 if declared.scale is None else declared.scale), declared.offset or 0.0
+    found = conversion(cube.units or declared.units or "", describe(name).units)
+    if found is None:
+        wanted = describe(name).units
+        raise UnreadableError(
+            f"{path}: '{cube.name}' is in '{cube.units}', not {wanted} for {name}; declare scale: and offset:", path=str(path)
+        )
+    return found
+
+
+def _fields(file: GriddedFile, path: Path, time: np.datetime64 | None, variables: Mapping[str, CfVariable]) -> xr.Dataset:
+    """The declared variables at exactly this time (as stamped in the file); UnreadableError where one is not there."""
+    found: dict[str, NDArray[np.float32]] = {}
+    first: Cube | None = None
+    version = ""
+    for name, declared in variables.items():
+        cube, level_row = _find(file, path, declared)
+        row = 0 if time is None else (cube.row(time) if len(cube.times) else 0)
+        if row is None:
+            raise UnreadableError(f"{path}: '{cube.name}' has no time {iso(time) if time is not None else ''}", path=str(path))
+        first, version = first or cube, version or cube.version(row)
+        if not (np.array_equal(cube.lat, first.lat) and np.array_equal(cube.lon, first.lon)):
+            raise UnreadableError(f"{path} holds {', '.join(variables)} on different grids; ask for them one by one", path=str(path))
+        scale, offset = _scale(name, declared, cube, path)
+        with reading(path):
+            values = cube.plane(row, level_row)
+        found[name] = values if (scale, offset) == (1.0, 0.0) else (values * np.float64(scale) + offset).astype(np.float32)
+    assert first is not None
+    return dataset(found, first.lat, first.lon, time, version or path.suffix.lstrip("."))
+
+
+def read(
+    path: Path | str, variables: Mapping[str, CfVariable | str] | None = None, time: np.datetime64 | str | None = None
+) -> xr.Dataset:
+    """A file's fields on their own grid: those of the mapping in canonical units, or all under their own names and units.
+
+    With `time`, or where the file holds one time: [y, x] with scalar `valid_time`; otherwise [time, y, x] over the times
+    that all share. Times are the file's own.
+    """
+    path = Path(path)
+    file = opened(path, _opener(Coordinates()))
+    if variables is None:
+        return _as_they_are(file, path, time)
+    declared = {n: CfVariable(source=v) if isinstance(v, str) else v for n, v in variables.items()}
+    if time is not None:
+        return _fields(file, path, np.datetime64(time, "s"), declared)
+    shared = common_times([_find(file, path, v)[0] for v in declared.values()])
+    return stacked([_fields(file, path, t, declared) for t in shared] or [_fields(file, path, None, declared)])
+
+
+def _as_they_are(file: GriddedFile, path: Path, time: np.datetime64 | str | None) -> xr.Dataset:
+    """The first variable with time, latitude and longitude and all others on its grid and times, one level each."""
+    cubes = [c for c in file.cubes if len(c.levels) < 2]
+    lead = next((c for c in cubes if len(c.times)), cubes[0] if cubes else None)
+    if lead is None:
+        raise UnreadableError(f"{path} holds no field with latitude and longitude; {file.skipped}", path=str(path))
+    times = lead.times if time is None else np.array([np.datetime64(time, "s")])
+    alike = [c for c in cubes if np.array_equal(c.lat, lead.lat) and np.array_equal(c.lon, lead.lon)]
+    alike = [lead, *(c for c in alike if c is not lead and np.array_equal(c.times, lead.times))]
+    if any(lead.row(t) is None for t in times):
+        raise UnreadableError(f"{path}: '{lead.name}' has no time {times[0]}", path=str(path))
+    with reading(path):
+        planes = [_own(alike, t) for t in (times if len(times) else [None])]
+    return stacked(planes)
+
+
+def _own(cubes: Sequence[Cube], time: np.datetime64 | None) -> xr.Dataset:
+    rows = [0 if time is None else c.row(time) for c in cubes]
+    fields = {c.name: c.plane(row or 0, 0) for c, row in zip(cubes, rows, strict=True)}
+    return dataset(fields, cubes[0].lat, cubes[0].lon, time, cubes[0].version(0), units={c.name: c.units for c in cubes})
+
+
+class Cf(Source):
+    """Files described by a mapping; accumulations stamped at their start or middle are moved to their end."""
+
+    def __init__(self, name: str, archive: Path, reader: CfReader, no_echo_dbz: float = 0.0) -> None:
+        super().__init__(name, reader.role, Clock(reader.utc_offset, reader.stamp))
+        self.archive = archive
+        self.reader = reader
+        self._open = _opener(Coordinates(reader.time, reader.latitude, reader.longitude))
+
+    def _shift(self, name: str) -> np.timedelta64:
+        """Valid time minus the file's stamp."""
+        share = {"end": 0.0, "start": 1.0, "middle": 0.5}[self.reader.stamp]
+        return np.timedelta64(round(describe(name).interval_s * share - self.reader.utc_offset * 3600), "s")
+
+    def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:
+        records: list[Record] = []
+        refusals: list[Refusal] = []
+        for path in find_files(self.archive, self.reader.root, self.reader.pattern):
+            try:
+                by_time = self._times(path)
+            except UnreadableError as error:
+                refusals.append(Refusal(path, str(error)))
+                continue
+            records += [Record(t, path, tuple(names)) for t, names in by_time.items() if period is None or t in period]
+        return sorted(records, key=lambda r: (r.time, str(r.path))), refusals
+
+    def _times(self, path: Path) -> dict[np.datetime64, list[str]]:
+        """Valid time -> names; UnreadableError where the file holds none of the declared variables."""
+        file = opened(path, self._open)
+        by_time: dict[np.datetime64, list[str]] = {}
+        problems: list[str] = []
+        for name, declared in self.reader.variables.items():
+            try:
+                cube = _find(file, path, declared)[0]
+                _scale(name, declared, cube, path)
+            except UnreadableError as error:
+                problems.append(str(error))
+                continue
+            if describe(name).kind != "static":
+                for time in cube.times + self._shift(name):
+                    by_time.setdefault(time, []).append(name)
+        if len(problems) == len(self.reader.variables):
+            raise UnreadableError("; ".join(problems), path=str(path))
+        return by_time
+
+    def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
+        self._known(names)
+        file = opened(record.path, self._open)
+        present = [n for n in names if n in record.names]
+        if not present:
+            raise UnreadableError(f"{record.path} holds none of {', '.join(names)} at {iso(record.time)}", path=str(record.path))
+        parts = [_fields(file, record.path, record.time - self._shift(n), {n: self.reader.variables[n]}) for n in present]
+        if any(not (part["lat"].equals(parts[0]["lat"]) and part["lon"].equals(parts[0]["lon"])) for part in parts):
+            raise UnreadableError(f"{record.path} holds {', '.join(present)} on different grids; ask for them one by one")
+        merged = parts[0].assign({n: part[n].variable for n, part in zip(present, parts, strict=True)})
+        for name in names:
+            if name not in merged:
+                merged[name] = xr.full_like(merged[present[0]], np.nan).assign_attrs(units=describe(name).units)
+        return merged.assign_coords(valid_time=((), record.time.astype("datetime64[ns]")))
+
+    def _known(self, names: Sequence[str]) -> None:
+        unknown = [n for n in names if n not in self.reader.variables]
+        if unknown:
+            raise RequestError(f"the config of '{self.name}' maps {', '.join(self.reader.variables)}, not {', '.join(unknown)}")
+
+    def read_static(self, names: Sequence[str]) -> xr.Dataset:
+        self._known(names)
+        for path in find_files(self.archive, self.reader.root, self.reader.pattern):
+            try:
+                return _fields(opened(path, self._open), path, None, {n: self.reader.variables[n] for n in names})
+            except UnreadableError:
+                continue  # the scan reports it
+        raise RequestError(f"no readable file of {self.archive} holds {', '.join(names)}")

@@ -1,0 +1,265 @@
+"""Gridded files of any kind as cubes: one variable over time and level, still on disk, found by value and read by plane."""
+
+from __future__ import annotations
+
+import math
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.fields.times import Times
+from stormcast_train.sources.units import normalised
+
+CHUNK_CACHE_LIMIT = 64 << 20
+NO_TIMES: Times = np.array([], "datetime64[s]")
+NO_LEVELS: NDArray[np.float64] = np.array([], np.float64)
+_LATITUDES = ("latitude", "lat", "XLAT", "nav_lat")
+_LONGITUDES = ("longitude", "lon", "XLONG", "nav_lon")
+_LEVELS = ("pressure_level", "level", "isobaricInhPa", "plev", "lev", "pressure")
+
+
+@dataclass(frozen=True, eq=False)
+class Cube:
+    """One variable of a file. `plane(time row, level row)` reads [y, x] float32, NaN where missing, in the file's row order.
+
+    times: [T] valid times UTC, empty for a field without time. levels: [L], hPa where `pressure`, empty without levels.
+    lat, lon: 1-D [y], [x] or 2-D [y, x]. versions: what produced each time ([T] or one).
+    """
+
+    name: str
+    units: str
+    times: Times
+    levels: NDArray[np.float64]
+    pressure: bool
+    lat: NDArray[np.float64]
+    lon: NDArray[np.float64]
+    plane: Callable[[int, int], NDArray[np.float32]]
+    versions: tuple[str, ...] = ("",)
+    aliases: tuple[str, ...] = ()
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    def row(self, time: np.datetime64) -> int | None:
+        """The index of exactly this valid time; None where the cube lacks it."""
+        found = np.flatnonzero(self.times == np.datetime64(time, "s"))
+        return int(found[0]) if len(found) else None
+
+    def level_row(self, level: float) -> int | None:
+        """The index of exactly this level (to 1e-6 of its value); None where the cube lacks it."""
+        found = np.flatnonzero(np.isclose(self.levels, level, rtol=1e-6, atol=0))
+        return int(found[0]) if len(found) else None
+
+    def version(self, row: int) -> str:
+        return self.versions[row] if len(self.versions) > row else self.versions[0]
+
+
+@dataclass(eq=False)
+class GriddedFile:
+    """An opened file: its cubes, the variables that cannot be one (with the reason), and how to close it."""
+
+    cubes: list[Cube]
+    skipped: dict[str, str]
+    closers: list[Callable[[], Any]]
+    bytes_held: int = 0
+
+    def close(self) -> None:
+        while self.closers:
+            self.closers.pop()()
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """Names of the coordinates where a file's own conventions do not tell."""
+
+    time: str | None = None
+    latitude: str | None = None
+    longitude: str | None = None
+
+
+def open_gridded(path: Path, coordinates: Coordinates = Coordinates()) -> GriddedFile:
+    """The cubes of a NetCDF, GRIB, ZIP or Zarr; the first bytes decide, not the name."""
+    if path.is_dir():
+        store = xr.open_zarr(path, chunks=None, decode_times=False)
+        return _from_datasets([store], [store.close], coordinates, 0)
+    with open(path, "rb") as handle:
+        magic = handle.read(8)
+    if magic.startswith(b"PK"):
+        return _open_zip(path, coordinates)
+    if magic.startswith(b"GRIB"):
+        from stormcast_train.sources.grib import grib_cubes
+
+        cubes, skipped = grib_cubes(path)
+        return GriddedFile(cubes, skipped, [])
+    return _from_datasets(*_open_netcdf(netCDF4.Dataset(path)), coordinates, 0)
+
+
+def _open_zip(path: Path, coordinates: Coordinates) -> GriddedFile:
+    """The members of a CDS ZIP, held in memory (it may be named `.nc`); cubes keep their own valid times, so they merge on them."""
+    datasets: list[xr.Dataset] = []
+    closers: list[Callable[[], Any]] = []
+    held = 0
+    with zipfile.ZipFile(path) as archive:
+        for member in sorted(n for n in archive.namelist() if n.endswith((".nc", ".nc4"))):
+            content = archive.read(member)
+            opened, closing = _open_netcdf(netCDF4.Dataset(member, memory=content))
+            datasets, closers, held = [*datasets, *opened], [*closers, *closing], held + len(content)
+        if not datasets:
+            raise UnreadableError(f"{path} is a ZIP without any .nc member; it holds {archive.namelist()[:5]}", path=str(path))
+    return _from_datasets(datasets, closers, coordinates, held)
+
+
+def _open_netcdf(handle: netCDF4.Dataset) -> tuple[list[xr.Dataset], list[Callable[[], Any]]]:
+    for variable in handle.variables.values():
+        _cache_one_time(variable)
+    dataset = xr.open_dataset(xr.backends.NetCDF4DataStore(handle), decode_times=False, cache=False)
+    return [dataset], [handle.close]
+
+
+def _cache_one_time(variable: netCDF4.Variable) -> None:
+    """Let HDF5 keep the chunks that one time touches, so that the next hour does not decompress them again."""
+    chunks = variable.chunking()
+    if not isinstance(chunks, list) or not chunks or variable.dtype is str:
+        return
+    across = math.prod(math.ceil(size / chunk) * chunk for size, chunk in zip(variable.shape[1:], chunks[1:], strict=True))
+    needed = chunks[0] * across * variable.dtype.itemsize
+    if needed <= CHUNK_CACHE_LIMIT:
+        variable.set_var_chunk_cache(size=max(2 * needed, 1 << 20), nelems=4099, preemption=1.0)
+
+
+def _from_datasets(
+    datasets: Sequence[xr.Dataset], closers: list[Callable[[], Any]], coordinates: Coordinates, held: int
+) -> GriddedFile:
+    cubes: list[Cube] = []
+    skipped: dict[str, str] = {}
+    try:
+        for dataset in datasets:
+            for name in map(str, dataset.data_vars):
+                made = _cube(dataset, name, coordinates)
+                if isinstance(made, Cube):
+                    cubes.append(made)
+                else:
+                    skipped[name] = made
+    except BaseException:
+        for close in closers:
+            close()
+        raise
+    return GriddedFile(cubes, skipped, closers, held)
+
+
+def _cube(dataset: xr.Dataset, name: str, coordinates: Coordinates) -> Cube | str:
+    """The cube of one variable, or the reason why it is none."""
+    variable = dataset.variables[name]
+    horizontal = _horizontal(dataset, variable, coordinates)
+    if horizontal is None:
+        return "it has no latitude and longitude"
+    lat, lon, plane_dims = horizontal
+    time_dim, times = _times(dataset, variable, coordinates)
+    if len(np.unique(times)) != len(times):
+        raise UnreadableError(f"variable '{name}' has the same time twice: its time axis cannot be trusted")
+    level_dim, levels, pressure = _levels(dataset, variable, (*plane_dims, time_dim))
+    versions = _versions(dataset, variable)
+    rest = [d for d in map(str, variable.dims) if d not in (*plane_dims, time_dim, level_dim, "expver")]
+    unknown = [f"{d}={dataset.sizes[d]}" for d in rest if dataset.sizes[d] > 1]
+    if unknown:
+        return f"its dimension {', '.join(unknown)} is neither time, level, latitude nor longitude"
+
+    def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
+        rows = {d: r for d, r in ((time_dim, time_row), (level_dim, level_row)) if d in variable.dims}
+        part = variable.isel({**rows, **dict.fromkeys(rest, 0)})
+        return _first_present(part, plane_dims)
+
+    attrs = {str(k): v for k, v in variable.attrs.items()}
+    return Cube(name, normalised(attrs.get("units", "")), times, levels, pressure, lat, lon, plane, versions, attrs=attrs)
+
+
+def _first_present(part: xr.Variable, plane_dims: tuple[str, ...]) -> NDArray[np.float32]:
+    """[y, x]; along `expver` (old CDS: 1 ERA5, 5 ERA5T) the first that is not NaN, cell by cell."""
+    if "expver" in part.dims:
+        stacked = part.transpose("expver", *plane_dims).values
+        merged = np.asarray(stacked[0], np.float32)
+        for layer in stacked[1:]:
+            merged = np.where(np.isnan(merged), layer, merged).astype(np.float32)
+        return merged
+    return np.asarray(part.transpose(*plane_dims).values, np.float32)
+
+
+def _horizontal(
+    dataset: xr.Dataset, variable: xr.Variable, coordinates: Coordinates
+) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[str, ...]] | None:
+    lat = _find(dataset, variable, coordinates.latitude, _LATITUDES, "latitude", "degrees_north")
+    lon = _find(dataset, variable, coordinates.longitude, _LONGITUDES, "longitude", "degrees_east")
+    if lat is None or lon is None or lat.ndim != lon.ndim or lat.ndim not in (1, 2):
+        return None
+    dims = (str(lat.dims[0]), str(lon.dims[0])) if lat.ndim == 1 else (str(lat.dims[0]), str(lat.dims[1]))
+    if len(set(dims)) < 2 or not set(dims) <= set(variable.dims):
+        return None
+    return _degrees(lat), _degrees(lon.transpose(*dims) if lon.ndim == 2 else lon), dims
+
+
+def _degrees(coordinate: xr.Variable) -> NDArray[np.float64]:
+    """Float64 degrees; 1-D float32 ones lose their rounding (24.1000003815 becomes 24.1)."""
+    values = np.asarray(coordinate.values)
+    exact = values.astype(np.float64)
+    return np.round(exact, 5) if values.dtype == np.float32 and values.ndim == 1 else exact
+
+
+def _find(
+    dataset: xr.Dataset, variable: xr.Variable, given: str | None, usual: Sequence[str], standard: str, units: str
+) -> xr.Variable | None:
+    """The coordinate of that name, of a usual name, or of that standard name or unit, lying on dimensions of the variable."""
+    if given is not None:
+        if given not in dataset.variables:
+            raise UnreadableError(f"there is no coordinate '{given}'; the file holds {sorted(map(str, dataset.variables))[:20]}")
+        return dataset.variables[given]
+    by_kind = [n for n, v in dataset.variables.items() if v.attrs.get("standard_name") == standard or v.attrs.get("units") == units]
+    for name in [*usual, *by_kind]:
+        if name in dataset.variables:
+            candidate = dataset.variables[name]
+            if candidate.ndim in (1, 2) and set(candidate.dims) <= set(variable.dims):
+                return candidate
+    return None
+
+
+def _times(dataset: xr.Dataset, variable: xr.Variable, coordinates: Coordinates) -> tuple[str, Times]:
+    """(dimension, valid times) of a variable: its dimension or scalar coordinate whose units say `... since ...`."""
+    names = [coordinates.time] if coordinates.time else ["valid_time", "time", *map(str, variable.dims)]
+    for name in names:
+        found = dataset.variables.get(name)
+        if found is None or found.ndim > 1 or " since " not in str(found.attrs.get("units", "")):
+            continue
+        if found.ndim == 0 or found.dims[0] in variable.dims:
+            decoded = xr.decode_cf(xr.Dataset({"t": found}))["t"].values
+            times = (np.atleast_1d(decoded).astype("datetime64[ns]") + np.timedelta64(500, "ms")).astype("datetime64[s]")
+            return (str(found.dims[0]) if found.ndim else ""), times
+    return "", NO_TIMES
+
+
+def _levels(dataset: xr.Dataset, variable: xr.Variable, taken: Sequence[str]) -> tuple[str, NDArray[np.float64], bool]:
+    """(dimension, values, whether they are pressures in hPa) of a variable's vertical dimension."""
+    for dim in (str(d) for d in variable.dims if d not in taken and d in dataset.variables):
+        coordinate = dataset.variables[dim]
+        units = normalised(str(coordinate.attrs.get("units", "")))
+        pressure = units in ("hPa", "Pa") or coordinate.attrs.get("standard_name") == "air_pressure" or dim in _LEVELS
+        vertical = pressure or "positive" in coordinate.attrs or coordinate.attrs.get("axis") == "Z"
+        if vertical and coordinate.dtype.kind in "iuf":
+            values = np.asarray(coordinate.values, np.float64)
+            return dim, values / 100.0 if units == "Pa" else values, pressure
+    return "", NO_LEVELS, False
+
+
+def _versions(dataset: xr.Dataset, variable: xr.Variable) -> tuple[str, ...]:
+    """`expver` of each time (new CDS: a string along time), or the file's source or title."""
+    expver = dataset.variables.get("expver")
+    if expver is not None and "expver" not in variable.dims and set(expver.dims) <= set(variable.dims):
+        return tuple(f"expver {str(v).strip()}" for v in np.atleast_1d(expver.values))
+    for key in ("source", "title", "TITLE", "institution"):
+        if dataset.attrs.get(key):
+            return (str(dataset.attrs[key]).strip(),)
+    return ("",)

@@ -1,0 +1,225 @@
+"""ERA5 in any layout: new and old CDS NetCDF, the CDS ZIP, NCDR's hourly and monthly splits, GRIB.
+
+Names become the canonical ones with levels picked by value; `tp` (m, hour ending at the valid time) is also `rain1h` in mm.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.fields.times import Period, Times, iso
+from stormcast_train.fields.variables import describe, split_level
+from stormcast_train.sources.config import Era5Reader
+from stormcast_train.sources.cubes import Cube, GriddedFile, open_gridded
+from stormcast_train.sources.opened import opened, reading
+from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files, stacked
+from stormcast_train.sources.units import conversion
+
+SURFACE = {
+    "t2m": "t2m", "2t": "t2m", "2m_temperature": "t2m",
+    "d2m": "d2m", "2d": "d2m", "2m_dewpoint_temperature": "d2m",
+    "u10": "u10m", "10u": "u10m", "u10m": "u10m", "10m_u_component_of_wind": "u10m",
+    "v10": "v10m", "10v": "v10m", "v10m": "v10m", "10m_v_component_of_wind": "v10m",
+    "u100": "u100m", "100u": "u100m", "100m_u_component_of_wind": "u100m",
+    "v100": "v100m", "100v": "v100m", "100m_v_component_of_wind": "v100m",
+    "msl": "msl", "mslp": "msl", "mean_sea_level_pressure": "msl",
+    "sp": "sp", "surface_pressure": "sp",
+    "tcwv": "tcwv", "total_column_water_vapour": "tcwv",
+    "sst": "sst", "sea_surface_temperature": "sst",
+    "tp": "tp", "total_precipitation": "tp",
+    "lsm": "lsm", "land_sea_mask": "lsm",
+    "z": "orog", "geopotential_at_surface": "orog", "orog": "orog",
+}  # fmt: skip
+LEVELS = {
+    "t": "t", "temperature": "t", "u": "u", "u_component_of_wind": "u", "v": "v", "v_component_of_wind": "v",
+    "w": "w", "vertical_velocity": "w", "q": "q", "specific_humidity": "q", "z": "z", "geopotential": "z",
+    "r": "r", "relative_humidity": "r",
+}  # fmt: skip
+DEFAULT_UNITS = {"orog": "m2 s-2"}  # of files that declare none; all others: the canonical unit
+STATIC = ("orog", "lsm")
+PACKING_NOISE_M = 1e-6  # packed accumulations may fall this far below zero
+_HOURLY = re.compile(r"^(?P<variable>[a-z]+\d*m?)_(?P<day>\d{8})T?(?P<hour>\d{1,2})\.nc$")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a canonical name is: a cube and the row along its levels."""
+
+    cube: Cube
+    level_row: int
+
+
+def catalogue(cubes: Sequence[Cube], further: Mapping[str, str] | None = None) -> dict[str, list[Place]]:
+    """Canonical name -> where it is, for all cubes that have one; levels by their value in hPa."""
+    places: dict[str, list[Place]] = {}
+    for cube in cubes:
+        for name, row in _names(cube, further or {}):
+            places.setdefault(name, []).append(Place(cube, row))
+            if name == "tp":
+                places.setdefault("rain1h", []).append(Place(cube, row))
+    return places
+
+
+def _names(cube: Cube, further: Mapping[str, str]) -> list[tuple[str, int]]:
+    known = [cube.name, *cube.aliases]
+    given = next((further[n] for n in known if n in further), None)
+    if cube.pressure and len(cube.levels):
+        letter = given or next((LEVELS[n] for n in known if n in LEVELS), None)
+        whole = [(round(float(level)), i) for i, level in enumerate(cube.levels) if abs(level - round(float(level))) < 1e-6]
+        return [(f"{letter}{level}", i) for level, i in whole] if letter else []
+    if len(cube.levels) > 1:
+        return []
+    surface = given or next((SURFACE[n] for n in known if n in SURFACE), None)
+    split = next((n for n in known if split_level(n)), None)
+    name = surface or split
+    return [(name, 0)] if name else []
+
+
+def _open(path: Path) -> GriddedFile:
+    return open_gridded(path)
+
+
+def _skipped(file: GriddedFile) -> str:
+    return "; ".join(f"'{name}' is left out: {reason}" for name, reason in file.skipped.items())
+
+
+def _values(name: str, place: Place, row: int, path: Path) -> NDArray[np.float32]:
+    """[y, x] in the canonical unit; UnreadableError where the file's unit cannot become it."""
+    wanted = describe(name).units
+    found = place.cube.units or DEFAULT_UNITS.get(name) or ("m" if name == "rain1h" else wanted)
+    factor = conversion(found, wanted)
+    if factor is None:
+        raise UnreadableError(f"{path}: '{place.cube.name}' is in '{found}', which cannot become {wanted} for {name}", path=str(path))
+    with reading(path):
+        values = place.cube.plane(row, place.level_row)
+    if name in ("tp", "rain1h"):
+        metres = conversion(found, "m") or (1.0, 0.0)
+        values = np.where((values < 0) & (values * metres[0] >= -PACKING_NOISE_M), np.float32(0), values)
+    return values if factor == (1.0, 0.0) else (values * np.float64(factor[0]) + factor[1]).astype(np.float32)
+
+
+def _fields(file: GriddedFile, path: Path, time: np.datetime64 | None, names: Sequence[str], further: Mapping[str, str]) -> xr.Dataset:
+    """The named fields at exactly this time (static ones at any); a name that the file lacks then is all NaN."""
+    places = catalogue(file.cubes, further)
+    found: dict[str, NDArray[np.float32]] = {}
+    used: list[tuple[Cube, int]] = []
+    for name in names:
+        for place in places.get(name, []):
+            row = 0 if time is None or (name in STATIC and len(place.cube.times) < 2) else place.cube.row(time)
+            if row is not None:
+                found[name] = _values(name, place, row, path)
+                used.append((place.cube, row))
+                break
+    if not used:
+        when = f" at {iso(time)}" if time is not None else ""
+        raise UnreadableError(f"{path} holds none of {', '.join(names)}{when}; it holds {', '.join(sorted(places)[:30])}", path=str(path))
+    first = used[0][0]
+    if any(not (np.array_equal(c.lat, first.lat) and np.array_equal(c.lon, first.lon)) for c, _ in used):
+        raise UnreadableError(f"{path} holds {', '.join(found)} on different grids; ask for them one by one", path=str(path))
+    absent = np.full_like(next(iter(found.values())), np.nan)
+    versions = sorted({f"ERA5 {c.version(row)}".strip() for c, row in used})
+    return dataset({n: found.get(n, absent) for n in names}, first.lat, first.lon, time, ", ".join(versions))
+
+
+def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None) -> xr.Dataset:
+    """A file's fields by canonical name (all that are known, or `names`) on their own grid.
+
+    With `time`, or where the file holds one time: [y, x] with scalar `valid_time`. Otherwise [time, y, x] over the times
+    that all the names share. Raises UnreadableError, RequestError for a name that the file lacks.
+    """
+    path = Path(path)
+    file = opened(path, _open)
+    places = catalogue(file.cubes)
+    wanted = tuple(names or [n for n in places if n != "tp"])
+    lacking = [n for n in wanted if n not in places]
+    if lacking or not wanted:
+        held = f"it holds {', '.join(sorted(places)) or 'nothing known'} {_skipped(file)}".strip()
+        raise RequestError(f"{path} does not hold {', '.join(lacking) or 'any known variable'}; {held}")
+    if time is not None:
+        return _fields(file, path, np.datetime64(time, "s"), wanted, {})
+    shared = common_times([p.cube for n in wanted for p in places[n][:1]])
+    return stacked([_fields(file, path, t, wanted, {}) for t in shared] or [_fields(file, path, None, wanted, {})])
+
+
+def common_times(cubes: Sequence[Cube]) -> Times:
+    """The valid times that all these cubes have, those without time aside."""
+    axes = [c.times for c in cubes if len(c.times)]
+    shared = axes[0] if axes else np.array([], "datetime64[s]")
+    for axis in axes[1:]:
+        shared = np.intersect1d(shared, axis)
+    return np.sort(shared)
+
+
+class Era5(Source):
+    """The files of an archive; several may supply other names at the same time."""
+
+    def __init__(self, name: str, archive: Path, reader: Era5Reader | None = None, no_echo_dbz: float = 0.0) -> None:
+        self.reader = reader or Era5Reader()
+        super().__init__(name, clock=Clock(0.0, "end"))
+        self.archive = archive
+
+    def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:
+        records: list[Record] = []
+        refusals: list[Refusal] = []
+        for path in find_files(self.archive, self.reader.root, self.reader.pattern):
+            try:
+                found = self._split(path) or self._inside(path)
+            except UnreadableError as error:
+                refusals.append(Refusal(path, str(error)))
+                continue
+            if isinstance(found, Refusal):
+                refusals.append(found)
+            else:
+                records += [r for r in found if period is None or r.time in period]
+        return sorted(records, key=lambda r: (r.time, str(r.path))), refusals
+
+    def _split(self, path: Path) -> list[Record] | None:
+        """The record of an hourly `<var>_YYYYMMDDTHH.nc`, told by its name alone; None for other names."""
+        found = _HOURLY.match(path.name)
+        if not found:
+            return None
+        prefix = found["variable"]
+        name = self.reader.names.get(prefix) or SURFACE.get(prefix) or (prefix if split_level(prefix) else None)
+        if name is None or name in STATIC:
+            return None
+        day = found["day"]
+        with reading(path):
+            time = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{int(found['hour']):02d}", "s")
+        return [Record(time, path, ("tp", "rain1h") if name == "tp" else (name,))]
+
+    def _inside(self, path: Path) -> list[Record] | Refusal:
+        """A record for each time that the file holds, by its header."""
+        places = catalogue(opened(path, _open).cubes, self.reader.names)
+        if not places:
+            return Refusal(path, f"it holds no known variable {_skipped(opened(path, _open))}".strip())
+        by_time: dict[np.datetime64, list[str]] = {}
+        for name, where in places.items():
+            if name not in STATIC:
+                for time in np.unique(np.concatenate([p.cube.times for p in where])):
+                    by_time.setdefault(time, []).append(name)
+        shared: dict[tuple[str, ...], tuple[str, ...]] = {}
+        named = {t: tuple(sorted(names)) for t, names in by_time.items()}
+        return [Record(t, path, shared.setdefault(names, names)) for t, names in named.items()]
+
+    def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
+        return _fields(opened(record.path, _open), record.path, record.time, names, self.reader.names)
+
+    def read_static(self, names: Sequence[str]) -> xr.Dataset:
+        for path in find_files(self.archive, self.reader.root, self.reader.pattern):
+            if _HOURLY.match(path.name):
+                continue
+            try:
+                file = opened(path, _open)
+                if set(names) <= set(catalogue(file.cubes, self.reader.names)):
+                    return _fields(file, path, None, names, self.reader.names)
+            except UnreadableError:
+                continue  # the scan reports it
+        raise RequestError(f"no readable ERA5 file of {self.archive} holds {', '.join(names)} together")

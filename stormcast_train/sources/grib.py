@@ -1,0 +1,108 @@
+"""GRIB through cfgrib: each variable opened on its own by its keys, so that mixed levels and step types never collide."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.fields.times import Times
+from stormcast_train.sources.cubes import NO_LEVELS, Cube
+from stormcast_train.sources.units import normalised
+
+_KEYS = ("shortName", "typeOfLevel", "stepType")
+
+
+def grib_cubes(path: Path) -> tuple[list[Cube], dict[str, str]]:
+    """The cubes of a GRIB file by valid time (base time plus step), and the variables that cannot be one with the reason.
+
+    The index is made in memory: an archive may be read-only.
+    """
+    import cfgrib
+    from cfgrib import cfmessage, messages
+
+    stream = messages.FileStream(os.fspath(path), errors="raise")
+    keys = sorted({*cfgrib.dataset.INDEX_KEYS, *_KEYS, "valid_time", "time", "step"})
+    index = messages.FileIndex.from_indexpath_or_filestream(stream, keys, indexpath="", computed_keys=cfmessage.COMPUTED_KEYS)
+    if not len(index.header_values):
+        raise UnreadableError(f"{path} holds no GRIB message", path=str(path))
+    cubes: list[Cube] = []
+    skipped: dict[str, str] = {}
+    for query in _variables(index):
+        made = _cube(index.subindex(**query))
+        if isinstance(made, Cube):
+            cubes.append(made)
+        else:
+            skipped[str(query["shortName"])] = made
+    return cubes, skipped
+
+
+def _variables(index: Any) -> list[dict[str, Any]]:
+    positions = [index.index_keys.index(key) for key in _KEYS]
+    found = {tuple(header[p] for p in positions) for header, _ in index.iter_index()}
+    return [dict(zip(_KEYS, values, strict=True)) for values in sorted(found)]
+
+
+def _cube(index: Any) -> Cube | str:
+    """One variable's cube; a reason where two messages share a valid time and level, or where the grid is not regular."""
+    from cfgrib.dataset import open_from_index
+
+    opened = open_from_index(index, time_dims=("valid_time",), errors="raise", squeeze=False)
+    name, variable = _data_variable(opened)
+    dims = list(variable.dimensions)
+    if dims[-2:] not in (["latitude", "longitude"], ["y", "x"]):
+        return f"its grid {variable.attributes.get('GRIB_gridType')} has no rows and columns"
+    clash = _clash(index)
+    if clash:
+        return clash
+    times, levels, pressure = _axes(opened, index)
+    others = [d for d in dims[:-2] if d != "valid_time" and opened.variables[d].data.size > 1 and d != index["typeOfLevel"][0]]
+    if others:
+        return f"its dimension {', '.join(others)} is neither time nor level"
+    time_axis, level_axis = dims.index("valid_time"), dims.index(index["typeOfLevel"][0]) if len(levels) else -1
+
+    def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
+        item: list[Any] = [0] * (len(dims) - 2)
+        item[time_axis] = time_row
+        if level_axis >= 0:
+            item[level_axis] = level_row
+        return np.asarray(variable.data[(*item, slice(None), slice(None))], np.float32)
+
+    lat, lon = (np.asarray(opened.variables[k].data, np.float64) for k in ("latitude", "longitude"))
+    attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)}
+    units = normalised(str(attributes.get("units", attributes.get("GRIB_units", ""))))
+    alias = str(attributes.get("GRIB_shortName", name))
+    version = f"GRIB {attributes.get('GRIB_dataType', '')}".strip()
+    return Cube(name, units, times, levels, pressure, lat, lon, plane, (version,), (alias,), attributes)
+
+
+def _data_variable(opened: Any) -> tuple[str, Any]:
+    """The one variable that holds fields: cfgrib keeps it on disk and its coordinates in memory."""
+    named = [(n, v) for n, v in opened.variables.items() if "GRIB_paramId" in v.attributes]
+    return str(named[0][0]), named[0][1]
+
+
+def _axes(opened: Any, index: Any) -> tuple[Times, NDArray[np.float64], bool]:
+    seconds = np.atleast_1d(opened.variables["valid_time"].data).astype("int64")
+    times = seconds.astype("datetime64[s]")
+    kind = index["typeOfLevel"][0]
+    if kind not in opened.variables:
+        return times, NO_LEVELS, False
+    levels = np.atleast_1d(np.asarray(opened.variables[kind].data, np.float64))
+    return times, levels / 100.0 if kind == "isobaricInPa" else levels, kind in ("isobaricInhPa", "isobaricInPa")
+
+
+def _clash(index: Any) -> str:
+    """Why the messages cannot be told apart by valid time, level and member; empty where they can."""
+    positions = [index.index_keys.index(k) for k in ("valid_time", "level:float", "number") if k in index.index_keys]
+    seen: set[tuple[Any, ...]] = set()
+    for header, messages in index.iter_index():
+        place = tuple(header[p] for p in positions)
+        if place in seen or len(messages) > 1:
+            return "two messages share one valid time and level (overlapping forecasts); keep one of them"
+        seen.add(place)
+    return ""

@@ -1,0 +1,75 @@
+"""Files kept open by this process: an hour costs one slice, not one opening. For one thread per process."""
+
+from __future__ import annotations
+
+import os
+import struct
+import zipfile
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+from stormcast_train.fields.errors import StormcastError, UnreadableError
+
+MAX_FILES = 48
+MAX_BYTES = 1 << 30
+BROKEN = (OSError, RuntimeError, ValueError, LookupError, EOFError, ArithmeticError, struct.error, zipfile.BadZipFile, zlib.error)
+
+
+class Closable(Protocol):
+    """What is kept: it can be closed and says how much memory it holds."""
+
+    bytes_held: int
+
+    def close(self) -> None: ...
+
+
+T = TypeVar("T", bound=Closable)
+_kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+
+
+def opened(path: Path, opener: Callable[[Path], T]) -> T:
+    """What `opener(path)` gives, from this process's least-recently-used few; a file changed on disk is opened anew.
+
+    The value may be closed by the next call. Raises UnreadableError.
+    """
+    with reading(path):
+        facts = os.stat(path)
+        key = (os.getpid(), str(path), facts.st_mtime_ns, facts.st_size, opener)
+        if key in _kept:
+            _kept.move_to_end(key)
+        else:
+            _kept[key] = opener(path)
+            _evict()
+        value: T = _kept[key]
+        return value
+
+
+def _evict() -> None:
+    while len(_kept) > 1 and (len(_kept) > MAX_FILES or sum(v.bytes_held for v in _kept.values()) > MAX_BYTES):
+        key, oldest = _kept.popitem(last=False)
+        if key[0] == os.getpid():
+            oldest.close()
+
+
+def close_all() -> None:
+    """Close everything this process keeps open."""
+    while _kept:
+        _kept.popitem()[1].close()
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what libraries raise on broken files into an UnreadableError that names the file and the cause."""
+    try:
+        yield
+    except StormcastError:
+        raise
+    except FileNotFoundError as error:
+        raise UnreadableError(f"{path} does not exist", path=str(path)) from error
+    except BROKEN as error:
+        cause = " ".join(str(error).split())[:300] or type(error).__name__
+        raise UnreadableError(f"{path} cannot be read: {cause}. It may be truncated, or of another format", path=str(path)) from error

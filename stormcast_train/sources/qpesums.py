@@ -1,0 +1,192 @@
+"""QPESUMS native binary mosaics (COMPREF, CB_GC_PCP_1H_RAD): the header decides grid, scale and codes.
+
+Little-endian stream, raw or gzip (told by its first bytes); row 0 is the south although the header names the north-west
+corner. Stamps are UTC and, for accumulations, the end of the interval.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.fields.times import Period, iso, parse_duration, seconds
+from stormcast_train.fields.variables import describe
+from stormcast_train.sources.config import QpesumsReader
+from stormcast_train.sources.opened import reading
+from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files
+
+NO_ECHO_CODE = -99.0  # dBZ: covered, nothing seen
+_STAMP = re.compile(r"^(?P<product>.+?)\.(?P<day>\d{8})\.(?P<minute>\d{4})(?:\d{2})?(?:\.gz)?$")
+_HEADER_VARIABLES = (("1h", "mm", "rain1h"), ("10m", "mm", "rain10m"), ("cref", "dbz", "refc"), ("composite refl", "dbz", "refc"))
+_MAX_CELLS = 1 << 28
+
+
+@dataclass(frozen=True)
+class Header:
+    """What the first bytes say; `missing` in physical units, `data_at` the offset of the values, `size` the whole file's bytes."""
+
+    time: np.datetime64
+    shape: tuple[int, int, int]
+    lat: NDArray[np.float64]
+    lon: NDArray[np.float64]
+    heights: tuple[float, ...]
+    product: str
+    units: str
+    scale: int
+    missing: int
+    radars: tuple[str, ...]
+    data_at: int
+
+    @property
+    def size(self) -> int:
+        nz, ny, nx = self.shape
+        return self.data_at + 2 * nz * ny * nx
+
+
+def parse_header(content: bytes) -> Header:
+    """The header of an uncompressed file; ValueError or struct.error where it makes no sense."""
+    when = struct.unpack_from("<6i", content, 0)
+    nx, ny, nz = struct.unpack_from("<3i", content, 24)
+    if min(nx, ny, nz) < 1 or nx * ny * nz > _MAX_CELLS:
+        raise ValueError(f"its header says nx={nx} ny={ny} nz={nz}: this is no QPESUMS binary")
+    projection = _text(content[36:40])
+    if projection not in ("LL", ""):
+        raise ValueError(f"its projection is '{projection}'; only latitude-longitude (LL) is read")
+    map_scale, _, _, _, west, north, _, dx, dy, dxy_scale = struct.unpack_from("<10i", content, 40)
+    heights = struct.unpack_from(f"<{nz}i", content, 80)
+    after = 80 + 4 * nz
+    (z_scale,) = struct.unpack_from("<i", content, after)
+    scale, missing, radar_count = struct.unpack_from("<3i", content, after + 70)
+    if map_scale <= 0 or dxy_scale <= 0 or scale <= 0 or not 0 <= radar_count <= 1000:
+        raise ValueError(f"its header says map_scale={map_scale} dxy_scale={dxy_scale} var_scale={scale} nradar={radar_count}")
+    radars_at = after + 82
+    names = [_text(content[radars_at + 4 * i : radars_at + 4 * i + 4]) for i in range(radar_count)]
+    lat = np.round(north / map_scale - np.arange(ny - 1, -1, -1) * (dy / dxy_scale), 9)
+    return Header(
+        time=np.datetime64(f"{when[0]:04d}-{when[1]:02d}-{when[2]:02d}T{when[3]:02d}:{when[4]:02d}:{when[5]:02d}", "s"),
+        shape=(nz, ny, nx),
+        lat=lat,
+        lon=np.round(west / map_scale + np.arange(nx) * (dx / dxy_scale), 9),
+        heights=tuple(h / (z_scale or 1) for h in heights),
+        product=_text(content[after + 44 : after + 64]),
+        units=_text(content[after + 64 : after + 70]),
+        scale=scale,
+        missing=missing,
+        radars=tuple(n for n in names if n),
+        data_at=radars_at + 4 * radar_count,
+    )
+
+
+def _text(raw: bytes) -> str:
+    """Up to the first NUL: garbage may follow it."""
+    return raw.split(b"\0", 1)[0].decode("ascii", "replace").strip()
+
+
+def read(path: Path | str, variable: str | None = None, no_echo_dbz: float = 0.0, reader: QpesumsReader | None = None) -> xr.Dataset:
+    """One file on its own grid: `rain1h` mm or `refc` dBZ [y, x], the contributing radars in `attrs["radars"]`.
+
+    variable: told by the file name, else by the header. Missing and uncovered cells are NaN; covered cells without echo
+    become `no_echo_dbz`. Raises UnreadableError for a truncated file or one whose header contradicts its name.
+    """
+    path, reader = Path(path), reader or QpesumsReader()
+    with reading(path):
+        content = path.read_bytes()
+        content = gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content
+        header = parse_header(content)
+        if len(content) != header.size:
+            raise ValueError(f"its header asks for {header.size} bytes and it has {len(content)}")
+        raw = np.frombuffer(content, "<i2", offset=header.data_at).reshape(header.shape)
+    name = _variable(path, header, variable, reader.products)
+    valid = header.time - _offset(reader)
+    stamp = _stamp(path, reader)
+    if stamp is not None and stamp != valid:
+        raise UnreadableError(f"{path} is named for {iso(stamp)} and its header says {iso(valid)} (UTC)", path=str(path))
+    values = _physical(raw, header, name, no_echo_dbz)
+    lat, lon = header.lat + reader.shift_degrees[0], header.lon + reader.shift_degrees[1]
+    version = f"QPESUMS {header.product}"
+    return dataset({name: values}, lat, lon, valid, version, {"radars": ",".join(header.radars), "product": header.product})
+
+
+def _physical(raw: NDArray[np.int16], header: Header, name: str, no_echo_dbz: float) -> NDArray[np.float32]:
+    """[y, x] in the variable's unit; several heights become the column's maximum (reflectivity only)."""
+    values = (raw / np.float64(header.scale)).astype(np.float32)
+    if describe(name).kind == "reflectivity":
+        values[raw == round(NO_ECHO_CODE * header.scale)] = no_echo_dbz
+    values[raw == header.missing * header.scale] = np.nan
+    if len(values) == 1:
+        return values[0]
+    if describe(name).kind != "reflectivity":
+        raise UnreadableError(f"'{name}' with {len(values)} heights makes no sense; only reflectivity may have several")
+    return np.fmax.reduce(values, axis=0)
+
+
+def _variable(path: Path, header: Header, asked: str | None, products: dict[str, str]) -> str:
+    """The canonical name: asked for, or told by the file name, or by the header; its unit must be the header's."""
+    found = _STAMP.match(path.name)
+    name = asked or products.get(found["product"] if found else "")
+    text, units = header.product.lower(), header.units.lower()
+    if name is None:
+        name = next((v for word, unit, v in _HEADER_VARIABLES if word in text and units.startswith(unit)), None)
+    if name is None:
+        raise UnreadableError(f"{path} holds '{header.product}' in '{header.units}', no product known here: {products}", path=str(path))
+    if not units.startswith(describe(name).units.lower()):
+        raise UnreadableError(f"{path} should hold {name} ({describe(name).units}) and its header says '{header.units}'", path=str(path))
+    return name
+
+
+def _offset(reader: QpesumsReader) -> np.timedelta64:
+    return np.timedelta64(round(reader.utc_offset * 3600), "s")
+
+
+def _stamp(path: Path, reader: QpesumsReader) -> np.datetime64 | None:
+    """The UTC time in a file's name; None where it holds none. ValueError for a stamp that is no time."""
+    found = _STAMP.match(path.name)
+    if not found:
+        return None
+    day, minute = found["day"], found["minute"]
+    with reading(path):
+        return np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{minute[:2]}:{minute[2:]}", "s") - _offset(reader)
+
+
+class Qpesums(Source):
+    """The mosaics of an archive, found by their names; the header is checked against the name when a file is read."""
+
+    def __init__(self, name: str, archive: Path, reader: QpesumsReader | None = None, no_echo_dbz: float = 0.0) -> None:
+        self.reader = reader or QpesumsReader()
+        super().__init__(name, clock=Clock(self.reader.utc_offset, "end"))
+        self.archive = archive
+        self.no_echo_dbz = no_echo_dbz
+
+    def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:
+        step = seconds(parse_duration(self.reader.every)) if self.reader.every else 1
+        records: list[Record] = []
+        refusals: list[Refusal] = []
+        for path in find_files(self.archive, self.reader.root, self.reader.pattern):
+            found = _STAMP.match(path.name)
+            variable = self.reader.products.get(found["product"]) if found else None
+            try:
+                stamp = _stamp(path, self.reader)
+            except UnreadableError as error:
+                refusals.append(Refusal(path, str(error)))
+                continue
+            if stamp is None or variable is None:
+                known = ", ".join(sorted(self.reader.products))
+                refusals.append(Refusal(path, f"its name is not PRODUCT.YYYYMMDD.HHMM[.gz] of a product among {known}"))
+            elif int(stamp.astype(int)) % step == 0 and (period is None or stamp in period):
+                records.append(Record(stamp, path, (variable,)))
+        return sorted(records, key=lambda r: (r.time, str(r.path))), refusals
+
+    def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
+        unknown = [n for n in names if n not in record.names]
+        if unknown:
+            raise RequestError(f"{record.path} holds {', '.join(record.names)}, not {', '.join(unknown)}")
+        return read(record.path, record.names[0], self.no_echo_dbz, self.reader)
