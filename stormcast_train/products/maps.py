@@ -1,0 +1,159 @@
+"""Maps: a field on any grid with coastlines, several fields side by side on one scale, and animations."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.files import replacing
+from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.times import seconds
+from stormcast_train.fields.variables import Variable
+from stormcast_train.products import coastlines
+from stormcast_train.products.palettes import FAINT, INK, MASKED, Palette, colours, palette
+
+Array = NDArray[Any]
+DPI = 110
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """One map: `values` [y, x] on `grid` in the variable's own unit, NaN where masked. `difference`: a difference of two."""
+
+    title: str
+    grid: Grid
+    values: Array
+    difference: bool = False
+
+
+def stamp(valid: np.datetime64, lead: np.timedelta64 | None = None) -> str:
+    """`2021-06-02 03:00 UTC (+3 h)`."""
+    text = str(np.datetime64(valid, "m")).replace("T", " ") + " UTC"
+    if lead is None:
+        return text
+    total = seconds(lead)
+    return f"{text} (+{total // 3600} h)" if total % 3600 == 0 else f"{text} (+{total // 60} min)"
+
+
+def title_of(variable: Variable) -> str:
+    """`2 m temperature (t2m)`."""
+    return f"{variable.long_name[:1].upper()}{variable.long_name[1:]} ({variable.name})"
+
+
+def figure(
+    panels: Sequence[Panel], variable: Variable, title: str, columns: int | None = None, scale_of: Sequence[Array] | None = None
+) -> Any:
+    """A matplotlib figure with the panels on one colour scale (differences on their own), coastlines, units.
+
+    `scale_of`: the fields that set the scale, where more than the panels share it.
+    """
+    from matplotlib.figure import Figure
+
+    columns = columns or min(len(panels), 4)
+    rows = -(-len(panels) // columns)
+    height = _height(panels[0].grid)
+    drawing = Figure(figsize=(2.9 * columns + 1.1, height * rows + 0.75), dpi=DPI, layout="constrained", facecolor="white")
+    axes = drawing.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[len(panels) :]:
+        axis.set_axis_off()
+    for chosen in (False, True):
+        group = [(a, p) for a, p in zip(axes, panels, strict=False) if p.difference is chosen]
+        if group:
+            _draw_group(drawing, group, _palette(variable, chosen), None if chosen else scale_of)
+    drawing.suptitle(title, fontsize=11, color=INK, x=0.01, ha="left")
+    return drawing
+
+
+def _palette(variable: Variable, difference: bool) -> Palette:
+    own = palette(variable)
+    return Palette("BrBG" if own.levels else "PuOr_r", own.units, centred=True, factor=own.factor) if difference else own
+
+
+def _height(grid: Grid) -> float:
+    south, north, west, east = grid.bounds()
+    wide = max((east - west) * np.cos(np.radians((south + north) / 2)), 1e-6)
+    return float(np.clip(2.6 * (north - south) / wide, 1.6, 5.2))
+
+
+def _draw_group(drawing: Any, group: Sequence[tuple[Any, Panel]], chosen: Palette, scale_of: Sequence[Array] | None) -> None:
+    shown = [chosen.shown(np.asarray(p.values, float)) for _, p in group]
+    cmap, norm = colours(chosen, [chosen.shown(s) for s in scale_of] if scale_of else shown)
+    for (axis, panel), values in zip(group, shown, strict=True):
+        mesh = draw(axis, panel.grid, values, cmap, norm)
+        axis.set_title(panel.title, fontsize=9, color=INK)
+    bar = drawing.colorbar(
+        mesh,
+        ax=[axis for axis, _ in group],
+        shrink=0.85,
+        aspect=28,
+        pad=0.015,
+        extend="max" if chosen.levels else "both",
+        ticks=chosen.levels,
+    )
+    difference = group[0][1].difference
+    bar.set_label(f"difference, {chosen.units}" if difference else chosen.units, fontsize=9, color=INK)
+    bar.ax.tick_params(labelsize=8, colors=INK)
+    if chosen.levels:
+        bar.ax.set_yticklabels([f"{level:g}" for level in chosen.levels])
+
+
+def draw(axis: Any, grid: Grid, shown: Array, cmap: Any, norm: Any) -> Any:
+    """A field with coastlines, borders and a light graticule on one axes; masked cells are grey."""
+    lat, lon = (grid.lat, grid.lon) if grid.regular else (grid.lat2d, grid.lon2d)
+    mesh = axis.pcolormesh(lon, lat, np.ma.masked_invalid(shown), cmap=cmap, norm=norm, shading="nearest", rasterized=True)
+    south, north, west, east = grid.bounds()
+    box = (round(south, 3), round(north, 3), round(west, 3), round(east, 3))
+    light = dict(color=INK, solid_joinstyle="round")
+    for path in coastlines.lines(coastlines.BORDERS, *box):
+        axis.plot(path[:, 0], path[:, 1], linewidth=0.4, linestyle=(0, (4, 2)), **light)
+    for path in coastlines.lines(coastlines.COAST, *box):
+        axis.plot(path[:, 0], path[:, 1], linewidth=0.7, **light)
+    axis.set_facecolor(MASKED)
+    axis.set_aspect(1 / np.cos(np.radians((south + north) / 2)))
+    axis.set_xlim(west, east)
+    axis.set_ylim(south, north)
+    _graticule(axis)
+    return mesh
+
+
+def _graticule(axis: Any) -> None:
+    from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator(3, steps=[1, 2, 5, 10]))
+    axis.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+    axis.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{abs(x):g}°{'E' if x >= 0 else 'W'}"))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda y, _: f"{abs(y):g}°{'N' if y >= 0 else 'S'}"))
+    axis.tick_params(labelsize=7, colors=FAINT, length=2)
+    axis.grid(visible=True, linewidth=0.3, color=FAINT, alpha=0.5)
+    for spine in axis.spines.values():
+        spine.set_color(FAINT)
+        spine.set_linewidth(0.6)
+
+
+def save(drawing: Any, path: Path) -> Path:
+    """Write a figure as PNG, atomically."""
+    with replacing(path) as temporary:
+        drawing.savefig(temporary, format="png", facecolor="white")
+    return path
+
+
+def animate(frames: Sequence[tuple[str, Sequence[Panel]]], variable: Variable, path: Path, milliseconds: int = 500) -> Path:
+    """A GIF with one image a frame, (title, panels) each; all frames share the colour scale of the whole."""
+    import io
+
+    from PIL import Image
+
+    everything = [np.asarray(p.values, float) for _, panels in frames for p in panels if not p.difference]
+    images = []
+    for title, panels in frames:
+        content = io.BytesIO()
+        figure(panels, variable, title, scale_of=everything).savefig(content, format="png", facecolor="white")
+        images.append(Image.open(content).convert("P", palette=Image.Palette.ADAPTIVE))
+    with replacing(path) as temporary:
+        images[0].save(temporary, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
+    return path

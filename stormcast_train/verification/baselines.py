@@ -1,0 +1,119 @@
+"""Baselines from given fields; nothing here runs a model.
+
+Shapes: L leads, E error cases, M members, Y rows, X columns. NaN is a masked cell and stays one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import warnings
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.times import HOUR, Times
+from stormcast_train.fields.variables import Variable
+
+Array = NDArray[Any]
+
+
+def persistence(start_YX: Array, leads: int) -> Array:
+    """The start's field at every lead, [L, Y, X]."""
+    return np.broadcast_to(start_YX, (leads, *start_YX.shape))
+
+
+@dataclass(frozen=True, eq=False)
+class Climatology:
+    """Mean by hour of day (UTC) of given hours, [24, Y, X]; an hour or cell never seen takes the mean of all hours.
+
+    `source` says which hours, `n_times` how many.
+    """
+
+    mean_HYX: Array
+    source: str
+    n_times: int
+
+    def at(self, times: Times) -> Array:
+        """The climatological fields of these valid times, [L, Y, X]."""
+        return self.mean_HYX[hour_of_day(times)]
+
+
+def hour_of_day(times: Times) -> Array:
+    """0..23 UTC; a time between hours belongs to the hour it is in."""
+    hours: Array = ((times - times.astype("datetime64[D]").astype("datetime64[s]")) // HOUR).astype(int)
+    return hours
+
+
+def climatology(fields: Iterable[tuple[np.datetime64, Array]], shape: tuple[int, int], source: str) -> Climatology:
+    """The mean field of each hour of the day from (valid time, field [Y, X]) pairs, read once and one at a time."""
+    total, count = np.zeros((24, *shape)), np.zeros((24, *shape))
+    n_times = 0
+    for time, field in fields:
+        hour = int(hour_of_day(np.array([time], dtype="datetime64[s]"))[0])
+        there = np.isfinite(field)
+        total[hour] += np.where(there, field, 0.0)
+        count[hour] += there
+        n_times += 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        overall = total.sum(axis=0) / count.sum(axis=0)
+        mean = np.where(count > 0, total / count, overall)
+    return Climatology(mean, source, n_times)
+
+
+def dressed(field_LYX: Array, errors_ELYX: Array, drawn_M: Array, variable: Variable) -> Array:
+    """A deterministic forecast plus held-out errors (truth minus forecast) of the same variable and leads, [M, L, Y, X].
+
+    Amounts are clipped to the variable's physical range (rain at 0). An error masked where the forecast is not (another
+    case's gap) adds nothing there.
+    """
+    errors = np.nan_to_num(errors_ELYX[drawn_M], nan=0.0)
+    low = 0.0 if variable.kind == "accumulation" else variable.low
+    members: Array = np.clip(field_LYX[None] + errors, low, variable.high)
+    return members
+
+
+def draw_errors(cases: int, members: int, rng: np.random.Generator) -> Array:
+    """Which held-out case dresses each member: without repeats while there are enough, int [M]."""
+    drawn: Array = rng.choice(cases, size=members, replace=cases < members)
+    return drawn
+
+
+def extrapolation(frames_FYX: Array, leads_in_steps: list[int], variable: Variable, motion: str) -> Array:
+    """The last frame moved along the frames' motion by pysteps (semi-Lagrangian, backward), [L, Y, X].
+
+    The motion is found on the transformed field (log for rain) with masked cells dry; what comes from outside the
+    coverage is dry, and the last frame's masked cells stay masked. Frames are one time step apart.
+    """
+    find_motion, advect = _pysteps(motion)
+    last = np.asarray(frames_FYX[-1], np.float64)
+    dry = variable.no_echo if variable.no_echo is not None else 0.0
+    frames = np.where(np.isfinite(frames_FYX), frames_FYX, dry).astype(np.float64)
+    seen = variable.transform.forward(frames) if variable.kind == "accumulation" else frames
+    if float(np.ptp(seen)) == 0.0:
+        return np.broadcast_to(last, (len(leads_in_steps), *last.shape)).copy()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        velocity = find_motion(seen, verbose=False)
+        moved = advect(frames[-1], np.nan_to_num(velocity), max(leads_in_steps), outval=dry)
+    chosen = moved[np.array(leads_in_steps) - 1]
+    fields: Array = np.where(np.isfinite(last), chosen, np.nan)
+    return fields
+
+
+def frames_needed(motion: str) -> int:
+    """How many past frames a motion method reads."""
+    return 9 if motion == "darts" else 2
+
+
+def _pysteps(motion: str) -> tuple[Any, Any]:
+    # pysteps greets on stdout at import, which belongs to --json
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        from pysteps import motion as methods
+        from pysteps.extrapolation.semilagrangian import extrapolate
+
+        return methods.get_method(motion), extrapolate

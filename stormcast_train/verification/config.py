@@ -1,0 +1,57 @@
+"""`score=`: what is scored and how the intervals are made. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from stormcast_train.fields.times import parse_duration
+from stormcast_train.fields.variables import Frozen, Variable
+
+Region = Literal["all", "land", "sea", "land_below_500m", "land_above_500m"]
+
+
+class BootstrapConfig(Frozen):
+    """Paired block bootstrap over start dates; below `minimum_blocks` no interval is given."""
+
+    block: str = "3d"
+    minimum_blocks: int = Field(10, ge=2)
+    samples: int = Field(1000, ge=100)
+    confidence: float = Field(0.95, gt=0, lt=1)
+
+    @field_validator("block")
+    @classmethod
+    def _at_least_three_days(cls, block: str) -> str:
+        if parse_duration(block) < parse_duration("3d"):
+            raise ValueError("weather a day apart is not independent: a block is at least 3d")
+        return block
+
+
+class ScoreConfig(Frozen):
+    """Thresholds by variable (`rain`: a rate in mm/h for every accumulation), windows, spectra, regions, intervals.
+
+    `fss_windows_cells` adds windows counted in cells, for grids too coarse for the windows in km.
+    `motion` is the pysteps method of the extrapolation baseline (those that need no opencv).
+    """
+
+    name: str
+    thresholds: dict[str, tuple[float, ...]] = {}
+    fss_windows_km: tuple[float, ...] = (2, 6, 10, 20, 40)
+    fss_windows_cells: tuple[int, ...] = ()
+    spectra: bool = True
+    bands_per_octave: int = Field(2, ge=1, le=12)
+    regions: tuple[Region, ...] = ("all",)
+    derived: tuple[Literal["ws10m"], ...] = ("ws10m",)
+    motion: Literal["proesmans", "vet", "darts"] = "proesmans"
+    bootstrap: BootstrapConfig = BootstrapConfig()
+    seed: int = 0
+
+    def thresholds_of(self, variable: Variable) -> tuple[float, ...]:
+        """The event thresholds of a variable in its own unit; a rain rate becomes the amount of the interval."""
+        if variable.name in self.thresholds:
+            return self.thresholds[variable.name]
+        if variable.kind == "accumulation" and variable.units == "mm" and variable.interval_s:
+            hours = variable.interval_s / 3600
+            return tuple(round(rate * hours, 6) for rate in self.thresholds.get("rain", ()))
+        return ()
