@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError, UnreadableError, nearest
-from stormcast_train.fields.times import Period, iso
+from stormcast_train.fields.times import Period, iso, parse_time
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import CfReader, CfVariable
 from stormcast_train.sources.cubes import Coordinates, Cube, GriddedFile, open_gridded
@@ -43,8 +43,9 @@ def _find(file: GriddedFile, path: Path, declared: CfVariable) -> tuple[Cube, in
         if declared.units is not None and normalised(declared.units) != cube.units:
             raise UnreadableError(f"{path}: '{cube.name}' is in '{cube.units}', the config expects '{declared.units}'", path=str(path))
         return cube, row
-    why = file.skipped.get(declared.source, "")
-    raise UnreadableError(f"{path} holds no field '{declared.source}' {why}.{nearest(declared.source, held)} It holds {held}", path=str(path))
+    why = f" ({file.skipped[declared.source]})" if declared.source in file.skipped else ""
+    hint = f"{nearest(declared.source, held)} It holds {', '.join(held) or 'none'}"
+    raise UnreadableError(f"{path} holds no field '{declared.source}'{why}.{hint}", path=str(path))
 
 
 def _scale(name: str, declared: CfVariable, cube: Cube, path: Path) -> tuple[float, float]:
@@ -95,7 +96,7 @@ def read(
         return _as_they_are(file, path, time)
     declared = {n: CfVariable(source=v) if isinstance(v, str) else v for n, v in variables.items()}
     if time is not None:
-        return _fields(file, path, np.datetime64(time, "s"), declared)
+        return _fields(file, path, parse_time(time), declared)
     shared = common_times([_find(file, path, v)[0] for v in declared.values()])
     return stacked([_fields(file, path, t, declared) for t in shared] or [_fields(file, path, None, declared)])
 
@@ -106,7 +107,7 @@ def _as_they_are(file: GriddedFile, path: Path, time: np.datetime64 | str | None
     lead = next((c for c in cubes if len(c.times)), cubes[0] if cubes else None)
     if lead is None:
         raise UnreadableError(f"{path} holds no field with latitude and longitude; {file.skipped}", path=str(path))
-    times = lead.times if time is None else np.array([np.datetime64(time, "s")])
+    times = lead.times if time is None else np.array([parse_time(time)])
     alike = [c for c in cubes if np.array_equal(c.lat, lead.lat) and np.array_equal(c.lon, lead.lon)]
     alike = [lead, *(c for c in alike if c is not lead and np.array_equal(c.times, lead.times))]
     if any(lead.row(t) is None for t in times):

@@ -48,7 +48,7 @@ class Cube:
 
     def row(self, time: np.datetime64) -> int | None:
         """The index of exactly this valid time; None where the cube lacks it."""
-        found = np.flatnonzero(self.times == np.datetime64(time, "s"))
+        found = np.flatnonzero(self.times == time.astype("datetime64[s]"))
         return int(found[0]) if len(found) else None
 
     def level_row(self, level: float) -> int | None:
@@ -118,11 +118,12 @@ def _open_zip(path: Path, coordinates: Coordinates) -> GriddedFile:
 def _open_netcdf(handle: netCDF4.Dataset) -> tuple[list[xr.Dataset], list[Callable[[], Any]]]:
     for variable in handle.variables.values():
         _cache_one_time(variable)
-    dataset = xr.open_dataset(xr.backends.NetCDF4DataStore(handle), decode_times=False, cache=False)
+    store: Any = xr.backends.NetCDF4DataStore
+    dataset = xr.open_dataset(store(handle), decode_times=False, cache=False)
     return [dataset], [handle.close]
 
 
-def _cache_one_time(variable: netCDF4.Variable) -> None:
+def _cache_one_time(variable: Any) -> None:
     """Let HDF5 keep the chunks that one time touches, so that the next hour does not decompress them again."""
     chunks = variable.chunking()
     if not isinstance(chunks, list) or not chunks or variable.dtype is str:

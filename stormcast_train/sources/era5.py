@@ -15,7 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError, UnreadableError
-from stormcast_train.fields.times import Period, Times, iso
+from stormcast_train.fields.times import Period, Times, iso, parse_time
 from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import Era5Reader
 from stormcast_train.sources.cubes import Cube, GriddedFile, open_gridded
@@ -144,7 +144,7 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
         held = f"it holds {', '.join(sorted(places)) or 'nothing known'} {_skipped(file)}".strip()
         raise RequestError(f"{path} does not hold {', '.join(lacking) or 'any known variable'}; {held}")
     if time is not None:
-        return _fields(file, path, np.datetime64(time, "s"), wanted, {})
+        return _fields(file, path, parse_time(time), wanted, {})
     shared = common_times([p.cube for n in wanted for p in places[n][:1]])
     return stacked([_fields(file, path, t, wanted, {}) for t in shared] or [_fields(file, path, None, wanted, {})])
 

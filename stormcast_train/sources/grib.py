@@ -76,7 +76,7 @@ def _cube(index: Any) -> Cube | str:
     attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)}
     units = normalised(str(attributes.get("units", attributes.get("GRIB_units", ""))))
     alias = str(attributes.get("GRIB_shortName", name))
-    version = f"GRIB {attributes.get('GRIB_dataType', '')}".strip()
+    version = "GRIB " + str(attributes.get("GRIB_dataType", ""))
     return Cube(name, units, times, levels, pressure, lat, lon, plane, (version,), (alias,), attributes)
 
 

@@ -118,15 +118,14 @@ def read(path: Path | str, variable: str | None = None, no_echo_dbz: float = 0.0
 
 def _physical(raw: NDArray[np.int16], header: Header, name: str, no_echo_dbz: float) -> NDArray[np.float32]:
     """[y, x] in the variable's unit; several heights become the column's maximum (reflectivity only)."""
-    values = (raw / np.float64(header.scale)).astype(np.float32)
+    values: NDArray[np.float32] = (raw / np.float64(header.scale)).astype(np.float32)
     if describe(name).kind == "reflectivity":
         values[raw == round(NO_ECHO_CODE * header.scale)] = no_echo_dbz
     values[raw == header.missing * header.scale] = np.nan
-    if len(values) == 1:
-        return values[0]
-    if describe(name).kind != "reflectivity":
+    if len(values) > 1 and describe(name).kind != "reflectivity":
         raise UnreadableError(f"'{name}' with {len(values)} heights makes no sense; only reflectivity may have several")
-    return np.fmax.reduce(values, axis=0)
+    column: NDArray[np.float32] = np.fmax.reduce(values, axis=0)
+    return column
 
 
 def _variable(path: Path, header: Header, asked: str | None, products: dict[str, str]) -> str:

@@ -17,7 +17,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError, UnreadableError
-from stormcast_train.fields.times import Period, Times, iso, parse_duration
+from stormcast_train.fields.times import Period, Times, iso, parse_duration, parse_time
 from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import RwrpReader
 from stormcast_train.sources.opened import opened, reading
@@ -177,7 +177,7 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
     if lacking or not wanted:
         raise RequestError(f"{path} does not hold {', '.join(lacking) or 'any known variable'}; it holds {', '.join(held)}")
     if time is not None:
-        return _dataset(file, path, _row(file, path, np.datetime64(time, "s")), wanted)
+        return _dataset(file, path, _row(file, path, parse_time(time)), wanted)
     return stacked([_dataset(file, path, row, wanted) for row in range(len(file.times))])
 
 

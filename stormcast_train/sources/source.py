@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.errors import RequestError, UnreadableError
 from stormcast_train.fields.grid import Grid, orient
 from stormcast_train.fields.times import Period
 from stormcast_train.fields.variables import describe
@@ -123,7 +123,7 @@ def dataset(
         "lon": (dims["lon"], grid.lon, {"units": "degrees_east", "standard_name": "longitude"}),
     }
     if valid_time is not None:
-        coords["valid_time"] = ((), np.datetime64(valid_time, "s").astype("datetime64[ns]"))
+        coords["valid_time"] = ((), valid_time.astype("datetime64[s]").astype("datetime64[ns]"))
     data = {name: (("y", "x"), values, {"units": units[name]} if units else _attributes(name)) for name, values in turned.items()}
     return xr.Dataset(data, coords=coords, attrs={"source_version": version, **(attrs or {})})
 
@@ -164,13 +164,16 @@ def build_sources(config: SourceConfig, archive: Path) -> dict[str, Source]:
 
 
 def stacked(fields: Sequence[xr.Dataset]) -> xr.Dataset:
-    """One dataset as it is; several as [time, y, x] along their valid times."""
+    """One dataset as it is; several as [time, y, x] along their valid times. UnreadableError where their grid moves."""
     if len(fields) == 1:
         return fields[0]
+    lat, lon = fields[0]["lat"].variable, fields[0]["lon"].variable
+    if any(not (np.array_equal(f["lat"], lat) and np.array_equal(f["lon"], lon)) for f in fields):
+        raise UnreadableError("the file's grid moves from time to time (a moving nest): ask for one time")
     times = np.array([f["valid_time"].values for f in fields])
     data = {
         name: (("time", "y", "x"), np.stack([f[name].values for f in fields]), fields[0][name].attrs) for name in fields[0].data_vars
     }
-    coords = {"time": times, "lat": fields[0]["lat"], "lon": fields[0]["lon"]}
+    coords = {"time": times, "lat": lat, "lon": lon}
     versions = sorted({str(f.attrs["source_version"]) for f in fields})
     return xr.Dataset(data, coords=coords, attrs={**fields[0].attrs, "source_version": ", ".join(versions)})
