@@ -1,0 +1,86 @@
+"""One self-contained page: it opens offline, its images are inside it."""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from stormcast_train.fields.files import write_bytes
+
+STYLE = """
+:root { color-scheme: light; }
+body { font: 15px/1.5 system-ui, "Noto Sans", "Noto Sans CJK TC", sans-serif; color: #1f2933; background: #f6f7f9; margin: 0; }
+main { max-width: 1180px; margin: 0 auto; padding: 28px 20px 60px; }
+h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 34px 0 8px; } p { margin: 6px 0; max-width: 80ch; }
+.lead { color: #52606d; } section { background: white; border: 1px solid #e4e7eb; border-radius: 8px; padding: 14px 18px; margin: 14px 0; }
+.scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 8px 0; }
+th, td { padding: 5px 12px; text-align: right; border-bottom: 1px solid #e4e7eb; white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
+th { font-weight: 600; color: #52606d; font-size: 13px; } td.good { color: #00664b; font-weight: 600; } td.poor { color: #a33c00; font-weight: 600; }
+img { max-width: 100%; height: auto; display: block; margin: 6px 0; } figcaption { color: #52606d; font-size: 13px; } figure { margin: 10px 0; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; font-size: 13px; } dt { color: #52606d; } dd { margin: 0; word-break: break-all; font-family: ui-monospace, monospace; }
+"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A table cell; `good` colours it (None: neither)."""
+
+    text: str
+    good: bool | None = None
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page: a heading, sentences, an optional table (header, rows) and images (path, caption)."""
+
+    heading: str
+    sentences: tuple[str, ...] = ()
+    header: tuple[str, ...] = ()
+    rows: tuple[tuple[Cell, ...], ...] = ()
+    images: tuple[tuple[Path, str], ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def write_report(path: Path, title: str, lead: str, sections: Sequence[Section]) -> Path:
+    """Write the page atomically."""
+    body = "".join(_section(section) for section in sections)
+    page = (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main><h1>{html.escape(title)}</h1>"
+        f'<p class="lead">{html.escape(lead)}</p>{body}</main></body></html>\n'
+    )
+    write_bytes(path, page.encode())
+    return path
+
+
+def _section(section: Section) -> str:
+    parts = [f"<section><h2>{html.escape(section.heading)}</h2>"]
+    parts += [f"<p>{html.escape(sentence)}</p>" for sentence in section.sentences]
+    if section.rows:
+        parts.append(_table(section.header, section.rows))
+    parts += [_image(path, caption) for path, caption in section.images]
+    if section.facts:
+        pairs = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>" for k, v in section.facts.items())
+        parts.append(f"<dl>{pairs}</dl>")
+    return "".join([*parts, "</section>"])
+
+
+def _table(header: tuple[str, ...], rows: tuple[tuple[Cell, ...], ...]) -> str:
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    body = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _cell(cell: Cell) -> str:
+    kind = {True: ' class="good"', False: ' class="poor"', None: ""}[cell.good]
+    return f"<td{kind}>{html.escape(cell.text)}</td>"
+
+
+def _image(path: Path, caption: str) -> str:
+    kind = "gif" if path.suffix == ".gif" else "png"
+    data = base64.b64encode(path.read_bytes()).decode()
+    return f'<figure><img alt="{html.escape(caption)}" src="data:image/{kind};base64,{data}"><figcaption>{html.escape(caption)}</figcaption></figure>'

@@ -1,0 +1,51 @@
+"""What is drawn rather than tabled: rank frequencies and reliability curves, pooled over leads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.verification.aggregate import find
+from stormcast_train.verification.table import Scoring
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Reliability:
+    """At one threshold: forecast probability k / M, how often the event followed, how many forecasts there were."""
+
+    threshold: float
+    probability: Array
+    frequency: Array
+    forecasts: Array
+
+
+def rank_frequencies(scoring: Scoring, variable: str) -> dict[str, Array]:
+    """Frequency of each rank [M + 1] by ensemble forecast, all starts and leads together."""
+    found = {}
+    for name in ("ensemble", "dressed_regression"):
+        row = find(scoring.aggregate.rows(), name, variable, "all")
+        stacked = scoring.aggregate.stacked(row) if row else {}
+        if "ranks" in stacked:
+            counts = stacked["ranks"].sum(axis=(0, 1))
+            found[name] = counts / max(counts.sum(), 1)
+    return found
+
+
+def reliability(scoring: Scoring, variable: str, least_events: int = 30) -> list[Reliability]:
+    """The ensemble's reliability at the thresholds with at least `least_events` observed cells."""
+    row = find(scoring.aggregate.rows(), "ensemble", variable, "all")
+    stacked = scoring.aggregate.stacked(row) if row else {}
+    if "exceedance" not in stacked or row is None or row.members < 2:
+        return []
+    curves = []
+    for threshold, table in zip(scoring.measured[variable].thresholds, stacked["exceedance"].sum(axis=(0, 1)), strict=True):
+        forecasts = table.sum(axis=-1)
+        if table[:, 1].sum() >= least_events:
+            frequency = np.where(forecasts > 0, table[:, 1] / np.maximum(forecasts, 1), np.nan)
+            curves.append(Reliability(threshold, np.linspace(0, 1, len(table)), frequency, forecasts))
+    return curves

@@ -1,0 +1,143 @@
+"""The table: additive sums, paired skills, intervals."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.variables import describe
+from stormcast_train.verification.aggregate import Aggregate, Row, total
+from stormcast_train.verification.compare import blocks_of, resampling
+from stormcast_train.verification.config import BootstrapConfig, ScoreConfig
+from stormcast_train.verification.statistics import Measures, deterministic, ensemble
+from stormcast_train.verification.stratify import region_masks
+from stormcast_train.verification.table import COLUMNS, Facts, Scoring, headline, table
+
+DAY = np.datetime64("2021-06-01T00", "s")
+PLAIN = Measures(describe("t2m"), (), (), (), None, ())
+
+
+def field(value: float) -> np.ndarray:
+    return np.full((1, 2, 2), value)
+
+
+def cases(error: float, persisted: float) -> dict[Row, dict[str, np.ndarray]]:
+    truth, valid = field(0.0), field(1) > 0
+    members = np.array([field(error - 1), field(error + 1)])
+    return {
+        Row("ensemble", "t2m", "all", 2): ensemble(members, truth, valid, PLAIN, np.random.default_rng(0)),
+        Row("regression", "t2m", "all", 1): deterministic(field(2.0), truth, valid, PLAIN),
+        Row("persistence", "t2m", "all", 1): deterministic(field(persisted), truth, valid, PLAIN),
+    }
+
+
+def scoring(days: int, step_days: int = 1) -> Scoring:
+    aggregate = Aggregate((3600,))
+    for day in range(days):
+        aggregate.add(DAY + np.timedelta64(86400 * day * step_days, "s"), cases(1.0 + day % 2, 4.0))
+    return Scoring(aggregate, {"t2m": PLAIN}, resampling(aggregate.times(), BootstrapConfig(samples=200), 0), Facts("era5", "hindcast", "test"))
+
+
+def value(frame, forecast: str, metric: str, column: str = "value") -> float:
+    return frame[(frame.forecast == forecast) & (frame.metric == metric)][column].item()
+
+
+def test_skills_are_of_sums_over_all_starts() -> None:
+    frame = table(scoring(2))
+    assert tuple(frame.columns) == COLUMNS
+    # mean errors 1 and 2: MSE (1 + 4) / 2 = 2.5 against 16
+    assert value(frame, "ensemble", "mse_skill") == pytest.approx(1 - 2.5 / 16)
+    # members error -1, +1: error 1 -> members 0, 2 around 0: fair CRPS mean(0, 2) - |2| * 2 / 4 = 0; error 2 -> (1 + 3)/2 - 1 = 1
+    assert value(frame, "ensemble", "crps_fair") == pytest.approx(0.5)
+    assert value(frame, "ensemble", "crps_skill") == pytest.approx(1 - 0.5 / 2)
+    assert value(frame, "ensemble", "crps_fair_minus_regression") == pytest.approx(0.5 - 2)
+    assert value(frame, "ensemble", "rmse", "n_cases") == 2
+    assert value(frame, "ensemble", "rmse", "members") == 2
+
+
+def test_intervals_are_empty_under_ten_blocks_of_three_days() -> None:
+    few = table(scoring(27))  # 9 blocks
+    assert few.low.isna().all()
+    assert (few.n_blocks == 9).all()
+    enough = table(scoring(30))  # 10 blocks
+    rmse = enough[(enough.forecast == "ensemble") & (enough.metric == "rmse")].iloc[0]
+    assert rmse.low <= rmse.value <= rmse.high
+    assert rmse.low < rmse.high
+
+
+def test_blocks_are_of_dates_not_of_starts() -> None:
+    starts = DAY + np.array([0, 6, 47, 71, 72, 200]) * np.timedelta64(3600, "s")
+    assert blocks_of(starts, "3d").tolist() == [0, 0, 0, 0, 1, 2]
+    with pytest.raises(ValueError, match="at least 3d"):
+        BootstrapConfig(block="1d")
+
+
+def test_the_interval_of_a_constant_difference_has_no_width() -> None:
+    aggregate = Aggregate((3600,))
+    for day in range(40):
+        truth, valid = field(float(day)), field(1) > 0  # the cases differ wildly, the two forecasts by exactly 1 in each
+        aggregate.add(
+            DAY + np.timedelta64(86400 * day, "s"),
+            {
+                Row("ensemble", "t2m", "all", 1): deterministic(field(-1.0), truth, valid, PLAIN),
+                Row("regression", "t2m", "all", 1): deterministic(field(0.0), truth, valid, PLAIN),
+            },
+        )
+    made = Scoring(aggregate, {"t2m": PLAIN}, resampling(aggregate.times(), BootstrapConfig(samples=200), 0), Facts("", "hindcast", "test"))
+    frame = table(made)
+    line = frame[(frame.forecast == "ensemble") & (frame.metric == "crps_fair_minus_regression")].iloc[0]
+    assert (line.value, line.low, line.high) == pytest.approx((1, 1, 1))  # paired: the same dates are drawn for both
+    rmse = frame[(frame.forecast == "ensemble") & (frame.metric == "rmse")].iloc[0]
+    assert rmse.high - rmse.low > 1
+
+
+def test_parts_scored_elsewhere_add_up_to_the_whole() -> None:
+    whole, first, second = Aggregate((3600,)), Aggregate((3600,)), Aggregate((3600,))
+    for day, part in enumerate((first, second)):
+        start, made = DAY + np.timedelta64(86400 * day, "s"), cases(float(day), 3.0)
+        part.add(start, made)
+        whole.add(start, made)
+    merged = first + second
+    row = Row("ensemble", "t2m", "all", 2)
+    for name, expected in total(whole.stacked(row), np.ones((1, 2))).items():
+        np.testing.assert_array_equal(total(merged.stacked(row), np.ones((1, 2)))[name], expected)
+    with pytest.raises(ValueError, match="twice"):
+        merged + first
+
+
+def test_a_baseline_missing_at_a_start_is_compared_on_the_others_alone() -> None:
+    made = scoring(2)
+    third = cases(100.0, 0.0)
+    del third[Row("persistence", "t2m", "all", 1)]
+    made.aggregate.add(DAY + np.timedelta64(10 * 86400, "s"), third)
+    again = Scoring(made.aggregate, made.measured, resampling(made.aggregate.times(), BootstrapConfig(), 0), made.facts)
+    frame = table(again)
+    assert value(frame, "ensemble", "mse_skill") == pytest.approx(1 - 2.5 / 16)  # the start without persistence is not in it
+    assert value(frame, "persistence", "rmse", "n_cases") == 2
+    assert value(frame, "ensemble", "rmse", "n_cases") == 3
+
+
+def test_the_headline_averages_over_leads_before_it_divides() -> None:
+    facts = headline(scoring(2))["t2m"]
+    assert facts["crps_over_regression_mae"] == pytest.approx(0.5 / 2)
+    assert facts["regression_rmse_over_persistence"] == pytest.approx(2 / 4)
+
+
+def test_regions_need_their_static_fields() -> None:
+    static = {"lsm": np.array([[1.0, 1.0, 0.0]]), "orog": np.array([[900.0, 10.0, 0.0]])}
+    masks = region_masks(("all", "land", "sea", "land_above_500m"), static)
+    assert masks["all"] is None
+    assert masks["land"].tolist() == [[True, True, False]]
+    assert masks["sea"].tolist() == [[False, False, True]]
+    assert masks["land_above_500m"].tolist() == [[True, False, False]]
+    with pytest.raises(RequestError, match="lsm"):
+        region_masks(("sea",), {})
+
+
+def test_the_standard_config_is_typed() -> None:
+    from stormcast_train.fields.config import compose, typed
+
+    config = typed(ScoreConfig, compose("verify", ["forecast=f", "store=s", "out=o"])["score"])
+    assert config.thresholds_of(describe("rain1h")) == (0.5, 1, 5, 10, 20, 40)
+    assert config.thresholds_of(describe("refc")) == (20, 30, 40)
