@@ -1,0 +1,160 @@
+"""What a network's fields are: variables, statistics, grid, coverage, static fields. All that a package must carry. Torch-free.
+
+Shape suffixes: C state channels, S static channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.data.mix import FractionsMix, PeriodsMix, Split, make_splits
+from stormcast_train.data.statistics import ChannelStatistics, from_moments
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.times import Times, seconds
+from stormcast_train.fields.variables import Variable
+from stormcast_train.store.reader import Group, Store
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Names, scales and places. `masked` are the state channels that some time lacks somewhere: their mask is an input."""
+
+    state: tuple[Variable, ...]
+    background: tuple[Variable, ...]
+    static: tuple[Variable, ...]
+    statistics: dict[str, ChannelStatistics]  # of the state
+    background_statistics: dict[str, ChannelStatistics]
+    masked: tuple[str, ...]
+    step_s: int
+    grid: Grid
+    background_grid: Grid | None
+    coverage_CHW: NDArray[np.bool_]
+    static_SHW: NDArray[np.float32]  # physical units, NaN where missing
+
+    @property
+    def step(self) -> np.timedelta64:
+        return np.timedelta64(self.step_s, "s")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """State channels in order."""
+        return tuple(v.name for v in self.state)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything but the arrays."""
+        return {
+            "state": [v.model_dump(mode="json") for v in self.state],
+            "background": [v.model_dump(mode="json") for v in self.background],
+            "static": [v.model_dump(mode="json") for v in self.static],
+            "statistics": {k: s.to_json() for k, s in self.statistics.items()},
+            "background_statistics": {k: s.to_json() for k, s in self.background_statistics.items()},
+            "masked": list(self.masked),
+            "step_s": self.step_s,
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Grid, coverage and static fields by name."""
+        found: dict[str, NDArray[Any]] = {
+            "lat": self.grid.lat, "lon": self.grid.lon, "coverage": self.coverage_CHW.astype(np.uint8), "static": self.static_SHW,
+        }  # fmt: skip
+        if self.background_grid is not None:
+            found |= {"background_lat": self.background_grid.lat, "background_lon": self.background_grid.lon}
+        return found
+
+    @classmethod
+    def restore(cls, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Scene:
+        """From `to_json` and `arrays`."""
+        variables = {role: tuple(Variable.model_validate(v) for v in facts[role]) for role in ("state", "background", "static")}
+        statistics = {k: {n: ChannelStatistics(**s) for n, s in facts[k].items()} for k in ("statistics", "background_statistics")}
+        background_grid = Grid(arrays["background_lat"], arrays["background_lon"]) if "background_lat" in arrays else None
+        return cls(
+            **variables, **statistics, masked=tuple(facts["masked"]), step_s=int(facts["step_s"]), grid=Grid(arrays["lat"], arrays["lon"]),
+            background_grid=background_grid, coverage_CHW=arrays["coverage"].astype(bool), static_SHW=arrays["static"],
+        )  # fmt: skip
+
+
+def split_store(store: Store, mix: FractionsMix | PeriodsMix, history: int, use_background: bool) -> dict[str, Split]:
+    """The mix's splits of this store."""
+    state = store.group("state")
+    accumulation = max((v.interval_s for v in state.variables.values()), default=0)
+    background = _on_axis(store.group("background"), state.times) if use_background else None
+    splits = make_splits(
+        mix, state.times, state.available.all(axis=1), background, state.step, history, np.timedelta64(accumulation, "s")
+    )  # fmt: skip
+    return {str(name): split for name, split in splits.items()}
+
+
+def _on_axis(group: Group, times: Times) -> NDArray[np.bool_]:
+    """[T]: all channels of the group are there at these times."""
+    place = np.searchsorted(group.times, times).clip(max=len(group.times) - 1)
+    return np.asarray((group.times[place] == times) & group.available.all(axis=1)[place])
+
+
+def build_scene(store: Store, train_times: Times, use_background: bool, use_static: bool) -> Scene:
+    """The scene of a store with statistics of the training times alone."""
+    state = store.group("state")
+    statistics = _statistics(state, train_times)
+    background = store.group("background") if use_background else None
+    static = store.group("static") if use_static else None
+    shape = state.grid.shape
+    return Scene(
+        state=tuple(state.variables[name] for name in state.channels),
+        background=tuple(background.variables[name] for name in background.channels) if background else (),
+        static=tuple(static.variables[name] for name in static.channels) if static else (),
+        statistics=statistics,
+        background_statistics=_statistics(background, train_times) if background else {},
+        masked=_masked(state, train_times),
+        step_s=seconds(state.step),
+        grid=state.grid,
+        background_grid=background.grid if background else None,
+        coverage_CHW=state.coverage,
+        static_SHW=static.read(np.array([0]))[0] if static else np.zeros((0, *shape), np.float32),
+    )
+
+
+def extend_scene(scene: Scene, store: Store, train_times: Times, use_background: bool, use_static: bool) -> Scene:
+    """The scene of a regression with what a diffusion on top of it needs besides; names and statistics that exist stay as they are."""
+    fresh = build_scene(store, train_times, use_background, use_static)
+    added: dict[str, Any] = {}
+    if not scene.background and fresh.background:
+        added |= {k: getattr(fresh, k) for k in ("background", "background_statistics", "background_grid")}
+    if not scene.static and fresh.static:
+        added |= {"static": fresh.static, "static_SHW": fresh.static_SHW}
+    return replace(scene, **added)
+
+
+def _rows(group: Group, times: Times) -> NDArray[np.int64]:
+    return np.flatnonzero(np.isin(group.times, times))
+
+
+def _statistics(group: Group, times: Times) -> dict[str, ChannelStatistics]:
+    rows = _rows(group, times)
+    if not len(rows):
+        raise RequestError(f"the store's {group.role} holds none of the training times", role=group.role)
+    return from_moments(group.statistics("transformed", rows), group.statistics("tendency", rows), group.channels)
+
+
+def _masked(state: Group, times: Times) -> tuple[str, ...]:
+    """Channels that are not complete at every available training time."""
+    rows = _rows(state, times)
+    counted, cells = state.statistics("value", rows), int(np.prod(state.grid.shape))
+    present = state.available[rows].sum(axis=0)
+    return tuple(name for i, name in enumerate(state.channels) if counted[name]["count"] < present[i] * cells)
+
+
+def named_group(store: Store, role: str, names: tuple[str, ...]) -> Group:
+    """The store's group of that role, if it holds these channels; otherwise a RequestError that names what it lacks."""
+    if role not in store.roles:
+        raise RequestError(f"the store {store.path} has no {role}, and the network needs {', '.join(names)}", store=str(store.path))
+    group = store.group(role)
+    lacking = [name for name in names if name not in group.channels]
+    if lacking:
+        held = ", ".join(group.channels)
+        raise RequestError(f"the store {store.path} lacks {role} {', '.join(lacking)}; it holds {held}", store=str(store.path), lacking=lacking)
+    return group

@@ -1,0 +1,145 @@
+"""From a package to an emulator that steps. Shape suffixes: C channels, H rows, W columns."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from stormcast_train.data.conditions import Conditions, Target
+from stormcast_train.data.normalize import Normalizer
+from stormcast_train.data.scene import Scene
+from stormcast_train.data.window import WindowReader
+from stormcast_train.fields.errors import RequestError, nearest
+from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.times import Times
+from stormcast_train.fields.variables import Variable
+from stormcast_train.forecast.package import Package, package_directory
+from stormcast_train.forecast.package import load as load_package
+from stormcast_train.forecast.starts import check_store
+from stormcast_train.forecast.step import RegressionStep, ResidualStep
+from stormcast_train.store.reader import Store
+
+
+class Emulator:
+    """A trained stage, ready to step in eval mode. `Emulator.load` takes a run (`RUN`, `RUN@last`, ...) or a package folder."""
+
+    def __init__(self, package: Package, device: str | torch.device = "cpu") -> None:
+        self.package = package
+        self.device = torch.device(device)
+        self.regression: Emulator = Emulator(package.regression, device) if package.regression else self
+        self.normalizer = Normalizer(self.scene.state, self.scene.statistics, self.device)
+        self.step_model = self._build()
+
+    @classmethod
+    def load(cls, spec: str | Path, device: str | torch.device = "cpu") -> Emulator:
+        """Load a run's or a folder's package; RequestError where there is none."""
+        return cls(load_package(package_directory(spec)), device)
+
+    @property
+    def stage(self) -> str:
+        """`regression` or `diffusion`."""
+        return self.package.stage
+
+    @property
+    def scene(self) -> Scene:
+        return self.package.scene
+
+    @property
+    def state(self) -> tuple[str, ...]:
+        """Names of the state's variables in order."""
+        return self.scene.names
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The state's variables by name."""
+        return {v.name: v for v in self.scene.state}
+
+    @property
+    def grid(self) -> Grid:
+        return self.scene.grid
+
+    @property
+    def step(self) -> np.timedelta64:
+        return self.scene.step
+
+    @property
+    def coverage(self) -> NDArray[np.bool_]:
+        """[C, y, x]: where a forecast has values."""
+        return self.scene.coverage_CHW
+
+    @property
+    def fingerprint(self) -> str:
+        return self.package.fingerprint
+
+    @property
+    def store_fingerprint(self) -> str:
+        """Of the store it was trained on."""
+        return self.package.store_fingerprint
+
+    @property
+    def history(self) -> int:
+        """Past states that a step needs, the newest included: the longer of the stage's and its regression's."""
+        return max(self.package.conditions.history, self.regression.package.conditions.history)
+
+    def split(self, name: str) -> Times:
+        """Start times of the mix's split (`train`, `validation`, `test`) of the store it was trained on."""
+        if name not in self.package.splits:
+            raise RequestError(f"the package has no split '{name}'.{nearest(name, self.package.splits)}")
+        return self.package.splits[name]
+
+    def reader(self, store: Store) -> WindowReader:
+        """A reader of this emulator's windows; a store of another grid, step or variable set is a RequestError."""
+        check_store(self.scene, store)
+        return WindowReader(store, self.scene, self.history, self.device)
+
+    def _build(self) -> RegressionStep | ResidualStep:
+        package = self.package
+        conditions = Conditions(package.conditions, self.scene, self.device)
+        coverage_CHW = torch.from_numpy(np.ascontiguousarray(self.scene.coverage_CHW)).to(self.device)
+        target = Target(package.target, self.normalizer, coverage_CHW)
+        network = build_network(package, len(conditions.channels), self.device)
+        if package.stage == "regression":
+            return RegressionStep(network, conditions, target)
+        assert isinstance(self.regression.step_model, RegressionStep)
+        assert package.objective is not None
+        return ResidualStep(
+            network, conditions, target, self.regression.step_model, residual_scale(package, self.device), package.objective.noise
+        )
+
+
+def residual_scale(package: Package, device: torch.device) -> Tensor:
+    """Normalised units per unit of the diffusion's clean signal: held-out residual std / sigma_data, [C, 1, 1]."""
+    assert package.residual_std is not None
+    assert package.objective is not None
+    stds = [package.residual_std[name] / package.objective.noise.sigma_data for name in package.scene.names]
+    return torch.tensor(stds, dtype=torch.float32, device=device)[:, None, None]
+
+
+def build_network(package: Package, inputs: int, device: torch.device) -> nn.Module:
+    """The package's network with its weights, in eval mode."""
+    from stormcast_train.networks.build import build_denoiser, build_regression
+
+    outputs, shape = len(package.scene.names), package.scene.grid.shape
+    if package.stage == "regression":
+        network = build_regression(package.network, shape, inputs, outputs, seed=0)
+    else:
+        from stormcast_train.objectives.edm import precondition
+
+        assert package.objective is not None
+        network = precondition(build_denoiser(package.network, shape, inputs, outputs, seed=0), package.objective.noise)
+    load_weights(network, package.weights)
+    return network.to(device).eval()
+
+
+def load_weights(network: nn.Module, weights: Any) -> None:
+    """Load weights by name (numpy or torch); names or shapes that do not fit are a RequestError."""
+    tensors = {k: v if isinstance(v, Tensor) else torch.from_numpy(np.array(v)) for k, v in weights.items()}
+    try:
+        network.load_state_dict(tensors, strict=True)
+    except RuntimeError as error:
+        raise RequestError(f"these weights are of another network: {str(error).splitlines()[-1].strip()}") from error

@@ -1,0 +1,164 @@
+"""A package: everything a forecast needs, in three files and, for a diffusion, its regression's package beside them.
+
+`package.json` (what, for which fields, from which data), `weights.safetensors`, `arrays.safetensors` (grid, coverage, static fields,
+start times of the splits). No pickle: nothing from elsewhere can run code.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.numpy import load_file as load_arrays
+from safetensors.numpy import save_file as save_arrays
+
+from stormcast_train.data.condition_config import ConditionSpec
+from stormcast_train.data.scene import Scene
+from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.fields.files import read_json, write_json
+from stormcast_train.fields.fingerprint import digest
+from stormcast_train.networks.config import NetworkConfig
+from stormcast_train.objectives.config import ObjectiveConfig
+
+FORMAT = 1
+NAMES = ("package.json", "weights.safetensors", "arrays.safetensors")
+
+
+@dataclass(frozen=True, eq=False)
+class Package:
+    """A package in memory; `weights` as numpy arrays by parameter name. `residual_std`: held-out, normalised, by variable."""
+
+    stage: str  # regression | diffusion
+    target: str
+    conditions: ConditionSpec
+    network: NetworkConfig
+    scene: Scene
+    weights: Mapping[str, NDArray[Any]]
+    store_fingerprint: str
+    splits: Mapping[str, NDArray[np.datetime64]]  # start times by split
+    mix: Mapping[str, Any]
+    objective: ObjectiveConfig | None = None
+    residual_std: Mapping[str, float] | None = None
+    regression: Package | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    fingerprint: str = ""
+
+    def describe(self) -> dict[str, Any]:
+        """What `package.json` says, but for the facts and the fingerprint."""
+        return {
+            "format": FORMAT,
+            "stage": self.stage,
+            "target": self.target,
+            "conditions": self.conditions.model_dump(mode="json"),
+            "network": self.network.model_dump(mode="json"),
+            "objective": self.objective.model_dump(mode="json") if self.objective else None,
+            "scene": self.scene.to_json(),
+            "residual_std": dict(self.residual_std) if self.residual_std else None,
+            "mix": dict(self.mix),
+            "store_fingerprint": self.store_fingerprint,
+            "regression_fingerprint": self.regression.fingerprint if self.regression else None,
+        }
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What `arrays.safetensors` holds."""
+        starts = {f"split/{name}": times.astype("datetime64[s]").astype(np.int64) for name, times in self.splits.items()}
+        return {**{k: np.ascontiguousarray(v) for k, v in self.scene.arrays().items()}, **starts}
+
+    def computed_fingerprint(self) -> str:
+        """Of everything that a forecast depends on."""
+        arrays = self.arrays()
+        parts = [part for values in (dict(self.weights), arrays) for name in sorted(values) for part in (name, values[name])]
+        return digest(self.describe(), *parts)
+
+
+def save(package: Package, directory: Path) -> str:
+    """Write the package in place of whatever `directory` held; a reader sees the old one or the new. Returns its fingerprint."""
+    fresh = directory.with_name(f".{directory.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fingerprint = _write(package, fresh)
+    old = directory.with_name(f".{directory.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if directory.exists():
+        directory.rename(old)
+    fresh.rename(directory)
+    shutil.rmtree(old, ignore_errors=True)
+    return fingerprint
+
+
+def _write(package: Package, directory: Path) -> str:
+    directory.mkdir(parents=True)
+    save_arrays({k: np.ascontiguousarray(v) for k, v in package.weights.items()}, directory / "weights.safetensors")
+    save_arrays(package.arrays(), directory / "arrays.safetensors")
+    fingerprint = package.computed_fingerprint()
+    write_json(directory / "package.json", {**package.describe(), "fingerprint": fingerprint, "facts": dict(package.facts)})
+    if package.regression is not None:
+        _write(package.regression, directory / "regression")
+    return fingerprint
+
+
+def load(directory: Path) -> Package:
+    """The package in `directory`; RequestError where there is none, UnreadableError where it is damaged or of another format."""
+    directory = Path(directory)
+    missing = [name for name in NAMES if not (directory / name).is_file()]
+    if missing:
+        raise RequestError(f"{directory} is not a package: it lacks {', '.join(missing)}", path=str(directory))
+    try:
+        described = read_json(directory / "package.json")
+        if described["format"] != FORMAT:
+            raise UnreadableError(f"{directory} has package format {described['format']}, this version reads {FORMAT}", path=str(directory))
+        return _restore(described, directory)
+    except (KeyError, ValueError, OSError, SafetensorError) as error:
+        raise UnreadableError(f"the package {directory} is damaged: {error!r}", path=str(directory)) from error
+
+
+def _restore(described: Mapping[str, Any], directory: Path) -> Package:
+    arrays = load_arrays(directory / "arrays.safetensors")
+    splits = {k.removeprefix("split/"): v.astype("datetime64[s]") for k, v in arrays.items() if k.startswith("split/")}
+    return Package(
+        stage=described["stage"],
+        target=described["target"],
+        conditions=ConditionSpec.model_validate(described["conditions"]),
+        network=NetworkConfig.model_validate(described["network"]),
+        scene=Scene.restore(described["scene"], arrays),
+        weights=load_arrays(directory / "weights.safetensors"),
+        store_fingerprint=described["store_fingerprint"],
+        splits=splits,
+        mix=described["mix"],
+        objective=ObjectiveConfig.model_validate(described["objective"]) if described["objective"] else None,
+        residual_std=described["residual_std"],
+        regression=load(directory / "regression") if described["regression_fingerprint"] else None,
+        facts=described["facts"],
+        fingerprint=described["fingerprint"],
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """What a plan needs of a package, without its weights."""
+
+    scene: Scene
+    history: int
+    fingerprint: str
+
+
+def load_header(directory: Path) -> Header:
+    """The header of the package in `directory`; errors as `load`."""
+    package = load(directory)
+    histories = [p.conditions.history for p in (package, package.regression) if p]
+    return Header(package.scene, max(histories), package.fingerprint)
+
+
+def package_directory(spec: str | Path) -> Path:
+    """The package folder that `spec` names: a package itself, a run, `RUN@last`, `RUN@best:METRIC`."""
+    path = Path(spec)
+    if (path / "package.json").is_file():
+        return path
+    from stormcast_train.monitor.run import resolve_package
+
+    return resolve_package(str(spec))

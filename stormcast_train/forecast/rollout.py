@@ -1,0 +1,116 @@
+"""A forecast as a generator over leads: step, limit, mask, again.
+
+Shape suffixes: M members, K past states, C channels, J background times, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from stormcast_train.data.batch import Window
+from stormcast_train.data.noise import normal
+from stormcast_train.data.window import WindowReader
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.times import iso, parse_time
+from stormcast_train.forecast.emulator import Emulator
+from stormcast_train.forecast.starts import check_start, count_steps
+from stormcast_train.forecast.step import RegressionStep
+from stormcast_train.store.reader import Store
+
+MEMBERS_AT_ONCE = 16
+
+
+def forecast(
+    emulator: Emulator, store: Store, start: Any, hours: float | None = None, steps: int | None = None, members: int = 1, seed: int = 0
+) -> Iterator[xr.Dataset]:
+    """One dataset per lead, from one step after `start`, in physical units, NaN exactly outside the static coverage.
+
+    Dims (realization where members > 1, y, x); coordinates lat, lon, valid_time, realization. A member's draws are keyed by
+    (seed, start, lead, member): they do not depend on how many members there are or who computes them.
+    Raises RequestError before the first step where the store cannot serve the start.
+    """
+    time, length = parse_time(start), count_steps(emulator.step, hours, steps)
+    if members < 1:
+        raise RequestError(f"members={members}: a forecast needs at least one member")
+    reader = emulator.reader(store)
+    check_start(emulator.scene, emulator.history, store, time, length)
+    return _leads(emulator, reader, time, length, range(members), seed)
+
+
+def roll_members(emulator: Emulator, reader: WindowReader, start: np.datetime64, steps: int, members: Sequence[int], seed: int) -> Iterator[Tensor]:
+    """Physical states [M, C, H, W] per lead for these members, NaN outside the static coverage; a regression's members are equal."""
+    window, _, _ = reader.to_device(reader.read(np.array([start]), target=False))
+    coverage_CHW = torch.from_numpy(np.ascontiguousarray(emulator.coverage)).to(emulator.device)
+    window = _repeat(window, len(members))
+    for lead in range(1, steps + 1):
+        next_MCHW = _step(emulator, window, start, lead, members, seed) * coverage_CHW
+        limited_MCHW, physical_MCHW = emulator.normalizer.limit(next_MCHW)
+        limited_MCHW = limited_MCHW * coverage_CHW
+        yield torch.where(coverage_CHW, physical_MCHW, torch.full_like(physical_MCHW, torch.nan))
+        if lead < steps:
+            window = _advance(window, limited_MCHW, coverage_CHW, reader)
+
+
+def _step(emulator: Emulator, window: Window, start: np.datetime64, lead: int, members: Sequence[int], seed: int) -> Tensor:
+    model = emulator.step_model
+    if isinstance(model, RegressionStep):
+        return model.mean(window)
+    shape = tuple(window.newest_BCHW.shape[1:])
+    noise_MCHW = normal(seed, ("forecast", iso(start), lead), members, shape, emulator.device)
+    drawn = [model.draw(part, noise) for part, noise in zip(_parts(window), noise_MCHW.split(MEMBERS_AT_ONCE), strict=True)]
+    return torch.cat(drawn)
+
+
+def _parts(window: Window) -> Iterator[Window]:
+    for i in range(0, len(window), MEMBERS_AT_ONCE):
+        at = slice(i, i + MEMBERS_AT_ONCE)
+        background = None if window.background_BJChw is None else window.background_BJChw[at]
+        yield Window(window.times[at], window.states_BKCHW[at], window.present_BKCHW[at], background)
+
+
+def _repeat(window: Window, members: int) -> Window:
+    background = None if window.background_BJChw is None else window.background_BJChw.expand(members, -1, -1, -1, -1)
+    states, present = (x.expand(members, -1, -1, -1, -1) for x in (window.states_BKCHW, window.present_BKCHW))
+    return Window(np.repeat(window.times, members), states, present, background)
+
+
+def _advance(window: Window, next_MCHW: Tensor, coverage_CHW: Tensor, reader: WindowReader) -> Window:
+    times = window.times + reader.scene.step
+    states = torch.cat([window.states_BKCHW[:, 1:], next_MCHW[:, None]], dim=1)
+    present = torch.cat([window.present_BKCHW[:, 1:], coverage_CHW.expand_as(next_MCHW)[:, None]], dim=1)
+    background = reader.background_to_device(*reader.read_background(times[:1]))
+    return Window(times, states, present, None if background is None else background.expand(len(times), -1, -1, -1, -1))
+
+
+def _leads(emulator: Emulator, reader: WindowReader, start: np.datetime64, steps: int, members: range, seed: int) -> Iterator[xr.Dataset]:
+    same = emulator.stage == "regression"
+    for lead, states_MCHW in enumerate(roll_members(emulator, reader, start, steps, [0] if same else list(members), seed), start=1):
+        states_MCHW = states_MCHW.expand(len(members), -1, -1, -1) if same else states_MCHW
+        yield to_dataset(emulator, states_MCHW.cpu().numpy(), start, start + lead * emulator.step)
+
+
+def to_dataset(emulator: Emulator, states_MCHW: np.ndarray[Any, Any], start: np.datetime64, valid: np.datetime64) -> xr.Dataset:
+    """The dataset of one lead."""
+    ensemble = len(states_MCHW) > 1
+    dims = ("realization", "y", "x") if ensemble else ("y", "x")
+    grid = emulator.grid
+    coordinates: dict[str, Any] = {
+        "lat": (("y",) if grid.regular else ("y", "x"), grid.lat, {"standard_name": "latitude", "units": "degrees_north"}),
+        "lon": (("x",) if grid.regular else ("y", "x"), grid.lon, {"standard_name": "longitude", "units": "degrees_east"}),
+        "valid_time": ((), valid.astype("datetime64[ns]"), {"standard_name": "time"}),
+        "forecast_reference_time": ((), start.astype("datetime64[ns]"), {"standard_name": "forecast_reference_time"}),
+    }
+    if ensemble:
+        coordinates["realization"] = ("realization", np.arange(len(states_MCHW)), {"standard_name": "realization", "units": "1"})
+    fields = {}
+    for i, variable in enumerate(emulator.scene.state):
+        attributes = {"units": variable.units, "long_name": variable.long_name}
+        attributes |= {"standard_name": variable.standard_name} if variable.standard_name else {}
+        fields[variable.name] = (dims, states_MCHW[:, i] if ensemble else states_MCHW[0, i], attributes)
+    return xr.Dataset(fields, coords=coordinates, attrs={"package_fingerprint": emulator.fingerprint})

@@ -1,0 +1,73 @@
+"""Whether a store can serve a forecast: the right grid, the start's past, the background to its end. Torch-free."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stormcast_train.data.scene import Scene, named_group
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.times import Times, iso, seconds
+from stormcast_train.store.reader import Group, Store
+
+
+def count_steps(step: np.timedelta64, hours: float | None, steps: int | None) -> int:
+    """How many steps `hours=` or `steps=` mean; neither, both, or a part of a step is a RequestError."""
+    if (hours is None) == (steps is None):
+        raise RequestError("give the forecast's length as hours= or as steps=, one of them")
+    length = float(steps) if steps is not None else float(hours or 0) * 3600 / seconds(step)
+    if length < 1 or abs(length - round(length)) > 1e-6:
+        raise RequestError(f"a forecast needs a whole number of steps of {seconds(step)} s, at least one; asked for {length:g}")
+    return round(length)
+
+
+def check_store(scene: Scene, store: Store) -> None:
+    """Refuse a store whose grid, step or variables are not the scene's."""
+    state = store.group("state")
+    if state.grid.fingerprint != scene.grid.fingerprint:
+        raise RequestError(
+            f"the store {store.path} has a grid of {state.grid.shape[0]} x {state.grid.shape[1]} points in {_box(state.grid)}, the network was "
+            f"trained on {scene.grid.shape[0]} x {scene.grid.shape[1]} in {_box(scene.grid)}; give a store of the same domain"
+        )
+    if state.step != scene.step:
+        raise RequestError(f"the store {store.path} has a step of {seconds(state.step)} s, the network one of {scene.step_s} s")
+    named_group(store, "state", scene.names)
+    if scene.background:
+        named_group(store, "background", tuple(v.name for v in scene.background))
+
+
+def _box(grid: Grid) -> str:
+    south, north, west, east = grid.bounds()
+    return f"{south:.4g}..{north:.4g} N, {west:.4g}..{east:.4g} E"
+
+
+def usable_starts(scene: Scene, history: int, store: Store, steps: int) -> Times:
+    """The starts that the store can serve for a rollout of this length: past states there, background there all the way."""
+    state = store.group("state")
+    present = _whole(state, scene.names)
+    conditions = [np.isin(state.times - back * scene.step, present) for back in range(history)]
+    if scene.background:
+        covered = _whole(store.group("background"), tuple(v.name for v in scene.background))
+        conditions += [np.isin(state.times + ahead * scene.step, covered) for ahead in range(steps + 1)]
+    return state.times[np.logical_and.reduce(conditions)]
+
+
+def _whole(group: Group, names: tuple[str, ...]) -> Times:
+    return group.times[group.available[:, [group.channels.index(name) for name in names]].all(axis=1)]
+
+
+def check_start(scene: Scene, history: int, store: Store, start: np.datetime64, steps: int) -> None:
+    """RequestError, with the nearest start that would do, where the store cannot serve this one."""
+    usable = usable_starts(scene, history, store, steps)
+    if start in usable:
+        return
+    times = store.group("state").times
+    held = f"the store holds {iso(times[0])} to {iso(times[-1])}" if len(times) else "the store is empty"
+    if not len(usable):
+        raise RequestError(f"no start of this store can be forecast {steps} steps: past states or background are missing; {held}")
+    close = usable[np.abs(usable - start).argmin()]
+    raise RequestError(
+        f"start={iso(start)} cannot be forecast {steps} steps: its state, its past or the background to its end is missing; {held}. "
+        f"The nearest start that can: {iso(close)}",
+        nearest=iso(close),
+    )

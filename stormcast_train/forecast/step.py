@@ -1,0 +1,59 @@
+"""One step of the emulator: the regression's mean, and the residual drawn on top of it.
+
+Training's validation and every forecast take these same steps. Shape suffixes: B samples, C channels, H rows, W columns.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from stormcast_train.data.batch import Window
+from stormcast_train.data.conditions import Conditions, Target
+from stormcast_train.objectives.config import NoiseSpec
+
+
+@dataclass(frozen=True, eq=False)
+class RegressionStep:
+    """The deterministic next state. `network` is used as it is: put it in eval mode for anything but training."""
+
+    network: nn.Module
+    conditions: Conditions
+    target: Target
+
+    @torch.no_grad()
+    def mean(self, window: Window) -> Tensor:
+        """The next state, normalised, [B, C, H, W]; not yet limited to what is physical."""
+        output_BCHW = self.network(self.conditions.assemble(window))
+        return self.target.decode(output_BCHW, window.newest_BCHW)
+
+
+@dataclass(frozen=True, eq=False)
+class ResidualStep:
+    """The next state as the regression's mean plus a drawn residual, scaled by `residual_C11` (normalised units per unit of sigma)."""
+
+    network: nn.Module
+    conditions: Conditions
+    target: Target
+    regression: RegressionStep
+    residual_C11: Tensor
+    noise: NoiseSpec
+
+    def condition(self, window: Window, mean_BCHW: Tensor) -> Tensor:
+        """The denoiser's condition [B, Cin, H, W]; the regression is told in the units of the target."""
+        return self.conditions.assemble(window, self.target.encode(mean_BCHW, window.newest_BCHW))
+
+    def clean(self, next_BCHW: Tensor, mean_BCHW: Tensor) -> Tensor:
+        """The scaled residual: standard deviation near sigma_data in every channel."""
+        return (next_BCHW - mean_BCHW) / self.residual_C11
+
+    @torch.no_grad()
+    def draw(self, window: Window, unit_noise_BCHW: Tensor, mean_BCHW: Tensor | None = None) -> Tensor:
+        """A draw of the next state, normalised, [B, C, H, W], for given unit noise."""
+        from stormcast_train.objectives.edm import draw_residual
+
+        mean_BCHW = self.regression.mean(window) if mean_BCHW is None else mean_BCHW
+        residual_BCHW = draw_residual(self.network, self.noise, self.condition(window, mean_BCHW), unit_noise_BCHW)
+        return mean_BCHW + self.residual_C11 * residual_BCHW

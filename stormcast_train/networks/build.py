@@ -1,0 +1,95 @@
+"""Networks over PhysicsNeMo's UNets, for any grid. Shape suffixes: B samples, C channels, H rows, W columns."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from stormcast_train.fields.quiet import library_noise
+from stormcast_train.fields.seeds import derive_key
+from stormcast_train.networks.config import NetworkConfig
+
+
+class Padded(nn.Module):
+    """A UNet on a grid completed to the multiple its levels need; the output is cropped back to the exact grid.
+
+    Called with a time (diffusion) it passes it as the noise label, without one (regression) only the field.
+    """
+
+    def __init__(self, unet: nn.Module, shape: tuple[int, int], padded: tuple[int, int], mode: str) -> None:
+        super().__init__()
+        self.unet = unet
+        self._shape = shape
+        down, right = padded[0] - shape[0], padded[1] - shape[1]
+        self._pad = (right // 2, right - right // 2, down // 2, down - down // 2)
+        self._mode = "replicate" if mode == "replicate" else "constant"
+
+    def forward(self, x: Tensor, t: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
+        """[B, Cin, H, W] to [B, Cout, H, W]; `t` [B]."""
+        left, _, top, _ = self._pad
+        x = functional.pad(x, self._pad, mode=self._mode) if any(self._pad) else x
+        y = self.unet(x) if t is None else self.unet(x, t, condition)
+        return y[..., top : top + self._shape[0], left : left + self._shape[1]]
+
+
+def padded_shape(shape: tuple[int, int], multiple: int) -> tuple[int, int]:
+    """The smallest grid with sides that are multiples of `multiple` and holds `shape`."""
+    rows, columns = (math.ceil(n / multiple) * multiple for n in shape)
+    return rows, columns
+
+
+def _arguments(config: NetworkConfig) -> dict[str, Any]:
+    return {
+        "model_channels": config.model_channels,
+        "channel_mult": list(config.channel_mult),
+        "num_blocks": config.num_blocks,
+        "attn_resolutions": list(config.attn_resolutions),
+        "bottleneck_attention": config.bottleneck_attention,
+        "additive_pos_embed": config.additive_pos_embed,
+        "checkpoint_level": config.checkpoint_level,
+        "dropout": config.dropout,
+    }
+
+
+def build_regression(config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, seed: int) -> nn.Module:
+    """A UNet [B, inputs, H, W] -> [B, outputs, H, W] without a noise embedding; weights drawn from `seed`."""
+    with library_noise():
+        from physicsnemo.models.diffusion_unets import StormCastUNet
+
+    padded = padded_shape(shape, config.multiple)
+    with _seeded(seed, "regression"), library_noise():
+        unet = StormCastUNet(
+            img_resolution=list(padded), img_in_channels=inputs, img_out_channels=outputs, model_type="SongUNet",
+            embedding_type="zero", **_arguments(config),
+        )  # fmt: skip
+    return Padded(unet, shape, padded, config.pad)
+
+
+def build_denoiser(config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, seed: int) -> nn.Module:
+    """A UNet with a noise embedding: (x [B, outputs + inputs, H, W], t [B]) -> [B, outputs, H, W], not yet preconditioned."""
+    with library_noise():
+        from physicsnemo.models.diffusion_unets import SongUNet
+
+    padded = padded_shape(shape, config.multiple)
+    with _seeded(seed, "diffusion"), library_noise():
+        unet = SongUNet(img_resolution=list(padded), in_channels=outputs + inputs, out_channels=outputs, **_arguments(config))
+    return Padded(unet, shape, padded, config.pad)
+
+
+class _seeded:
+    """torch's generator seeded for an initialisation, and as it was before afterwards."""
+
+    def __init__(self, seed: int, purpose: str) -> None:
+        self._key = derive_key(seed, "weights", purpose)[0]
+        self._fork = torch.random.fork_rng(devices=[])
+
+    def __enter__(self) -> None:
+        self._fork.__enter__()
+        torch.manual_seed(self._key)
+
+    def __exit__(self, *details: Any) -> None:
+        self._fork.__exit__(*details)

@@ -1,0 +1,152 @@
+"""`stormcast forecast`: an ensemble rollout from a run's package, written as CF NetCDF or Zarr."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stormcast_train.fields.console import Console
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.times import Times, iso, parse_time
+from stormcast_train.fields.variables import Frozen
+
+if TYPE_CHECKING:
+    from stormcast_train.forecast.archive import Archive, Plan, Unit
+
+HELP = "roll an ensemble forecast from a trained run and write it as CF NetCDF or Zarr"
+EXAMPLE = "stormcast forecast run=runs/taiwan store=stores/taiwan_tiny start=2021-06-02T00 hours=6 members=8 out=forecast.nc"
+POSITIONAL: tuple[str, ...] = ()
+MEMBERS_AT_ONCE = 16
+
+
+class Config(Frozen):
+    """Keys of `forecast`."""
+
+    run: str
+    store: str
+    start: str | tuple[str, ...]
+    out: str
+    hours: float | None = None
+    steps: int | None = None
+    members: int = 1
+    seed: int = 0
+    processes: int = 1
+    device: str | None = None
+
+    def starts(self) -> Times:
+        """The start times, as given, each once."""
+        asked = (self.start,) if isinstance(self.start, str) else self.start
+        times = list(dict.fromkeys(parse_time(text) for text in asked))
+        if not times:
+            raise RequestError("start= names no time")
+        return np.array(times, "datetime64[s]")
+
+
+def plan(config: Config) -> dict[str, Any]:
+    """What would be forecast, without torch."""
+    archive_plan, done = _prepare(config)
+    starts = ", ".join(iso(t) for t in archive_plan.starts)
+    what = f"roll {archive_plan.steps} steps with {archive_plan.members} member(s) from {starts}"
+    return {"would": [f"do nothing: {config.out} holds this forecast" if done else f"{what} and write {config.out}"], "done": done}
+
+
+def run(config: Config, console: Console) -> dict[str, Any]:
+    """Roll the forecast and write it; says so where it is there already."""
+    from stormcast_train.forecast.archive import Archive
+
+    archive_plan, done = _prepare(config)
+    result = {
+        "out": config.out, "starts": [iso(t) for t in archive_plan.starts], "steps": archive_plan.steps,
+        "members": archive_plan.members, "seed": config.seed, "package_fingerprint": archive_plan.attributes["package_fingerprint"],
+    }  # fmt: skip
+    if done:
+        console.say(f"done already: {config.out} holds this forecast")
+        return {**result, "done": True}
+    archive = Archive(Path(config.out), archive_plan)
+    if _compute(config, archive_plan, archive, console):
+        archive.finish()
+        console.say(f"wrote {config.out}: {len(archive_plan.starts)} start(s), {archive_plan.members} member(s), {archive_plan.steps} steps")
+    return {**result, "done": False}
+
+
+def _prepare(config: Config) -> tuple[Plan, bool]:
+    """The plan, checked against package and store, and whether it is done."""
+    from stormcast_train.forecast.archive import Plan, finished
+    from stormcast_train.forecast.package import load_header, package_directory
+    from stormcast_train.forecast.starts import check_start, check_store, count_steps
+    from stormcast_train.store.reader import open_store
+
+    if config.members < 1 or config.processes < 1:
+        raise RequestError(f"members={config.members} processes={config.processes}: both must be at least 1")
+    directory = package_directory(config.run)
+    header, store = load_header(directory), open_store(Path(config.store))
+    steps = count_steps(header.scene.step, config.hours, config.steps)
+    check_store(header.scene, store)
+    starts = config.starts()
+    for start in starts:
+        check_start(header.scene, header.history, store, start, steps)
+    known = {"run": config.run, "package_fingerprint": header.fingerprint, "store_fingerprint": store.fingerprint}
+    share = -(-config.members * len(starts) // config.processes)
+    group = max(1, min(config.members, MEMBERS_AT_ONCE, share))
+    made = Plan(header.scene.state, header.scene.grid, header.scene.step, starts, steps, config.members, config.seed, group, known)
+    return made, finished(Path(config.out), made.request)
+
+
+def _compute(config: Config, archive_plan: Plan, archive: Archive, console: Console) -> bool:
+    """Compute the units that are missing; True where this process is the one to finish the file."""
+    from stormcast_train.distributed.ranks import ranks_from_environment
+
+    ranks = ranks_from_environment()
+    if ranks.world > 1:
+        if ranks.rank == 0:
+            archive.prepare()
+        _work(config, archive_plan, ranks.rank, ranks.world, console)
+        if ranks.rank == 0:
+            archive.wait()
+        return bool(ranks.rank == 0)
+    archive.prepare()
+    if config.processes == 1:
+        _work(config, archive_plan, 0, 1, console)
+    else:
+        _spawn(config, archive_plan)
+    return True
+
+
+def _spawn(config: Config, archive_plan: Plan) -> None:
+    """Local processes, each with its share of the units; the first that fails decides."""
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    world = min(config.processes, len(archive_plan.units()))
+    with ProcessPoolExecutor(world, mp_context=get_context("spawn")) as pool:
+        for share in [pool.submit(_work, config, archive_plan, rank, world, Console(quiet=True)) for rank in range(world)]:
+            share.result()
+
+
+def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Console) -> None:
+    """Compute this rank's part of the units that are missing."""
+    from stormcast_train.forecast.archive import Archive
+    from stormcast_train.forecast.emulator import Emulator
+    from stormcast_train.forecast.rollout import roll_members
+    from stormcast_train.store.reader import open_store
+
+    archive = Archive(Path(config.out), archive_plan)
+    missing = {unit.name for unit in archive.missing()}
+    units: Sequence[Unit] = [unit for unit in archive_plan.units()[rank::world] if unit.name in missing]
+    emulator = Emulator.load(config.run, _device(config.device))
+    reader = emulator.reader(open_store(Path(config.store)))
+    with console.progress("forecast", len(units)) as advance:
+        for unit in units:
+            members = range(unit.first, unit.last)
+            leads = roll_members(emulator, reader, archive_plan.starts[unit.start], archive_plan.steps, members, config.seed)
+            archive.write(unit, (states_MCHW.cpu().numpy() for states_MCHW in leads))
+            advance(1, iso(archive_plan.starts[unit.start]))
+
+
+def _device(asked: str | None) -> str:
+    import torch
+
+    return asked or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -1,0 +1,64 @@
+"""The regression stage: the mean of the next state. Shape suffixes: B samples, C channels, H rows, W columns."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from stormcast_train.data.batch import Batch
+from stormcast_train.forecast import package as packages
+from stormcast_train.forecast.emulator import load_weights
+from stormcast_train.forecast.package import Package
+from stormcast_train.forecast.step import RegressionStep
+from stormcast_train.objectives.regression import FixedCount, squared_error
+from stormcast_train.training.stage import LossTerms
+from stormcast_train.training.validate import Cases, regression_sums
+
+
+@dataclass(frozen=True, eq=False)
+class RegressionStage:
+    """Masked squared error of the normalised target. `template` is its package with initial weights."""
+
+    step: RegressionStep
+    template: Package
+    count: FixedCount
+    cases: Cases
+    seed: int
+    name: str = "regression"
+
+    @property
+    def network(self) -> nn.Module:
+        return self.step.network
+
+    def loss(self, network: nn.Module, batch: Batch) -> LossTerms:
+        """See `Stage.loss`; conditioning noise is keyed by the batch's positions."""
+        window, target = batch.window, self.step.target
+        offsets_BC11 = self.step.conditions.offsets(self.seed, batch.positions)
+        output_BCHW = network(self.step.conditions.assemble(window, offsets_BC11=offsets_BC11))
+        wanted_BCHW = target.encode(batch.target_BCHW, window.newest_BCHW)
+        present_BCHW = target.present(batch.target_present_BCHW, window.present_BKCHW[:, -1])
+        return LossTerms(*self.count.terms(squared_error(output_BCHW, wanted_BCHW, present_BCHW)))
+
+    def save_package(self, directory: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
+        """See `Stage.save_package`."""
+        packages.save(replace(self.template, weights=to_host(weights), facts=facts), directory)
+
+    def validate(self, weights: dict[str, Tensor], share: tuple[int, int]) -> dict[str, tuple[float, float]]:
+        """RMSE and MSE skill over persistence of one step, physical units."""
+        return regression_sums(replace(self.step, network=evaluating(self.network, weights)), self.cases, share)
+
+
+def evaluating(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
+    """A copy of the network with these weights, in eval mode."""
+    twin = copy.deepcopy(network)
+    load_weights(twin, weights)
+    return twin.eval().requires_grad_(False)
+
+
+def to_host(weights: dict[str, Tensor]) -> dict[str, Any]:
+    """The weights as numpy arrays."""
+    return {name: tensor.detach().cpu().numpy() for name, tensor in weights.items()}

@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stormcast_train.networks.build import build_denoiser, build_regression, padded_shape
+from stormcast_train.networks.config import NetworkConfig
+from stormcast_train.objectives.config import NoiseSpec, ObjectiveConfig
+from stormcast_train.objectives.edm import denoising_error, draw_residual, precondition, training_sigma
+from stormcast_train.objectives.regression import FixedCount, squared_error
+
+TINY = NetworkConfig(model_channels=8, channel_mult=(1, 2, 2), num_blocks=1)
+SPEC = NoiseSpec()
+
+
+@pytest.fixture(scope="module")
+def denoiser():
+    return precondition(build_denoiser(TINY, (9, 12), 5, 2, seed=0), SPEC).eval()
+
+
+def test_a_grid_is_completed_to_the_multiple_of_its_levels():
+    assert padded_shape((21, 21), 4) == (24, 24)
+    assert padded_shape((56, 32), 4) == (56, 32)
+
+
+def test_the_output_has_the_exact_grid_and_the_crop_undoes_the_pad():
+    network = build_regression(TINY, (21, 9), 3, 2, seed=0)
+    assert network(torch.zeros(1, 3, 21, 9)).shape == (1, 2, 21, 9)
+    network.unet = torch.nn.Identity()
+    field = torch.rand(2, 3, 21, 9)
+    assert torch.equal(network(field), field)
+
+
+def test_weights_are_a_function_of_the_seed_and_torch_keeps_its_own_generator():
+    torch.manual_seed(11)
+    expected = torch.rand(3)
+    torch.manual_seed(11)
+    first, again, other = (build_regression(TINY, (8, 8), 3, 2, seed=s).state_dict() for s in (0, 0, 1))
+    assert torch.equal(torch.rand(3), expected)
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not all(torch.equal(first[k], other[k]) for k in first)
+
+
+def test_two_forward_passes_agree_in_train_and_in_eval_mode():
+    network = build_regression(TINY, (8, 8), 3, 2, seed=0)
+    field = torch.rand(2, 3, 8, 8)
+    assert torch.equal(network.train()(field), network.train()(field))
+    assert torch.equal(network.train()(field), network.eval()(field))
+
+
+def test_the_denoiser_takes_state_condition_and_noise_level(denoiser):
+    out = denoiser(torch.zeros(2, 2, 9, 12), torch.tensor([0.1, 3.0]), condition=torch.zeros(2, 5, 9, 12))
+    assert out.shape == (2, 2, 9, 12)
+
+
+def test_the_denoising_error_uses_the_noise_it_is_given_and_is_0_where_nothing_is_present(denoiser):
+    clean, noise, condition = torch.rand(2, 2, 9, 12), torch.randn(2, 2, 9, 12), torch.rand(2, 5, 9, 12)
+    present = torch.rand(2, 2, 9, 12) > 0.5
+    sigma = torch.tensor([0.3, 1.0])
+    once, again = (denoising_error(denoiser, SPEC, clean, present, condition, sigma, noise) for _ in range(2))
+    assert torch.equal(once, again)
+    assert (once[~present] == 0).all()
+    # eq. 8 by hand: (sigma^2 + sigma_data^2) / (sigma sigma_data)^2 (D(x + sigma n) - x)^2
+    weight = ((sigma**2 + 0.25) / (sigma * 0.5) ** 2).view(-1, 1, 1, 1)
+    predicted = denoiser(clean + sigma.view(-1, 1, 1, 1) * noise, sigma, condition=condition)
+    assert torch.allclose(once, weight * (predicted - clean).square() * present, rtol=1e-4)
+
+
+def test_preconditioner_and_loss_weight_share_sigma_data():
+    spec = NoiseSpec(sigma_data=0.7)
+    network = precondition(build_denoiser(TINY, (8, 8), 1, 1, seed=0), spec)
+    assert float(network.sigma_data) == pytest.approx(0.7)
+
+
+def test_a_draw_is_a_function_of_its_noise_whatever_else_is_in_the_batch(denoiser):
+    noise, condition = torch.randn(3, 2, 9, 12), torch.rand(3, 5, 9, 12)
+    spec = SPEC.model_copy(update={"steps": 3})
+    together = draw_residual(denoiser, spec, condition, noise)
+    alone = draw_residual(denoiser, spec, condition[1:2], noise[1:2])
+    assert torch.allclose(together[1:2], alone, atol=1e-4)
+    assert together.isfinite().all()
+
+
+def test_training_noise_levels_follow_the_named_distribution():
+    draws = torch.tensor([-1.0, 0.0, 1.0])
+    assert torch.allclose(training_sigma(SPEC, draws), torch.tensor([-2.4, -1.2, 0.0]).exp())
+    uniform = training_sigma(SPEC.model_copy(update={"distribution": "loguniform"}), torch.tensor([-9.0, 0.0, 9.0]))
+    # the ends are sigma_min and sigma_max, the middle their geometric mean
+    assert torch.allclose(uniform, torch.tensor([0.02, (0.02 * 20) ** 0.5, 20.0]), rtol=1e-4)
+
+
+def test_a_sampler_that_starts_where_training_never_was_is_refused():
+    with pytest.raises(ValueError, match="leaves what training covers"):
+        ObjectiveConfig.model_validate({"noise": {"sigma_max": 800.0}})
+    NoiseSpec(sigma_max=200.0, sigma_min=0.01, distribution="loguniform")
+
+
+def test_a_loss_divides_by_the_static_coverage_so_that_halves_average_to_the_whole():
+    coverage = torch.ones(2, 2, 2, dtype=torch.bool)
+    coverage[1, 0, 0] = False
+    count = FixedCount(["a", "b"], coverage, [1.0, 1.0])
+    error = torch.ones(4, 2, 2, 2) * coverage
+    error[:, 0, 1, 1] = 0  # missing now, covered in general: still counted
+    total, by_variable = count.terms(error)
+    # per sample: a 3 of 4 cells, b 3 of 3; together 6 of 7
+    assert total == pytest.approx(6 / 7)
+    assert by_variable["a"] == pytest.approx(0.75)
+    assert by_variable["b"] == pytest.approx(1.0)
+    halves = [count.terms(part)[0] for part in error.split(2)]
+    assert sum(halves) / 2 == pytest.approx(float(total))
+
+
+def test_a_masked_cell_carries_no_loss_whatever_it_holds():
+    present = torch.tensor([True, False]).view(1, 1, 1, 2)
+    target = torch.tensor([1.0, torch.nan]).view(1, 1, 1, 2)
+    output = torch.tensor([3.0, 1e9], requires_grad=True)
+    error = squared_error(output.view(1, 1, 1, 2), target, present)
+    error.sum().backward()
+    assert error.flatten().tolist() == [4.0, 0.0]
+    assert output.grad.tolist() == [4.0, 0.0]
