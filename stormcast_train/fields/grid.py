@@ -118,7 +118,7 @@ def orient(lat: NDArray[Any], lon: NDArray[Any], values: NDArray[Any]) -> tuple[
     Longitudes become -180..180 unless that would split the grid at the date line.
     """
     lat, lon = np.asarray(lat, np.float64), np.asarray(lon, np.float64)
-    wrapped = (lon + 180.0) % 360.0 - 180.0
+    wrapped = np.where((lon < -180.0) | (lon >= 180.0), (lon + 180.0) % 360.0 - 180.0, lon)
     if np.ptp(wrapped) <= np.ptp(lon) + 1e-9:
         lon = wrapped
     if lon.ndim == 1 and np.any(np.diff(lon) > 0) and np.any(np.diff(lon) < 0):  # a global grid from 0 to 360

@@ -86,7 +86,7 @@ class Coordinates:
 def open_gridded(path: Path, coordinates: Coordinates = Coordinates()) -> GriddedFile:
     """The cubes of a NetCDF, GRIB, ZIP or Zarr; the first bytes decide, not the name."""
     if path.is_dir():
-        store = xr.open_zarr(path, chunks=None, decode_times=False)
+        store = xr.open_zarr(path, chunks=None, decode_times=False, consolidated=False)
         return _from_datasets([store], [store.close], coordinates, 0)
     with open(path, "rb") as handle:
         magic = handle.read(8)

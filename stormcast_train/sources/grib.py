@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +19,38 @@ from stormcast_train.sources.units import normalised
 _KEYS = ("shortName", "typeOfLevel", "stepType")
 
 
+@contextmanager
+def _grib_errors() -> Iterator[None]:
+    """ecCodes' own errors as ValueError, which readers turn into an UnreadableError."""
+    import eccodes
+
+    try:
+        yield
+    except eccodes.CodesInternalError as error:
+        raise ValueError(f"ecCodes says: {error}") from error
+
+
 def grib_cubes(path: Path) -> tuple[list[Cube], dict[str, str]]:
     """The cubes of a GRIB file by valid time (base time plus step), and the variables that cannot be one with the reason.
 
     The index is made in memory: an archive may be read-only.
     """
+    with _grib_errors():
+        index = _index(path)
+        if not len(index.header_values):
+            raise UnreadableError(f"{path} holds no GRIB message", path=str(path))
+        made = [(str(query["shortName"]), _cube(index.subindex(**query))) for query in _variables(index)]
+    cubes = [cube for _, cube in made if isinstance(cube, Cube)]
+    return cubes, {name: reason for name, reason in made if isinstance(reason, str)}
+
+
+def _index(path: Path) -> Any:
     import cfgrib
     from cfgrib import cfmessage, messages
 
     stream = messages.FileStream(os.fspath(path), errors="raise")
     keys = sorted({*cfgrib.dataset.INDEX_KEYS, *_KEYS, "valid_time", "time", "step"})
-    index = messages.FileIndex.from_indexpath_or_filestream(stream, keys, indexpath="", computed_keys=cfmessage.COMPUTED_KEYS)
-    if not len(index.header_values):
-        raise UnreadableError(f"{path} holds no GRIB message", path=str(path))
-    cubes: list[Cube] = []
-    skipped: dict[str, str] = {}
-    for query in _variables(index):
-        made = _cube(index.subindex(**query))
-        if isinstance(made, Cube):
-            cubes.append(made)
-        else:
-            skipped[str(query["shortName"])] = made
-    return cubes, skipped
+    return messages.FileIndex.from_indexpath_or_filestream(stream, keys, indexpath="", computed_keys=cfmessage.COMPUTED_KEYS)
 
 
 def _variables(index: Any) -> list[dict[str, Any]]:
@@ -70,7 +82,8 @@ def _cube(index: Any) -> Cube | str:
         item[time_axis] = time_row
         if level_axis >= 0:
             item[level_axis] = level_row
-        return np.asarray(variable.data[(*item, slice(None), slice(None))], np.float32)
+        with _grib_errors():
+            return np.asarray(variable.data[(*item, slice(None), slice(None))], np.float32)
 
     lat, lon = (np.asarray(opened.variables[k].data, np.float64) for k in ("latitude", "longitude"))
     attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)}

@@ -28,7 +28,7 @@ class Closable(Protocol):
 
 
 T = TypeVar("T", bound=Closable)
-_kept: OrderedDict[tuple[Any, ...], Any] = OrderedDict()
+_kept: OrderedDict[tuple[str, Any], tuple[tuple[int, ...], Any]] = OrderedDict()  # (path, opener) -> (process and file facts, value)
 
 
 def opened(path: Path, opener: Callable[[Path], T]) -> T:
@@ -37,28 +37,35 @@ def opened(path: Path, opener: Callable[[Path], T]) -> T:
     The value may be closed by the next call. Raises UnreadableError.
     """
     with reading(path):
-        facts = os.stat(path)
-        key = (os.getpid(), str(path), facts.st_mtime_ns, facts.st_size, opener)
-        if key in _kept:
-            _kept.move_to_end(key)
-        else:
-            _kept[key] = opener(path)
+        state = os.stat(path)
+        facts = (os.getpid(), state.st_mtime_ns, state.st_size)
+        key = (str(path), opener)
+        if key in _kept and _kept[key][0] != facts:
+            _drop(key)  # before it is opened anew: HDF5 shares what it remembers between handles of one file
+        if key not in _kept:
+            _kept[key] = (facts, opener(path))
             _evict()
-        value: T = _kept[key]
+        _kept.move_to_end(key)
+        value: T = _kept[key][1]
         return value
 
 
 def _evict() -> None:
-    while len(_kept) > 1 and (len(_kept) > MAX_FILES or sum(v.bytes_held for v in _kept.values()) > MAX_BYTES):
-        key, oldest = _kept.popitem(last=False)
-        if key[0] == os.getpid():
-            oldest.close()
+    while len(_kept) > 1 and (len(_kept) > MAX_FILES or sum(v.bytes_held for _, v in _kept.values()) > MAX_BYTES):
+        _drop(next(iter(_kept)))
+
+
+def _drop(key: tuple[str, Any]) -> None:
+    """Forget a file; close it unless it was opened by the process that this one was forked from."""
+    facts, value = _kept.pop(key)
+    if facts[0] == os.getpid():
+        value.close()
 
 
 def close_all() -> None:
     """Close everything this process keeps open."""
-    while _kept:
-        _kept.popitem()[1].close()
+    for key in list(_kept):
+        _drop(key)
 
 
 @contextmanager

@@ -110,7 +110,8 @@ def read(path: Path | str, variable: str | None = None, no_echo_dbz: float = 0.0
     stamp = _stamp(path, reader)
     if stamp is not None and stamp != valid:
         raise UnreadableError(f"{path} is named for {iso(stamp)} and its header says {iso(valid)} (UTC)", path=str(path))
-    values = _physical(raw, header, name, no_echo_dbz)
+    with reading(path):
+        values = _physical(raw, header, name, no_echo_dbz)
     lat, lon = header.lat + reader.shift_degrees[0], header.lon + reader.shift_degrees[1]
     version = f"QPESUMS {header.product}"
     return dataset({name: values}, lat, lon, valid, version, {"radars": ",".join(header.radars), "product": header.product})
@@ -123,7 +124,7 @@ def _physical(raw: NDArray[np.int16], header: Header, name: str, no_echo_dbz: fl
         values[raw == round(NO_ECHO_CODE * header.scale)] = no_echo_dbz
     values[raw == header.missing * header.scale] = np.nan
     if len(values) > 1 and describe(name).kind != "reflectivity":
-        raise UnreadableError(f"'{name}' with {len(values)} heights makes no sense; only reflectivity may have several")
+        raise ValueError(f"'{name}' with {len(values)} heights makes no sense; only reflectivity may have several")
     column: NDArray[np.float32] = np.fmax.reduce(values, axis=0)
     return column
 

@@ -7,7 +7,8 @@ becomes geopotential, a mixing ratio becomes specific humidity, and grid-relativ
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from stormcast_train.fields.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, Times, iso, parse_duration, parse_time
 from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import RwrpReader
-from stormcast_train.sources.opened import opened, reading
+from stormcast_train.sources.opened import reading
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files, stacked
 from stormcast_train.sources.units import conversion, normalised
 
@@ -63,10 +64,6 @@ class RwrpFile:
 
     handle: netCDF4.Dataset
     times: Times
-    bytes_held: int = 0
-
-    def close(self) -> None:
-        self.handle.close()
 
     def has(self, name: str) -> bool:
         return name in self.handle.variables
@@ -82,18 +79,22 @@ class RwrpFile:
         return tuple(found)
 
 
-def _open(path: Path) -> RwrpFile:
-    handle = netCDF4.Dataset(path)
+@contextmanager
+def _opened(path: Path) -> Iterator[RwrpFile]:
+    """The file for as long as it is used: one hour is read once, and an open HDF5 file cannot be written by others."""
+    with reading(path), netCDF4.Dataset(path) as handle:
+        yield RwrpFile(handle, _times(handle, path))
+
+
+def _times(handle: netCDF4.Dataset, path: Path) -> Times:
     if "Times" not in handle.variables:
-        handle.close()
         raise UnreadableError(f"{path} has no variable 'Times': it is no RWRP, RWRF or WRF file", path=str(path))
     characters = np.atleast_1d(np.ma.filled(handle["Times"][:], b""))
     rows = characters.reshape(len(characters), -1) if characters.ndim > 1 else characters.reshape(-1, 1)
     texts = [b"".join(bytes(c) for c in row).decode("ascii", "replace").strip("\0 ") for row in rows]
     if not texts or not all(_TIMES.match(t) for t in texts):
-        handle.close()
         raise UnreadableError(f"{path} holds 'Times' {texts[:3]}, which are no times", path=str(path))
-    return RwrpFile(handle, np.array([t[:10] + "T" + t[11:] for t in texts], "datetime64[s]"))
+    return np.array([t[:10] + "T" + t[11:] for t in texts], "datetime64[s]")
 
 
 def _levels(handle: netCDF4.Dataset) -> NDArray[np.float64]:
@@ -118,7 +119,7 @@ def _converted(file: RwrpFile, own: str, assumed: str, wanted: str, values: NDAr
     found = assumed if declared in ("", "1") else declared
     factor = conversion(found, wanted)
     if factor is None:
-        raise UnreadableError(f"'{own}' is in '{found}', which cannot become {wanted}")
+        raise ValueError(f"'{own}' is in '{found}', which cannot become {wanted}")
     return values if factor == (1.0, 0.0) else (values * np.float64(factor[0]) + factor[1]).astype(np.float32)
 
 
@@ -147,13 +148,12 @@ def _level_field(file: RwrpFile, name: str, letter: str, level: int, row: int) -
     return values / (1 + values) if letter == "q" else values  # q = r / (1 + r)
 
 
-def _dataset(file: RwrpFile, path: Path, row: int, names: Sequence[str]) -> xr.Dataset:
+def _dataset(file: RwrpFile, row: int, names: Sequence[str]) -> xr.Dataset:
     """The named fields at one time row; a name that the file lacks is all NaN."""
-    with reading(path):
-        lat, lon = (np.round(_plane(file, n, row).astype(np.float64), 6) for n in ("XLAT", "XLONG"))
-        if not (np.isfinite(lat).all() and np.isfinite(lon).all()):
-            raise ValueError("its XLAT or XLONG has missing points")
-        found = {name: _field(file, name, row) for name in names}
+    lat, lon = (np.round(_plane(file, n, row).astype(np.float64), 6) for n in ("XLAT", "XLONG"))
+    if not (np.isfinite(lat).all() and np.isfinite(lon).all()):
+        raise ValueError("its XLAT or XLONG has missing points")
+    found = {name: _field(file, name, row) for name in names}
     absent = np.full(lat.shape, np.nan, np.float32)
     version = str(getattr(file.handle, "TITLE", "RWRP")).strip()
     fields = {n: absent if v is None else v for n, v in found.items()}
@@ -167,18 +167,17 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
     UnreadableError where `Times` and the name disagree, RequestError for a name or time that the file lacks.
     """
     path = Path(path)
-    file = opened(path, _open)
     named = _stamp(path)
-    if named is not None:
-        _row(file, path, named)
-    held = file.names()
-    wanted = tuple(names or [n for n in held if not split_level(n) and n not in STATIC] or held)
-    lacking = [n for n in wanted if n not in held]
-    if lacking or not wanted:
-        raise RequestError(f"{path} does not hold {', '.join(lacking) or 'any known variable'}; it holds {', '.join(held)}")
-    if time is not None:
-        return _dataset(file, path, _row(file, path, parse_time(time)), wanted)
-    return stacked([_dataset(file, path, row, wanted) for row in range(len(file.times))])
+    with _opened(path) as file:
+        if named is not None:
+            _row(file, path, named)
+        held = file.names()
+        wanted = tuple(names or [n for n in held if not split_level(n) and n not in STATIC] or held)
+        lacking = [n for n in wanted if n not in held]
+        if lacking or not wanted:
+            raise RequestError(f"{path} does not hold {', '.join(lacking) or 'any known variable'}; it holds {', '.join(held)}")
+        rows = range(len(file.times)) if time is None else [_row(file, path, parse_time(time))]
+        return stacked([_dataset(file, row, wanted) for row in rows])
 
 
 def _row(file: RwrpFile, path: Path, time: np.datetime64) -> int:
@@ -234,22 +233,23 @@ class Rwrp(Source):
         for ordered in (paths, paths[::-1]):
             for path in ordered:
                 try:
-                    names.update(dict.fromkeys(opened(path, _open).names()))
+                    with _opened(path) as file:
+                        names.update(dict.fromkeys(file.names()))
                 except UnreadableError:
                     continue  # reading it says why
                 break
         return tuple(n for n in names if n not in STATIC)
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
-        file = opened(record.path, _open)
-        return _dataset(file, record.path, _row(file, record.path, record.time), names)
+        with _opened(record.path) as file:
+            return _dataset(file, _row(file, record.path, record.time), names)
 
     def read_static(self, names: Sequence[str]) -> xr.Dataset:
         for path in self._files():
             try:
-                file = opened(path, _open)
-                if set(names) <= set(file.names()):
-                    return _dataset(file, path, 0, names)
+                with _opened(path) as file:
+                    if set(names) <= set(file.names()):
+                        return _dataset(file, 0, names)
             except UnreadableError:
                 continue  # the scan or its reading says why
         raise RequestError(f"no readable RWRP file of {self.archive} holds {', '.join(names)} (HGT, LANDMASK)")

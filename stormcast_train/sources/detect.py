@@ -1,0 +1,59 @@
+"""Which reader a raw file is for, told by its content, so that one file can be inspected or plotted alone."""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import netCDF4
+import numpy as np
+import xarray as xr
+
+from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.sources import cf, era5, qpepre, qpesums, rwrp
+from stormcast_train.sources.cubes import open_gridded
+from stormcast_train.sources.opened import reading
+
+Kind = Literal["rwrp", "qpesums", "qpepre", "era5", "cf"]
+
+
+def detect(path: Path | str) -> Kind:
+    """The kind of reader for a raw file. Raises UnreadableError for a file that is none of ours, or broken."""
+    path = Path(path)
+    if path.is_dir():
+        return "cf"
+    with reading(path):
+        with open(path, "rb") as handle:
+            magic = handle.read(512)
+        if magic.startswith((b"\x89HDF", b"CDF")):
+            with netCDF4.Dataset(path) as opened_file:
+                if {"Times", "XLAT"} <= set(opened_file.variables):
+                    return "rwrp"
+        if magic.startswith((b"\x89HDF", b"CDF", b"PK", b"GRIB")):
+            gridded = open_gridded(path)
+            known = era5.catalogue(gridded.cubes)
+            gridded.close()
+            return "era5" if known else "cf"
+        if magic.startswith(b"\x1f\x8b"):
+            with gzip.open(path) as unpacked:
+                magic = unpacked.read(512)
+        if b"\0" in magic:
+            qpesums.parse_header(magic.ljust(8192, b"\0"))
+            return "qpesums"
+        if len(magic.decode("ascii").split("\n")[0].split()) == 4:
+            return "qpepre"
+    raise UnreadableError(f"{path} is none of the raw formats read here (RWRP, QPESUMS, QPEPRE, ERA5, CF)", path=str(path))
+
+
+def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None) -> xr.Dataset:
+    """A raw file of any kind on its own grid, as the `read` of its reader gives it."""
+    kind = detect(path)
+    if kind == "rwrp":
+        return rwrp.read(path, names, time)
+    if kind == "era5":
+        return era5.read(path, names, time)
+    if kind == "cf":
+        return cf.read(path, time=time)
+    return qpesums.read(path) if kind == "qpesums" else qpepre.read(path)

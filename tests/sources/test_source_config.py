@@ -1,0 +1,108 @@
+"""Source configs: who supplies what, and the readers that they build."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from stormcast_train.fields.config import CHECKOUT, typed
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.sources.config import SourceConfig
+from stormcast_train.sources.opened import MAX_FILES, close_all, opened
+from stormcast_train.sources.source import Source, build_sources
+from stormcast_train.sources.units import conversion, normalised
+
+
+def shipped(name: str) -> SourceConfig:
+    return typed(SourceConfig, yaml.safe_load((CHECKOUT / "source" / f"{name}.yaml").read_text()))
+
+
+@pytest.mark.parametrize("name", ["taiwan", "qpepre", "knmi", "india"])
+def test_every_shipped_source_builds_its_readers(name, tmp_path):
+    config = shipped(name)
+    built = build_sources(config, tmp_path)
+    assert set(built) == set(config.readers)
+    assert all(isinstance(source, Source) for source in built.values())
+
+
+def test_rain_comes_from_one_product_only():
+    assert shipped("taiwan").reader_of("state", "rain1h") == "qpesums"
+    assert shipped("taiwan").reader_of("state", "t2m") == "rwrf"
+    assert shipped("qpepre").reader_of("state", "rain1h") == "qpepre"
+    assert shipped("qpepre").reader_of("state", "refc") == "qpesums"
+    assert shipped("india").background_coarsen == 4
+
+
+def test_reflectivity_is_never_averaged_by_default():
+    assert shipped("taiwan").method_of("refc") == "nearest"
+    assert shipped("india").method_of("u10m") == "bilinear"
+
+
+def test_a_role_that_names_an_unknown_reader_is_answered_with_the_nearest():
+    with pytest.raises(RequestError, match="Did you mean 'rwrf'"):
+        typed(SourceConfig, {"name": "x", "readers": {"rwrf": {"kind": "rwrp"}}, "state": {"*": "rwrp"}})
+    with pytest.raises(RequestError, match="no reader for background"):
+        shipped("knmi").reader_of("background", "t2m")
+
+
+def test_an_outsider_adds_a_reader_by_its_path(tmp_path):
+    readers = {"mine": {"kind": "stormcast_train.sources.qpepre:Qpepre", "options": {}}}
+    config = typed(SourceConfig, {"name": "x", "readers": readers, "state": {"*": "mine"}})
+    assert build_sources(config, tmp_path)["mine"].name == "mine"
+    for kind, complaint in (("no.such:Thing", "cannot be imported"), ("stormcast_train.sources.qpepre:Nothing", "has no 'Nothing'")):
+        broken = typed(SourceConfig, {"name": "x", "readers": {"mine": {"kind": kind}}, "state": {"*": "mine"}})
+        with pytest.raises(RequestError, match=complaint):
+            build_sources(broken, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("found", "wanted", "factor"),
+    [
+        ("hPa", "Pa", (100.0, 0.0)),
+        ("millibars", "Pa", (100.0, 0.0)),
+        ("m s**-1", "m s-1", (1.0, 0.0)),
+        ("m**2 s**-2", "m2 s-2", (1.0, 0.0)),
+        ("m/s", "m s-1", (1.0, 0.0)),
+        ("degC", "K", (1.0, 273.15)),
+        ("m", "mm", (1000.0, 0.0)),
+        ("m", "m2 s-2", (9.80665, 0.0)),
+        ("(0 - 1)", "1", (1.0, 0.0)),
+        ("K", "Pa", None),
+    ],
+)
+def test_units_are_reconciled_or_known_to_differ(found, wanted, factor):
+    assert conversion(found, wanted) == factor
+
+
+def test_a_spelling_of_a_unit_does_not_matter():
+    assert {normalised(u) for u in ("kg kg**-1", "kg kg-1", "kg/kg", "kg kg^-1")} == {"kg kg-1"}
+
+
+class Kept:
+    """A stand-in for an opened file that counts its closings."""
+
+    closed = 0
+    bytes_held = 0
+
+    def close(self) -> None:
+        Kept.closed += 1
+
+
+def _keep(path):
+    return Kept()
+
+
+def test_only_the_latest_few_files_stay_open(tmp_path):
+    close_all()
+    Kept.closed = 0
+    paths = [tmp_path / str(i) for i in range(MAX_FILES + 5)]
+    for path in paths:
+        path.touch()
+    first = opened(paths[0], _keep)
+    assert opened(paths[0], _keep) is first
+    for path in paths:
+        opened(path, _keep)
+    assert Kept.closed == 5
+    assert opened(paths[0], _keep) is not first
+    close_all()
+    assert Kept.closed == MAX_FILES + 6
