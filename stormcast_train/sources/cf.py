@@ -82,9 +82,7 @@ def _fields(file: GriddedFile, path: Path, time: np.datetime64 | None, variables
     return dataset(found, first.lat, first.lon, time, version or path.suffix.lstrip("."))
 
 
-def read(
-    path: Path | str, variables: Mapping[str, CfVariable | str] | None = None, time: np.datetime64 | str | None = None
-) -> xr.Dataset:
+def read(path: Path | str, variables: Mapping[str, CfVariable | str] | None = None, time: np.datetime64 | str | None = None) -> xr.Dataset:
     """A file's fields on their own grid: those of the mapping in canonical units, or all under their own names and units.
 
     With `time`, or where the file holds one time: [y, x] with scalar `valid_time`; otherwise [time, y, x] over the times

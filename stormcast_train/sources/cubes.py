@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import UnreadableError
 from stormcast_train.fields.times import Times
+from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.units import normalised
 
 CHUNK_CACHE_LIMIT = 64 << 20
@@ -97,7 +98,7 @@ def open_gridded(path: Path, coordinates: Coordinates = Coordinates()) -> Gridde
 
         cubes, skipped = grib_cubes(path)
         return GriddedFile(cubes, skipped, [])
-    return _from_datasets(*_open_netcdf(netCDF4.Dataset(path)), coordinates, 0)
+    return _from_datasets(*_as_dataset(open_netcdf(path)), coordinates, 0)
 
 
 def _open_zip(path: Path, coordinates: Coordinates) -> GriddedFile:
@@ -108,14 +109,14 @@ def _open_zip(path: Path, coordinates: Coordinates) -> GriddedFile:
     with zipfile.ZipFile(path) as archive:
         for member in sorted(n for n in archive.namelist() if n.endswith((".nc", ".nc4"))):
             content = archive.read(member)
-            opened, closing = _open_netcdf(netCDF4.Dataset(member, memory=content))
+            opened, closing = _as_dataset(open_netcdf(Path(member), content))
             datasets, closers, held = [*datasets, *opened], [*closers, *closing], held + len(content)
         if not datasets:
             raise UnreadableError(f"{path} is a ZIP without any .nc member; it holds {archive.namelist()[:5]}", path=str(path))
     return _from_datasets(datasets, closers, coordinates, held)
 
 
-def _open_netcdf(handle: netCDF4.Dataset) -> tuple[list[xr.Dataset], list[Callable[[], Any]]]:
+def _as_dataset(handle: netCDF4.Dataset) -> tuple[list[xr.Dataset], list[Callable[[], Any]]]:
     for variable in handle.variables.values():
         _cache_one_time(variable)
     store: Any = xr.backends.NetCDF4DataStore
@@ -134,9 +135,7 @@ def _cache_one_time(variable: Any) -> None:
         variable.set_var_chunk_cache(size=max(2 * needed, 1 << 20), nelems=4099, preemption=1.0)
 
 
-def _from_datasets(
-    datasets: Sequence[xr.Dataset], closers: list[Callable[[], Any]], coordinates: Coordinates, held: int
-) -> GriddedFile:
+def _from_datasets(datasets: Sequence[xr.Dataset], closers: list[Callable[[], Any]], coordinates: Coordinates, held: int) -> GriddedFile:
     cubes: list[Cube] = []
     skipped: dict[str, str] = {}
     try:
@@ -237,6 +236,8 @@ def _times(dataset: xr.Dataset, variable: xr.Variable, coordinates: Coordinates)
             continue
         if found.ndim == 0 or found.dims[0] in variable.dims:
             decoded = xr.decode_cf(xr.Dataset({"t": found}))["t"].values
+            if decoded.dtype.kind != "M":
+                raise UnreadableError(f"its '{name}' is in the calendar '{found.attrs.get('calendar')}', which no real clock follows")
             times = (np.atleast_1d(decoded).astype("datetime64[ns]") + np.timedelta64(500, "ms")).astype("datetime64[s]")
             return (str(found.dims[0]) if found.ndim else ""), times
     return "", NO_TIMES

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-import netCDF4
 import numpy as np
 import xarray as xr
 
 from stormcast_train.fields.errors import UnreadableError
 from stormcast_train.sources import cf, era5, qpepre, qpesums, rwrp
 from stormcast_train.sources.cubes import open_gridded
+from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.opened import reading
 
 Kind = Literal["rwrp", "qpesums", "qpepre", "era5", "cf"]
@@ -28,7 +28,7 @@ def detect(path: Path | str) -> Kind:
         with open(path, "rb") as handle:
             magic = handle.read(512)
         if magic.startswith((b"\x89HDF", b"CDF")):
-            with netCDF4.Dataset(path) as opened_file:
+            with open_netcdf(path) as opened_file:
                 if {"Times", "XLAT"} <= set(opened_file.variables):
                     return "rwrp"
         if magic.startswith((b"\x89HDF", b"CDF", b"PK", b"GRIB")):

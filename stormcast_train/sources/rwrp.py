@@ -7,7 +7,7 @@ becomes geopotential, a mixing ratio becomes specific humidity, and grid-relativ
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,7 @@ from stormcast_train.fields.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, Times, iso, parse_duration, parse_time
 from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import RwrpReader
+from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.opened import reading
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files, stacked
 from stormcast_train.sources.units import conversion, normalised
@@ -82,7 +83,7 @@ class RwrpFile:
 @contextmanager
 def _opened(path: Path) -> Iterator[RwrpFile]:
     """The file for as long as it is used: one hour is read once, and an open HDF5 file cannot be written by others."""
-    with reading(path), netCDF4.Dataset(path) as handle:
+    with reading(path), open_netcdf(path) as handle:
         yield RwrpFile(handle, _times(handle, path))
 
 
@@ -219,10 +220,17 @@ class Rwrp(Source):
                 refusals.append(Refusal(path, "its name holds no time like wrfout_d01_2021-06-01_00_interp"))
             elif (period is None or stamp in period) and self.reader.domain in (None, int(found["domain"] or -1)):
                 stamped.append((stamp, not found["interp"], path))
+        self._one_nest(p for _, _, p in stamped)
         stamped.sort(key=lambda s: (s[0], s[1], str(s[2])))
         names = {raw: self._names_of([p for _, r, p in stamped if r == raw]) for raw in (True, False)}
         lead = parse_duration(self.reader.lead)
         return [Record(t, path, names[raw], t - lead) for t, raw, path in stamped], refusals
+
+    def _one_nest(self, paths: Iterable[Path]) -> None:
+        nests = sorted({str(found["domain"]) for found in (_NAME.match(p.name) for p in paths) if found})
+        if len(nests) > 1:
+            key = f"source.readers.{self.name}.domain"
+            raise RequestError(f"{self.archive} holds the nests d{', d'.join(nests)}, which lie on other grids; choose one with {key}=N")
 
     def _files(self) -> list[Path]:
         return [p for p in find_files(self.archive, self.reader.root, self.reader.pattern) if not p.name.endswith((".tmp", ".part"))]

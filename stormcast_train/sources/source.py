@@ -171,9 +171,7 @@ def stacked(fields: Sequence[xr.Dataset]) -> xr.Dataset:
     if any(not (np.array_equal(f["lat"], lat) and np.array_equal(f["lon"], lon)) for f in fields):
         raise UnreadableError("the file's grid moves from time to time (a moving nest): ask for one time")
     times = np.array([f["valid_time"].values for f in fields])
-    data = {
-        name: (("time", "y", "x"), np.stack([f[name].values for f in fields]), fields[0][name].attrs) for name in fields[0].data_vars
-    }
+    data = {name: (("time", "y", "x"), np.stack([f[name].values for f in fields]), fields[0][name].attrs) for name in fields[0].data_vars}
     coords = {"time": times, "lat": lat, "lon": lon}
     versions = sorted({str(f.attrs["source_version"]) for f in fields})
     return xr.Dataset(data, coords=coords, attrs={**fields[0].attrs, "source_version": ", ".join(versions)})

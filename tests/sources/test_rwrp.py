@@ -161,6 +161,15 @@ def test_the_spellings_of_a_file_name_give_the_same_hour(tmp_path, name):
     assert float(source.read(record, ["t2m"]).t2m[0, 0]) == 290
 
 
+def test_two_nests_in_one_archive_need_a_choice(tmp_path):
+    interp(tmp_path / "rwrf").rename(tmp_path / "rwrf" / "wrfout_d01_2021-06-01_03_interp")
+    interp(tmp_path / "rwrf").rename(tmp_path / "rwrf" / "wrfout_d02_2021-06-01_03_interp")
+    with pytest.raises(RequestError, match="d01, d02"):
+        rwrp.Rwrp("rwrf", tmp_path).scan()
+    (record,), _ = rwrp.Rwrp("rwrf", tmp_path, RwrpReader(domain=2)).scan()
+    assert record.path.name.startswith("wrfout_d02")
+
+
 def test_a_name_without_a_time_is_refused_and_a_truncated_file_is_unreadable(tmp_path):
     path = interp(tmp_path / "rwrf")
     (tmp_path / "rwrf" / "wrfout_d01_latest").write_bytes(b"")
