@@ -1,0 +1,99 @@
+"""Small arrays with one row per time and one chunk per shard: checksums and moments."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.files import write_bytes, write_json
+from stormcast_train.store import zarr_format as z
+from stormcast_train.store.layout import GroupLayout
+from stormcast_train.store.moments import EDGES, KINDS, QUANTITIES, counted
+
+
+@dataclass(frozen=True)
+class BlockArray:
+    """An array [time, *inner] of which each shard owns one compressed chunk."""
+
+    folder: Path
+    rows_per_shard: int
+    inner: tuple[int, ...]
+    dtype: str
+    dimensions: tuple[str, ...]
+    attributes: dict[str, Any]
+
+    def empty(self) -> NDArray[Any]:
+        """Zeros for the rows of one shard."""
+        return np.zeros((self.rows_per_shard, *self.inner), dtype=np.dtype(self.dtype).newbyteorder("<"))
+
+    def write(self, shard: int, block: NDArray[Any]) -> None:
+        """Replace the chunk of a shard; an array without cells (no rain, no histogram) has no files."""
+        if 0 in self.inner:
+            return
+        write_bytes(self._path(shard), z.compress(block.astype(np.dtype(self.dtype).newbyteorder("<")).tobytes()))
+
+    def read(self, shard: int) -> NDArray[Any]:
+        """The chunk of a shard [rows_per_shard, *inner]."""
+        if 0 in self.inner:
+            return self.empty()
+        path = self._path(shard)
+        flat = np.frombuffer(z.decompress(path.read_bytes(), path), dtype=np.dtype(self.dtype).newbyteorder("<"))
+        return flat.reshape(self.rows_per_shard, *self.inner).astype(self.dtype)
+
+    def read_rows(self, rows: int) -> NDArray[Any]:
+        """The first `rows` rows of all shards."""
+        shards = -(-rows // self.rows_per_shard)
+        return np.concatenate([self.read(k) for k in range(shards)])[:rows]
+
+    def publish(self, rows: int) -> None:
+        """Write the metadata for that many rows."""
+        if 0 in self.inner:
+            return
+        chunk = (self.rows_per_shard, *self.inner)
+        codecs = [z.LITTLE, z.ZSTD, z.CRC]
+        document = z.array_document(self.dtype, (rows, *self.inner), chunk, self.dimensions, codecs, 0, self.attributes)
+        write_json(self.folder / "zarr.json", document)
+
+    def _path(self, shard: int) -> Path:
+        return z.chunk_path(self.folder, shard, *([0] * len(self.inner)))
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The block arrays of a group."""
+
+    checksum: BlockArray
+    mask_checksum: BlockArray
+    moments: BlockArray
+    histogram: BlockArray
+    seen: BlockArray
+
+    @classmethod
+    def of(cls, layout: GroupLayout) -> Blocks:
+        rows, channels, folder = layout.rows_per_shard, len(layout.variables), layout.moments_folder
+        rain = counted(layout.variables)
+        return cls(
+            BlockArray(layout.folder / "checksum", rows, (channels,), "u4", ("time", "channel"), {"algorithm": "crc32c"}),
+            BlockArray(folder / "mask_checksum", rows, (channels,), "u4", ("time", "channel"), {"algorithm": "crc32c"}),
+            BlockArray(
+                folder / "moments",
+                rows,
+                (channels, len(KINDS), len(QUANTITIES)),
+                "f8",
+                ("time", "channel", "kind", "quantity"),
+                {"channel": list(layout.names), "kind": list(KINDS), "quantity": list(QUANTITIES)},
+            ),
+            BlockArray(
+                folder / "histogram",
+                rows,
+                (len(rain), len(EDGES) - 1),
+                "i8",
+                ("time", "counted", "bin"),
+                {"counted": list(rain), "edges_mm": EDGES.tolist()},
+            ),
+            BlockArray(folder / "seen", 1, layout.plane, "u1", ("shard", "channel", "y", "x"), {}),
+        )

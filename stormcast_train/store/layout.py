@@ -1,0 +1,176 @@
+"""Where everything of a store lies, and what a group is: names, grid, clock, shards.
+
+    <store>/zarr.json  manifest.json  plan.json
+    <store>/<role>/{values,mask,checksum,time,channel,lat,lon[,scale,offset,transform]}     the data, for anyone
+    <store>/moments/<role>/{moments,histogram,seen,mask_checksum,available,coverage}          statistics by row, for us
+    <store>/shards/<role>/<k>.json                                                            what shard k was made from
+    <store>/weights/<id>.npz                                                                  regrid weights
+
+A shard holds as many rows as a UTC day has, counted from the first time of the axis (Zarr's chunks begin at index 0): with
+a period that begins at 00 UTC, a shard is a UTC day. A chunk is one time and all channels. Shapes: T times, C channels, y, x.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.files import read_json, write_json
+from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.times import Times, axis, iso, parse_time, seconds
+from stormcast_train.fields.variables import Variable
+from stormcast_train.store import zarr_format as z
+from stormcast_train.store.packing import MISSING_CODE, Coding, Pack
+
+FORMAT = "stormcast-store-1"
+DAY_S = 86400
+EPOCH = np.datetime64(0, "s")
+TIME_CHUNK = 4096
+ROLE_ORDER = ("state", "background", "static")
+TIME_ATTRIBUTES = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian", "standard_name": "time", "axis": "T"}
+
+
+@dataclass(frozen=True, eq=False)
+class GroupLayout:
+    """One role's group: fixed when the store is made; only the number of times grows."""
+
+    store: Path
+    role: str
+    variables: tuple[Variable, ...]
+    grid: Grid
+    start: np.datetime64
+    step: np.timedelta64
+    pack: Pack = "none"
+
+    @property
+    def folder(self) -> Path:
+        return self.store / self.role
+
+    @property
+    def moments_folder(self) -> Path:
+        return self.store / "moments" / self.role
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(v.name for v in self.variables)
+
+    @property
+    def plane(self) -> tuple[int, int, int]:
+        """(C, y, x): the shape of one time."""
+        return (len(self.variables), *self.grid.shape)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return np.dtype("<i2" if self.pack == "int16" else "<f4")
+
+    @cached_property
+    def codings(self) -> tuple[Coding, ...]:
+        return tuple(Coding.of(v) for v in self.variables) if self.pack == "int16" else ()
+
+    @property
+    def rows_per_shard(self) -> int:
+        """Rows of a day (one for the static group)."""
+        return max(1, DAY_S // seconds(self.step)) if self.role != "static" else 1
+
+    def shards(self, rows: int) -> int:
+        """How many shards hold that many rows."""
+        return -(-rows // self.rows_per_shard)
+
+    def shard_rows(self, shard: int, rows: int) -> range:
+        """The rows of a shard on an axis of `rows`."""
+        return range(shard * self.rows_per_shard, min((shard + 1) * self.rows_per_shard, rows))
+
+    def times(self, rows: int) -> Times:
+        """The first `rows` times of the axis."""
+        return axis(self.start, self.start + (rows - 1) * self.step, self.step)
+
+    def values_path(self, shard: int) -> Path:
+        return z.chunk_path(self.folder / "values", shard, 0, 0, 0)
+
+    def mask_path(self, shard: int) -> Path:
+        return z.chunk_path(self.folder / "mask", shard, 0, 0, 0)
+
+    def record_path(self, shard: int) -> Path:
+        return self.store / "shards" / self.role / f"{shard}.json"
+
+    def describe(self) -> dict[str, Any]:
+        """The attributes of the group, from which `load` makes it again."""
+        return {
+            "format": FORMAT,
+            "role": self.role,
+            "start": iso(self.start),
+            "step_seconds": seconds(self.step),
+            "pack": self.pack,
+            "rows_per_shard": self.rows_per_shard,
+            "variables": [describe_variable(v) for v in self.variables],
+        }
+
+    @classmethod
+    def load(cls, store: Path, role: str) -> GroupLayout:
+        """The group of that role; RequestError where there is none."""
+        folder = store / role
+        if not (folder / "zarr.json").is_file():
+            raise RequestError(f"{store} has no group '{role}'", store=str(store), role=role)
+        facts = read_json(folder / "zarr.json")["attributes"]
+        if facts.get("format") != FORMAT:
+            raise RequestError(
+                f"{folder} was not written as {FORMAT} (found {facts.get('format')}): make the store again", store=str(store)
+            )
+        return cls(
+            store=store,
+            role=role,
+            variables=tuple(Variable.model_validate(v) for v in facts["variables"]),
+            grid=Grid(z.read_array(folder / "lat"), z.read_array(folder / "lon")),
+            start=parse_time(facts["start"]),
+            step=np.timedelta64(facts["step_seconds"], "s"),
+            pack=facts["pack"],
+        )
+
+    def create(self) -> None:
+        """Write what never changes: the group's attributes, its grid, its channels."""
+        lat_dims, lon_dims = (("y",), ("x",)) if self.grid.regular else (("y", "x"), ("y", "x"))
+        z.write_array(self.folder / "lat", self.grid.lat, lat_dims, {"units": "degrees_north", "standard_name": "latitude"})
+        z.write_array(self.folder / "lon", self.grid.lon, lon_dims, {"units": "degrees_east", "standard_name": "longitude"})
+        z.write_array(self.folder / "channel", np.array(self.names, dtype=np.str_), ("channel",))
+        if self.pack == "int16":
+            z.write_array(self.folder / "scale", np.array([c.scale for c in self.codings]), ("channel",))
+            z.write_array(self.folder / "offset", np.array([c.offset for c in self.codings]), ("channel",))
+            z.write_array(self.folder / "transform", np.array([c.kind for c in self.codings], dtype=np.str_), ("channel",))
+        write_json(self.folder / "zarr.json", z.group_document(self.describe()))
+        for folder in (self.store, self.store / "moments", self.moments_folder):
+            write_json(folder / "zarr.json", z.group_document())
+
+    def publish_axis(self, rows: int) -> None:
+        """Make the first `rows` rows visible: the time axis, then the shapes of the arrays."""
+        z.write_array(self.folder / "time", self.times(rows).astype("<i8"), ("time",), TIME_ATTRIBUTES, growing=TIME_CHUNK)
+        channels, y, x = self.plane
+        dimensions = ("time", "channel", "y", "x")
+        shape, shard, chunk = (rows, channels, y, x), (self.rows_per_shard, channels, y, x), (1, channels, y, x)
+        fill: Any = MISSING_CODE if self.pack == "int16" else "NaN"
+        attributes = {"coordinates": "lat lon", "units": [v.units for v in self.variables]}
+        code = self.dtype.kind + str(self.dtype.itemsize)
+        write_json(
+            self.folder / "values" / "zarr.json",
+            z.array_document(code, shape, shard, dimensions, z.sharding(chunk, [z.LITTLE]), fill, attributes),
+        )
+        mask = z.sharding(chunk, [{"name": "bytes"}, z.ZSTD, z.CRC])
+        write_json(
+            self.folder / "mask" / "zarr.json", z.array_document("u1", shape, shard, dimensions, mask, 2, {"coordinates": "lat lon"})
+        )
+
+
+def describe_variable(variable: Variable) -> dict[str, Any]:
+    """All facts of a variable as JSON; an infinite bound, which JSON cannot say, is left out (it is the default)."""
+    facts = {**variable.model_dump(), "low": variable.low, "high": variable.high}
+    return {key: value for key, value in facts.items() if key not in ("low", "high") or np.isfinite(value)}
+
+
+def roles(store: Path) -> tuple[str, ...]:
+    """The groups of a store, state first."""
+    found = {p.parent.name for p in store.glob("*/zarr.json") if p.parent.name != "moments"}
+    return tuple(r for r in ROLE_ORDER if r in found) + tuple(sorted(found - set(ROLE_ORDER)))

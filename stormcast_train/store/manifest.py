@@ -1,0 +1,154 @@
+"""`manifest.json` and everything else that is known only when all shards are there: borders, coverage, fingerprint."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.files import read_json, write_json
+from stormcast_train.fields.fingerprint import digest
+from stormcast_train.fields.provenance import code_record
+from stormcast_train.fields.reasons import DESCRIPTIONS, Reason
+from stormcast_train.fields.times import Times, iso, seconds
+from stormcast_train.fields.variables import Variable
+from stormcast_train.store import moments as m
+from stormcast_train.store import zarr_format as z
+from stormcast_train.store.blocks import Blocks
+from stormcast_train.store.layout import FORMAT, TIME_CHUNK, GroupLayout, describe_variable
+from stormcast_train.store.rows import RowReader
+
+
+def finish(store: Path, layouts: Sequence[tuple[GroupLayout, int]], facts: dict[str, Any]) -> dict[str, Any]:
+    """Join the shards of each group (with its number of rows) and write the manifest, last; returns it."""
+    groups: dict[str, Any] = {}
+    versions: dict[str, str] = {}
+    codes: set[str] = set()
+    for layout, rows in layouts:
+        _join_borders(layout, rows)
+        records = [read_json(layout.record_path(k)) for k in range(layout.shards(rows))]
+        groups[layout.role] = publish(layout, rows, records)
+        for record in records:
+            versions |= record["versions"]
+            codes.add(record["code"])
+    manifest = {
+        "format": FORMAT,
+        "fingerprint": digest({role: group["fingerprint"] for role, group in groups.items()}),
+        "groups": groups,
+        "source_versions": versions,
+        "code": _code_facts() | {"fingerprints_of_shards": sorted(codes)},
+        "reasons": {int(r): text for r, text in DESCRIPTIONS.items()},
+        **facts,
+    }
+    write_json(store / "manifest.json", manifest)
+    return manifest
+
+
+def _code_facts() -> dict[str, Any]:
+    record = code_record()
+    return {"version": record["version"], "fingerprint": record["fingerprint"], "commit": record["commit"], "dirty": bool(record["patch"])}
+
+
+def publish(layout: GroupLayout, rows: int, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Make a group's rows visible, and what the manifest says about it."""
+    blocks = Blocks.of(layout)
+    moments = blocks.moments.read_rows(rows)
+    coverage = np.zeros(layout.plane, dtype=np.uint8)
+    for shard in range(layout.shards(rows)):
+        coverage |= blocks.seen.read(shard)[0]
+    available = (moments[:, :, 0, 0] > 0).astype(np.uint8)
+    z.write_array(layout.moments_folder / "coverage", coverage, ("channel", "y", "x"))
+    z.write_array(layout.moments_folder / "available", available, ("time", "channel"), growing=TIME_CHUNK)
+    for block in (blocks.checksum, blocks.mask_checksum, blocks.moments, blocks.histogram):
+        block.publish(rows)
+    blocks.seen.publish(layout.shards(rows))
+    layout.publish_axis(rows)
+    times = layout.times(rows)
+    return {
+        "fingerprint": group_fingerprint(layout, times, blocks.checksum.read_rows(rows), blocks.mask_checksum.read_rows(rows)),
+        "variables": {v.name: _variable_facts(v, coverage[c], available[:, c]) for c, v in enumerate(layout.variables)},
+        "grid": {"shape": list(layout.grid.shape), "bounds": layout.grid.bounds(), "fingerprint": layout.grid.fingerprint},
+        "times": {"first": iso(times[0]), "last": iso(times[-1]), "step_seconds": seconds(layout.step), "count": rows},
+        "pack": layout.pack,
+        "moments": _moments_facts(layout, m.reduce(moments)),
+        "gaps": list(_gaps(layout, times, records)),
+        "partly_missing_cells": _cells(records),
+    }
+
+
+def group_fingerprint(layout: GroupLayout, times: Times, checksum: NDArray[np.uint32], mask_checksum: NDArray[np.uint32]) -> str:
+    """SHA-256 of a group's values and masks (by their checksums), units, transforms, coding, coordinates and times."""
+    facts = [(v.name, v.units, v.transform.model_dump()) for v in layout.variables]
+    coding = [(c.scale, c.offset, c.kind) for c in layout.codings]
+    return digest(layout.role, facts, coding, layout.grid.lat, layout.grid.lon, times, checksum, mask_checksum)
+
+
+def _variable_facts(variable: Variable, coverage: NDArray[np.uint8], available: NDArray[np.uint8]) -> dict[str, Any]:
+    return describe_variable(variable) | {"covered_fraction": float(coverage.mean()), "times_available": int(available.sum())}
+
+
+def _moments_facts(layout: GroupLayout, total: m.Moments) -> dict[str, Any]:
+    by_name = {}
+    for c, name in enumerate(layout.names):
+        kinds = {kind: m.summary(total[c, k]) for k, kind in enumerate(m.KINDS)}
+        by_name[name] = {kind: {q: (v if np.isfinite(v) else None) for q, v in s.items()} for kind, s in kinds.items()}
+    return by_name
+
+
+def _gaps(layout: GroupLayout, times: Times, records: Sequence[dict[str, Any]]) -> Iterable[dict[str, Any]]:
+    """Whole channels missing at a time, with the reason; runs of times with the same reason and detail are one entry."""
+    open_run: dict[str, Any] | None = None
+    at = 0
+    for record in records:
+        for row in record["rows"]:
+            time, now = times[at], _gap_of_row(row)
+            at += 1
+            same = open_run is not None and {k: open_run[k] for k in ("variables", "reasons", "details")} == now
+            if open_run is not None and not same:
+                yield open_run
+                open_run = None
+            if now["variables"]:
+                open_run = open_run or {"first": iso(time), **now}
+                open_run["last"] = iso(time)
+    if open_run is not None:
+        yield open_run
+
+
+def _gap_of_row(row: dict[str, Any]) -> dict[str, Any]:
+    names = sorted(row["gaps"])
+    return {
+        "variables": names,
+        "reasons": sorted({DESCRIPTIONS[Reason(code)] for code in row["gaps"].values()}),
+        "details": sorted({row["details"][n] for n in names if n in row["details"]}),
+    }
+
+
+def _cells(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """Cell counts by variable and reason, in planes that are not wholly missing."""
+    total: dict[str, dict[str, int]] = {}
+    for record in records:
+        for name, reasons in record["partly_missing_cells"].items():
+            for code, cells in reasons.items():
+                text = DESCRIPTIONS[Reason(int(code))]
+                mine = total.setdefault(name, {})
+                mine[text] = mine.get(text, 0) + cells
+    return total
+
+
+def _join_borders(layout: GroupLayout, rows: int) -> None:
+    """The tendency of each shard's first row, from the last row of the shard before: read from the store, so no engine matters."""
+    blocks, reader = Blocks.of(layout), RowReader(layout)
+    for shard in range(1, layout.shards(rows)):
+        first = shard * layout.rows_per_shard
+        record = read_json(layout.record_path(shard))
+        key = digest(blocks.checksum.read(shard - 1)[-1], blocks.checksum.read(shard)[0])
+        if record.get("border") == key:
+            continue
+        before, now = (reader.transformed(row) for row in (first - 1, first))
+        block = blocks.moments.read(shard)
+        block[0, :, 2] = m.of_tendency(now, before)
+        blocks.moments.write(shard, block)
+        write_json(layout.record_path(shard), record | {"border": key})

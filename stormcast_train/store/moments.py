@@ -1,0 +1,93 @@
+"""Statistics of single rows that merge: count, mean, sum of squared deviations, minimum, maximum; and rain histograms.
+
+Rows are reduced pairwise in the order of time, so every engine and every number of workers gives the same bits. Shapes: C
+channels, K kinds (value, transformed, tendency), 5 quantities. A tendency is x[t] - x[t-1] of the transformed variable over
+one step of the axis, where both are present.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.variables import Variable
+
+KINDS = ("value", "transformed", "tendency")
+QUANTITIES = ("count", "mean", "m2", "minimum", "maximum")
+EDGES = np.concatenate([[0.0], np.round(0.1 * 10 ** (np.arange(0, 33) / 8), 6), [np.inf]])  # mm: dry, then eight bins a decade
+NOTHING = np.array([0.0, 0.0, 0.0, np.inf, -np.inf])
+Moments = NDArray[np.float64]
+
+
+def counted(variables: Sequence[Variable]) -> tuple[str, ...]:
+    """The variables that have a histogram: accumulations of rain in mm."""
+    return tuple(v.name for v in variables if v.kind == "accumulation" and v.units == "mm")
+
+
+def of_plane(values: NDArray[np.floating]) -> Moments:
+    """The moments [5] of the finite values of one plane [y, x]."""
+    present = values[~np.isnan(values)].astype(np.float64)
+    if not present.size:
+        return NOTHING.copy()
+    mean = present.mean()
+    return np.array([present.size, mean, np.square(present - mean).sum(), present.min(), present.max()])
+
+
+def of_row(row_CYX: NDArray[np.float32], variables: Sequence[Variable]) -> tuple[Moments, NDArray[np.float32]]:
+    """Moments [C, K, 5] of one time (no tendency yet) and its transformed values [C, y, x]."""
+    moments = np.broadcast_to(NOTHING, (len(variables), len(KINDS), 5)).copy()
+    transformed_CYX = np.empty_like(row_CYX)
+    for c, variable in enumerate(variables):
+        moments[c, 0] = of_plane(row_CYX[c])
+        if variable.transform.kind == "identity":
+            transformed_CYX[c], moments[c, 1] = row_CYX[c], moments[c, 0]
+        else:
+            transformed_CYX[c] = variable.transform.forward(row_CYX[c])
+            moments[c, 1] = of_plane(transformed_CYX[c])
+    return moments, transformed_CYX
+
+
+def of_tendency(now_CYX: NDArray[np.float32], before_CYX: NDArray[np.float32]) -> Moments:
+    """Moments [C, 5] of the change between two consecutive rows of transformed values."""
+    change = now_CYX.astype(np.float64) - before_CYX
+    return np.stack([of_plane(plane) for plane in change])
+
+
+def histogram(row_CYX: NDArray[np.float32], variables: Sequence[Variable]) -> NDArray[np.int64]:
+    """Counts [counted, bins] of the present values of the rain variables, bins `EDGES` (left edge included)."""
+    rain = counted(variables)
+    planes = [row_CYX[c] for c, v in enumerate(variables) if v.name in rain]
+    counts = [np.histogram(p[~np.isnan(p)].clip(0), bins=EDGES)[0] for p in planes]
+    return np.array(counts, dtype=np.int64).reshape(len(rain), len(EDGES) - 1)
+
+
+def merge(a: Moments, b: Moments) -> Moments:
+    """Moments [..., 5] of the union of two sets (Chan, Golub and LeVeque 1983, eq. 2.1)."""
+    count = a[..., 0] + b[..., 0]
+    safe = np.maximum(count, 1)
+    shift = b[..., 1] - a[..., 1]
+    mean = a[..., 1] + shift * (b[..., 0] / safe)
+    m2 = a[..., 2] + b[..., 2] + shift * shift * (a[..., 0] * b[..., 0] / safe)
+    low, high = np.minimum(a[..., 3], b[..., 3]), np.maximum(a[..., 4], b[..., 4])
+    return np.stack([count, np.where(count > 0, mean, 0.0), m2, low, high], axis=-1)
+
+
+def reduce(rows: Moments) -> Moments:
+    """Merge moments [T, ..., 5] along the first axis: neighbours in pairs, again and again, always in the order of time."""
+    if not len(rows):
+        return np.broadcast_to(NOTHING, rows.shape[1:]).copy()
+    while len(rows) > 1:
+        odd = rows[-1:] if len(rows) % 2 else rows[:0]
+        even = len(rows) - len(odd)
+        rows = np.concatenate([merge(rows[0:even:2], rows[1:even:2]), odd])
+    return rows[0]
+
+
+def summary(moments: Moments) -> dict[str, float]:
+    """mean, std (of the population), count, minimum, maximum of moments [5]; NaN where nothing was counted."""
+    count, mean, m2, low, high = (float(v) for v in moments)
+    if count == 0:
+        return {"mean": float("nan"), "std": float("nan"), "count": 0.0, "minimum": float("nan"), "maximum": float("nan")}
+    return {"mean": mean, "std": float(np.sqrt(m2 / count)), "count": count, "minimum": low, "maximum": high}

@@ -1,0 +1,200 @@
+"""Writes a store: one process writes one shard, whole, to temporary files, fsyncs and renames them; the record comes last.
+
+Arrays carry suffixes: C channels, Y rows, X columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from crc32c import crc32c
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.files import read_json, replacing, write_json
+from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.provenance import code_fingerprint
+from stormcast_train.fields.reasons import Reason
+from stormcast_train.fields.times import HOUR, Times, iso
+from stormcast_train.fields.variables import Variable, describe
+from stormcast_train.store import moments as m
+from stormcast_train.store import zarr_format as z
+from stormcast_train.store.blocks import Blocks
+from stormcast_train.store.layout import EPOCH, GroupLayout
+from stormcast_train.store.manifest import finish
+from stormcast_train.store.packing import Pack
+
+Mask = NDArray[np.uint8]
+
+
+@dataclass
+class Row:
+    """One time of a group: values float32 [C, y, x] (NaN where `mask` is not 0), reasons uint8 [C, y, x].
+
+    inputs: what each channel was made from, by name (a text that changes when its files do; empty: nothing).
+    details: why a whole channel is missing, by name. versions: what wrote the files.
+    """
+
+    values_CYX: NDArray[np.float32]
+    mask_CYX: Mask
+    inputs: dict[str, str] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def write_shard(layout: GroupLayout, shard: int, count: int, produce: Callable[[int], Row]) -> dict[str, Any]:
+    """Write shard `shard` with `count` rows, `produce(i)` giving its i-th; returns (and stores) the shard's record.
+
+    One row is in memory at a time. The old record goes first and the new one comes last, so a shard without a record is unfinished.
+    """
+    layout.record_path(shard).unlink(missing_ok=True)
+    tally = _Tally(layout, shard)
+    with ExitStack() as stack:
+        values_file, mask_file = (
+            stack.enter_context(open(stack.enter_context(replacing(path)), "wb"))
+            for path in (layout.values_path(shard), layout.mask_path(shard))
+        )
+        values, mask = z.ShardWriter(values_file, layout.rows_per_shard), z.ShardWriter(mask_file, layout.rows_per_shard)
+        for i in range(count):
+            row = produce(i)
+            coded, seen_values = _coded(layout, row)
+            if row.mask_CYX.min() == 0:
+                values.append(i, memoryview(np.ascontiguousarray(coded)).cast("B"))
+            mask.append(i, z.compress(row.mask_CYX.tobytes()))
+            tally.add(i, row, coded, seen_values)
+        values.finish()
+        mask.finish()
+    record = tally.finish(count)
+    write_json(layout.record_path(shard), record)
+    return record
+
+
+def _coded(layout: GroupLayout, row: Row) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    """The row as it lies on disk, and as a reader will see it; every missing cell is the one NaN (or the sentinel)."""
+    assert row.values_CYX.shape == row.mask_CYX.shape == layout.plane, f"{row.values_CYX.shape} is not {layout.plane}"
+    row.mask_CYX[np.isnan(row.values_CYX) & (row.mask_CYX == 0)] = Reason.NOT_IN_FILE
+    values = np.where(row.mask_CYX == 0, row.values_CYX, np.float32(np.nan)).astype("<f4")
+    if layout.pack == "none":
+        return values, values
+    codes = np.stack([c.encode(plane) for c, plane in zip(layout.codings, values, strict=True)]).astype("<i2")
+    return codes, np.stack([c.decode(plane) for c, plane in zip(layout.codings, codes, strict=True)])
+
+
+class _Tally:
+    """What a shard's record, checksums and moments need, gathered row by row."""
+
+    def __init__(self, layout: GroupLayout, shard: int) -> None:
+        self.layout, self.shard, self.blocks = layout, shard, Blocks.of(layout)
+        self.checksum, self.mask_checksum = self.blocks.checksum.empty(), self.blocks.mask_checksum.empty()
+        self.moments, self.histogram = self.blocks.moments.empty(), self.blocks.histogram.empty()
+        self.seen = self.blocks.seen.empty()
+        self.rows: list[dict[str, Any]] = []
+        self.reasons: dict[str, dict[str, int]] = {name: {} for name in layout.names}
+        self.versions: dict[str, str] = {}
+        self._before: NDArray[np.float32] | None = None
+
+    def add(self, i: int, row: Row, coded: NDArray[Any], values: NDArray[np.float32]) -> None:
+        variables = self.layout.variables
+        self.checksum[i] = [crc32c(np.ascontiguousarray(plane).tobytes()) for plane in coded]
+        self.mask_checksum[i] = [crc32c(np.ascontiguousarray(plane).tobytes()) for plane in row.mask_CYX]
+        self.moments[i], transformed = m.of_row(values, variables)
+        if self._before is not None:
+            self.moments[i, :, 2] = m.of_tendency(transformed, self._before)
+        self._before = transformed
+        self.histogram[i] = m.histogram(values, variables)
+        self.seen[0] |= row.mask_CYX == 0
+        gaps = {name: int(plane.max()) for name, plane in zip(self.layout.names, row.mask_CYX, strict=True) if plane.min() > 0}
+        for name, plane in zip(self.layout.names, row.mask_CYX, strict=True):
+            for code, cells in enumerate(np.bincount(plane.ravel())):
+                if code and cells and name not in gaps:
+                    self.reasons[name][str(code)] = self.reasons[name].get(str(code), 0) + int(cells)
+        self.versions |= row.versions
+        self.rows.append({"inputs": row.inputs, "gaps": gaps, "details": row.details})
+
+    def finish(self, count: int) -> dict[str, Any]:
+        for array, block in (
+            (self.blocks.checksum, self.checksum),
+            (self.blocks.mask_checksum, self.mask_checksum),
+            (self.blocks.moments, self.moments),
+            (self.blocks.histogram, self.histogram),
+            (self.blocks.seen, self.seen),
+        ):
+            array.write(self.shard, block)
+        files = {p.parts[-6]: p.stat().st_size for p in (self.layout.values_path(self.shard), self.layout.mask_path(self.shard))}
+        return {
+            "shard": self.shard,
+            "count": count,
+            "rows": self.rows,
+            "partly_missing_cells": {name: reasons for name, reasons in self.reasons.items() if reasons},
+            "versions": self.versions,
+            "files": files,
+            "code": code_fingerprint(),
+        }
+
+
+def intact(layout: GroupLayout, shard: int) -> dict[str, Any] | None:
+    """The record of a finished shard whose files have the recorded sizes; None where it must be written."""
+    path = layout.record_path(shard)
+    if not path.is_file():
+        return None
+    record: dict[str, Any] = read_json(path)
+    for file in (layout.values_path(shard), layout.mask_path(shard)):
+        if not file.is_file() or file.stat().st_size != record["files"][file.parts[-6]]:
+            return None
+    return record
+
+
+GroupArrays = tuple[Grid, Times, Mapping[str, NDArray[Any]], NDArray[Any] | None]
+
+
+def write_store(
+    path: str | Path,
+    groups: Mapping[str, GroupArrays],
+    *,
+    variables: Mapping[str, Variable] | None = None,
+    pack: Pack = "none",
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """A whole store from arrays in memory, through the same writer as `preprocess`: for tests and small stores.
+
+    groups: role -> (grid, times [T] with one step, {name: array [T, y, x], NaN where missing}, mask [T, C, y, x] of `Reason`
+    codes or None). `static` takes arrays [y, x] or [1, y, x]; its times are not used. Names must be known to `fields.variables`,
+    or be described in `variables`.
+
+        write_store(tmp_path / "s", {"state": (grid, times, {"t2m": t2m_TYX}, None), "static": (grid, times[:1], {"orog": z_YX}, None)})
+    """
+    store = Path(path)
+    layouts: list[tuple[GroupLayout, int]] = []
+    for role, (grid, times, arrays, mask) in groups.items():
+        described = tuple((variables or {}).get(name) or describe(name) for name in arrays)
+        start, step = _clock(role, times)
+        layout = GroupLayout(store, role, described, grid, start, step, pack)
+        layout.create()
+        count = 1 if role == "static" else len(times)
+        stacked = np.stack([np.reshape(np.asarray(a, np.float32), (count, *grid.shape)) for a in arrays.values()], axis=1)
+        masks = np.where(np.isnan(stacked), Reason.NOT_IN_FILE, 0).astype(np.uint8) if mask is None else np.asarray(mask, np.uint8)
+        _write_rows(layout, stacked, masks.reshape(stacked.shape))
+        layouts.append((layout, count))
+    finish(store, layouts, dict(facts or {}))
+    return store
+
+
+def _clock(role: str, times: Times) -> tuple[np.datetime64, np.timedelta64]:
+    if role == "static":
+        return EPOCH, HOUR
+    stamps = np.asarray(times).astype("datetime64[s]")
+    steps = np.unique(np.diff(stamps))
+    if len(steps) > 1 or (len(steps) and steps[0] <= np.timedelta64(0, "s")):
+        raise RequestError(f"{role}: the times are not regular from {iso(stamps[0])}; gaps are masked rows, not absent ones")
+    return stamps[0], steps[0] if len(steps) else HOUR
+
+
+def _write_rows(layout: GroupLayout, values_TCYX: NDArray[np.float32], mask_TCYX: Mask) -> None:
+    for shard in range(layout.shards(len(values_TCYX))):
+        rows = layout.shard_rows(shard, len(values_TCYX))
+        write_shard(layout, shard, len(rows), lambda i, first=rows.start: Row(values_TCYX[first + i], mask_TCYX[first + i].copy()))  # type: ignore[misc]
