@@ -58,8 +58,6 @@ def figure(scores: pd.DataFrame, variable: Variable, ranks: dict[str, Array], re
 def dress(axis: Any) -> None:
     """Quiet axes: a light grid, no box."""
     axis.tick_params(labelsize=8, colors=FAINT)
-    axis.title.set_fontsize(9.5)
-    axis.title.set_color(INK)
     axis.xaxis.label.set_fontsize(8.5)
     axis.yaxis.label.set_fontsize(8.5)
     axis.grid(visible=True, linewidth=0.4, color=FAINT, alpha=0.4)
@@ -74,6 +72,10 @@ def _lead_unit(lead_seconds: Array) -> tuple[Array, str]:
     return (lead_seconds / 3600, "lead, h") if lead_seconds.max() >= 3600 else (lead_seconds / 60, "lead, min")
 
 
+def _title(axis: Any, text: str) -> None:
+    axis.set_title(text, loc="left", fontsize=9.5, color=INK)
+
+
 def by_lead(axis: Any, own: pd.DataFrame, metric: str, title: str, forecasts: list[str], zero: float | None = None) -> None:
     """A metric against lead, with the interval shaded where there is one."""
     for name in forecasts:
@@ -85,7 +87,7 @@ def by_lead(axis: Any, own: pd.DataFrame, metric: str, title: str, forecasts: li
         axis.set_xlabel(unit)
         if line.low.notna().any():
             axis.fill_between(leads, line.low, line.high, color=STYLES[name]["color"], alpha=0.12, linewidth=0)
-    axis.set_title(title, loc="left")
+    _title(axis, title)
     if zero is None:
         axis.set_ylim(bottom=0)
     else:
@@ -103,8 +105,10 @@ def spread_skill(axis: Any, own: pd.DataFrame) -> None:
 
 def spectra(axis: Any, own: pd.DataFrame) -> None:
     """Power over the truth's power by wavelength at the first (thin) and last (thick) lead."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
     psd = own[own.metric == "psd_ratio"]
-    axis.set_title("Power over the truth's, by wavelength (last lead; thin: first)", loc="left")
+    _title(axis, "Power over the truth's (last lead; thin: first)")
     axis.axhspan(0.8, 1.25, color="#009E73", alpha=0.10, linewidth=0)
     axis.axhline(1, color=INK, linewidth=0.8)
     axis.set_xlabel("wavelength, km")
@@ -121,15 +125,20 @@ def spectra(axis: Any, own: pd.DataFrame) -> None:
     low, high = axis.get_ylim()
     axis.set_ylim(max(min(low, 0.5), 1e-3), min(max(high, 2), 1e2))
     axis.invert_xaxis()
+    for scale in (axis.xaxis, axis.yaxis):
+        scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        scale.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        scale.set_minor_locator(NullLocator())
 
 
 def rank_histogram(axis: Any, ranks: dict[str, Array]) -> None:
     """Frequencies of the truth's rank among the members; flat is right."""
-    axis.set_title("Rank of the truth among the members (flat is right)", loc="left")
+    _title(axis, "Rank of the truth in the ensemble (flat is right)")
     axis.set_xlabel("rank")
+    axis.set_ylabel("frequency")
     for shift, (name, frequency) in enumerate(ranks.items()):
         width = 0.8 / len(ranks)
-        positions = np.arange(len(frequency)) + (shift - (len(ranks) - 1) / 2) * width
+        positions = np.arange(1, len(frequency) + 1) + (shift - (len(ranks) - 1) / 2) * width
         axis.bar(positions, frequency, width=width, color=STYLES[name]["color"], label=name.replace("_", " "))
         axis.axhline(1 / len(frequency), color=INK, linewidth=0.8)
 
@@ -142,7 +151,7 @@ def reliability_diagram(axis: Any, curves: list[Reliability], units: str) -> Non
     shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.8, len(curves)))
     for curve, shade in zip(curves, shades, strict=True):
         axis.plot(curve.probability, curve.frequency, marker="o", markersize=3.5, color=shade, label=f"≥ {curve.threshold:g} {units}")
-    axis.set_title("Reliability of event probabilities", loc="left")
+    _title(axis, "Reliability of event probabilities")
     axis.set_xlabel("forecast probability")
     axis.set_ylabel("observed frequency")
     axis.set_xlim(0, 1)

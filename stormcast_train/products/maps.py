@@ -46,7 +46,12 @@ def title_of(variable: Variable) -> str:
 
 
 def figure(
-    panels: Sequence[Panel], variable: Variable, title: str, columns: int | None = None, scale_of: Sequence[Array] | None = None
+    panels: Sequence[Panel],
+    variable: Variable,
+    title: str,
+    columns: int | None = None,
+    scale_of: Sequence[Array] | None = None,
+    panel_inches: float = 2.9,
 ) -> Any:
     """A matplotlib figure with the panels on one colour scale (differences on their own), coastlines, units.
 
@@ -56,11 +61,13 @@ def figure(
 
     columns = columns or min(len(panels), 4)
     rows = -(-len(panels) // columns)
-    height = _height(panels[0].grid)
-    drawing = Figure(figsize=(2.9 * columns + 1.1, height * rows + 0.75), dpi=DPI, layout="constrained", facecolor="white")
+    height = _height(panels[0].grid) * panel_inches / 2.9
+    drawing = Figure(figsize=(panel_inches * columns + 1.1, height * rows + 0.75), dpi=DPI, layout="constrained", facecolor="white")
     axes = drawing.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
+    for place, axis in enumerate(axes[: len(panels)]):
+        axis.tick_params(labelleft=place % columns == 0, labelbottom=place + columns >= len(panels))
     for chosen in (False, True):
         group = [(a, p) for a, p in zip(axes, panels, strict=False) if p.difference is chosen]
         if group:
@@ -104,15 +111,16 @@ def _draw_group(drawing: Any, group: Sequence[tuple[Any, Panel]], chosen: Palett
 
 def draw(axis: Any, grid: Grid, shown: Array, cmap: Any, norm: Any) -> Any:
     """A field with coastlines, borders and a light graticule on one axes; masked cells are grey."""
+    from matplotlib.collections import LineCollection
+
     lat, lon = (grid.lat, grid.lon) if grid.regular else (grid.lat2d, grid.lon2d)
     mesh = axis.pcolormesh(lon, lat, np.ma.masked_invalid(shown), cmap=cmap, norm=norm, shading="nearest", rasterized=True)
     south, north, west, east = grid.bounds()
     box = (round(south, 3), round(north, 3), round(west, 3), round(east, 3))
-    light = dict(color=INK, solid_joinstyle="round")
-    for path in coastlines.lines(coastlines.BORDERS, *box):
-        axis.plot(path[:, 0], path[:, 1], linewidth=0.4, linestyle=(0, (4, 2)), **light)
-    for path in coastlines.lines(coastlines.COAST, *box):
-        axis.plot(path[:, 0], path[:, 1], linewidth=0.7, **light)
+    for kind, width, style in ((coastlines.BORDERS, 0.4, (0, (4, 2))), (coastlines.COAST, 0.7, "solid")):
+        paths = coastlines.lines(kind, *box)
+        if paths:
+            axis.add_collection(LineCollection(paths, linewidths=width, linestyles=[style], colors=INK), autolim=False)
     axis.set_facecolor(MASKED)
     axis.set_aspect(1 / np.cos(np.radians((south + north) / 2)))
     axis.set_xlim(west, east)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -48,20 +48,26 @@ def hour_of_day(times: Times) -> Array:
     return hours
 
 
-def climatology(fields: Iterable[tuple[np.datetime64, Array]], shape: tuple[int, int], source: str) -> Climatology:
-    """The mean field of each hour of the day from (valid time, field [Y, X]) pairs, read once and one at a time."""
-    total, count = np.zeros((24, *shape)), np.zeros((24, *shape))
+def climatology(fields: Iterable[tuple[np.datetime64, Mapping[str, Array]]], source: str) -> dict[str, Climatology]:
+    """By variable, the mean field of each hour of the day from (valid time, fields [Y, X]), read once and one time at a time."""
+    totals: dict[str, Array] = {}
+    counts: dict[str, Array] = {}
     n_times = 0
-    for time, field in fields:
+    for time, named in fields:
         hour = int(hour_of_day(np.array([time], dtype="datetime64[s]"))[0])
-        there = np.isfinite(field)
-        total[hour] += np.where(there, field, 0.0)
-        count[hour] += there
         n_times += 1
+        for name, field in named.items():
+            there = np.isfinite(field)
+            totals.setdefault(name, np.zeros((24, *field.shape)))[hour] += np.where(there, field, 0.0)
+            counts.setdefault(name, np.zeros((24, *field.shape)))[hour] += there
+    return {name: Climatology(_hourly_mean(totals[name], counts[name]), source, n_times) for name in totals}
+
+
+def _hourly_mean(total_HYX: Array, count_HYX: Array) -> Array:
     with np.errstate(invalid="ignore", divide="ignore"):
-        overall = total.sum(axis=0) / count.sum(axis=0)
-        mean = np.where(count > 0, total / count, overall)
-    return Climatology(mean, source, n_times)
+        overall = total_HYX.sum(axis=0) / count_HYX.sum(axis=0)
+        mean: Array = np.where(count_HYX > 0, total_HYX / count_HYX, overall)
+    return mean
 
 
 def dressed(field_LYX: Array, errors_ELYX: Array, drawn_M: Array, variable: Variable) -> Array:

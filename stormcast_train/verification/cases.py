@@ -5,7 +5,6 @@ Fields are dicts by variable name; shapes L leads, M members, Y rows, X columns,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,6 +34,7 @@ class Analysis:
         if missing:
             held = ", ".join(self._group.channels)
             raise RequestError(f"the forecast has {', '.join(missing)}, the store {store.path} only {held}", missing=missing)
+        self.store = store
         self._names, self._derived = names, derived
         self.grid: Grid = self._group.grid
         self.times: Times = self._group.times
@@ -74,14 +74,8 @@ def climatologies(analysis: Analysis, times: Times, source: str) -> dict[str, Cl
     chosen = spread_days(times[analysis.whole(times)], CLIMATOLOGY_DAYS)
     if not len(chosen):
         return {}
-    read = [(time, {k: v[0] for k, v in analysis.at(np.array([time])).items()}) for time in chosen]
-    described = f"{len(chosen)} times of {source}"
-    return {name: climatology(_fields_of(read, name), analysis.grid.shape, described) for name in analysis.variables}
-
-
-def _fields_of(read: list[tuple[np.datetime64, dict[str, Array]]], name: str) -> Iterator[tuple[np.datetime64, Array]]:
-    for time, fields in read:
-        yield time, fields[name]
+    read = ((time, {name: field[0] for name, field in analysis.at(np.array([time])).items()}) for time in chosen)
+    return climatology(read, f"{len(chosen)} times of {source}")
 
 
 def spread_days(times: Times, days: int) -> Times:

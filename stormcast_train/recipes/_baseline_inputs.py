@@ -1,0 +1,256 @@
+"""What `verify`'s baselines need beside a start's own fields: rollouts of the regression, its held-out errors, climatology."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from stormcast_train.fields.console import Console
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.times import Times, iso
+from stormcast_train.verification.config import ScoreConfig
+
+if TYPE_CHECKING:
+    from stormcast_train.forecast.emulator import Emulator
+    from stormcast_train.store.reader import Store
+    from stormcast_train.verification.baselines import Climatology
+    from stormcast_train.verification.cases import Analysis, Driver
+    from stormcast_train.verification.derived import Fields
+
+Roll = Callable[[np.datetime64], "Fields"]
+
+
+@dataclass(frozen=True, eq=False)
+class BaselineInputs:
+    """Everything the baselines are made of; `notes` say what each was made of, or why it is absent.
+
+    Errors are truth minus forecast of the held-out starts, [E, L, Y, X] by variable; empty where there are none.
+    """
+
+    analysis: Analysis
+    score: ScoreConfig
+    lead_steps: tuple[int, ...]
+    roll: Roll
+    climatology: dict[str, Climatology]
+    regression_errors: Fields
+    persistence_errors: Fields
+    driver: Driver
+    driver_name: str
+    split: str
+    notes: list[str]
+
+    def baselines(self, start: np.datetime64, valid: Times, members: int, rng: np.random.Generator) -> dict[str, Fields]:
+        """Every baseline of one start by name: fields [L, Y, X], or [M, L, Y, X] of the dressed ones."""
+        from stormcast_train.verification.baselines import persistence
+
+        first = {name: field[0] for name, field in self.analysis.at(np.array([start])).items()}
+        found: dict[str, Fields] = {
+            "persistence": {name: persistence(field, len(valid)) for name, field in first.items()},
+            "climatology": {name: made.at(valid) for name, made in self.climatology.items()},
+            "regression": self.roll(start),
+            "extrapolation": self._extrapolation(start),
+            "driver": self.driver.at(valid),
+        }
+        for name, errors in (("regression", self.regression_errors), ("persistence", self.persistence_errors)):
+            if errors and members > 1:
+                found[f"dressed_{name}"] = self._dressed(found[name], errors, members, rng)
+        return {name: fields for name, fields in found.items() if fields}
+
+    def _dressed(self, fields: Fields, errors: Fields, members: int, rng: np.random.Generator) -> Fields:
+        """One held-out case dresses all variables and leads of a member, so that they stay consistent."""
+        from stormcast_train.verification.baselines import draw_errors, dressed
+        from stormcast_train.verification.derived import with_derived
+
+        drawn = draw_errors(len(next(iter(errors.values()))), members, rng)
+        variables = self.analysis.variables
+        return with_derived({name: dressed(fields[name], errors[name], drawn, variables[name]) for name in errors}, self.score.derived)
+
+    def _extrapolation(self, start: np.datetime64) -> Fields:
+        from stormcast_train.verification.baselines import extrapolation, frames_needed
+
+        names = [name for name, variable in self.analysis.variables.items() if variable.kind in ("accumulation", "reflectivity")]
+        past = start - np.arange(frames_needed(self.score.motion))[::-1] * self.analysis.step
+        if not names or not self.analysis.whole(past).all():
+            return {}
+        frames = self.analysis.at(past)
+        return {name: extrapolation(frames[name], list(self.lead_steps), self.analysis.variables[name], self.score.motion) for name in names}
+
+
+def prepare(
+    run: str,
+    analysis: Analysis,
+    names: tuple[str, ...],
+    starts: Times,
+    lead_steps: tuple[int, ...],
+    score: ScoreConfig,
+    training_store: str | None,
+    error_starts: int,
+    console: Console,
+) -> BaselineInputs:
+    """Load the run's regression, find its training and validation times, and make what the baselines need."""
+    from stormcast_train.forecast.emulator import Emulator
+    from stormcast_train.verification.cases import Driver
+
+    emulator = Emulator.load(run, _device()).regression
+    missing = [name for name in names if name not in emulator.state]
+    if missing:
+        raise RequestError(f"the run {run} does not forecast {', '.join(missing)}, which the forecast holds; give the forecast's own run=", missing=missing)
+    training = _training_analysis(run, analysis, names, emulator, training_store, score)
+    notes = ["persistence: the field of the start at every lead."]
+    climatology = _climatology(analysis, training, starts, lead_steps, emulator, notes)
+    errors = _held_out_errors(training, emulator, lead_steps, score, error_starts, notes, console)
+    driver = Driver(analysis.store, analysis, score.derived)
+    notes += _standing_notes(score, driver)
+    roll = roller(emulator, analysis.store, lead_steps, score.derived)
+    split = split_of(starts, emulator, analysis.store)
+    return BaselineInputs(analysis, score, lead_steps, roll, climatology, *errors, driver, _driver_name(analysis.store), split, notes)
+
+
+def _device() -> str:
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def _standing_notes(score: ScoreConfig, driver: Driver) -> list[str]:
+    notes = ["regression: the deterministic rollout of the run's regression. A single field's fair CRPS is its MAE (members = 1)."]
+    notes.append(f"extrapolation (rain and reflectivity): pysteps, {score.motion} motion, semi-Lagrangian; what comes from outside is dry.")
+    if driver.names:
+        notes.append("driver: the background's own fields at the valid time, bilinear on the state's grid.")
+    notes.append("ensemble: rmse, mae and bias are of the ensemble mean; brier and fss of its probabilities; psd_ratio of its members.")
+    notes.append("member: single members scored one by one, averaged. pmm: the probability-matched mean. Masked cells are never scored.")
+    return notes
+
+
+def roller(emulator: Emulator, store: Store, lead_steps: tuple[int, ...], derived: tuple[str, ...]) -> Roll:
+    """start -> the deterministic rollout at these leads, [L, Y, X] by name, with the derived variables."""
+    from stormcast_train.forecast.rollout import roll_members
+    from stormcast_train.forecast.starts import check_start
+    from stormcast_train.verification.derived import with_derived
+
+    reader, steps = emulator.reader(store), max(lead_steps)
+
+    def roll(start: np.datetime64) -> Fields:
+        check_start(emulator.scene, emulator.history, store, start, steps)
+        leads = np.stack([states[0].cpu().numpy() for states in roll_members(emulator, reader, start, steps, [0], 0)])
+        chosen = leads[np.array(lead_steps) - 1]
+        return with_derived({name: chosen[:, i] for i, name in enumerate(emulator.state)}, derived)
+
+    return roll
+
+
+def split_of(starts: Times, emulator: Emulator, store: Store) -> str:
+    """Which split of the run's mix all starts belong to; `independent` for other times or another store, `mixed` for several."""
+    splits = {name: emulator.split(name) for name in ("test", "validation", "train")}
+    for name, times in splits.items():
+        if np.isin(starts, times).all():
+            return name
+    known = np.concatenate(list(splits.values()))
+    return "mixed" if emulator.store_fingerprint == store.fingerprint or np.isin(starts, known).any() else "independent"
+
+
+def _training_analysis(
+    run: str, analysis: Analysis, names: tuple[str, ...], emulator: Emulator, training_store: str | None, score: ScoreConfig
+) -> Analysis | None:
+    """The analysis that holds the run's training and validation times; None where it cannot be found."""
+    from stormcast_train.store.reader import open_store
+    from stormcast_train.verification.cases import Analysis
+
+    if training_store is None and emulator.store_fingerprint == analysis.store.fingerprint:
+        return analysis
+    place = Path(training_store) if training_store else _store_of_run(run)
+    if place is not None and (training_store or place.is_dir()):
+        return Analysis(open_store(place), names, score.derived)
+    times = np.concatenate([emulator.split("train"), emulator.split("validation")])
+    return analysis if np.isin(times, analysis.times).all() else None
+
+
+def _store_of_run(run: str) -> Path | None:
+    """The store that the run's own record names."""
+    from stormcast_train.monitor.run import describe_run
+
+    try:
+        named = describe_run(Path(run.split("@")[0])).get("store")
+    except RequestError:  # a bare package has no record
+        return None
+    return Path(named) if named else None
+
+
+def _climatology(
+    analysis: Analysis, training: Analysis | None, starts: Times, lead_steps: tuple[int, ...], emulator: Emulator, notes: list[str]
+) -> dict[str, Climatology]:
+    """From the training split's hours; without them from the store's hours that are not scored."""
+    from stormcast_train.verification.cases import climatologies
+
+    if training is not None:
+        made = climatologies(training, emulator.split("train"), "the training split")
+    else:
+        scored = (starts[:, None] + np.arange(max(lead_steps) + 1) * analysis.step).ravel()
+        made = climatologies(analysis, analysis.times[~np.isin(analysis.times, scored)], "this store, outside the scored hours")
+    if made:
+        notes.append(f"climatology: the mean by hour of day (UTC) over {next(iter(made.values())).source}.")
+    else:
+        notes.append("climatology: absent, for no hour outside the scored ones is at hand (training_store=DIR names the store that was trained on).")
+    return made
+
+
+def _held_out_errors(
+    training: Analysis | None,
+    emulator: Emulator,
+    lead_steps: tuple[int, ...],
+    score: ScoreConfig,
+    wanted: int,
+    notes: list[str],
+    console: Console,
+) -> tuple[Fields, Fields]:
+    """Errors of the regression and of persistence on starts spread over the validation split."""
+    from stormcast_train.verification.cases import spread_indices
+
+    usable = _error_starts(training, emulator, lead_steps) if training else np.array([], "datetime64[s]")
+    chosen = usable[spread_indices(len(usable), wanted)]
+    if training is None or len(chosen) < 2:
+        why = "the run's validation times are in no store at hand (training_store=DIR)" if training is None else "the validation split has under 2 usable starts"
+        notes.append(f"dressed_regression, dressed_persistence: absent, because {why}.")
+        return {}, {}
+    roll, regression, persistence = roller(emulator, training.store, lead_steps, ()), [], []
+    with console.progress("held-out errors", len(chosen)) as advance:
+        for start in chosen:
+            truth = training.at(start + np.array(lead_steps) * training.step)
+            first, rolled = training.at(np.array([start])), roll(start)
+            names = [name for name in truth if name in rolled]
+            regression.append({name: (truth[name] - rolled[name]).astype(np.float32) for name in names})
+            persistence.append({name: (truth[name] - first[name]).astype(np.float32) for name in names})
+            advance(1, iso(start))
+    notes.append(
+        f"dressed_regression, dressed_persistence: the forecast plus its own error fields of {len(chosen)} validation starts from "
+        f"{iso(chosen[0])} to {iso(chosen[-1])}, by variable and lead; rain is clipped at 0."
+    )
+    return _stacked(regression), _stacked(persistence)
+
+
+def _stacked(cases: list[Fields]) -> Fields:
+    return {name: np.stack([fields[name] for fields in cases]) for name in cases[0]}
+
+
+def _error_starts(training: Analysis, emulator: Emulator, lead_steps: tuple[int, ...]) -> Times:
+    """Validation starts that the store can roll and whose every lead can be checked."""
+    from stormcast_train.forecast.starts import usable_starts
+
+    usable = usable_starts(emulator.scene, emulator.history, training.store, max(lead_steps))
+    starts = np.sort(emulator.split("validation"))
+    starts = starts[np.isin(starts, usable)]
+    checked = [training.whole(starts + k * training.step) for k in lead_steps]
+    return starts[np.logical_and.reduce([training.whole(starts), *checked])]
+
+
+def _driver_name(store: Store) -> str:
+    """The source of the store's background, empty without one."""
+    if "background" not in store.roles:
+        return ""
+    sources = store.manifest.get("config", {}).get("source", {}).get("background", {})
+    names = sorted(set(sources.values())) if isinstance(sources, dict) else []
+    return "+".join(names) or "background"
