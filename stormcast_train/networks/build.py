@@ -32,8 +32,29 @@ class Padded(nn.Module):
         """[B, Cin, H, W] to [B, Cout, H, W]; `t` [B]."""
         left, _, top, _ = self._pad
         x = functional.pad(x, self._pad, mode=self._mode) if any(self._pad) else x
+        x = x.contiguous(memory_format=torch.channels_last)  # a third faster on a CPU; the weights stay as they are
         y = self.unet(x) if t is None else self.unet(x, t, condition)
         return y[..., top : top + self._shape[0], left : left + self._shape[1]]
+
+
+def steady(network: nn.Module) -> nn.Module:
+    """Give every group norm one formula in both modes.
+
+    In eval mode PhysicsNeMo's takes the variance over n - 1 instead of n and needs twice the time on a CPU.
+    """
+    with library_noise():
+        from physicsnemo.nn.module.group_norm import GroupNorm
+
+    class SteadyGroupNorm(GroupNorm):  # type: ignore[misc]
+        def forward(self, x: Tensor) -> Tensor:
+            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+            y = functional.group_norm(x, self.num_groups, weight, bias, self.eps)
+            return y if self.act_fn is None else self.act_fn(y)
+
+    for module in network.modules():
+        if type(module) is GroupNorm:
+            module.__class__ = SteadyGroupNorm
+    return network
 
 
 def padded_shape(shape: tuple[int, int], multiple: int) -> tuple[int, int]:
@@ -66,7 +87,7 @@ def build_regression(config: NetworkConfig, shape: tuple[int, int], inputs: int,
             img_resolution=list(padded), img_in_channels=inputs, img_out_channels=outputs, model_type="SongUNet",
             embedding_type="zero", **_arguments(config),
         )  # fmt: skip
-    return Padded(unet, shape, padded, config.pad)
+    return Padded(steady(unet), shape, padded, config.pad)
 
 
 def build_denoiser(config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, seed: int) -> nn.Module:
@@ -77,7 +98,7 @@ def build_denoiser(config: NetworkConfig, shape: tuple[int, int], inputs: int, o
     padded = padded_shape(shape, config.multiple)
     with _seeded(seed, "diffusion"), library_noise():
         unet = SongUNet(img_resolution=list(padded), in_channels=outputs + inputs, out_channels=outputs, **_arguments(config))
-    return Padded(unet, shape, padded, config.pad)
+    return Padded(steady(unet), shape, padded, config.pad)
 
 
 class _seeded:
