@@ -118,9 +118,7 @@ class GroupLayout:
             raise RequestError(f"{store} has no group '{role}'", store=str(store), role=role)
         facts = read_json(folder / "zarr.json")["attributes"]
         if facts.get("format") != FORMAT:
-            raise RequestError(
-                f"{folder} was not written as {FORMAT} (found {facts.get('format')}): make the store again", store=str(store)
-            )
+            raise RequestError(f"{folder} is of format {facts.get('format')}, not {FORMAT}: make the store again", store=str(store))
         return cls(
             store=store,
             role=role,
@@ -158,10 +156,9 @@ class GroupLayout:
             self.folder / "values" / "zarr.json",
             z.array_document(code, shape, shard, dimensions, z.sharding(chunk, [z.LITTLE]), fill, attributes),
         )
-        mask = z.sharding(chunk, [{"name": "bytes"}, z.ZSTD, z.CRC])
-        write_json(
-            self.folder / "mask" / "zarr.json", z.array_document("u1", shape, shard, dimensions, mask, 2, {"coordinates": "lat lon"})
-        )
+        coded = z.sharding(chunk, [{"name": "bytes"}, z.ZSTD, z.CRC])
+        mask = z.array_document("u1", shape, shard, dimensions, coded, 2, {"coordinates": "lat lon"})
+        write_json(self.folder / "mask" / "zarr.json", mask)
 
 
 def describe_variable(variable: Variable) -> dict[str, Any]:

@@ -43,10 +43,10 @@ class RowReader:
         for source, target, count in runs:
             part = out_CYX[target : target + count]
             if layout.pack == "none" and part.flags.c_contiguous:
-                shard.read_into(number, source * plane_bytes, memoryview(part).cast("B"))
+                shard.read_into(number, source * plane_bytes, part.data.cast("B"))
             else:
                 raw = np.empty(part.shape, dtype=layout.dtype)
-                shard.read_into(number, source * plane_bytes, memoryview(raw).cast("B"))
+                shard.read_into(number, source * plane_bytes, raw.data.cast("B"))
                 for c in range(count):
                     part[c] = raw[c] if layout.pack == "none" else layout.codings[source + c].decode(raw[c])
 

@@ -64,7 +64,7 @@ def write_shard(layout: GroupLayout, shard: int, count: int, produce: Callable[[
             row = produce(i)
             coded, seen_values = _coded(layout, row)
             if row.mask_CYX.min() == 0:
-                values.append(i, memoryview(np.ascontiguousarray(coded)).cast("B"))
+                values.append(i, np.ascontiguousarray(coded).data.cast("B"))
             mask.append(i, z.compress(row.mask_CYX.tobytes()))
             tally.add(i, row, coded, seen_values)
         values.finish()

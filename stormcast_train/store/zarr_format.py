@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 from crc32c import crc32c
-from numcodecs.zstd import Zstd
+from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import FailedError
@@ -21,9 +21,9 @@ from stormcast_train.fields.files import read_json, write_bytes, write_json
 
 ABSENT = 2**64 - 1  # offset and length of a chunk that a shard does not hold
 DATA_TYPES = {"f4": "float32", "f8": "float64", "i2": "int16", "i8": "int64", "u1": "uint8", "u4": "uint32", "u8": "uint64", "b1": "bool"}
-LITTLE = {"name": "bytes", "configuration": {"endian": "little"}}
-ZSTD = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
-CRC = {"name": "crc32c"}
+LITTLE: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
+ZSTD: dict[str, Any] = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
+CRC: dict[str, Any] = {"name": "crc32c"}
 _zstd = Zstd(level=1)
 
 
@@ -164,9 +164,7 @@ class ShardFile:
         size = os.fstat(self._fd).st_size
         tail = os.pread(self._fd, 16 * chunks + 4, max(0, size - 16 * chunks - 4))
         if len(tail) != 16 * chunks + 4 or struct.pack("<I", crc32c(tail[:-4])) != tail[-4:]:
-            raise FailedError(
-                f"{path} is damaged: its index is cut or changed. `stormcast inspect STORE --verify` tells more", path=str(path)
-            )
+            raise FailedError(f"{path} is damaged: its index is cut or changed; `inspect --verify` tells more", path=str(path))
         self.index = np.frombuffer(tail[:-4], dtype="<u8").reshape(chunks, 2)
 
     def __del__(self) -> None:
