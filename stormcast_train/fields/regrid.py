@@ -1,0 +1,217 @@
+"""From one grid to another by stored sparse weights: bilinear, nearest, area means, maxima. Never an extrapolation.
+
+A target point takes its value from the source cell it truly lies in, found from the 2-D coordinates; one that lies outside the
+source is NaN, and so is one to which any missing source point contributes. Arrays: S source points, P target points.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.files import replacing
+from stormcast_train.fields.fingerprint import digest
+from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.locate import cell_coordinates, nearest_points, spacing_degrees
+
+Method = Literal["bilinear", "nearest", "area", "max", "crop"]
+SNAP = 1e-6  # of a cell: closer than this to a source point is that point, so its neighbours' gaps do not matter
+
+
+@dataclass(frozen=True, eq=False)
+class Regrid:
+    """Sparse rows: target p is the sum (or maximum) over k in indptr[p]..indptr[p+1] of weights[k] * source[indices[k]]."""
+
+    method: Method
+    source_shape: tuple[int, int]
+    target_shape: tuple[int, int]
+    indptr: NDArray[np.int64]
+    indices: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    source_fingerprint: str
+    target_fingerprint: str
+
+    @cached_property
+    def fingerprint(self) -> str:
+        return digest(self.method, self.source_fingerprint, self.target_fingerprint, self.indptr, self.indices, self.weights)
+
+    @cached_property
+    def outside(self) -> NDArray[np.bool_]:
+        """Target cells [y, x] that the source does not cover."""
+        return (np.diff(self.indptr) == 0).reshape(self.target_shape)
+
+    @cached_property
+    def _matrix(self) -> Any:
+        from scipy.sparse import csr_array
+
+        shape = (len(self.indptr) - 1, self.source_shape[0] * self.source_shape[1])
+        return csr_array((self.weights, self.indices, self.indptr), shape=shape)
+
+    def apply(self, field_YX: NDArray[np.floating[Any]], *, decibel: bool = False) -> NDArray[np.float32]:
+        """The field [y, x] on the target grid, float32; NaN outside and wherever a contributing point is NaN.
+
+        decibel: the values are logarithmic (dBZ); means are taken of the linear quantity 10 ** (dB / 10).
+        """
+        if field_YX.shape != self.source_shape:
+            raise RequestError(f"a field of {field_YX.shape} cannot be regridded by weights made for {self.source_shape}")
+        flat_S = np.asarray(field_YX, dtype=np.float64).ravel()
+        missing_S = np.isnan(flat_S)
+        any_missing = bool(missing_S.any())
+        if any_missing:
+            flat_S = np.where(missing_S, 0.0, flat_S)
+        if self.method == "max":
+            out_P = self._maximum(flat_S)
+        else:
+            linear = decibel and self.method != "nearest"
+            out_P = self._matrix @ (10.0 ** (flat_S / 10.0) if linear else flat_S)
+            out_P = 10.0 * np.log10(np.maximum(out_P, 1e-30)) if linear else out_P
+        out_P[self.outside.ravel()] = np.nan
+        if any_missing:
+            out_P[self.worst(missing_S.reshape(self.source_shape).astype(np.uint8)).ravel() > 0] = np.nan
+        return out_P.reshape(self.target_shape).astype(np.float32)
+
+    def worst(self, codes_YX: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The largest code [y, x] among the source points that contribute to each target cell; 0 where nothing does."""
+        return self._maximum(codes_YX.ravel().astype(np.int64), empty=0).astype(np.uint8).reshape(self.target_shape)
+
+    def _maximum(self, flat_S: NDArray[Any], empty: float = -np.inf) -> NDArray[Any]:
+        out_P = np.full(len(self.indptr) - 1, empty, dtype=flat_S.dtype)
+        filled = np.diff(self.indptr) > 0
+        if filled.any():
+            out_P[filled] = np.maximum.reduceat(flat_S[self.indices], self.indptr[:-1][filled])
+        return out_P
+
+    def save(self, path: Path) -> None:
+        """Write the weights atomically as `.npz`."""
+        with replacing(path) as temporary, open(temporary, "wb") as handle:
+            np.savez(
+                handle,
+                method=np.array(self.method),
+                shapes=np.array([self.source_shape, self.target_shape]),
+                indptr=self.indptr,
+                indices=self.indices,
+                weights=self.weights,
+                fingerprints=np.array([self.source_fingerprint, self.target_fingerprint]),
+            )
+
+    @classmethod
+    def load(cls, path: Path) -> Regrid:
+        """Weights that `save` wrote."""
+        with np.load(path, allow_pickle=False) as z:
+            source, target = (tuple(int(n) for n in shape) for shape in z["shapes"])
+            prints = [str(p) for p in z["fingerprints"]]
+            method: Any = str(z["method"])
+            return cls(method, source, target, z["indptr"], z["indices"], z["weights"], *prints)  # type: ignore[arg-type]
+
+
+def build(source: Grid, target: Grid, method: Method) -> Regrid:
+    """The weights from `source` to `target`."""
+    if method == "bilinear":
+        return _assemble(method, source, target, *_bilinear(source, target))
+    if method == "nearest":
+        return _assemble(method, source, target, *_nearest(source, target))
+    if method in ("area", "max"):
+        return _assemble(method, source, target, *_members(source, target, mean=method == "area"))
+    raise RequestError(f"'{method}' is not a way to regrid between two grids")
+
+
+def coarsening(source: Grid, factor: int, rows: slice, columns: slice) -> tuple[Regrid, Grid]:
+    """Means over `factor` x `factor` cells from the south-west corner, then the box `rows`, `columns` of them; and its grid.
+
+    Incomplete blocks at the north and east edges are left out. With factor 1 values pass unchanged.
+    """
+    height, width = (n // factor for n in source.shape)
+    block = np.arange(source.shape[0] * source.shape[1]).reshape(source.shape)[: height * factor, : width * factor]
+    members = block.reshape(height, factor, width, factor).transpose(0, 2, 1, 3)[rows, columns]
+    grid = coarse_grid(source, factor).crop(rows, columns)
+    count = members.shape[0] * members.shape[1]
+    point = np.repeat(np.arange(count), factor * factor)
+    weights = np.full(point.size, 1.0 / factor**2)
+    return _assemble("crop", source, grid, point, members.reshape(-1), weights), grid
+
+
+def coarse_grid(source: Grid, factor: int) -> Grid:
+    """Centres of the blocks of `factor` x `factor` cells."""
+    if factor == 1:
+        return source
+    height, width = (n // factor for n in source.shape)
+    if min(height, width) < 1:
+        raise RequestError(f"a grid of {source.shape} cannot be coarsened {factor} times")
+    if source.regular:
+        lat = source.lat[: height * factor].reshape(height, factor).mean(axis=1)
+        return Grid(lat, source.lon[: width * factor].reshape(width, factor).mean(axis=1))
+    lat, lon = (
+        a[: height * factor, : width * factor].reshape(height, factor, width, factor).mean(axis=(1, 3)) for a in (source.lat, source.lon)
+    )
+    return Grid(lat, lon)
+
+
+def _assemble(
+    method: Method, source: Grid, target: Grid, points: NDArray[np.int64], members: NDArray[np.int64], weights: NDArray[np.float64]
+) -> Regrid:
+    """Sort (point, member, weight) triples into rows."""
+    order = np.lexsort((members, points))
+    count = target.shape[0] * target.shape[1]
+    indptr = np.concatenate([[0], np.cumsum(np.bincount(points, minlength=count))]).astype(np.int64)
+    chosen = members[order].astype(np.int64)
+    return Regrid(method, source.shape, target.shape, indptr, chosen, weights[order], source.fingerprint, target.fingerprint)
+
+
+Triples = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
+
+
+def _bilinear(source: Grid, target: Grid) -> Triples:
+    """Weights of the four corners of the cell that holds each target point."""
+    found_P, row_P, column_P, v_P, u_P = cell_coordinates(source, target)
+    point_F = np.flatnonzero(found_P)
+    u, v = (np.where(a < SNAP, 0.0, np.where(a > 1 - SNAP, 1.0, a))[found_P] for a in (u_P, v_P))
+    corner = row_P[found_P] * source.shape[1] + column_P[found_P]
+    members = np.stack([corner, corner + 1, corner + source.shape[1], corner + source.shape[1] + 1])
+    weights = np.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v])
+    points = np.broadcast_to(point_F, members.shape)
+    used = weights > 0
+    return points[used], members[used], weights[used]
+
+
+def _nearest(source: Grid, target: Grid) -> Triples:
+    """The nearest source point, for target points within the source's cells (half a cell beyond its outermost points)."""
+    member_P, inside_P = nearest_points(source, target)
+    points = np.flatnonzero(inside_P)
+    return points, member_P[inside_P], np.ones(points.size)
+
+
+def _members(source: Grid, target: Grid, *, mean: bool) -> Triples:
+    """All source points inside each target cell; only cells that lie wholly within the source's.
+
+    A target cell is what is nearer to its centre than to any other. One too small to hold a source point takes the nearest.
+    """
+    owner_S, inside_S = nearest_points(target, source)
+    members = np.flatnonzero(inside_S)
+    points = owner_S[inside_S]
+    whole_P = _wholly_inside(source, target)
+    counts = np.bincount(points, minlength=whole_P.size)
+    kept = whole_P[points]
+    points, members = points[kept], members[kept]
+    empty = np.flatnonzero(whole_P & (counts == 0))
+    if empty.size:
+        filler_P, _ = nearest_points(source, target)
+        points, members = np.concatenate([points, empty]), np.concatenate([members, filler_P[empty]])
+    per_point = np.maximum(np.bincount(points, minlength=whole_P.size), 1)
+    return points, members, 1.0 / per_point[points] if mean else np.ones(points.size)
+
+
+def _wholly_inside(source: Grid, target: Grid) -> NDArray[np.bool_]:
+    """Target cells [P] whose four corners lie within the source's cells (half a source cell beyond its outermost points)."""
+    dlat, dlon = spacing_degrees(target)
+    inside = np.ones(target.shape, dtype=bool)
+    margin = 1 - 1e-6
+    for north, east in ((-0.5, -0.5), (-0.5, 0.5), (0.5, -0.5), (0.5, 0.5)):
+        corner = Grid(target.lat2d + north * margin * dlat, target.lon2d + east * margin * dlon)
+        inside &= nearest_points(source, corner)[1].reshape(target.shape)
+    return inside.ravel()
