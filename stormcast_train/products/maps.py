@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.fields.files import replacing
 from stormcast_train.fields.grid import Grid
-from stormcast_train.fields.times import seconds
+from stormcast_train.fields.times import parse_time, seconds
 from stormcast_train.fields.variables import Variable
 from stormcast_train.products import coastlines
 from stormcast_train.products.palettes import FAINT, INK, MASKED, Palette, colours, palette
+
+if TYPE_CHECKING:
+    from stormcast_train.store.reader import Store
 
 Array = NDArray[Any]
 DPI = 110
@@ -165,3 +168,17 @@ def animate(frames: Sequence[tuple[str, Sequence[Panel]]], variable: Variable, p
     with replacing(path) as temporary:
         images[0].save(temporary, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
     return path
+
+
+def plot_store(store: Store, variable: str | None = None, time: Any = None, role: str | None = None, out: str | Path | None = None) -> Any:
+    """A map of a store's variable at a valid time (the first by default) as a matplotlib figure; written to `out` where given."""
+    from stormcast_train.products.holders import StoreHolder
+    from stormcast_train.products.pictures import picture
+
+    holder = StoreHolder(store, role)
+    name = holder.checked(variable)
+    chosen = holder.checked_time(name, None if time is None else parse_time(time))
+    drawing = picture(holder, name, chosen, [], difference=False)
+    if out is not None:
+        save(drawing, Path(out))
+    return drawing

@@ -1,0 +1,55 @@
+"""From holders to pictures: one map, a comparison, an animation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.times import Times
+from stormcast_train.products import maps
+from stormcast_train.products.holders import ForecastHolder, Holder, Shown
+
+FRAMES = 72
+
+
+def panels_at(holder: Holder, variable: str, time: np.datetime64 | None, others: Sequence[tuple[str, Holder]], difference: bool) -> list[maps.Panel]:
+    """The holder's fields, then those of the others that have the variable at that time, then (on one grid) the difference to the first other."""
+    shown = holder.at(variable, time)
+    panels = [maps.Panel(s.title, s.grid, s.values) for s in shown]
+    beside: list[tuple[str, Shown]] = []
+    for title, other in others:
+        if variable in other.variables() and (time is None or not len(other.times(variable)) or time in other.times(variable)):
+            beside.append((title, other.at(variable, time)[0]))
+    panels += [maps.Panel(title or s.title, s.grid, s.values) for title, s in beside]
+    if difference and beside and beside[0][1].grid.shape == shown[0].grid.shape:
+        panels.append(maps.Panel(f"{shown[0].title}\nminus {beside[0][0] or beside[0][1].title}", shown[0].grid, shown[0].values - beside[0][1].values, True))
+    return panels
+
+
+def title_at(holder: Holder, shown: Shown, time: np.datetime64 | None) -> str:
+    """Variable, valid time, lead."""
+    if time is None:
+        return maps.title_of(shown.variable)
+    lead = time - holder.start if isinstance(holder, ForecastHolder) else None
+    return f"{maps.title_of(shown.variable)}\n{maps.stamp(time, lead)}"
+
+
+def picture(holder: Holder, variable: str, time: np.datetime64 | None, others: Sequence[tuple[str, Holder]], difference: bool) -> Any:
+    """A matplotlib figure of a variable at a time, with what is beside it."""
+    first = holder.at(variable, time)[0]
+    return maps.figure(panels_at(holder, variable, time, others, difference), first.variable, title_at(holder, first, time))
+
+
+def animation(holder: Holder, variable: str, times: Times, others: Sequence[tuple[str, Holder]], difference: bool, path: Path) -> Path:
+    """A GIF over these valid times, at most FRAMES of them."""
+    if len(times) > FRAMES:
+        raise RequestError(f"an animation of {len(times)} times is too long ({FRAMES} at most): give time=A/B, an interval")
+    frames = []
+    for time in times:
+        first = holder.at(variable, time)[0]
+        frames.append((title_at(holder, first, time), panels_at(holder, variable, time, others, difference)))
+    return maps.animate(frames, first.variable, path)

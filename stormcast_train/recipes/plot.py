@@ -1,0 +1,119 @@
+"""`stormcast plot`: a map, an animation or a comparison of anything that holds fields."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from stormcast_train.fields.console import Console
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.times import Period, Times, iso, parse_duration, parse_time
+from stormcast_train.fields.variables import Frozen
+from stormcast_train.sources.config import SourceConfig
+
+if TYPE_CHECKING:
+    from stormcast_train.products.holders import Holder
+
+HELP = "a map, animation or comparison of a raw file, archive, store or forecast"
+EXAMPLE = "stormcast plot stores/taiwan_tiny variable=rain1h time=2021-06-02T06 out=rain.png"
+POSITIONAL = ("path",)
+
+
+class Config(Frozen):
+    """Keys of `plot`."""
+
+    source: SourceConfig
+    path: str
+    variable: str | None = None
+    time: str | None = None
+    lead: str | None = None
+    start: str | None = None
+    against: str | None = None
+    store: str | None = None
+    role: str | None = None
+    member: int | None = None
+    animate: bool = False
+    out: str = "plot.png"
+
+
+def plan(config: Config) -> dict[str, Any]:
+    """What would be drawn."""
+    holder, variable, times, _ = choose(config)
+    shown = f"{len(times)} times" if config.animate else (f"at {iso(times[0])}" if len(times) else "(it has no time)")
+    return {"would": [f"draw {variable} {shown} of the {holder.kind} {config.path} into {target(config)}"]}
+
+
+def run(config: Config, console: Console) -> dict[str, Any]:
+    """Draw it and say where it is."""
+    from stormcast_train.products import maps, pictures
+
+    holder, variable, times, others = choose(config)
+    path, difference = target(config), config.against is not None
+    if config.animate:
+        pictures.animation(holder, variable, times, others, difference, path)
+    else:
+        maps.save(pictures.picture(holder, variable, times[0] if len(times) else None, others, difference), path)
+    console.say(f"wrote {path}")
+    return {"out": str(path), "kind": holder.kind, "variable": variable, "times": [iso(t) for t in times]}
+
+
+def target(config: Config) -> Path:
+    """The file to write: a GIF for an animation, else what `out` says."""
+    path = Path(config.out)
+    if config.animate:
+        return path.with_suffix(".gif")
+    if path.suffix.lower() != ".png":
+        raise RequestError(f"out={config.out} is not a .png; animate=true makes a .gif")
+    return path
+
+
+def choose(config: Config) -> tuple[Holder, str, Times, list[tuple[str, Holder]]]:
+    """What is drawn: the holder, the variable, the valid times, and what stands beside it; RequestError for what is not there."""
+    from stormcast_train.products.holders import open_holder
+
+    start = parse_time(config.start) if config.start else None
+    holder = open_holder(Path(config.path), config.source, config.role, start, config.member)
+    variable = holder.checked(config.variable)
+    others: list[tuple[str, Holder]] = []
+    if config.against is not None:
+        against = open_holder(Path(config.against), config.source, None, start, config.member)
+        against.checked(variable)
+        others.append((Path(config.against).name, against))
+    if config.store is not None:
+        others += beside(Path(config.store), variable, config.source)
+    return holder, variable, times_of(config, holder, variable), others
+
+
+def beside(store: Path, variable: str, source: SourceConfig) -> list[tuple[str, Holder]]:
+    """The truth and, where it has the variable, the driver of a store."""
+    from stormcast_train.products.holders import StoreHolder, open_holder
+    from stormcast_train.store.reader import open_store
+
+    if not isinstance(open_holder(store, source), StoreHolder):
+        raise RequestError(f"store={store} is not a store")
+    opened = open_store(store)
+    roles = [(title, role) for title, role in (("truth", "state"), ("driver", "background")) if role in opened.roles]
+    return [(title, StoreHolder(opened, role)) for title, role in roles if variable in opened.group(role).channels]
+
+
+def times_of(config: Config, holder: Holder, variable: str) -> Times:
+    """The valid times asked for: one, or for an animation all of an interval (or all there are)."""
+    from stormcast_train.products.holders import ForecastHolder
+
+    known = holder.times(variable)
+    asked = config.time
+    if config.lead is not None:
+        if not isinstance(holder, ForecastHolder):
+            raise RequestError(f"lead={config.lead} is of a forecast; {config.path} is a {holder.kind}: give time=")
+        asked = iso(holder.start + parse_duration(config.lead))
+    if config.animate:
+        if not len(known):
+            raise RequestError(f"'{variable}' of {config.path} has no time axis: it cannot be animated")
+        inside = known if asked is None else known[[t in Period.parse(asked) for t in known]] if "/" in asked else known[known >= parse_time(asked)]
+        if not len(inside):
+            raise RequestError(f"{config.path} has no '{variable}' in {asked}; it has {iso(known[0])} to {iso(known[-1])}")
+        return inside
+    time = holder.checked_time(variable, parse_time(asked) if asked else None)
+    return np.array([], "datetime64[s]") if time is None else np.array([time], "datetime64[s]")
