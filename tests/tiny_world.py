@@ -28,7 +28,7 @@ def write(path: Path, hours: int = 120, background: bool = True, static: bool = 
     if holes:
         rain[:, :2, :2] = np.nan  # never covered
         rain[5, 4, 4] = np.nan  # missing once
-        t2m[60] = np.nan  # an hour that was not received
+        t2m[60:61] = np.nan  # an hour that was not received
     if changes:
         changes(t2m, rain)
     groups = {"state": (GRID, times, {"t2m": t2m, "rain1h": rain}, None)}

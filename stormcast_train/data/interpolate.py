@@ -12,7 +12,10 @@ from stormcast_train.fields.grid import Grid
 
 
 class Interpolator:
-    """Bilinear between two grids; a point with a missing or outside corner that carries weight is NaN."""
+    """Bilinear between two grids. Up to one source cell beyond its edge a point takes the edge's value; farther out it is NaN.
+
+    A corner that is missing and carries weight makes its points NaN.
+    """
 
     def __init__(self, source: Grid, target: Grid, device: torch.device) -> None:
         index_PK, weight_PK = _corners(source, target)
@@ -43,7 +46,7 @@ def _corners(source: Grid, target: Grid) -> tuple[NDArray[np.int64], NDArray[np.
 
 
 def _along(axis: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The lower neighbour of each point and the part of the way to the next; NaN outside, exact on a node."""
+    """The lower neighbour of each point and the part of the way to the next (0 or 1 just outside, NaN farther out)."""
     lower = (np.searchsorted(axis, points, side="right") - 1).clip(0, len(axis) - 2)
     part = (points - axis[lower]) / (axis[lower + 1] - axis[lower])
-    return lower, np.where((part > -1e-6) & (part < 1 + 1e-6), part.clip(0, 1), np.nan)
+    return lower, np.where((part >= -1) & (part <= 2), part.clip(0, 1), np.nan)

@@ -136,7 +136,7 @@ def _template(plan: Plan) -> xr.Dataset:
 
     shape = (len(plan.starts), plan.members, plan.steps, *plan.grid.shape)
     chunks = (1, plan.group, 1, *plan.grid.shape)
-    fields = {v.name: (DIMS, dask.array.full(shape, np.nan, np.float32, chunks=chunks), _attributes(v)) for v in plan.variables}
+    fields = {v.name: (DIMS, dask.array.full(shape, np.float32(np.nan), dtype=np.float32, chunks=chunks), _attributes(v)) for v in plan.variables}
     attributes = {
         "Conventions": "CF-1.10", "title": "stormcast_train forecast", **plan.attributes,
         "seed": plan.seed, "request": plan.request, "step_seconds": seconds(plan.step),

@@ -7,7 +7,8 @@ start times of the splits). No pickle: nothing from elsewhere can run code.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -104,17 +105,46 @@ def _write(package: Package, directory: Path) -> str:
 
 def load(directory: Path) -> Package:
     """The package in `directory`; RequestError where there is none, UnreadableError where it is damaged or of another format."""
-    directory = Path(directory)
+    with _reading(directory):
+        return _restore(_described(directory), directory)
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """What a plan needs of a package, without its weights."""
+
+    scene: Scene
+    history: int
+    fingerprint: str
+
+
+def load_header(directory: Path) -> Header:
+    """The header of the package in `directory`; errors as `load`."""
+    with _reading(directory):
+        described = _described(directory)
+        histories = [described["conditions"]["history"]]
+        if described["regression_fingerprint"]:
+            histories.append(_described(directory / "regression")["conditions"]["history"])
+        scene = Scene.restore(described["scene"], load_arrays(directory / "arrays.safetensors"))
+        return Header(scene, max(histories), described["fingerprint"])
+
+
+@contextmanager
+def _reading(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, ValueError, OSError, SafetensorError) as error:
+        raise UnreadableError(f"the package {directory} is damaged: {error!r}", path=str(directory)) from error
+
+
+def _described(directory: Path) -> dict[str, Any]:
     missing = [name for name in NAMES if not (directory / name).is_file()]
     if missing:
         raise RequestError(f"{directory} is not a package: it lacks {', '.join(missing)}", path=str(directory))
-    try:
-        described = read_json(directory / "package.json")
-        if described["format"] != FORMAT:
-            raise UnreadableError(f"{directory} has package format {described['format']}, this version reads {FORMAT}", path=str(directory))
-        return _restore(described, directory)
-    except (KeyError, ValueError, OSError, SafetensorError) as error:
-        raise UnreadableError(f"the package {directory} is damaged: {error!r}", path=str(directory)) from error
+    described: dict[str, Any] = read_json(directory / "package.json")
+    if described["format"] != FORMAT:
+        raise UnreadableError(f"{directory} has package format {described['format']}, this version reads {FORMAT}", path=str(directory))
+    return described
 
 
 def _restore(described: Mapping[str, Any], directory: Path) -> Package:
@@ -136,22 +166,6 @@ def _restore(described: Mapping[str, Any], directory: Path) -> Package:
         facts=described["facts"],
         fingerprint=described["fingerprint"],
     )
-
-
-@dataclass(frozen=True, eq=False)
-class Header:
-    """What a plan needs of a package, without its weights."""
-
-    scene: Scene
-    history: int
-    fingerprint: str
-
-
-def load_header(directory: Path) -> Header:
-    """The header of the package in `directory`; errors as `load`."""
-    package = load(directory)
-    histories = [p.conditions.history for p in (package, package.regression) if p]
-    return Header(package.scene, max(histories), package.fingerprint)
 
 
 def package_directory(spec: str | Path) -> Path:

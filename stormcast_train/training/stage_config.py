@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
+import numpy as np
+
 from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec
-from stormcast_train.data.mix import MixConfig
+from stormcast_train.data.mix import MixConfig, Split
+from stormcast_train.data.scene import split_store
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.variables import Frozen
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
+from stormcast_train.store.reader import Store
 
 StageKind = Literal["regression", "diffusion"]
 Target = Literal["state", "tendency"]
@@ -70,16 +75,28 @@ class StageRequest(Frozen):
     init: str | None = None  # run or package whose weights the network starts from
 
 
-def science_record(request: StageRequest, store: Any, regression_fingerprint: str | None) -> dict[str, Any]:
-    """What this stage's part of a run's fingerprint covers, as plain data: config, seed, and the store's values."""
+def science_record(request: StageRequest, store: Store, regression_fingerprint: str | None) -> dict[str, Any]:
+    """What this stage's part of a run's fingerprint covers, as plain data: config, seed, and the part of the store its mix uses."""
     spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
     objective = request.objective.model_dump(mode="json") if spec.kind == "diffusion" else None
+    splits = split_store(store, request.mix, spec.conditions.history, bool(spec.conditions.background))
     return {
         "stage": spec.model_dump(mode="json"),
         "network": request.network.model_dump(mode="json"),
         "objective": objective,
         "mix": request.mix.model_dump(mode="json"),
         "seed": request.seed,
-        "store": store.fingerprint,
+        "store": _used_part(store, splits),
         "regression": regression_fingerprint,
     }
+
+
+def _used_part(store: Store, splits: Mapping[str, Split]) -> dict[str, str]:
+    """Fingerprint by role of the times that the splits use; static fields whole."""
+    used = np.concatenate([split.times for split in splits.values()])
+    parts = {}
+    for role in store.roles:
+        group = store.group(role)
+        rows = np.arange(len(group.times)) if role == "static" else np.flatnonzero(np.isin(group.times, used))
+        parts[role] = group.fingerprint(rows)
+    return parts

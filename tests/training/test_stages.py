@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tiny_stages
+import tiny_world
+import torch
+
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.forecast.emulator import Emulator
+from stormcast_train.store.reader import open_store
+from stormcast_train.training.build import build_stage
+from stormcast_train.training.stage import metric_value
+from stormcast_train.training.stage_config import StageConfig, science_record
+from stormcast_train.training.validate import fair_crps
+
+CPU = tiny_stages.CPU
+
+
+@pytest.fixture(scope="module")
+def regression(tiny_store):
+    return build_stage(tiny_stages.request(tiny_store, "regression"), CPU)
+
+
+@pytest.fixture(scope="module")
+def diffusion(tiny_store, trained):
+    return build_stage(tiny_stages.request(tiny_store, "diffusion", regression=str(trained["regression"])), CPU)
+
+
+def gradients(stage, *batches):
+    stage.network.zero_grad()
+    for batch in batches:
+        (stage.loss(stage.network, batch).total / len(batches)).backward()
+    return torch.cat([p.grad.flatten() for p in stage.network.parameters() if p.grad is not None])
+
+
+def test_the_untrained_losses_are_near_one(regression, diffusion):
+    for stage, stream in (regression, diffusion):
+        assert 0.5 < float(stage.loss(stage.network, stream.batch(range(32))).total.detach()) < 1.6
+
+
+def test_training_lowers_the_regressions_loss(tiny_store):
+    losses = tiny_stages.fit(*build_stage(tiny_stages.request(tiny_store, "regression"), CPU), steps=30)
+    assert np.mean(losses[-5:]) < 0.5 * losses[0]
+
+
+@pytest.mark.parametrize("which", ["regression", "diffusion"])
+def test_two_halves_have_the_gradient_of_the_whole(which, request):
+    stage, stream = request.getfixturevalue(which)
+    whole = gradients(stage, stream.batch(range(8)))
+    halves = gradients(stage, stream.batch(range(4)), stream.batch(range(4, 8)))
+    assert torch.allclose(whole, halves, atol=1e-5 * float(whole.abs().max()) + 1e-6)
+
+
+@pytest.mark.parametrize("which", ["regression", "diffusion"])
+def test_a_loss_is_a_function_of_the_stream_positions(which, request):
+    stage, stream = request.getfixturevalue(which)
+    batch = stream.batch(range(6))
+    assert torch.equal(stage.loss(stage.network, batch).total, stage.loss(stage.network, stream.batch(range(6))).total)
+    later = stream.batch(range(stream.dataset_size, stream.dataset_size + 6))
+    assert not torch.equal(stage.loss(stage.network, batch).total, stage.loss(stage.network, later).total)
+
+
+def test_weights_start_from_the_seed(tiny_store):
+    first, again, other = (build_stage(tiny_stages.request(tiny_store, "regression", seed=s), CPU)[0].network.state_dict() for s in (0, 0, 1))
+    assert all(torch.equal(first[k], again[k]) for k in first)
+    assert not all(torch.equal(first[k], other[k]) for k in first)
+
+
+def test_a_stage_can_start_from_another_runs_weights(tiny_store, trained):
+    stage, _ = build_stage(tiny_stages.request(tiny_store, "regression", init=str(trained["regression"])), CPU)
+    weights = Emulator.load(trained["regression"]).step_model.network.state_dict()
+    assert all(torch.equal(v, weights[k]) for k, v in stage.network.state_dict().items())
+
+
+def test_weights_of_another_network_are_refused(tiny_store, trained):
+    with pytest.raises(RequestError, match="another network"):
+        build_stage(tiny_stages.request(tiny_store, "regression", init=str(trained["diffusion"])), CPU)
+
+
+def test_the_scaled_residual_has_the_standard_deviation_sigma_data_on_held_out_times(diffusion):
+    stage, _ = diffusion
+    cases = stage.cases
+    batch = cases.reader.to_device(cases.reader.read(cases.starts))
+    clean = stage.step.clean(batch[1], stage.step.regression.mean(batch[0]))
+    for channel in range(2):
+        present = batch[2][:, channel]
+        assert float(clean[:, channel][present].square().mean().sqrt()) == pytest.approx(0.5, rel=0.02)
+
+
+def test_the_regression_under_a_diffusion_is_frozen(diffusion):
+    stage, stream = diffusion
+    frozen = stage.step.regression.network
+    before = [p.clone() for p in frozen.parameters()]
+    stage.loss(stage.network, stream.batch(range(4))).total.backward()
+    assert all(p.grad is None for p in frozen.parameters())
+    assert not frozen.training
+    assert all(torch.equal(a, b) for a, b in zip(before, frozen.parameters(), strict=True))
+
+
+def test_means_kept_in_memory_are_those_computed_again(diffusion):
+    stage, stream = diffusion
+    batch = stream.batch(range(5))
+    assert torch.allclose(stage._mean(batch), stage.step.regression.mean(batch.window), atol=1e-5)
+
+
+def test_a_diffusion_needs_its_regression(tiny_store, trained):
+    with pytest.raises(RequestError, match="regression=RUN"):
+        build_stage(tiny_stages.request(tiny_store, "diffusion"), CPU)
+    with pytest.raises(RequestError, match="is a diffusion"):
+        build_stage(tiny_stages.request(tiny_store, "diffusion", regression=str(trained["diffusion"])), CPU)
+
+
+def test_a_mix_that_validates_on_what_the_regression_saw_is_refused(tiny_store, trained):
+    request = tiny_stages.request(tiny_store, "diffusion", regression=str(trained["regression"]))
+    shifted = request.model_copy(update={"mix": request.mix.model_copy(update={"train": 0.3, "validation": 0.35, "test": 0.35})})
+    with pytest.raises(RequestError, match="trained the regression"):
+        build_stage(shifted, CPU)
+
+
+@pytest.mark.parametrize("which", ["regression", "diffusion"])
+def test_validation_sums_do_not_depend_on_the_number_of_ranks(which, request):
+    stage, _ = request.getfixturevalue(which)
+    weights = stage.network.state_dict()
+    alone, pair = stage.validate(weights, (0, 1)), [stage.validate(weights, (r, 2)) for r in range(2)]
+    for name, (numerator, denominator) in alone.items():
+        shared = [sum(part.get(name, (0.0, 0.0))[i] for part in pair) for i in range(2)]
+        assert shared == pytest.approx([numerator, denominator], rel=1e-9)
+        assert np.isfinite(metric_value(name, numerator, denominator))
+
+
+def test_validation_uses_the_weights_it_is_given_in_eval_mode(regression, trained):
+    stage, _ = regression
+    stage.network.train()
+    good = Emulator.load(trained["regression"]).step_model.network.state_dict()
+    skill = {k: metric_value(k, *v) for k, v in stage.validate(good, (0, 1)).items()}
+    assert skill["regression/mse_skill/t2m"] > 0.5
+    assert stage.network.training
+
+
+def test_roots_are_taken_of_squared_quantities_only():
+    assert metric_value("regression/rmse/t2m", 8.0, 2.0) == 2.0
+    assert metric_value("diffusion/crps_fair/t2m", 8.0, 2.0) == 4.0
+    assert np.isnan(metric_value("regression/rmse/t2m", 0.0, 0.0))
+
+
+def test_the_fair_crps_of_two_members_by_hand():
+    # |0 - 1| and |4 - 1| average 2; half the mean distance of distinct members is 2: 2 - 2 = 0
+    assert float(fair_crps(torch.tensor([[0.0], [4.0]]), torch.tensor([1.0]))) == 0.0
+    # three members 0 1 5, truth 2: (2 + 1 + 3) / 3 - (1 + 5 + 4) / 6 = 2 - 10/6
+    assert float(fair_crps(torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([2.0]))) == pytest.approx(2 - 10 / 6)
+
+
+def test_a_stage_without_driver_or_static_fields_builds_from_defaults(tmp_path):
+    store = tiny_world.write(tmp_path / "bare", background=False, static=False)
+    stage, stream = build_stage(tiny_stages.request(store, "regression"), CPU)
+    assert not [c for c in stage.step.conditions.channels if c.startswith(("background", "static"))]
+    assert float(stage.loss(stage.network, stream.batch(range(4))).total.detach()) > 0
+    with pytest.raises(RequestError, match="no background"):
+        build_stage(tiny_stages.request(store, "regression", conditions={"background": ["input"]}), CPU)
+
+
+def test_a_store_too_short_to_validate_still_trains(tmp_path):
+    store = tiny_world.write(tmp_path / "short", hours=30)
+    stage, stream = build_stage(tiny_stages.request(store, "regression"), CPU)
+    assert stream.dataset_size > 0
+    assert stage.validate(stage.network.state_dict(), (0, 1)) == {}
+    stage.save_package(tmp_path / "package", stage.network.state_dict(), {})
+    residual, _ = build_stage(tiny_stages.request(store, "diffusion", regression=str(tmp_path / "package")), CPU)
+    assert residual.template.mix["residual_std_from"] == "train"
+
+
+def test_null_means_the_stages_default_and_both_is_one_after_the_other():
+    both = StageConfig(kind="both")
+    assert both.kinds() == ("regression", "diffusion")
+    first, second = (both.only(kind).resolve(True, True) for kind in both.kinds())
+    assert (first.conditions.regression, second.conditions.regression) == (False, True)
+    assert first.conditions.background == ("target", "increment")
+    assert first.target == "tendency"
+
+
+def test_the_science_record_changes_with_the_seed_and_the_used_part_of_the_store(tiny_store, tmp_path):
+    record = science_record(tiny_stages.request(tiny_store, "regression"), open_store(tiny_store), None)
+    again = science_record(tiny_stages.request(tiny_store, "regression"), open_store(tiny_store), None)
+    assert record == again
+    assert record != science_record(tiny_stages.request(tiny_store, "regression", seed=1), open_store(tiny_store), None)
+
+    def warm(t2m, rain):
+        t2m[3, 3, 3] += 1
+
+    other = tiny_world.write(tmp_path / "other", changes=warm)
+    assert science_record(tiny_stages.request(other, "regression"), open_store(other), None)["store"] != record["store"]
