@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,9 @@ def figure(
         group = [(a, p) for a, p in zip(axes, panels, strict=False) if p.difference is chosen]
         if group:
             _draw_group(drawing, group, _palette(variable, chosen), None if chosen else scale_of)
-    drawing.suptitle(title, fontsize=11, color=INK, x=0.01, ha="left")
+    room = int((panel_inches * columns + 1.1) * 10.5)
+    wrapped = "\n".join(line for part in title.split("\n") for line in textwrap.wrap(part, room))
+    drawing.suptitle(wrapped, fontsize=11, color=INK, x=0.01, ha="left")
     return drawing
 
 

@@ -60,7 +60,7 @@ def palette(variable: Variable) -> Palette:
 
 
 def _rain_levels(interval_s: int) -> tuple[float, ...]:
-    hours = max(interval_s, 1) / 3600
+    hours = (interval_s or 3600) / 3600
     return RAIN_MM_H if hours >= 0.9 else tuple(float(f"{rate * hours:.2g}") for rate in RAIN_MM_H)
 
 

@@ -19,6 +19,7 @@ from stormcast_train.fields.times import HOUR, Times
 from stormcast_train.fields.variables import Variable
 
 Array = NDArray[Any]
+SMALLEST_LEVEL = 4  # cells
 
 
 def persistence(start_YX: Array, leads: int) -> Array:
@@ -99,15 +100,20 @@ def extrapolation(frames_FYX: Array, leads_in_steps: list[int], variable: Variab
     dry = variable.no_echo if variable.no_echo is not None else 0.0
     frames = np.where(np.isfinite(frames_FYX), frames_FYX, dry).astype(np.float64)
     seen = variable.transform.forward(frames) if variable.kind == "accumulation" else frames
-    if float(np.ptp(seen)) == 0.0:
+    if float(np.ptp(seen)) == 0.0 or min(last.shape) < SMALLEST_LEVEL:
         return np.broadcast_to(last, (len(leads_in_steps), *last.shape)).copy()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        velocity = find_motion(seen, verbose=False)
+        velocity = find_motion(seen, verbose=False, **_options(motion, last.shape))
         moved = advect(frames[-1], np.nan_to_num(velocity), max(leads_in_steps), outval=dry)
     chosen = moved[np.array(leads_in_steps) - 1]
     fields: Array = np.where(np.isfinite(last), chosen, np.nan)
     return fields
+
+
+def _options(motion: str, shape: tuple[int, ...]) -> dict[str, int]:
+    """proesmans halves the image `num_levels - 1` times and reads out of bounds once a side is below 2 cells."""
+    return {"num_levels": min(6, 1 + int(np.log2(min(shape) / SMALLEST_LEVEL)))} if motion == "proesmans" else {}
 
 
 def frames_needed(motion: str) -> int:

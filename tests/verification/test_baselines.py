@@ -19,13 +19,13 @@ def test_persistence_is_the_start_at_every_lead() -> None:
 
 def test_climatology_is_the_mean_of_the_hour_and_of_all_hours_where_the_hour_is_unseen() -> None:
     times = DAY + np.array([0, 24, 1]) * HOUR  # hour 0 twice (2, 4), hour 1 once (9)
-    made = climatology(zip(times, np.array([2.0, 4.0, 9.0])[:, None, None] * np.ones((3, 1, 1)), strict=True), (1, 1), "three hours")
+    made = climatology([(t, {"t2m": np.full((1, 1), v)}) for t, v in zip(times, (2.0, 4.0, 9.0), strict=True)], "three hours")["t2m"]
     assert made.at(DAY + np.array([48, 1, 5]) * HOUR)[:, 0, 0].tolist() == [3, 9, 5]  # unseen hour 5: (2 + 4 + 9) / 3
     assert made.n_times == 3
 
 
 def test_a_masked_hour_is_not_zero_in_the_climatology() -> None:
-    made = climatology([(DAY, np.array([[np.nan]])), (DAY + 24 * HOUR, np.array([[4.0]]))], (1, 1), "")
+    made = climatology([(DAY, {"t2m": np.array([[np.nan]])}), (DAY + 24 * HOUR, {"t2m": np.array([[4.0]])})], "")["t2m"]
     assert made.at(np.array([DAY]))[0, 0, 0] == 4
 
 
@@ -62,6 +62,12 @@ def test_extrapolation_moves_a_shower_on_and_keeps_the_mask() -> None:
     for lead, centre in ((0, 22), (1, 25)):
         column = np.nan_to_num(moved[lead]).sum(0)
         assert (column * np.arange(48)).sum() / column.sum() == pytest.approx(centre, abs=1.0)
+
+
+@pytest.mark.parametrize("shape", [(3, 9), (4, 4), (12, 8), (31, 70)])
+def test_extrapolation_survives_small_grids(shape: tuple[int, int]) -> None:
+    frames = np.random.default_rng(0).gamma(0.5, 5, (2, *shape))
+    assert np.isfinite(extrapolation(frames, [1, 3], describe("rain1h"), "proesmans")).all()
 
 
 def test_extrapolation_of_a_dry_field_is_dry_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,154 @@
+"""`verify`, end to end on a tiny store and a tiny trained ensemble."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+
+from stormcast_train.fields.config import compose, typed
+from stormcast_train.fields.console import Console
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.recipes import verify
+from stormcast_train.verification.table import COLUMNS
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+QUIET = Console(quiet=True)
+STARTS = ("2021-06-05T03", "2021-06-05T06", "2021-06-05T09")
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A store, packages of both stages, and a forecast of 3 members from 3 starts over 3 leads."""
+    import tiny_stages
+    import tiny_world
+
+    from stormcast_train.recipes import forecast
+
+    folder = tmp_path_factory.mktemp("verify")
+    store = tiny_world.write(folder / "store")
+    packages = tiny_stages.train_both(store, folder / "packages")
+    rolled = forecast.Config(run=str(packages["diffusion"]), store=str(store), start=STARTS, out=str(folder / "forecast.nc"), steps=3, members=3)
+    forecast.run(rolled, QUIET)
+    return {"store": store, "forecast": folder / "forecast.nc", "run": packages["diffusion"], "folder": folder}
+
+
+def config(world: dict[str, Path], out: Path, *words: str) -> verify.Config:
+    composed = compose("verify", [f"forecast={world['forecast']}", f"store={world['store']}", f"out={out}", *words])
+    return typed(verify.Config, {k: composed[k] for k in verify.Config.model_fields})
+
+
+@pytest.fixture(scope="module")
+def scored(world: dict[str, Path]) -> tuple[dict, Path]:
+    out = world["folder"] / "scores"
+    return verify.run(config(world, out, "score.thresholds.rain=[0.5,2]"), QUIET), out
+
+
+def score_of(frame: pd.DataFrame, forecast: str, variable: str, metric: str, lead: int = 3600) -> float:
+    rows = frame[(frame.forecast == forecast) & (frame.variable == variable) & (frame.metric == metric) & (frame.lead_seconds == lead)]
+    return rows.value.item()
+
+
+def test_it_leaves_scores_pictures_and_a_page(scored: tuple[dict, Path]) -> None:
+    result, out = scored
+    names = {p.name for p in out.iterdir()}
+    assert {"scores.csv", "scores.nc", "report.html", "maps_t2m.png", "scores_t2m.png", "maps_rain1h.png", "scores_rain1h.png"} <= names
+    text = (out / "report.html").read_text()
+    assert text.count("data:image/png;base64,") == 4
+    assert "http" not in text
+    assert set(result["headline"]) == {"t2m", "rain1h"}
+
+
+def test_the_table_has_the_interfaces_columns_metrics_and_forecasts(scored: tuple[dict, Path]) -> None:
+    frame = pd.read_csv(scored[1] / "scores.csv")
+    assert tuple(frame.columns) == COLUMNS
+    wanted = "rmse mae bias crps_fair crps_skill spread_skill_ratio fss ets csi pod far frequency_bias brier rank_histogram_deviation psd_ratio mse_skill"
+    assert set(wanted.split()) <= set(frame.metric)
+    baselines = {"persistence", "climatology", "regression", "dressed_regression", "dressed_persistence", "driver", "extrapolation"}
+    assert {"ensemble", "member", "mean", "pmm"} | baselines == set(frame.forecast)
+    assert set(frame[frame.forecast == "driver"].variable) == {"t2m"}
+    assert set(frame[frame.forecast == "extrapolation"].variable) == {"rain1h"}
+    assert (frame.n_cases == 3).all()
+    assert frame.low.isna().all()  # 3 starts are not 10 blocks
+    assert (frame[frame.forecast == "dressed_regression"].members == 3).all()
+
+
+def test_scores_agree_with_hand_arithmetic_on_the_files(world: dict[str, Path], scored: tuple[dict, Path]) -> None:
+    from stormcast_train.store.reader import open_store
+
+    frame, group = pd.read_csv(scored[1] / "scores.csv"), open_store(world["store"]).group("state")
+    starts = np.array(STARTS, "datetime64[s]")
+    truth = group.read(group.rows(starts + np.timedelta64(7200, "s")), ["t2m"])[:, 0]
+    first = group.read(group.rows(starts), ["t2m"])[:, 0]
+    assert score_of(frame, "persistence", "t2m", "rmse", 7200) == pytest.approx(np.sqrt(((first - truth) ** 2).mean()), rel=1e-5)
+    with xr.open_dataset(world["forecast"]) as opened:
+        members = opened["t2m"].isel(forecast_period=1).values  # [start, member, y, x]
+    assert score_of(frame, "mean", "t2m", "rmse", 7200) == pytest.approx(np.sqrt(((members.mean(1) - truth) ** 2).mean()), rel=1e-5)
+    pairs = np.abs(members[:, :, None] - members[:, None]).sum((1, 2))
+    crps = np.abs(members - truth[:, None]).mean(1) - pairs / (2 * 3 * 2)
+    assert score_of(frame, "ensemble", "t2m", "crps_fair", 7200) == pytest.approx(crps.mean(), rel=1e-5)
+
+
+def test_never_covered_cells_enter_no_score(world: dict[str, Path], scored: tuple[dict, Path]) -> None:
+    frame = pd.read_csv(scored[1] / "scores.csv")
+    assert np.isfinite(score_of(frame, "ensemble", "rain1h", "crps_fair"))
+    assert np.isfinite(score_of(frame, "persistence", "rain1h", "mae"))
+
+
+def test_the_netcdf_holds_the_same_numbers(scored: tuple[dict, Path]) -> None:
+    frame = pd.read_csv(scored[1] / "scores.csv")
+    with xr.open_dataset(scored[1] / "scores.nc") as dataset:
+        value = dataset["crps_fair"].sel(forecast="ensemble", variable="t2m", lead_seconds=3600, region="all")
+        assert float(value) == pytest.approx(score_of(frame, "ensemble", "t2m", "crps_fair"), rel=1e-6)
+        assert dataset["fss"].dims[-2:] == ("fss_threshold", "fss_scale_km")
+
+
+def test_the_same_call_is_done_and_another_is_refused(world: dict[str, Path], scored: tuple[dict, Path]) -> None:
+    same = config(world, scored[1], "score.thresholds.rain=[0.5,2]")
+    assert verify.plan(same)["done"]
+    assert verify.run(same, QUIET)["done"]
+    with pytest.raises(RequestError, match="holds other scores"):
+        verify.run(config(world, scored[1], "score.seed=1"), QUIET)
+
+
+def test_a_store_of_another_grid_is_refused(world: dict[str, Path], tmp_path: Path) -> None:
+    from stormcast_train.fields.grid import Grid
+    from stormcast_train.store.writer import write_store
+
+    times = np.datetime64("2021-06-01T00", "s") + np.arange(120) * np.timedelta64(3600, "s")
+    small = Grid(np.linspace(22, 25, 4), np.linspace(120, 122, 4))
+    other = write_store(tmp_path / "other", {"state": (small, times, {"t2m": np.zeros((120, 4, 4)), "rain1h": np.zeros((120, 4, 4))}, None)})
+    with pytest.raises(RequestError, match="12 x 8 points.*4 x 4"):
+        verify.plan(config({**world, "store": other}, tmp_path / "o"))
+    lacking = write_store(tmp_path / "lacking", {"state": (small, times, {"t2m": np.zeros((120, 4, 4))}, None)})
+    with pytest.raises(RequestError, match="rain1h"):
+        verify.plan(config({**world, "store": lacking}, tmp_path / "o"))
+
+
+def test_times_beyond_the_store_are_refused_by_name(world: dict[str, Path], tmp_path: Path) -> None:
+    import tiny_world
+
+    short = tiny_world.write(tmp_path / "short", hours=104)  # to 2021-06-05T07
+    with pytest.raises(RequestError, match="the first 2021-06-05T08"):
+        verify.plan(config({**world, "store": short}, tmp_path / "o"))
+
+
+def test_an_independent_store_is_called_so_and_takes_errors_from_the_training_store(world: dict[str, Path], tmp_path: Path) -> None:
+    import tiny_world
+
+    from stormcast_train.recipes import forecast
+
+    def warmer(t2m: np.ndarray, rain: np.ndarray) -> None:
+        t2m += 1
+
+    other = tiny_world.write(tmp_path / "other", changes=warmer)
+    rolled = forecast.Config(run=str(world["run"]), store=str(other), start="2021-06-03T00", out=str(tmp_path / "f.nc"), steps=2, members=2)
+    forecast.run(rolled, QUIET)
+    asked = config({**world, "store": other, "forecast": tmp_path / "f.nc"}, tmp_path / "o", f"training_store={world['store']}", "error_starts=3")
+    frame = pd.read_csv(verify.run(asked, QUIET)["scores"])
+    assert "dressed_regression" in set(frame.forecast)
+    assert "3 validation starts" in (tmp_path / "o" / "report.html").read_text()
