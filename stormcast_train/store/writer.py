@@ -50,9 +50,12 @@ class Row:
 def write_shard(layout: GroupLayout, shard: int, count: int, produce: Callable[[int], Row]) -> dict[str, Any]:
     """Write shard `shard` with `count` rows, `produce(i)` giving its i-th; returns (and stores) the shard's record.
 
-    One row is in memory at a time. The old record goes first and the new one comes last, so a shard without a record is unfinished.
+    One row is in memory at a time. The old record is set aside first and the new one comes last: a shard without one is
+    unfinished, and what it had in common with the old one can still be taken from it (`previous_record`).
     """
-    layout.record_path(shard).unlink(missing_ok=True)
+    record_path, previous = layout.record_path(shard), _previous_path(layout, shard)
+    if record_path.is_file():
+        record_path.replace(previous)
     tally = _Tally(layout, shard)
     with ExitStack() as stack:
         values_file, mask_file = (
@@ -70,8 +73,19 @@ def write_shard(layout: GroupLayout, shard: int, count: int, produce: Callable[[
         values.finish()
         mask.finish()
     record = tally.finish(count)
-    write_json(layout.record_path(shard), record)
+    write_json(record_path, record)
+    previous.unlink(missing_ok=True)
     return record
+
+
+def _previous_path(layout: GroupLayout, shard: int) -> Path:
+    return layout.record_path(shard).with_suffix(".previous")
+
+
+def previous_record(layout: GroupLayout, shard: int) -> dict[str, Any] | None:
+    """The record of a shard whose rewriting was interrupted: true of what the rewriting was not to change."""
+    path = _previous_path(layout, shard)
+    return read_json(path) if path.is_file() else None
 
 
 def _coded(layout: GroupLayout, row: Row) -> tuple[NDArray[Any], NDArray[np.float32]]:

@@ -1,0 +1,82 @@
+"""What the archive holds: every reader scanned once, its records by valid time."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.fingerprint import digest
+from stormcast_train.fields.times import Period, iso
+from stormcast_train.sources.source import Record, Refusal, Source
+
+
+@dataclass
+class Index:
+    """Records by reader and time (seconds since 1970), and the files refused."""
+
+    records: dict[str, dict[int, list[Record]]] = field(default_factory=dict)
+    refusals: dict[str, list[Refusal]] = field(default_factory=dict)
+    _stamps: dict[Path, str] = field(default_factory=dict)
+
+    def times(self, readers: Iterable[str]) -> NDArray[np.int64]:
+        """All times (seconds since 1970) of these readers, sorted, each once."""
+        return np.array(sorted({t for r in readers for t in self.records.get(r, {})}), dtype=np.int64)
+
+    def candidates(self, reader: str, name: str, time: int) -> tuple[Record, ...]:
+        """Records that can supply the variable at exactly this time, the preferred first."""
+        return tuple(r for r in self.records.get(reader, {}).get(time, ()) if name in r.names)
+
+    def stamp(self, records: Sequence[Record]) -> str:
+        """A text that changes when one of the files does (name, size, time of change); empty without files."""
+        return "+".join(self._stamp(r.path) for r in records)
+
+    def _stamp(self, path: Path) -> str:
+        if path not in self._stamps:
+            try:
+                facts = os.stat(path)
+                self._stamps[path] = digest(path.name, facts.st_size, facts.st_mtime_ns)[:12]
+            except OSError:
+                self._stamps[path] = digest(path.name, "gone")[:12]
+        return self._stamps[path]
+
+    def refusal(self, reader: str, time: np.datetime64) -> Refusal | None:
+        """The refused file of this reader whose name carries the day and hour (or only the day) of this time."""
+        text = iso(time)
+        day, hour = text[:10].replace("-", ""), text[11:13]
+        for refusal in self.refusals.get(reader, ()):
+            digits = "".join(c for c in refusal.path.name if c.isdigit())
+            at = digits.find(day)
+            if at >= 0 and digits[at + 8 : at + 10] in ("", hour):
+                return refusal
+        return None
+
+
+def scan(sources: dict[str, Source], readers: Iterable[str], period: Period | None) -> Index:
+    """Scan each of these readers; a missing folder is a RequestError that says what the archive holds."""
+    index = Index()
+    for name in dict.fromkeys(readers):
+        records, index.refusals[name] = sources[name].scan(period)
+        by_time = index.records.setdefault(name, {})
+        for record in records:
+            by_time.setdefault(int(record.time.astype("datetime64[s]").astype(np.int64)), []).append(record)
+    return index
+
+
+def nothing_found(sources: dict[str, Source], readers: Sequence[str], archive: Path, period: Period | None, index: Index) -> RequestError:
+    """The error for a request whose period the archive does not touch: what was looked for, and what is there."""
+    said = []
+    for name in readers:
+        records, refusals = sources[name].scan(None) if period else ([], index.refusals.get(name, []))
+        if records:
+            said.append(f"'{name}' has {iso(records[0].time)} to {iso(records[-1].time)}")
+        else:
+            refused = f" ({len(refusals)} refused, such as {refusals[0].path.name}: {refusals[0].reason})" if refusals else ""
+            said.append(f"'{name}' has no file{refused}")
+    during = f" in period={period}" if period else ""
+    return RequestError(f"the archive {archive} holds nothing{during}: {'; '.join(said)}", archive=str(archive))

@@ -1,0 +1,152 @@
+"""Which rows a store has, and which shards have to be written: the rest is done and stays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.files import read_json
+from stormcast_train.fields.reasons import Reason
+from stormcast_train.fields.times import Period, iso, seconds
+from stormcast_train.preprocess.index import Index
+from stormcast_train.sources.source import Record
+from stormcast_train.store.layout import GroupLayout
+from stormcast_train.store.writer import intact, previous_record
+
+
+@dataclass(frozen=True)
+class Axis:
+    """The rows of a role: `start + k * step`, k below `rows`."""
+
+    start: np.datetime64
+    step: np.timedelta64
+    rows: int
+
+
+@dataclass(frozen=True)
+class RowPlan:
+    """One time of one role.
+
+    records: by variable, the files that can supply it, preferred first. inputs: their stamps. absent: for a variable without
+    one, the reason and a detail.
+    """
+
+    time: np.datetime64
+    records: Mapping[str, tuple[Record, ...]]
+    inputs: Mapping[str, str]
+    absent: Mapping[str, tuple[int, str]]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One shard of one role: what a worker writes, whole."""
+
+    role: str
+    shard: int
+    rows: tuple[RowPlan, ...]
+
+
+def axis_for(times: NDArray[np.int64], step: np.timedelta64, low: int, high: int) -> Axis | None:
+    """The axis from the first to the last possible time in low..high (seconds, both included) on the sources' own clock.
+
+    The clock is the commonest remainder of the sources' times by the step: hours that are stamped at :00 stay at :00.
+    """
+    width = seconds(step)
+    remainders, counts = np.unique(times % width, return_counts=True)
+    offset = int(remainders[np.argmax(counts)]) if len(times) else low % width
+    start = low + (offset - low) % width
+    if start > high:
+        return None
+    return Axis(np.datetime64(start, "s"), step, (high - start) // width + 1)
+
+
+def clock_step(times: NDArray[np.int64], at_least: np.timedelta64) -> np.timedelta64:
+    """The greatest common divisor of the distances between a driver's times, never finer than the state's step."""
+    gaps = np.diff(times)
+    found = int(np.gcd.reduce(gaps)) if len(gaps) else seconds(at_least)
+    return np.timedelta64(max(found, seconds(at_least)), "s")
+
+
+def limits(period: Period | None, times: NDArray[np.int64]) -> tuple[int, int]:
+    """First and last second that may hold a time: of the period, or of the times themselves."""
+    if period is None:
+        return int(times[0]), int(times[-1])
+    low, high = (int(t.astype("datetime64[s]").astype(np.int64)) for t in (period.start, period.end))
+    return low, high - 1
+
+
+def known_rows(layout: GroupLayout) -> int:
+    """How many rows the shards on disk reach to, finished store or not."""
+    ends = [0]
+    for path in (layout.store / "shards" / layout.role).glob("*.json"):
+        record = read_json(path)
+        ends.append(record["shard"] * layout.rows_per_shard + record["count"])
+    return max(ends)
+
+
+def row_plan(index: Index, readers: Mapping[str, str], time: np.datetime64) -> RowPlan:
+    """Which records supply each variable (`readers`: by variable) at exactly this time."""
+    stamp = int(time.astype("datetime64[s]").astype(np.int64))
+    records = {name: index.candidates(reader, name, stamp) for name, reader in readers.items()}
+    inputs = {name: index.stamp(found) for name, found in records.items()}
+    absent = {name: _why_absent(index, readers[name], name, time, stamp) for name, found in records.items() if not found}
+    return RowPlan(time, {n: r for n, r in records.items() if r}, inputs, absent)
+
+
+def _why_absent(index: Index, reader: str, name: str, time: np.datetime64, stamp: int) -> tuple[int, str]:
+    refused = index.refusal(reader, time)
+    if refused is not None:
+        return Reason.UNREADABLE, f"{refused.path.name}: {refused.reason}"
+    if index.records.get(reader, {}).get(stamp):
+        return Reason.NOT_IN_FILE, f"the files of '{reader}' at {iso(time)} hold no {name}"
+    return Reason.NOT_RECEIVED, ""
+
+
+def units(layout: GroupLayout, rows: int, index: Index, readers: Mapping[str, str], period: Period | None) -> list[Unit]:
+    """The shards to write: those not finished, too short, or with files that came or changed since.
+
+    Times outside `period` are not looked up again: their rows stay as they are.
+    """
+    wanted = []
+    for shard in range(layout.shards(rows)):
+        numbers = layout.shard_rows(shard, rows)
+        times = [layout.start + n * layout.step for n in numbers]
+        plans = tuple(row_plan(index, readers if period is None or t in period else {}, t) for t in times)
+        if not is_done(intact(layout, shard), plans):
+            wanted.append(Unit(layout.role, shard, plans))
+    return wanted
+
+
+def is_done(record: Mapping[str, Any] | None, plans: tuple[RowPlan, ...]) -> bool:
+    """Whether a finished shard has all these rows, made from these files; files that have gone since do not matter."""
+    if record is None or record["count"] != len(plans):
+        return False
+    return all(kept(row, plan, name) for row, plan in zip(record["rows"], plans, strict=True) for name in plan.inputs)
+
+
+def kept(row: Mapping[str, Any], plan: RowPlan, name: str) -> bool:
+    """Whether what a record's row says of a variable still holds: nothing came, and nothing changed."""
+    now = plan.inputs.get(name, "")
+    return now in ("", row["inputs"].get(name, ""))
+
+
+def written_rows(layout: GroupLayout, shard: int) -> Mapping[str, Any] | None:
+    """The record by which rows of a shard may be taken over: the finished one, or that of a rewrite that was interrupted."""
+    return intact(layout, shard) or previous_record(layout, shard)
+
+
+def estimated_bytes(layout: GroupLayout, wanted: list[Unit]) -> int:
+    """What these shards need on disk, without compression of the masks counted."""
+    plane = layout.dtype.itemsize * int(np.prod(layout.plane))
+    return sum(plane for unit in wanted for row in unit.rows if row.records)
+
+
+def store_folder(store: Path) -> Path:
+    """Where the rows written so far lie: in the store, or aside while the axis gets an earlier beginning."""
+    aside = store / ".before"
+    return aside if aside.is_dir() else store

@@ -1,0 +1,74 @@
+"""What is asked of `preprocess`, and whether the store that is there answers the same question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.files import read_json, write_json
+from stormcast_train.fields.fingerprint import canonical
+from stormcast_train.fields.grid import NativeDomain, RegularDomain
+from stormcast_train.fields.times import Period
+from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.sources.config import SourceConfig
+from stormcast_train.store.layout import FORMAT, describe_variable
+from stormcast_train.store.packing import Pack
+
+PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class Request:
+    """The pieces of a `preprocess` command."""
+
+    domain: RegularDomain | NativeDomain
+    variables: VariablesConfig
+    source: SourceConfig
+    archive: Path
+    store: Path
+    period: Period | None = None
+    workers: int = 1
+    pack: Pack = "none"
+
+    def identity(self) -> dict[str, Any]:
+        """What a store is made of besides its period; another identity is another store."""
+        roles = {role: [describe_variable(self.variables.describe(n)) for n in names] for role, names in self.variables.roles().items()}
+        return {
+            "format": FORMAT,
+            "domain": self.domain.model_dump(mode="json"),
+            "variables": {"name": self.variables.name, "step": self.variables.step, "roles": roles},
+            "source": self.source.model_dump(mode="json"),
+            "pack": self.pack,
+        }
+
+
+def check_store(request: Request) -> bool:
+    """Whether a store (finished or not) of this identity is there; RequestError for one of another, or for a folder of other things."""
+    folder = request.store
+    if folder.exists() and not folder.is_dir():
+        raise RequestError(f"store={folder} is a file, not a folder", store=str(folder))
+    if not (folder / PLAN).is_file():
+        found = sorted(p.name for p in folder.iterdir())[:5] if folder.is_dir() else []
+        if found:
+            raise RequestError(f"store={folder} is not empty and no store of preprocess (it holds {', '.join(found)}); choose another folder")
+        return False
+    there, asked = read_json(folder / PLAN), request.identity()
+    for part in ("format", "domain", "variables", "source", "pack"):
+        if canonical(there.get(part)) != canonical(asked[part]):
+            raise RequestError(_difference(folder, part, there.get(part), asked[part]), store=str(folder), part=part)
+    return True
+
+
+def _difference(folder: Path, part: str, there: Any, asked: Any) -> str:
+    names = [value.get("name") if isinstance(value, dict) else value for value in (there, asked)]
+    if names[0] != names[1]:
+        return f"the store {folder} was made with {part}={names[0]}, not {part}={names[1]}: give store= another folder"
+    keys = sorted(k for k in {*there, *asked} if canonical(there.get(k)) != canonical(asked.get(k))) if isinstance(there, dict) else []
+    return f"the store {folder} was made with another {part}={names[0]} (its {', '.join(keys)} differ): give store= another folder"
+
+
+def remember(request: Request) -> None:
+    """Write the identity, before anything else is written."""
+    write_json(request.store / PLAN, request.identity())

@@ -1,0 +1,148 @@
+"""Where each role's fields go: its grid, and the weights that lead there from every source grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.fields.fingerprint import digest
+from stormcast_train.fields.grid import Grid, NativeDomain, RegularDomain
+from stormcast_train.fields.regrid import Method, Regrid, build, coarse_grid, coarsening
+from stormcast_train.fields.variables import Variable
+from stormcast_train.sources.config import SourceConfig
+from stormcast_train.sources.source import Record, Source
+
+AREA_FROM = 2.0  # a target this many times coarser than the source takes the mean of rain over its cells
+
+
+def grid_of(field: xr.Dataset) -> Grid:
+    """The grid of what a reader returned."""
+    return Grid(np.asarray(field["lat"].values, np.float64), np.asarray(field["lon"].values, np.float64))
+
+
+def first_readable(source: Source, records: Sequence[Record], name: str) -> xr.Dataset:
+    """The first record's field that can be read; RequestError when none can, with the first reason."""
+    why = ""
+    for record in records:
+        if name in record.names:
+            try:
+                return source.read(record, [name])
+            except UnreadableError as error:
+                why = why or str(error)
+    raise RequestError(f"no file of source '{source.name}' gives '{name}', so its grid is not known. {why}".strip())
+
+
+def state_grid(domain: RegularDomain | NativeDomain, first: xr.Dataset | None, name: str) -> tuple[Grid, Regrid | None]:
+    """The grid of a domain and, for a native one, the weights from the source's own points (means and a box)."""
+    if isinstance(domain, RegularDomain):
+        return domain.grid(), None
+    assert first is not None, "a native domain needs a field of its source"
+    source = grid_of(first)
+    coarse = coarse_grid(source, domain.coarsen)
+    if domain.shape is None:
+        rows, columns = slice(0, coarse.shape[0]), slice(0, coarse.shape[1])
+    else:
+        centre = _covered_centre(source, domain.coarsen, first[name].values) if domain.centre == "covered" else None
+        rows, columns = _box(coarse.shape, domain.shape, centre, domain.name)
+    regrid, grid = coarsening(source, domain.coarsen, rows, columns)
+    return grid, regrid
+
+
+def _covered_centre(source: Grid, coarsen: int, values_YX: NDArray[np.float32]) -> tuple[float, float]:
+    """Row and column of the centroid of the blocks without a missing cell."""
+    shape = coarse_grid(source, coarsen).shape
+    means, _ = coarsening(source, coarsen, slice(0, shape[0]), slice(0, shape[1]))
+    rows, columns = np.nonzero(~np.isnan(means.apply(values_YX)))
+    if not rows.size:
+        raise RequestError("centre=covered: the first readable field covers nothing")
+    return float(rows.mean()), float(columns.mean())
+
+
+def _box(have: tuple[int, int], want: tuple[int, int], centre: tuple[float, float] | None, name: str) -> tuple[slice, slice]:
+    """The slices of a box of shape `want` around the centre (of the grid, by default), moved to lie inside."""
+    if want[0] > have[0] or want[1] > have[1]:
+        raise RequestError(f"domain={name} asks for {want[0]} x {want[1]} points, the source has {have[0]} x {have[1]}", domain=name)
+    middle = centre or ((have[0] - 1) / 2, (have[1] - 1) / 2)
+    starts = [min(max(int(np.floor(m - (w - 1) / 2 + 0.5)), 0), h - w) for m, w, h in zip(middle, want, have, strict=True)]
+    return slice(starts[0], starts[0] + want[0]), slice(starts[1], starts[1] + want[1])
+
+
+def background_grid(first: xr.Dataset, inner: Grid, halo_degrees: float, coarsen: int) -> tuple[Grid, Regrid]:
+    """The driver's own points (means over `coarsen` x `coarsen`) around the domain and its halo, and the weights that take them.
+
+    The box reaches to the first point at or beyond the halo on every side, where the driver has one.
+    """
+    source = grid_of(first)
+    coarse = coarse_grid(source, coarsen)
+    south, north, west, east = inner.bounds()
+    south, north, west, east = south - halo_degrees, north + halo_degrees, west - halo_degrees, east + halo_degrees
+    lat, lon = coarse.lat2d, coarse.lon2d
+    inside_rows = ((lat >= south) & (lat <= north)).any(axis=1)
+    inside_columns = ((lon >= west) & (lon <= east)).any(axis=0)
+    rows = _reaching(inside_rows, lat.min(axis=1), lat.max(axis=1), south, north)
+    columns = _reaching(inside_columns, lon.min(axis=0), lon.max(axis=0), west, east)
+    if rows is None or columns is None:
+        box = "{:.2f}..{:.2f} N {:.2f}..{:.2f} E".format(*source.bounds())
+        raise RequestError(f"the driver ({box}) does not reach the domain ({south:.2f}..{north:.2f} N {west:.2f}..{east:.2f} E with halo)")
+    regrid, grid = coarsening(source, coarsen, rows, columns)
+    return grid, regrid
+
+
+def _reaching(inside: NDArray[np.bool_], least: NDArray[np.float64], most: NDArray[np.float64], low: float, high: float) -> slice | None:
+    """From the last line below `low` to the first above `high`, as far as there are any; None when nothing is near."""
+    below, above, here = np.flatnonzero(most < low), np.flatnonzero(least > high), np.flatnonzero(inside)
+    if not here.size and not (below.size and above.size):
+        return None
+    first = int(here[0]) if here.size else int(above[0])
+    last = int(here[-1]) if here.size else int(below[-1])
+    tight_low = here.size > 0 and np.isclose(least[first], low)
+    tight_high = here.size > 0 and np.isclose(most[last], high)
+    start = first if tight_low or not (below < first).any() else int(below[below < first][-1])
+    stop = last if tight_high or not (above > last).any() else int(above[above > last][0])
+    return slice(start, stop + 1)
+
+
+def method_for(config: SourceConfig, variable: Variable, source: Grid, target: Grid) -> Method:
+    """How a variable is regridded: as the config says by name or kind, else rain by area means where the target is much coarser."""
+    chosen = config.regrid.get(variable.name) or config.regrid.get(variable.kind)
+    if chosen:
+        return chosen
+    ratio = float(np.sqrt(np.prod(target.spacing_m) / np.prod(source.spacing_m)))
+    if variable.kind == "accumulation" and ratio >= AREA_FROM:
+        return "area"
+    return config.method_of(variable.name)
+
+
+class Weights:
+    """The regrid weights of one role: kept in the store, built when a source grid is met first, the same in every process."""
+
+    def __init__(self, folder: Path, role: str, target: Grid, base: Regrid | None) -> None:
+        self.folder, self.role, self.target, self.base = folder, role, target, base
+        self._kept: dict[tuple[str, Method], Regrid] = {}
+
+    def of(self, source: Grid, method: Method) -> Regrid:
+        """Weights from this source grid; the base grid of a native role has its own."""
+        if self.base is not None and source.fingerprint == self.base.source_fingerprint:
+            return self.base
+        key = (source.fingerprint, method)
+        if key not in self._kept:
+            path = self.folder / f"{self.role}-{method}-{digest(source.fingerprint, self.target.fingerprint)[:16]}.npz"
+            if not path.is_file():
+                build(source, self.target, method).save(path)
+            self._kept[key] = Regrid.load(path)
+        return self._kept[key]
+
+    def save_base(self) -> None:
+        """Keep the base weights."""
+        if self.base is not None:
+            self.base.save(base_path(self.folder, self.role))
+
+
+def base_path(folder: Path, role: str) -> Path:
+    """Where the base weights of a native role lie."""
+    return folder / f"{role}-base.npz"

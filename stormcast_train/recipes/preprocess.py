@@ -1,0 +1,69 @@
+"""`stormcast preprocess`: raw files to a store; repeating it continues, extends or says that it is done."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field
+
+from stormcast_train.fields.console import Console
+from stormcast_train.fields.grid import DomainConfig
+from stormcast_train.fields.times import Period, iso
+from stormcast_train.fields.variables import Frozen, VariablesConfig
+from stormcast_train.preprocess.request import Request
+from stormcast_train.sources.config import SourceConfig
+from stormcast_train.store.packing import Pack
+
+HELP = "turn raw files into a store; resumable, incremental (a longer period extends it)"
+EXAMPLE = "stormcast preprocess domain=taiwan_tiny archive=archive store=stores/taiwan_tiny workers=2"
+POSITIONAL: tuple[str, ...] = ()
+
+
+class Config(Frozen):
+    """Keys of `preprocess`."""
+
+    domain: DomainConfig
+    variables: VariablesConfig
+    source: SourceConfig
+    archive: str
+    store: str
+    period: str | None = None
+    workers: int | None = Field(None, ge=1)
+    pack: Pack = "none"
+
+
+def plan(config: Config) -> dict[str, Any]:
+    """What would be written, from the names and headers of the files alone."""
+    from stormcast_train.preprocess.build import survey
+
+    work = survey(request_of(config))
+    roles = config.variables.roles()
+    lines = []
+    for role, axis in work.axes.items():
+        last = axis.start + (axis.rows - 1) * axis.step
+        lines.append(f"{role}: {', '.join(roles[role])} at {axis.rows} times from {iso(axis.start)} to {iso(last)}")
+    refused = {r.path.name: r.reason for refusals in work.index.refusals.values() for r in refusals}
+    doing = "continue or extend the store" if work.exists else "make a store"
+    would = [f"{doing} {config.store} from {config.archive} with {workers_of(config)} process(es)", *lines]
+    return {"would": [*would, *(f"refuse {name}: {reason}" for name, reason in refused.items())], "refused": refused}
+
+
+def run(config: Config, console: Console) -> dict[str, Any]:
+    """Make, continue or extend the store."""
+    from stormcast_train.preprocess.build import preprocess
+
+    return preprocess(request_of(config), console)
+
+
+def request_of(config: Config) -> Request:
+    """The request in the terms of the floor below."""
+    period = Period.parse(config.period) if config.period else None
+    folders = Path(config.archive).expanduser(), Path(config.store).expanduser()
+    return Request(config.domain, config.variables, config.source, *folders, period, workers_of(config), config.pack)
+
+
+def workers_of(config: Config) -> int:
+    """Processes asked for, or as many as this process may use cores."""
+    return config.workers or len(os.sched_getaffinity(0))

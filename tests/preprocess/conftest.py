@@ -1,0 +1,53 @@
+"""A tiny archive in memory: an analysis on a turned Lambert grid, radar rain, and a coarse driver."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stormcast_train.fields.grid import RegularDomain
+from stormcast_train.fields.times import Period
+from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.preprocess.request import Request
+from stormcast_train.sources.config import SourceConfig
+
+MODULE = "tiny_archive"
+
+
+@pytest.fixture
+def tiny_archive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Two and a half days of files (`tiny_archive.write_hour` says what is in them)."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    import tiny_archive as made
+
+    archive = tmp_path / "archive"
+    made.write(archive, "2021-06-01T00", 60)
+    return archive
+
+
+@pytest.fixture
+def asked(tiny_archive: Path, tmp_path: Path) -> Callable[..., Request]:
+    """A request for the tiny archive; keywords change it."""
+
+    def make(**changes: Any) -> Request:
+        period = changes.pop("period", "2021-06-01T00/2021-06-03T00")
+        readers = {n: {"kind": f"{MODULE}:Tiny", "options": {"product": n}} for n in ("analysis", "radar", "driver")}
+        source = SourceConfig.model_validate(
+            {"name": "tiny", "readers": readers, "state": {"*": "analysis", "rain1h": "radar"}, "background": {"*": "driver"}, "static": {"*": "analysis"}}
+        )
+        facts: dict[str, Any] = {
+            "domain": RegularDomain(name="tiny", south=23.3, north=23.9, west=120.7, east=121.3, shape=(9, 7), halo_degrees=1.0),
+            "variables": VariablesConfig(name="tiny", state=("t2m", "rain1h"), background=("msl",), static=("orog",)),
+            "source": source,
+            "archive": tiny_archive,
+            "store": tmp_path / "store",
+            "period": Period.parse(period) if period else None,
+            "workers": 1,
+        }
+        return Request(**{**facts, **changes})
+
+    return make

@@ -1,0 +1,271 @@
+"""Preprocessing puts the right hour of the right field at the right place, and loses nothing when it is interrupted."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stormcast_train.fields.console import Console
+from stormcast_train.fields.errors import FailedError, RequestError
+from stormcast_train.fields.reasons import Reason
+from stormcast_train.fields.times import Period
+from stormcast_train.preprocess import build
+from stormcast_train.preprocess.request import Request
+from stormcast_train.store.reader import Store, open_store
+
+Ask = Callable[..., Request]
+QUIET = Console(quiet=True)
+
+
+def made(request: Request) -> Store:
+    build.preprocess(request, QUIET)
+    return open_store(request.store)
+
+
+def hour(n: int) -> np.datetime64:
+    return np.datetime64("2021-06-01T00", "s") + n * np.timedelta64(1, "h")
+
+
+def file(request: Request, product: str, n: int) -> Path:
+    import tiny_archive
+
+    return tiny_archive.path_of(request.archive, product, hour(n))
+
+
+def test_every_value_is_at_its_own_place_and_hour(asked: Ask) -> None:
+    state = made(asked()).group("state")
+    lat, lon = state.grid.lat2d, state.grid.lon2d
+    for n in (0, 23, 24, 47):
+        t2m = state.read(state.rows(hour(n)), ["t2m"])[0, 0]
+        np.testing.assert_allclose(t2m, 280 + lat + 2 * (lon - 120) + n / 10, atol=5e-5)  # a cell off is 0.04, an hour 0.1
+    assert len(state.times) == 48
+    assert state.times[0] == hour(0)
+    assert state.times[-1] == hour(47)
+
+
+def test_rain_of_the_hour_that_ends_at_the_valid_time_and_no_rain_where_the_radar_is_blind(asked: Ask) -> None:
+    state = made(asked()).group("state")
+    rain = state.read(state.rows(hour(30)), ["rain1h"])[0, 0]
+    seen = state.grid.lon2d > 121.0
+    assert (rain[seen] == 6).all()
+    blind = state.grid.lon2d < 120.8
+    assert np.isnan(rain[blind]).all()
+    assert (state.mask(state.rows(hour(30)), ["rain1h"])[0, 0][blind] == Reason.NOT_IN_FILE).all()
+    assert not state.coverage[1][blind].any()
+
+
+def test_the_driver_keeps_its_own_points_around_the_domain(asked: Ask) -> None:
+    background = made(asked()).group("background")
+    south, north, west, east = background.grid.bounds()
+    assert (south, north, west, east) == (22.25, 25.0, 119.5, 122.5)  # 1 degree of halo, to the first point beyond
+    np.testing.assert_allclose(np.diff(background.grid.lat), 0.25)
+    np.testing.assert_array_equal(background.read([5])[0, 0], np.float32(100000 + 10 * background.grid.lat2d))
+
+
+def test_static_fields_have_no_time(asked: Ask) -> None:
+    orog = made(asked()).dataset("static").orog
+    assert orog.dims == ("y", "x")
+    np.testing.assert_allclose(orog, 10 * np.broadcast_to(orog.lon, orog.shape), atol=1e-3)
+    assert orog.units == "m"
+
+
+def test_two_workers_write_the_same_bits_as_one(asked: Ask, tmp_path: Path) -> None:
+    one, two = made(asked()), made(asked(store=tmp_path / "two", workers=2))
+    assert one.fingerprint == two.fingerprint
+    for role in ("state", "background"):
+        np.testing.assert_array_equal(one.group(role).moments, two.group(role).moments)
+        for kind in ("value", "transformed", "tendency"):
+            rows = np.arange(40)
+            assert one.group(role).statistics(kind, rows) == two.group(role).statistics(kind, rows)  # type: ignore[arg-type]
+
+
+def test_an_interrupted_run_ends_in_the_same_store(asked: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = made(asked(store=tmp_path / "whole"))
+    real, done = build.run_unit, []
+
+    def stopped(context: object, unit: object) -> object:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        done.append(unit)
+        return real(context, unit)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(build, "run_unit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        build.preprocess(asked(), QUIET)
+    with pytest.raises(RequestError, match="unfinished"):
+        open_store(asked().store)
+    monkeypatch.setattr(build, "run_unit", real)
+    result = build.preprocess(asked(), QUIET)
+    assert result["shards_written"] == 2  # of four
+    assert result["fingerprint"] == whole.fingerprint
+
+
+def test_a_second_run_writes_nothing(asked: Ask) -> None:
+    store = made(asked())
+    before = {p: p.stat().st_mtime_ns for p in store.path.rglob("*") if p.is_file()}
+    assert build.preprocess(asked(), QUIET)["shards_written"] == 0
+    assert before == {p: p.stat().st_mtime_ns for p in store.path.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize(
+    "first", ["2021-06-01T00/2021-06-01T20", "2021-06-01T00/2021-06-02T00", "2021-06-02T00/2021-06-03T00", "2021-06-01T07/2021-06-02T03"]
+)
+def test_a_longer_period_extends_the_store_to_what_one_run_makes(asked: Ask, tmp_path: Path, first: str) -> None:
+    whole = made(asked(store=tmp_path / "whole"))
+    made(asked(period=first))
+    extended = made(asked())
+    assert extended.fingerprint == whole.fingerprint
+    np.testing.assert_array_equal(extended.group("state").moments, whole.group("state").moments)
+    assert not (extended.path / ".before").exists()
+
+
+def test_appending_leaves_finished_shards_alone(asked: Ask) -> None:
+    store = made(asked(period="2021-06-01T00/2021-06-02T12"))
+    shard = store.path / "state" / "values" / "c" / "0" / "0" / "0" / "0"
+    before = shard.stat().st_mtime_ns, shard.stat().st_ino
+    assert build.preprocess(asked(period="2021-06-01T00/2021-06-03T12"), QUIET)["shards_written"] == 4
+    assert (shard.stat().st_mtime_ns, shard.stat().st_ino) == before
+
+
+def test_raw_files_that_have_gone_since_leave_the_store_as_it_was(asked: Ask, tmp_path: Path) -> None:
+    whole = made(asked(store=tmp_path / "whole"))
+    made(asked(period="2021-06-01T00/2021-06-02T12"))
+    for n in range(30):
+        for product in ("analysis", "radar", "driver"):
+            file(asked(), product, n).unlink()
+    assert made(asked()).fingerprint == whole.fingerprint
+
+
+def test_missing_and_broken_files_are_gaps_with_their_reasons(asked: Ask) -> None:
+    request = asked()
+    file(request, "analysis", 5).unlink()
+    broken = file(request, "radar", 6)
+    broken.write_bytes(broken.read_bytes()[:300])
+    store = made(request)
+    state = store.group("state")
+    mask, values = state.mask([5, 6]), state.read([5, 6])
+    assert (mask[0, 0] == Reason.NOT_RECEIVED).all()
+    assert (mask[1, 1] == Reason.UNREADABLE).all()
+    assert np.isnan(values[0, 0]).all()
+    assert np.isnan(values[1, 1]).all()
+    assert np.isfinite(values[1, 0]).all()
+    np.testing.assert_array_equal(state.available[5:7], [[False, True], [True, False]])
+    gaps = store.manifest["groups"]["state"]["gaps"]
+    assert [(g["first"][11:13], g["variables"], g["reasons"]) for g in gaps] == [
+        ("05", ["t2m"], ["no file for this time"]),
+        ("06", ["rain1h"], ["file unreadable"]),
+    ]
+    assert broken.name in gaps[1]["details"][0]
+
+
+def test_a_file_of_another_hour_under_this_name_is_a_gap(asked: Ask) -> None:
+    request = asked()
+    file(request, "analysis", 9).write_bytes(file(request, "analysis", 10).read_bytes())
+    state = made(request).group("state")
+    assert (state.mask([9], ["t2m"]) == Reason.UNREADABLE).all()
+
+
+def test_late_hours_fill_their_gap_and_nothing_else_changes(asked: Ask, tmp_path: Path) -> None:
+    whole = made(asked(store=tmp_path / "whole"))
+    request = asked()
+    late = file(request, "analysis", 30)
+    content = late.read_bytes()
+    late.unlink()
+    with_gap = made(request)
+    assert with_gap.fingerprint != whole.fingerprint
+    late.write_bytes(content)
+    result = build.preprocess(request, QUIET)
+    assert result["shards_written"] == 1
+    assert result["fingerprint"] == whole.fingerprint
+
+
+def test_values_outside_the_physical_range_are_masked_not_kept(asked: Ask) -> None:
+    import tiny_archive
+
+    request = asked()
+    lat, lon, values = tiny_archive.field("analysis", hour(3))
+    values[22, 20], values[0, 0] = 0.0, 1e20  # the middle of the domain, and a corner outside it
+    np.savez(file(request, "analysis", 3), lat=lat, lon=lon, values=values.astype(np.float32), time=str(hour(3)))
+    state = made(request).group("state")
+    mask = state.mask([3], ["t2m"])[0, 0]
+    assert 0 < (mask == Reason.OUT_OF_RANGE).sum() < 10
+    assert np.nanmin(state.read([3], ["t2m"])) > 290
+    assert state.statistics("value", np.arange(48))["t2m"]["minimum"] > 290
+
+
+def test_int16_takes_half_the_bytes_and_keeps_the_values_to_a_code(asked: Ask, tmp_path: Path) -> None:
+    wide, narrow = made(asked()), made(asked(store=tmp_path / "narrow", pack="int16"))
+    a, b = (s.group("state").read(np.arange(48)) for s in (wide, narrow))
+    np.testing.assert_array_equal(np.isnan(a), np.isnan(b))
+    assert np.nanmax(np.abs(a - b)[:, 0]) <= 140 / 65534  # 200..340 K
+    sizes = [(s.path / "state/values/c/0/0/0/0").stat().st_size for s in (wide, narrow)]
+    assert sizes[1] < 0.55 * sizes[0]
+
+
+def test_without_a_period_the_axis_is_what_the_archive_holds(asked: Ask) -> None:
+    state = made(asked(period=None)).group("state")
+    assert (state.times[0], state.times[-1]) == (hour(0), hour(59))
+
+
+def test_units_and_transforms_are_recorded(asked: Ask) -> None:
+    variables = made(asked()).manifest["groups"]["state"]["variables"]
+    assert (variables["t2m"]["units"], variables["rain1h"]["units"]) == ("K", "mm")
+    assert variables["rain1h"]["transform"] == {"kind": "log1p", "scale": 1.0}
+
+
+def test_a_store_of_another_domain_is_refused_and_untouched(asked: Ask) -> None:
+    store = made(asked())
+    other = asked().domain.model_copy(update={"name": "elsewhere", "shape": (5, 5)})
+    with pytest.raises(RequestError, match="made with domain=tiny, not domain=elsewhere"):
+        build.preprocess(asked(domain=other), QUIET)
+    assert open_store(store.path).fingerprint == store.fingerprint
+
+
+def test_a_folder_of_other_things_is_not_written_into(asked: Ask) -> None:
+    asked().store.mkdir()
+    (asked().store / "thesis.tex").write_text("")
+    with pytest.raises(RequestError, match="not empty"):
+        build.preprocess(asked(), QUIET)
+
+
+def test_a_period_without_files_is_refused_and_says_what_there_is(asked: Ask) -> None:
+    with pytest.raises(RequestError, match="2021-06-01T00:00:00 to 2021-06-03T11:00:00"):
+        build.preprocess(asked(period="2030-01-01T00/2030-01-02T00"), QUIET)
+    assert not asked().store.exists()
+    with pytest.raises(RequestError, match="is empty"):
+        Period.parse("2021-06-02T00/2021-06-02T00")
+
+
+def test_an_archive_without_the_folder_is_refused(asked: Ask, tmp_path: Path) -> None:
+    (tmp_path / "nothing").mkdir()
+    with pytest.raises(RequestError, match="has no folder 'analysis'"):
+        build.preprocess(asked(archive=tmp_path / "nothing"), QUIET)
+
+
+def test_a_full_disk_fails_with_nothing_half_written_and_can_be_resumed(asked: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = made(asked(store=tmp_path / "whole"))
+    real, calls = os.fsync, []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) > 40:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(FailedError, match="no space left"):
+        build.preprocess(asked(), QUIET)
+    assert not list(asked().store.rglob("*.tmp"))
+    monkeypatch.setattr(os, "fsync", real)
+    assert made(asked()).fingerprint == whole.fingerprint
+
+
+def test_a_disk_too_small_is_noticed_before_anything_is_written(asked: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
+    with pytest.raises(FailedError, match="GiB free"):
+        build.preprocess(asked(), QUIET)
