@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[Any]
+SINGLE = ("regression", "persistence", "climatology", "extrapolation", "driver")
 # Okabe and Ito's colours; line style carries the same message for those who see no colour.
 STYLES: dict[str, dict[str, Any]] = {
     "ensemble": {"color": "#0072B2", "linewidth": 2.2, "marker": "o"},
@@ -39,16 +41,15 @@ def figure(scores: pd.DataFrame, variable: Variable, ranks: dict[str, Array], re
     own = scores[(scores.variable == variable.name) & (scores.region == "all")]
     drawing = Figure(figsize=(13.2, 6.8), dpi=DPI, layout="constrained", facecolor="white")
     axes = drawing.subplots(2, 3).ravel()
-    error, probability = f"{variable.units}", ["ensemble", "dressed_regression", "regression", "persistence", "climatology", "extrapolation", "driver"]
-    by_lead(axes[0], own, "crps_fair", f"Fair CRPS (MAE of single fields), {error}", probability)
-    by_lead(axes[1], own, "rmse", f"RMSE, {error}", ["mean", "pmm", "regression", "persistence", "climatology", "extrapolation", "driver"])
+    by_lead(axes[0], own, "crps_fair", f"Fair CRPS (MAE of single fields), {variable.units}", ["ensemble", "dressed_regression", *SINGLE])
+    by_lead(axes[1], own, "rmse", f"RMSE, {variable.units}", ["mean", "pmm", *SINGLE])
     spread_skill(axes[2], own)
     spectra(axes[3], own)
     rank_histogram(axes[4], ranks)
     if reliability:
         reliability_diagram(axes[5], reliability, variable.units)
     else:
-        by_lead(axes[5], own, "bias", f"Bias, {error}", ["mean", "regression", "persistence", "climatology", "driver"], zero=0.0)
+        by_lead(axes[5], own, "bias", f"Bias, {variable.units}", ["mean", *SINGLE], zero=0.0)
     for axis in axes:
         dress(axis)
     drawing.suptitle(title_of(variable), fontsize=12, color=INK, x=0.01, ha="left")
@@ -76,7 +77,7 @@ def _title(axis: Any, text: str) -> None:
     axis.set_title(text, loc="left", fontsize=9.5, color=INK)
 
 
-def by_lead(axis: Any, own: pd.DataFrame, metric: str, title: str, forecasts: list[str], zero: float | None = None) -> None:
+def by_lead(axis: Any, own: pd.DataFrame, metric: str, title: str, forecasts: Sequence[str], zero: float | None = None) -> None:
     """A metric against lead, with the interval shaded where there is one."""
     for name in forecasts:
         line = own[(own.metric == metric) & (own.forecast == name)].sort_values("lead_seconds")

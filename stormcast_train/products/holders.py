@@ -56,9 +56,8 @@ class Holder(ABC):
         if variable is None and known:
             return known[0]
         if variable not in known:
-            raise RequestError(
-                f"{self.path} ({self.kind}) holds no '{variable}'.{nearest(str(variable), known)} Known: {', '.join(known) or 'none'}", known=known
-            )
+            listed = f"{nearest(str(variable), known)} Known: {', '.join(known) or 'none'}"
+            raise RequestError(f"{self.path} ({self.kind}) holds no '{variable}'.{listed}", known=known)
         return variable
 
     def checked_time(self, variable: str, time: np.datetime64 | None) -> np.datetime64 | None:
@@ -67,11 +66,13 @@ class Holder(ABC):
         if not len(known):
             return None
         if time is None:
-            return np.datetime64(known[0], "s")
+            first: np.datetime64 = known[0]
+            return first
         if time not in known:
             span = iso(known[0]) if len(known) == 1 else f"{len(known)} times from {iso(known[0])} to {iso(known[-1])}"
             close = known[np.abs(known - time).argmin()]
-            raise RequestError(f"{self.path} has no '{variable}' at {iso(time)}; it has {span}. The nearest is {iso(close)}", nearest=iso(close))
+            found = f"it has {span}. The nearest is {iso(close)}"
+            raise RequestError(f"{self.path} has no '{variable}' at {iso(time)}; {found}", nearest=iso(close))
         return time
 
 
@@ -111,7 +112,7 @@ class ForecastHolder(Holder):
         starts = opened["forecast_reference_time"].values.astype("datetime64[s]")
         if start is not None and start not in starts:
             raise RequestError(f"{path} has no forecast from {iso(start)}; it has {', '.join(iso(s) for s in starts[:24])}")
-        self.start = np.datetime64(starts[0] if start is None else start, "s")
+        self.start = starts[0] if start is None else start
         self._fields = opened.isel(forecast_reference_time=int(np.flatnonzero(starts == self.start)[0]))
         self.grid = Grid(np.asarray(opened["lat"].values, np.float64), np.asarray(opened["lon"].values, np.float64))
         members = opened.sizes["realization"]
@@ -215,7 +216,7 @@ class ArchiveHolder(Holder):
         return np.array(sorted(self._records[variable]), "datetime64[s]")
 
     def at(self, variable: str, time: np.datetime64 | None) -> list[Shown]:
-        source, record = self._records[variable][np.datetime64(time, "s") if time is not None else next(iter(self._records[variable]))]
+        source, record = self._records[variable][time if time is not None else next(iter(self._records[variable]))]
         found = source.read(record, [variable])
         grid = Grid(np.asarray(found["lat"].values, np.float64), np.asarray(found["lon"].values, np.float64))
         return [Shown(f"{source.name}: {record.path.name}", grid, found[variable].values, described(variable, found[variable].attrs))]
@@ -231,7 +232,9 @@ def described(name: str, attributes: dict[str, Any]) -> Variable:
         return Variable(name=name, units=units, long_name=long_name, kind="accumulation" if rainy else "instant")
 
 
-def open_holder(path: Path, source: SourceConfig, role: str | None = None, start: np.datetime64 | None = None, member: int | None = None) -> Holder:
+def open_holder(
+    path: Path, source: SourceConfig, role: str | None = None, start: np.datetime64 | None = None, member: int | None = None
+) -> Holder:
     """The holder for what `path` is; a RequestError where it holds no fields."""
     import pyproj  # noqa: F401  # its libraries must load before netCDF4 reads, or the process aborts when it ends
 

@@ -37,7 +37,7 @@ class Panel:
 
 def stamp(valid: np.datetime64, lead: np.timedelta64 | None = None) -> str:
     """`2021-06-02 03:00 UTC (+3 h)`."""
-    text = str(np.datetime64(valid, "m")).replace("T", " ") + " UTC"
+    text = str(valid.astype("datetime64[m]")).replace("T", " ") + " UTC"
     if lead is None:
         return text
     total = seconds(lead)

@@ -16,8 +16,10 @@ from stormcast_train.products.holders import ForecastHolder, Holder, Shown
 FRAMES = 72
 
 
-def panels_at(holder: Holder, variable: str, time: np.datetime64 | None, others: Sequence[tuple[str, Holder]], difference: bool) -> list[maps.Panel]:
-    """The holder's fields, then those of the others that have the variable at that time, then (on one grid) the difference to the first other."""
+def panels_at(
+    holder: Holder, variable: str, time: np.datetime64 | None, others: Sequence[tuple[str, Holder]], difference: bool
+) -> list[maps.Panel]:
+    """The holder's fields, those of the others that have the variable at that time, and (on one grid) the difference to the first other."""
     shown = holder.at(variable, time)
     panels = [maps.Panel(s.title, s.grid, s.values) for s in shown]
     beside: list[tuple[str, Shown]] = []
@@ -26,7 +28,9 @@ def panels_at(holder: Holder, variable: str, time: np.datetime64 | None, others:
             beside.append((title, other.at(variable, time)[0]))
     panels += [maps.Panel(title or s.title, s.grid, s.values) for title, s in beside]
     if difference and beside and beside[0][1].grid.shape == shown[0].grid.shape:
-        panels.append(maps.Panel(f"{shown[0].title}\nminus {beside[0][0] or beside[0][1].title}", shown[0].grid, shown[0].values - beside[0][1].values, True))
+        title, other_field = beside[0]
+        minus = shown[0].values - other_field.values
+        panels.append(maps.Panel(f"{shown[0].title}\nminus {title or other_field.title}", shown[0].grid, minus, difference=True))
     return panels
 
 

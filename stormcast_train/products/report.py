@@ -15,13 +15,25 @@ STYLE = """
 :root { color-scheme: light; }
 body { font: 15px/1.5 system-ui, "Noto Sans", "Noto Sans CJK TC", sans-serif; color: #1f2933; background: #f6f7f9; margin: 0; }
 main { max-width: 1180px; margin: 0 auto; padding: 28px 20px 60px; }
-h1 { font-size: 24px; margin: 0 0 4px; } h2 { font-size: 18px; margin: 34px 0 8px; } p { margin: 6px 0; max-width: 80ch; }
-.lead { color: #52606d; } section { background: white; border: 1px solid #e4e7eb; border-radius: 8px; padding: 14px 18px; margin: 14px 0; }
-section h2 { margin-top: 4px; } .scroll { overflow-x: auto; } table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 8px 0; }
-th, td { padding: 5px 12px; text-align: right; border-bottom: 1px solid #e4e7eb; white-space: nowrap; } th:first-child, td:first-child { text-align: left; }
-th { font-weight: 600; color: #52606d; font-size: 13px; white-space: normal; max-width: 150px; vertical-align: bottom; line-height: 1.3; } td.good { color: #00664b; font-weight: 600; } td.poor { color: #a33c00; font-weight: 600; }
-img { max-width: 100%; height: auto; display: block; margin: 6px 0; } figcaption { color: #52606d; font-size: 13px; } figure { margin: 10px 0; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; font-size: 13px; } dt { color: #52606d; } dd { margin: 0; word-break: break-all; font-family: ui-monospace, monospace; }
+h1 { font-size: 24px; margin: 0 0 4px; }
+h2 { font-size: 18px; margin: 34px 0 8px; }
+p { margin: 6px 0; max-width: 80ch; }
+.lead { color: #52606d; }
+section { background: white; border: 1px solid #e4e7eb; border-radius: 8px; padding: 14px 18px; margin: 14px 0; }
+section h2 { margin-top: 4px; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 8px 0; }
+th, td { padding: 5px 12px; text-align: right; border-bottom: 1px solid #e4e7eb; white-space: nowrap; }
+th:first-child, td:first-child { text-align: left; }
+th { font-weight: 600; color: #52606d; font-size: 13px; white-space: normal; max-width: 150px; vertical-align: bottom; line-height: 1.3; }
+td.good { color: #00664b; font-weight: 600; }
+td.poor { color: #a33c00; font-weight: 600; }
+img { max-width: 100%; height: auto; display: block; margin: 6px 0; }
+figcaption { color: #52606d; font-size: 13px; }
+figure { margin: 10px 0; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; font-size: 13px; }
+dt { color: #52606d; }
+dd { margin: 0; word-break: break-all; font-family: ui-monospace, monospace; }
 """
 
 
@@ -83,4 +95,5 @@ def _cell(cell: Cell) -> str:
 def _image(path: Path, caption: str) -> str:
     kind = "gif" if path.suffix == ".gif" else "png"
     data = base64.b64encode(path.read_bytes()).decode()
-    return f'<figure><img alt="{html.escape(caption)}" src="data:image/{kind};base64,{data}"><figcaption>{html.escape(caption)}</figcaption></figure>'
+    text = html.escape(caption)
+    return f'<figure><img alt="{text}" src="data:image/{kind};base64,{data}"><figcaption>{text}</figcaption></figure>'

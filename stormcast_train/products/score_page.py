@@ -29,6 +29,10 @@ HEADER = (
     "ensemble CRPS / dressed regression",
     "spread-skill ratio over leads",
 )
+CAPTION = (
+    "Scores by lead, spread-skill, spectra, ranks and reliability; "
+    "shading: 95 % paired block bootstrap over start dates, where there are enough blocks."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +75,7 @@ def draw(scoring: Scoring, scores: pd.DataFrame, cases: list[Case], grid: Grid, 
             path = draw_case(case, measured.variable, grid, out / f"maps_{name}{f'_{number + 1}' if number else ''}.png")
             images.append((path, f"{measured.variable.long_name}, start {maps.stamp(case.start)}. Grey: masked."))
         drawing = curves.figure(scores, measured.variable, rank_frequencies(scoring, name), reliability(scoring, name))
-        caption = "Scores by lead, spread-skill, spectra, ranks and reliability; shading: 95 % paired block bootstrap over start dates, where there are enough blocks."
-        images.append((maps.save(drawing, out / f"scores_{name}.png"), caption))
+        images.append((maps.save(drawing, out / f"scores_{name}.png"), CAPTION))
         found[name] = images
     return found
 
@@ -104,9 +107,8 @@ def write_page(
         tuple(_line(name, facts) for name, facts in headline.items()),
     )
     variables = [Section(maps.title_of(scoring.measured[name].variable), images=tuple(shown)) for name, shown in images.items()]
-    return write_report(
-        path, "How good was the forecast?", lead, [summary, *variables, Section("How it was scored", tuple(notes)), Section("Provenance", facts=provenance)]
-    )
+    closing = [Section("How it was scored", tuple(notes)), Section("Provenance", facts=provenance)]
+    return write_report(path, "How good was the forecast?", lead, [summary, *variables, *closing])
 
 
 def _certainty(scoring: Scoring) -> str:
@@ -118,7 +120,7 @@ def _certainty(scoring: Scoring) -> str:
 
 def _line(name: str, facts: dict[str, Any]) -> tuple[Cell, ...]:
     low, high = facts.get("spread_skill_lowest"), facts.get("spread_skill_highest")
-    between = Cell("-") if low is None or high is None else Cell(f"{low:.2f} to {high:.2f}", 0.8 <= low and high <= 1.2)
+    between = Cell("-") if low is None or high is None else Cell(f"{low:.2f} to {high:.2f}", low >= 0.8 and high <= 1.2)
     return (
         Cell(name),
         _ratio(facts.get("regression_rmse_over_persistence")),

@@ -77,37 +77,45 @@ class BaselineInputs:
         if not names or not self.analysis.whole(past).all():
             return {}
         frames = self.analysis.at(past)
-        return {name: extrapolation(frames[name], list(self.lead_steps), self.analysis.variables[name], self.score.motion) for name in names}
+        variables, leads = self.analysis.variables, list(self.lead_steps)
+        return {name: extrapolation(frames[name], leads, variables[name], self.score.motion) for name in names}
 
 
-def prepare(
-    run: str,
-    analysis: Analysis,
-    names: tuple[str, ...],
-    starts: Times,
-    lead_steps: tuple[int, ...],
-    score: ScoreConfig,
-    training_store: str | None,
-    error_starts: int,
-    console: Console,
-) -> BaselineInputs:
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """The question that the inputs are for: the run, the analysis of the scored store, starts, leads, and where training data is."""
+
+    run: str
+    analysis: Analysis
+    starts: Times
+    lead_steps: tuple[int, ...]
+    score: ScoreConfig
+    training_store: str | None
+    error_starts: int
+
+
+def prepare(asked: Asked, console: Console) -> BaselineInputs:
     """Load the run's regression, find its training and validation times, and make what the baselines need."""
     from stormcast_train.forecast.emulator import Emulator
     from stormcast_train.verification.cases import Driver
 
-    emulator = Emulator.load(run, _device()).regression
-    missing = [name for name in names if name not in emulator.state]
+    emulator, analysis = Emulator.load(asked.run, _device()).regression, asked.analysis
+    missing = [name for name in analysis.names if name not in emulator.state]
     if missing:
-        raise RequestError(f"the run {run} does not forecast {', '.join(missing)}, which the forecast holds; give the forecast's own run=", missing=missing)
-    training = _training_analysis(run, analysis, names, emulator, training_store, score)
+        raise RequestError(
+            f"the run {asked.run} does not forecast {', '.join(missing)}, which the forecast holds; give the forecast's own run=",
+            missing=missing,
+        )
+    training = _training_analysis(asked, emulator)
     notes = ["persistence: the field of the start at every lead."]
-    climatology = _climatology(analysis, training, starts, lead_steps, emulator, notes)
-    errors = _held_out_errors(training, emulator, lead_steps, score, error_starts, notes, console)
-    driver = Driver(analysis.store, analysis, score.derived)
-    notes += _standing_notes(score, driver)
-    roll = roller(emulator, analysis.store, lead_steps, score.derived)
-    split = split_of(starts, emulator, analysis.store)
-    return BaselineInputs(analysis, score, lead_steps, roll, climatology, *errors, driver, _driver_name(analysis.store), split, notes)
+    climatology = _climatology(asked, training, emulator, notes)
+    errors = _held_out_errors(asked, training, emulator, notes, console)
+    driver = Driver(analysis.store, analysis, asked.score.derived)
+    notes += _standing_notes(asked.score, driver)
+    roll = roller(emulator, analysis.store, asked.lead_steps, asked.score.derived)
+    split = split_of(asked.starts, emulator, analysis.store)
+    name = _driver_name(analysis.store)
+    return BaselineInputs(analysis, asked.score, asked.lead_steps, roll, climatology, *errors, driver, name, split, notes)
 
 
 def _device() -> str:
@@ -153,18 +161,17 @@ def split_of(starts: Times, emulator: Emulator, store: Store) -> str:
     return "mixed" if emulator.store_fingerprint == store.fingerprint or np.isin(starts, known).any() else "independent"
 
 
-def _training_analysis(
-    run: str, analysis: Analysis, names: tuple[str, ...], emulator: Emulator, training_store: str | None, score: ScoreConfig
-) -> Analysis | None:
+def _training_analysis(asked: Asked, emulator: Emulator) -> Analysis | None:
     """The analysis that holds the run's training and validation times; None where it cannot be found."""
     from stormcast_train.store.reader import open_store
     from stormcast_train.verification.cases import Analysis
 
-    if training_store is None and emulator.store_fingerprint == analysis.store.fingerprint:
+    analysis = asked.analysis
+    if asked.training_store is None and emulator.store_fingerprint == analysis.store.fingerprint:
         return analysis
-    place = Path(training_store) if training_store else _store_of_run(run)
-    if place is not None and (training_store or place.is_dir()):
-        return Analysis(open_store(place), names, score.derived)
+    place = Path(asked.training_store) if asked.training_store else _store_of_run(asked.run)
+    if place is not None and (asked.training_store or place.is_dir()):
+        return Analysis(open_store(place), analysis.names, asked.score.derived)
     times = np.concatenate([emulator.split("train"), emulator.split("validation")])
     return analysis if np.isin(times, analysis.times).all() else None
 
@@ -180,41 +187,35 @@ def _store_of_run(run: str) -> Path | None:
     return Path(named) if named else None
 
 
-def _climatology(
-    analysis: Analysis, training: Analysis | None, starts: Times, lead_steps: tuple[int, ...], emulator: Emulator, notes: list[str]
-) -> dict[str, Climatology]:
+def _climatology(asked: Asked, training: Analysis | None, emulator: Emulator, notes: list[str]) -> dict[str, Climatology]:
     """From the training split's hours; without them from the store's hours that are not scored."""
     from stormcast_train.verification.cases import climatologies
 
     if training is not None:
         made = climatologies(training, emulator.split("train"), "the training split")
     else:
-        scored = (starts[:, None] + np.arange(max(lead_steps) + 1) * analysis.step).ravel()
+        analysis = asked.analysis
+        scored = (asked.starts[:, None] + np.arange(max(asked.lead_steps) + 1) * analysis.step).ravel()
         made = climatologies(analysis, analysis.times[~np.isin(analysis.times, scored)], "this store, outside the scored hours")
     if made:
         notes.append(f"climatology: the mean by hour of day (UTC) over {next(iter(made.values())).source}.")
     else:
-        notes.append("climatology: absent, for no hour outside the scored ones is at hand (training_store=DIR names the store that was trained on).")
+        notes.append("climatology: absent, for no hour outside the scored ones is at hand (training_store=DIR names the store trained on).")
     return made
 
 
 def _held_out_errors(
-    training: Analysis | None,
-    emulator: Emulator,
-    lead_steps: tuple[int, ...],
-    score: ScoreConfig,
-    wanted: int,
-    notes: list[str],
-    console: Console,
+    asked: Asked, training: Analysis | None, emulator: Emulator, notes: list[str], console: Console
 ) -> tuple[Fields, Fields]:
     """Errors of the regression and of persistence on starts spread over the validation split."""
     from stormcast_train.verification.cases import spread_indices
 
+    lead_steps = asked.lead_steps
     usable = _error_starts(training, emulator, lead_steps) if training else np.array([], "datetime64[s]")
-    chosen = usable[spread_indices(len(usable), wanted)]
+    chosen = usable[spread_indices(len(usable), asked.error_starts)]
     if training is None or len(chosen) < 2:
-        why = "the run's validation times are in no store at hand (training_store=DIR)" if training is None else "the validation split has under 2 usable starts"
-        notes.append(f"dressed_regression, dressed_persistence: absent, because {why}.")
+        why = "the validation split has under 2 usable starts" if training else "the run's validation times are in no store at hand"
+        notes.append(f"dressed_regression, dressed_persistence: absent, because {why} (training_store=DIR names one).")
         return {}, {}
     roll, regression, persistence = roller(emulator, training.store, lead_steps, ()), [], []
     with console.progress("held-out errors", len(chosen)) as advance:

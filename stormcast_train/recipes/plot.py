@@ -98,6 +98,14 @@ def beside(store: Path, variable: str, source: SourceConfig) -> list[tuple[str, 
     return [(title, StoreHolder(opened, role)) for title, role in roles if variable in opened.group(role).channels]
 
 
+def within(known: Times, asked: str) -> Times:
+    """The times in an interval `A/B`, or from a time on."""
+    if "/" not in asked:
+        return known[known >= parse_time(asked)]
+    period = Period.parse(asked)
+    return known[(known >= period.start) & (known < period.end)]
+
+
 def times_of(config: Config, holder: Holder, variable: str) -> Times:
     """The valid times asked for: one, or for an animation all of an interval (or all there are)."""
     from stormcast_train.products.holders import ForecastHolder
@@ -111,7 +119,7 @@ def times_of(config: Config, holder: Holder, variable: str) -> Times:
     if config.animate:
         if not len(known):
             raise RequestError(f"'{variable}' of {config.path} has no time axis: it cannot be animated")
-        inside = known if asked is None else known[[t in Period.parse(asked) for t in known]] if "/" in asked else known[known >= parse_time(asked)]
+        inside = known if asked is None else within(known, asked)
         if not len(inside):
             raise RequestError(f"{config.path} has no '{variable}' in {asked}; it has {iso(known[0])} to {iso(known[-1])}")
         return inside

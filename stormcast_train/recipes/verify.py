@@ -70,14 +70,15 @@ def plan(config: Config) -> dict[str, Any]:
         return {"would": [f"do nothing: {config.out} holds these scores"], "done": True}
     held = f"{len(question.starts)} start(s), {len(question.lead_steps)} lead(s), {question.forecast.sizes['realization']} member(s)"
     names = ", ".join(question.analysis.variables)
-    return {"would": [f"score {config.forecast} ({held}) in {names} against {config.store}", f"write scores and report into {config.out}"], "done": False}
+    what = f"score {config.forecast} ({held}) in {names} against {config.store}"
+    return {"would": [what, f"write scores and report into {config.out}"], "done": False}
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
     """Score, draw, and write; says so where it is done already."""
     import pyproj  # noqa: F401  # its libraries must load before netCDF4 reads, or the process aborts when it ends
 
-    from stormcast_train.recipes._baseline_inputs import prepare
+    from stormcast_train.recipes._baseline_inputs import Asked, prepare
 
     question = ask(config)
     before = done_before(config, question.request)
@@ -87,8 +88,10 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / RECORD, {"request": question.request, "state": "begun"})
-    names = tuple(str(name) for name in question.forecast.data_vars)
-    inputs = prepare(question.run, question.analysis, names, question.starts, question.lead_steps, config.score, config.training_store, config.error_starts, console)
+    asked = Asked(
+        question.run, question.analysis, question.starts, question.lead_steps, config.score, config.training_store, config.error_starts
+    )
+    inputs = prepare(asked, console)
     scoring, cases = score(config, question, inputs, console)
     result = publish(config, question, inputs, scoring, cases, console)
     write_json(out / RECORD, {"request": question.request, "state": "done", "result": result})
@@ -106,10 +109,10 @@ def ask(config: Config) -> Question:
     names = tuple(str(name) for name in forecast.data_vars)
     analysis = Analysis(store, names, config.score.derived)
     grid = Grid(np.asarray(forecast["lat"].values, np.float64), np.asarray(forecast["lon"].values, np.float64))
-    if grid.shape != analysis.grid.shape or not all(np.allclose(a, b, atol=1e-4) for a, b in zip(grid.bounds(), analysis.grid.bounds(), strict=True)):
+    if grid.shape != analysis.grid.shape or not np.allclose(grid.bounds(), analysis.grid.bounds(), atol=1e-4):
         raise RequestError(
-            f"the forecast {config.forecast} has a grid of {grid.shape[0]} x {grid.shape[1]} points in {_box(grid)}, the store {config.store} "
-            f"{analysis.grid.shape[0]} x {analysis.grid.shape[1]} in {_box(analysis.grid)}; verify against a store of the forecast's domain"
+            f"the forecast {config.forecast} has a grid of {_box(grid)}, the store {config.store} one of {_box(analysis.grid)}; "
+            "verify against a store of the forecast's domain"
         )
     run = config.run or forecast.attrs.get("run")
     if not run:
@@ -122,14 +125,15 @@ def ask(config: Config) -> Question:
 
 def _box(grid: Any) -> str:
     south, north, west, east = grid.bounds()
-    return f"{south:.4g}..{north:.4g} N, {west:.4g}..{east:.4g} E"
+    return f"{grid.shape[0]} x {grid.shape[1]} points in {south:.4g}..{north:.4g} N, {west:.4g}..{east:.4g} E"
 
 
 def _lead_steps(forecast: xr.Dataset, step: np.timedelta64) -> tuple[int, ...]:
     leads = forecast["forecast_period"].values.astype("timedelta64[s]")
     steps = leads / step
     if (steps != np.round(steps)).any() or (steps < 1).any():
-        raise RequestError(f"the forecast's leads ({', '.join(str(x) for x in leads)}) are not whole steps of {seconds(step)} s, the store's")
+        listed = ", ".join(str(lead) for lead in leads)
+        raise RequestError(f"the forecast's leads ({listed}) are not whole steps of the store's {seconds(step)} s")
     return tuple(int(s) for s in steps)
 
 
@@ -151,7 +155,8 @@ def done_before(config: Config, request: str) -> dict[str, Any] | None:
         return None
     held = read_json(record)
     if held["request"] != request:
-        raise RequestError(f"out={config.out} holds other scores (another forecast, store, run, score config or code); choose another out= or remove it")
+        other = "another forecast, store, run, score config or code"
+        raise RequestError(f"out={config.out} holds other scores ({other}); choose another out= or remove it")
     return dict(held) if held["state"] == "done" else None
 
 
@@ -210,7 +215,9 @@ def fields_of(config: Config, question: Question, inputs: BaselineInputs, number
     return Case(start, valid, analysis.at(valid), forecasts)
 
 
-def publish(config: Config, question: Question, inputs: BaselineInputs, scoring: Scoring, cases: list[Case], console: Console) -> dict[str, Any]:
+def publish(
+    config: Config, question: Question, inputs: BaselineInputs, scoring: Scoring, cases: list[Case], console: Console
+) -> dict[str, Any]:
     """Write scores.csv, scores.nc, the PNGs and report.html; returns the headline."""
     from stormcast_train.products import score_page
     from stormcast_train.verification import table
@@ -221,7 +228,7 @@ def publish(config: Config, question: Question, inputs: BaselineInputs, scoring:
         "forecast": config.forecast, "store": config.store, "run": question.run,
         "package fingerprint": question.forecast.attrs.get("package_fingerprint", ""), "store fingerprint": question.store.fingerprint,
         "score": config.score.model_dump_json(), "stormcast-train": version(), "code": code_fingerprint(),
-        "command": f"stormcast verify forecast={config.forecast} store={config.store} out={config.out} run={question.run} score={config.score.name}",
+        "command": f"stormcast verify forecast={config.forecast} store={config.store} run={question.run} out={config.out}",
     }  # fmt: skip
     write_csv(scores, out / "scores.csv")
     write_netcdf(scores, out / "scores.nc", {k.replace(" ", "_"): str(v) for k, v in provenance.items()})

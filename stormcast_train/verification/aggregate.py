@@ -60,9 +60,7 @@ class Aggregate:
     def stacked(self, row: Row) -> Sums:
         """The statistics of a row with a leading axis over the starts, zeros where a start has none: [S, L, ...]."""
         shapes = {name: value.shape for cases in self._cases if row in cases for name, value in cases[row].items()}
-        return {
-            name: np.stack([cases.get(row, {}).get(name, np.zeros(shape)) for cases in self._cases]) for name, shape in shapes.items()
-        }
+        return {name: np.stack([cases.get(row, {}).get(name, np.zeros(shape)) for cases in self._cases]) for name, shape in shapes.items()}
 
 
 def total(stacked: Sums, weights_BS: Array, kept_SL: Array | None = None) -> Totals:
@@ -78,8 +76,6 @@ def present(stacked: Sums) -> Array:
     """Which (start, lead) pairs have any cell: bool [S, L]."""
     there: Array = stacked["cells"] > 0
     return there
-
-
 
 
 def find(rows: Sequence[Row], forecast: str, variable: str, region: str) -> Row | None:

@@ -35,7 +35,7 @@ class Analysis:
             held = ", ".join(self._group.channels)
             raise RequestError(f"the forecast has {', '.join(missing)}, the store {store.path} only {held}", missing=missing)
         self.store = store
-        self._names, self._derived = names, derived
+        self.names, self._derived = names, derived
         self.grid: Grid = self._group.grid
         self.times: Times = self._group.times
         self.step: np.timedelta64 = self._group.step
@@ -43,14 +43,14 @@ class Analysis:
     @property
     def variables(self) -> dict[str, Variable]:
         """The variables scored, derived ones last."""
-        own = {name: self._group.variables[name] for name in self._names}
+        own = {name: self._group.variables[name] for name in self.names}
         made = with_derived({name: np.zeros(1) for name in own}, self._derived)
         return own | {name: describe(name) for name in made if name not in own}
 
     def at(self, times: Times) -> Fields:
         """The fields at these valid times, [L, Y, X] by name; a time off the store's axis is a RequestError."""
-        values = self._group.read(self._group.rows(times), list(self._names))
-        return with_derived({name: values[:, i] for i, name in enumerate(self._names)}, self._derived)
+        values = self._group.read(self._group.rows(times), list(self.names))
+        return with_derived({name: values[:, i] for i, name in enumerate(self.names)}, self._derived)
 
     def check(self, times: Times) -> None:
         """RequestError for valid times that the store does not have on its axis."""
@@ -64,7 +64,7 @@ class Analysis:
 
     def whole(self, times: Times) -> NDArray[np.bool_]:
         """Which times are on the axis with every scored variable there: bool [T]."""
-        columns = [self._group.channels.index(name) for name in self._names]
+        columns = [self._group.channels.index(name) for name in self.names]
         complete = self.times[self._group.available[:, columns].all(axis=1)]
         return np.isin(times, complete)
 
@@ -133,7 +133,12 @@ def ensemble_forecasts(members: Fields, variables: dict[str, Variable]) -> dict[
 
 
 def score_start(
-    start: np.datetime64, truth: Fields, forecasts: dict[str, Fields], measured: dict[str, Measures], regions: dict[str, Array | None], seed: int
+    start: np.datetime64,
+    truth: Fields,
+    forecasts: dict[str, Fields],
+    measured: dict[str, Measures],
+    regions: dict[str, Array | None],
+    seed: int,
 ) -> dict[Row, Sums]:
     """The statistics of one start: every forecast (fields [L, Y, X] or [M, L, Y, X]) on the cells that all of them have."""
     found: dict[Row, Sums] = {}

@@ -16,9 +16,9 @@ class BootstrapConfig(Frozen):
     """Paired block bootstrap over start dates; below `minimum_blocks` no interval is given."""
 
     block: str = "3d"
-    minimum_blocks: int = Field(10, ge=2)
-    samples: int = Field(1000, ge=100)
-    confidence: float = Field(0.95, gt=0, lt=1)
+    minimum_blocks: int = Field(default=10, ge=2)
+    samples: int = Field(default=1000, ge=100)
+    confidence: float = Field(default=0.95, gt=0, lt=1)
 
     @field_validator("block")
     @classmethod
@@ -36,11 +36,11 @@ class ScoreConfig(Frozen):
     """
 
     name: str
-    thresholds: dict[str, tuple[float, ...]] = {}
+    thresholds: dict[str, tuple[float, ...]] = Field(default_factory=dict)
     fss_windows_km: tuple[float, ...] = (2, 6, 10, 20, 40)
     fss_windows_cells: tuple[int, ...] = ()
     spectra: bool = True
-    bands_per_octave: int = Field(2, ge=1, le=12)
+    bands_per_octave: int = Field(default=2, ge=1, le=12)
     regions: tuple[Region, ...] = ("all",)
     derived: tuple[Literal["ws10m"], ...] = ("ws10m",)
     motion: Literal["proesmans", "vet", "darts"] = "proesmans"

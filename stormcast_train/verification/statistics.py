@@ -85,8 +85,8 @@ def valid_cells(truth_LYX: Array, forecasts: dict[str, Array], region_YX: Array 
     """
     valid = np.isfinite(truth_LYX)
     for field in forecasts.values():
-        present = np.isfinite(field).reshape(-1, *truth_LYX.shape).all(axis=0)
-        there = present.any(axis=(1, 2), keepdims=True)
+        present = np.logical_and.reduce(np.isfinite(field).reshape(-1, *truth_LYX.shape), axis=0)
+        there = present.reshape(len(present), -1).any(axis=1)[:, None, None]
         valid &= present | ~there
     return valid if region_YX is None else valid & region_YX
 
@@ -96,9 +96,7 @@ def deterministic(field_LYX: Array, truth_LYX: Array, valid_LYX: Array, measured
     return ensemble(field_LYX[None], truth_LYX, valid_LYX, measured, None)
 
 
-def ensemble(
-    members_MLYX: Array, truth_LYX: Array, valid_LYX: Array, measured: Measures, rng: np.random.Generator | None
-) -> Sums:
+def ensemble(members_MLYX: Array, truth_LYX: Array, valid_LYX: Array, measured: Measures, rng: np.random.Generator | None) -> Sums:
     """Sums for an ensemble. `rng` breaks the rank histogram's ties; without one (or with one member) there is none."""
     valid_LYX = valid_LYX & np.isfinite(members_MLYX).all(axis=0)
     x = np.where(valid_LYX, members_MLYX, 0.0).astype(np.float64)

@@ -25,7 +25,7 @@ def _mask(name: str, static: Mapping[str, Array]) -> Array | None:
     needed = ("lsm", "orog") if "500m" in name else ("lsm",)
     missing = [n for n in needed if n not in static]
     if missing:
-        raise RequestError(f"the region '{name}' needs the static field {missing[0]}, which the store does not hold; use score.regions=[all]")
+        raise RequestError(f"the region '{name}' needs the static field {missing[0]}, which the store lacks; use score.regions=[all]")
     land = static["lsm"] >= 0.5
     if name in ("land", "sea"):
         return land if name == "land" else ~land & np.isfinite(static["lsm"])

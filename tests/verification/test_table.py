@@ -36,7 +36,9 @@ def scoring(days: int, step_days: int = 1) -> Scoring:
     aggregate = Aggregate((3600,))
     for day in range(days):
         aggregate.add(DAY + np.timedelta64(86400 * day * step_days, "s"), cases(1.0 + day % 2, 4.0))
-    return Scoring(aggregate, {"t2m": PLAIN}, resampling(aggregate.times(), BootstrapConfig(samples=200), 0), Facts("era5", "hindcast", "test"))
+    return Scoring(
+        aggregate, {"t2m": PLAIN}, resampling(aggregate.times(), BootstrapConfig(samples=200), 0), Facts("era5", "hindcast", "test")
+    )
 
 
 def value(frame, forecast: str, metric: str, column: str = "value") -> float:
