@@ -259,7 +259,9 @@ def _say_done(console: Console, store: Path, manifest: dict[str, Any]) -> None:
         times = group["times"]
         gaps = sum(1 for _ in group["gaps"])
         shape = " x ".join(map(str, group["grid"]["shape"]))
-        console.say(f"{role}: {len(group['variables'])} variables, {times['count']} times from {times['first']}, {shape} points, {gaps} gaps")
+        console.say(
+            f"{role}: {len(group['variables'])} variables, {times['count']} times from {times['first']}, {shape} points, {gaps} gaps"
+        )
     console.say(f"{store} is ready; fingerprint {manifest['fingerprint'][:12]}")
 
 

@@ -45,7 +45,7 @@ def run_all(function: Callable[[Any, Task], Result], shared: Any, tasks: Sequenc
 
 def _in_processes(function: Callable[[Any, Task], Result], shared: Any, tasks: Iterable[Task], workers: int) -> Iterator[Result]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["stormcast_train.preprocess.unit"])
+    context.set_forkserver_preload(["dask.array", "stormcast_train.preprocess.unit"])  # xarray imports dask at first use
     with _single_threaded(), ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(shared,)) as pool:
         waiting: set[Future[Result]] = set()
         try:

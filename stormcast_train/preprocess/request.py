@@ -52,7 +52,9 @@ def check_store(request: Request) -> bool:
     if not (folder / PLAN).is_file():
         found = sorted(p.name for p in folder.iterdir())[:5] if folder.is_dir() else []
         if found:
-            raise RequestError(f"store={folder} is not empty and no store of preprocess (it holds {', '.join(found)}); choose another folder")
+            raise RequestError(
+                f"store={folder} is not empty and no store of preprocess (it holds {', '.join(found)}); choose another folder"
+            )
         return False
     there, asked = read_json(folder / PLAN), request.identity()
     for part in ("format", "domain", "variables", "source", "pack"):

@@ -164,7 +164,14 @@ class OldRows:
         return self._records[key]
 
     def _copy(
-        self, reader: RowReader, number: int, names: set[str], facts: Mapping[str, Any], versions: dict[str, str], row: Row, target: GroupLayout
+        self,
+        reader: RowReader,
+        number: int,
+        names: set[str],
+        facts: Mapping[str, Any],
+        versions: dict[str, str],
+        row: Row,
+        target: GroupLayout,
     ) -> set[str]:
         try:
             values_CYX, mask_CYX = reader.all_values(number), reader.mask(number)

@@ -1,0 +1,181 @@
+"""`stormcast inspect`: what a raw file, archive, store, run, package or forecast holds. Never imports torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from stormcast_train.fields.console import Console
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.files import read_json
+from stormcast_train.fields.variables import Frozen
+from stormcast_train.sources.config import SourceConfig
+
+HELP = "say what a raw file, archive, store, run, package or forecast holds; --verify recomputes a store's checksums"
+EXAMPLE = "stormcast inspect stores/taiwan_tiny --verify"
+POSITIONAL: tuple[str, ...] = ("path",)
+Kind = Literal["store", "run", "package", "forecast", "archive", "file"]
+SHOWN = 12  # gaps, refusals and times listed before "and N more"
+
+
+class Config(Frozen):
+    """Keys of `inspect`; `source` says how to read an archive."""
+
+    path: str
+    source: SourceConfig
+    verify: bool = False
+
+
+def plan(config: Config) -> dict[str, Any]:
+    """What would be looked at."""
+    kind = kind_of(Path(config.path).expanduser())
+    return {"would": [f"describe the {kind} {config.path}" + (" and recompute its checksums" if config.verify else "")], "kind": kind}
+
+
+def run(config: Config, console: Console) -> dict[str, Any]:
+    """Describe the path; with `verify`, recompute a store's checksums."""
+    path = Path(config.path).expanduser()
+    kind = kind_of(path)
+    if config.verify and kind != "store":
+        raise RequestError(f"--verify recomputes the checksums of a store; {path} is a {kind}")
+    described = describe(path, kind, config.source)
+    if config.verify:
+        described |= _verify(path, console)
+    for line in sentences(described):
+        console.show(line)
+    return described
+
+
+def kind_of(path: Path) -> Kind:
+    """What lies at the path, told by what it holds; RequestError where there is nothing."""
+    from stormcast_train.monitor.run import is_run
+    from stormcast_train.store.describe import is_store
+
+    if not path.exists():
+        raise RequestError(f"{path} does not exist", path=str(path))
+    if path.is_file():
+        return "forecast" if _netcdf_forecast(path) else "file"
+    if is_store(path):
+        return "store"
+    if is_run(path):
+        return "run"
+    if (path / "package.json").is_file():
+        return "package"
+    if (path / "forecast_reference_time").is_dir():
+        return "forecast"
+    return "file" if (path / "zarr.json").is_file() or (path / ".zgroup").is_file() else "archive"
+
+
+def _netcdf_forecast(path: Path) -> bool:
+    if path.suffix != ".nc":
+        return False
+    import pyproj  # noqa: F401  # its libraries must load before netCDF4 reads
+    from netCDF4 import Dataset
+
+    try:
+        with Dataset(path) as opened:
+            return "forecast_reference_time" in opened.variables
+    except OSError:
+        return False  # the reader of raw files says what is wrong with it
+
+
+def describe(path: Path, kind: Kind, source: SourceConfig) -> dict[str, Any]:
+    """The facts of what lies at the path."""
+    if kind == "store":
+        from stormcast_train.store.describe import describe_store
+
+        return describe_store(path)
+    if kind == "run":
+        from stormcast_train.monitor.run import describe_run
+
+        return {"kind": "run", **describe_run(path)}
+    if kind == "package":
+        return {"kind": "package", "path": str(path), **read_json(path / "package.json")}
+    if kind == "forecast":
+        from stormcast_train.forecast.archive import describe_forecast
+
+        return {"path": str(path), **describe_forecast(path)}
+    from stormcast_train.preprocess.describe import describe_archive, describe_file
+
+    return describe_file(path) if kind == "file" else describe_archive(path, source)
+
+
+def _verify(path: Path, console: Console) -> dict[str, Any]:
+    from stormcast_train.store.describe import rows_of, verify_store
+    from stormcast_train.store.reader import open_store
+
+    store = open_store(path)
+    with console.progress(f"verify {path}", rows_of(store)) as advance:
+        found = verify_store(path, advance)
+    console.say(f"all {found['planes']} planes are what was written")
+    return found
+
+
+def sentences(described: dict[str, Any]) -> Iterator[str]:
+    """The description for a person."""
+    fingerprint = described.get("fingerprint")
+    yield f"{described.get('path')}: {described['kind']}" + (f", fingerprint {fingerprint}" if fingerprint else "")
+    if described["kind"] == "store":
+        yield from _of_store(described)
+    elif described["kind"] == "archive":
+        yield from _of_archive(described)
+    elif described["kind"].endswith("file"):
+        yield from _of_file(described)
+    else:
+        for key, value in described.items():
+            if key not in ("kind", "path", "fingerprint") and isinstance(value, str | int | float | bool):
+                yield f"  {key}: {value}"
+
+
+def _of_store(described: dict[str, Any]) -> Iterator[str]:
+    yield f"  {described['bytes'] / 1e6:.1f} MB"
+    for role, group in described["groups"].items():
+        times, (south, north, west, east) = group["times"], group["grid"]["bounds"]
+        rows, columns = group["grid"]["shape"]
+        when = "" if role == "static" else f", {times['count']} times {times['first']} to {times['last']} every {times['step_seconds']} s"
+        yield f"  {role}: {rows} x {columns} points, {south:.3f}..{north:.3f} N {west:.3f}..{east:.3f} E{when}"
+        for name, facts in group["variables"].items():
+            value = group["moments"][name]["value"]
+            level = "nothing" if value["mean"] is None else f"mean {value['mean']:.6g}, {value['minimum']:.6g}..{value['maximum']:.6g}"
+            have = f"at {facts['times_available']} times, {100 * facts['covered_fraction']:.1f} % of the cells"
+            yield f"    {name:<8} {facts['units']:<8} {level}; {have}"
+        for gap in group["gaps"][:SHOWN]:
+            until = "" if gap["last"] == gap["first"] else f" to {gap['last']}"
+            detail = f" ({gap['details'][0]})" if gap["details"] else ""
+            yield f"    gap {gap['first']}{until}: {', '.join(gap['variables'])}: {', '.join(gap['reasons'])}{detail}"
+        yield from _more(group["gaps"], "gaps")
+    yield from _refused(described.get("refused", {}))
+
+
+def _of_archive(described: dict[str, Any]) -> Iterator[str]:
+    for name, reader in described["readers"].items():
+        yield f"  {name}: {reader['files']} files"
+        for variable, span in reader["variables"].items():
+            lacking = f", {len(span['missing'])} missing ({', '.join(span['missing'][:3])} ...)" if span["missing"] else ""
+            yield f"    {variable:<8} {span['count']} times {span['first']} to {span['last']}{lacking}"
+        yield from _refused(reader["refused"])
+
+
+def _of_file(described: dict[str, Any]) -> Iterator[str]:
+    grid = described["grid"]
+    south, north, west, east = grid["bounds"]
+    rows, columns = grid["shape"]
+    spacing = " x ".join(f"{s / 1000:.2f}" for s in grid["spacing_m"])
+    yield f"  {rows} x {columns} points, {south:.3f}..{north:.3f} N {west:.3f}..{east:.3f} E, {spacing} km apart"
+    yield f"  times: {', '.join(described['times'][:SHOWN]) or 'none'}"
+    yield from _more(described["times"], "times")
+    for name, facts in described["variables"].items():
+        level = f"mean {facts['mean']:.6g}, {facts['minimum']:.6g}..{facts['maximum']:.6g}" if "mean" in facts else "nothing"
+        yield f"    {name:<8} {facts['units']:<8} {level}; {100 * facts['missing_fraction']:.1f} % missing"
+
+
+def _refused(refused: dict[str, str]) -> Iterator[str]:
+    for name, reason in list(refused.items())[:SHOWN]:
+        yield f"    refused {name}: {reason}"
+    yield from _more(list(refused), "refused files")
+
+
+def _more(items: list[Any], what: str) -> Iterator[str]:
+    if len(items) > SHOWN:
+        yield f"    and {len(items) - SHOWN} more {what}"
