@@ -132,4 +132,6 @@ def _line(name: str, facts: dict[str, Any]) -> tuple[Cell, ...]:
 
 
 def _ratio(value: float | None) -> Cell:
-    return Cell("-") if value is None else Cell(f"{value:.2f}", value < 1)
+    if value is None:
+        return Cell("-")
+    return Cell(f"{value:.2f}", None if f"{value:.2f}" == "1.00" else value < 1)

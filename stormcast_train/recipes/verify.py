@@ -83,7 +83,8 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     question = ask(config)
     before = done_before(config, question.request)
     if before is not None:
-        console.say(f"done already: {config.out} holds these scores; see {Path(config.out) / 'report.html'}")
+        other = "" if before["code"] == code_fingerprint() else " (made by other code than this; for new ones choose another out=)"
+        console.say(f"done already: {config.out} holds these scores{other}; see {Path(config.out) / 'report.html'}")
         return {**before["result"], "done": True}
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -94,7 +95,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     inputs = prepare(asked, console)
     scoring, cases = score(config, question, inputs, console)
     result = publish(config, question, inputs, scoring, cases, console)
-    write_json(out / RECORD, {"request": question.request, "state": "done", "result": result})
+    write_json(out / RECORD, {"request": question.request, "state": "done", "code": code_fingerprint(), "result": result})
     return {**result, "done": False}
 
 
@@ -143,7 +144,7 @@ def _request(config: Config, forecast: xr.Dataset, store: Store, run: str) -> st
 
     values = forecast.attrs.get("request") or digest(*(forecast[name].values for name in forecast.data_vars))
     asked = config.model_dump(mode="json", exclude={"out", "forecast", "store", "run"})
-    return digest(values, store.fingerprint, load_header(package_directory(run)).fingerprint, asked, code_fingerprint())
+    return digest(values, store.fingerprint, load_header(package_directory(run)).fingerprint, asked)
 
 
 def done_before(config: Config, request: str) -> dict[str, Any] | None:
@@ -155,7 +156,7 @@ def done_before(config: Config, request: str) -> dict[str, Any] | None:
         return None
     held = read_json(record)
     if held["request"] != request:
-        other = "another forecast, store, run, score config or code"
+        other = "another forecast, store, run or score config"
         raise RequestError(f"out={config.out} holds other scores ({other}); choose another out= or remove it")
     return dict(held) if held["state"] == "done" else None
 
