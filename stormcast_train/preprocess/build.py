@@ -151,8 +151,8 @@ def _make_room_before(work: Work) -> None:
 
 def _layouts(work: Work) -> dict[str, GroupLayout]:
     """The groups of the store, made where they are not there yet."""
-    request, found = work.request, {}
-    store = request.store
+    request, store = work.request, work.request.store
+    found: dict[str, GroupLayout] = {}
     for role, axis in work.axes.items():
         if not (store / role / "zarr.json").is_file():
             before = store / ".before" / role
@@ -243,7 +243,7 @@ def _facts(work: Work) -> dict[str, Any]:
 
 def _off_axis(work: Work) -> dict[str, str]:
     """Files whose times lie between those of the store: used nowhere, so they are named."""
-    found = {}
+    found: dict[str, str] = {}
     for role, axis in work.axes.items():
         start, step = int(axis.start.astype(np.int64)), seconds(axis.step)
         for reader in set(work.readers(role).values()):
@@ -259,9 +259,8 @@ def _say_done(console: Console, store: Path, manifest: dict[str, Any]) -> None:
         times = group["times"]
         gaps = sum(1 for _ in group["gaps"])
         shape = " x ".join(map(str, group["grid"]["shape"]))
-        console.say(
-            f"{role}: {len(group['variables'])} variables, {times['count']} times from {times['first']}, {shape} points, {gaps} gaps"
-        )
+        held = f"{len(group['variables'])} variables, {times['count']} times from {times['first']}, {shape} points"
+        console.say(f"{role}: {held}, {gaps} gaps")
     console.say(f"{store} is ready; fingerprint {manifest['fingerprint'][:12]}")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import iso
@@ -21,28 +22,26 @@ def describe_file(path: Path) -> dict[str, Any]:
     kind, field = detect.detect(path), detect.read(path)
     grid = grid_of(field)
     dy, dx = grid.spacing_m
-    times = np.atleast_1d(
-        field["time"].values if "time" in field.coords else field["valid_time"].values if "valid_time" in field.coords else []
-    )
+    stamped: Any = next((field[c].values for c in ("time", "valid_time") if c in field.coords), [])
     variables = {}
     for name, array in field.data_vars.items():
-        values = array.values
-        present = values[np.isfinite(values)]
-        facts = (
-            {"minimum": float(present.min()), "mean": float(present.mean(dtype=np.float64)), "maximum": float(present.max())}
-            if present.size
-            else {}
-        )
-        missing = 1.0 - present.size / max(values.size, 1)
-        variables[str(name)] = {"units": array.attrs.get("units", ""), "missing_fraction": missing, **facts}
+        variables[str(name)] = {"units": array.attrs.get("units", ""), **_range(array.values)}
     return {
         "kind": f"{kind} file",
         "path": str(path),
         "variables": variables,
-        "times": [iso(t.astype("datetime64[s]")) for t in times],
+        "times": [iso(t.astype("datetime64[s]")) for t in np.atleast_1d(stamped)],
         "grid": {"shape": list(grid.shape), "bounds": grid.bounds(), "regular": grid.regular, "spacing_m": [dy, dx]},
         "source_version": field.attrs.get("source_version", ""),
     }
+
+
+def _range(values: NDArray[Any]) -> dict[str, float]:
+    present = values[np.isfinite(values)]
+    facts = {"missing_fraction": 1.0 - present.size / max(values.size, 1)}
+    if present.size:
+        facts |= {"minimum": float(present.min()), "mean": float(present.mean(dtype=np.float64)), "maximum": float(present.max())}
+    return facts
 
 
 def describe_archive(path: Path, source: SourceConfig) -> dict[str, Any]:

@@ -82,8 +82,8 @@ def background_grid(first: xr.Dataset, inner: Grid, halo_degrees: float, coarsen
     south, north, west, east = inner.bounds()
     south, north, west, east = south - halo_degrees, north + halo_degrees, west - halo_degrees, east + halo_degrees
     lat, lon = coarse.lat2d, coarse.lon2d
-    inside_rows = ((lat >= south) & (lat <= north)).any(axis=1)
-    inside_columns = ((lon >= west) & (lon <= east)).any(axis=0)
+    inside_rows = np.asarray(((lat >= south) & (lat <= north)).any(axis=1))
+    inside_columns = np.asarray(((lon >= west) & (lon <= east)).any(axis=0))
     rows = _reaching(inside_rows, lat.min(axis=1), lat.max(axis=1), south, north)
     columns = _reaching(inside_columns, lon.min(axis=0), lon.max(axis=0), west, east)
     if rows is None or columns is None:

@@ -152,7 +152,8 @@ class OldRows:
             facts = record["rows"][at]
             names = {n for n in target.names if kept(facts, plan, n) and (facts["inputs"].get(n) or n not in plan.absent)}
             if names:
-                return self._copy(reader, number, names, facts, record["versions"], row, target)
+                row.versions |= record["versions"]
+                return _copy(reader, number, names, facts, row)
         return set()
 
     def _record(self, layout: GroupLayout, number: int) -> Mapping[str, Any] | None:
@@ -163,24 +164,16 @@ class OldRows:
             self._records[key] = written_rows(layout, key[1])
         return self._records[key]
 
-    def _copy(
-        self,
-        reader: RowReader,
-        number: int,
-        names: set[str],
-        facts: Mapping[str, Any],
-        versions: dict[str, str],
-        row: Row,
-        target: GroupLayout,
-    ) -> set[str]:
-        try:
-            values_CYX, mask_CYX = reader.all_values(number), reader.mask(number)
-        except FailedError:  # damaged: read from the files again
-            return set()
-        for name in names:
-            channel = target.names.index(name)
-            row.values_CYX[channel], row.mask_CYX[channel] = values_CYX[channel], mask_CYX[channel]
-            row.inputs[name] = facts["inputs"].get(name, "")
-            row.details |= {name: facts["details"][name]} if name in facts["details"] else {}
-        row.versions |= versions
-        return names
+
+def _copy(reader: RowReader, number: int, names: set[str], facts: Mapping[str, Any], row: Row) -> set[str]:
+    """Take these variables of a stored row; none when it is damaged, so that its files are read again."""
+    try:
+        values_CYX, mask_CYX = reader.all_values(number), reader.mask(number)
+    except FailedError:
+        return set()
+    for name in names:
+        channel = reader.layout.names.index(name)
+        row.values_CYX[channel], row.mask_CYX[channel] = values_CYX[channel], mask_CYX[channel]
+        row.inputs[name] = facts["inputs"].get(name, "")
+        row.details |= {name: facts["details"][name]} if name in facts["details"] else {}
+    return names

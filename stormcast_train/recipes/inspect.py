@@ -130,12 +130,16 @@ def sentences(described: dict[str, Any]) -> Iterator[str]:
 
 def _of_store(described: dict[str, Any]) -> Iterator[str]:
     yield f"  {described['bytes'] / 1e6:.1f} MB"
-    for role, group in described["groups"].items():
+    from stormcast_train.store.layout import in_order
+
+    for role in in_order(described["groups"]):
+        group = described["groups"][role]
         times, (south, north, west, east) = group["times"], group["grid"]["bounds"]
         rows, columns = group["grid"]["shape"]
         when = "" if role == "static" else f", {times['count']} times {times['first']} to {times['last']} every {times['step_seconds']} s"
         yield f"  {role}: {rows} x {columns} points, {south:.3f}..{north:.3f} N {west:.3f}..{east:.3f} E{when}"
-        for name, facts in group["variables"].items():
+        for name in group["channels"]:
+            facts = group["variables"][name]
             value = group["moments"][name]["value"]
             level = "nothing" if value["mean"] is None else f"mean {value['mean']:.6g}, {value['minimum']:.6g}..{value['maximum']:.6g}"
             have = f"at {facts['times_available']} times, {100 * facts['covered_fraction']:.1f} % of the cells"

@@ -12,6 +12,7 @@ a period that begins at 00 UTC, a shard is a UTC day. A chunk is one time and al
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -167,7 +168,7 @@ def describe_variable(variable: Variable) -> dict[str, Any]:
     return {key: value for key, value in facts.items() if key not in ("low", "high") or np.isfinite(value)}
 
 
-def roles(store: Path) -> tuple[str, ...]:
-    """The groups of a store, state first."""
-    found = {p.parent.name for p in store.glob("*/zarr.json") if p.parent.name != "moments"}
+def in_order(roles: Iterable[str]) -> tuple[str, ...]:
+    """State first, then background and static, then the others by name."""
+    found = set(roles)
     return tuple(r for r in ROLE_ORDER if r in found) + tuple(sorted(found - set(ROLE_ORDER)))

@@ -69,6 +69,7 @@ def publish(layout: GroupLayout, rows: int, records: Sequence[dict[str, Any]]) -
     times = layout.times(rows)
     return {
         "fingerprint": group_fingerprint(layout, times, blocks.checksum.read_rows(rows), blocks.mask_checksum.read_rows(rows)),
+        "channels": list(layout.names),
         "variables": {v.name: _variable_facts(v, coverage[c], available[:, c]) for c, v in enumerate(layout.variables)},
         "grid": {"shape": list(layout.grid.shape), "bounds": layout.grid.bounds(), "fingerprint": layout.grid.fingerprint},
         "times": {"first": iso(times[0]), "last": iso(times[-1]), "step_seconds": seconds(layout.step), "count": rows},

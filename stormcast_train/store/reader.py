@@ -19,7 +19,7 @@ from stormcast_train.fields.variables import Variable
 from stormcast_train.store import moments as m
 from stormcast_train.store import zarr_format as z
 from stormcast_train.store.blocks import Blocks
-from stormcast_train.store.layout import FORMAT, GroupLayout
+from stormcast_train.store.layout import FORMAT, GroupLayout, in_order
 from stormcast_train.store.manifest import group_fingerprint
 from stormcast_train.store.rows import RowReader
 
@@ -185,7 +185,7 @@ class Store:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        return tuple(self.manifest["groups"])
+        return in_order(self.manifest["groups"])
 
     def group(self, role: str) -> Group:
         """The group of that role; RequestError where the store has none."""

@@ -36,15 +36,8 @@ def asked(tiny_archive: Path, tmp_path: Path) -> Callable[..., Request]:
     def make(**changes: Any) -> Request:
         period = changes.pop("period", "2021-06-01T00/2021-06-03T00")
         readers = {n: {"kind": f"{MODULE}:Tiny", "options": {"product": n}} for n in ("analysis", "radar", "driver")}
-        source = SourceConfig.model_validate(
-            {
-                "name": "tiny",
-                "readers": readers,
-                "state": {"*": "analysis", "rain1h": "radar"},
-                "background": {"*": "driver"},
-                "static": {"*": "analysis"},
-            }
-        )
+        roles = {"state": {"*": "analysis", "rain1h": "radar"}, "background": {"*": "driver"}, "static": {"*": "analysis"}}
+        source = SourceConfig.model_validate({"name": "tiny", "readers": readers, **roles})
         facts: dict[str, Any] = {
             "domain": RegularDomain(name="tiny", south=23.3, north=23.9, west=120.7, east=121.3, shape=(9, 7), halo_degrees=1.0),
             "variables": VariablesConfig(name="tiny", state=("t2m", "rain1h"), background=("msl",), static=("orog",)),

@@ -247,9 +247,7 @@ def test_an_archive_without_the_folder_is_refused(asked: Ask, tmp_path: Path) ->
         build.preprocess(asked(archive=tmp_path / "nothing"), QUIET)
 
 
-def test_a_full_disk_fails_with_nothing_half_written_and_can_be_resumed(
-    asked: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_disk_fails_cleanly_and_can_be_resumed(asked: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = made(asked(store=tmp_path / "whole"))
     real, calls = os.fsync, []
 
