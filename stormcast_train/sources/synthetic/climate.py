@@ -130,6 +130,6 @@ def basic_flow(hours: Array, latents: Array) -> BasicFlow:
         v_low=-1.6 - 3.8 * s + (2.0 + 0.6 * s) * latents[1],
         u_up=16.0 + 20.0 * s + 6.0 * latents[2] + 2.0 * latents[0],
         v_up=1.0 + 5.0 * latents[3],
-        moisture=0.05 - 0.10 * s + 0.35 * mei_yu + 0.45 * latents[4],
+        moisture=0.05 - 0.05 * s + 0.15 * mei_yu + 0.25 * latents[4],
         warm_K=1.3 * latents[5] + (0.9 + 0.5 * s) * latents[1],
     )

@@ -19,18 +19,17 @@ KINDS: dict[str, tuple[str, ...]] = {
     "qpesums": ("missing", "truncated", "negative rain"),
     "qpepre": ("missing", "truncated", "negative rain"),
 }
-CHANCE = 1 / 12  # of an hour's file of a source to be faulty
+EVERY_H = 10  # one faulty file of each source in this many hours
 ABSURD_K = 9999.0
 BAD_RAIN_RAW = -40  # -10 mm, which is not the missing code
 
 
 def fault_of(seed: int, folder: str, time: np.datetime64) -> str | None:
-    """What is wrong with this source's file of this hour, if anything: a function of (seed, source, time)."""
-    hour = int(np.datetime64(time, "h").astype(int))
-    rng = generator(seed, "fault", folder, hour)
-    drawn = rng.uniform() < CHANCE, int(rng.integers(1 << 30))
+    """What is wrong with this source's file of this hour, if anything: a function of (seed, source, time), all kinds in turn."""
+    block, within = divmod(int(np.datetime64(time, "h").astype(int)), EVERY_H)
+    chosen = int(generator(seed, "fault", folder, block).integers(EVERY_H))
     kinds = KINDS[folder]
-    return kinds[(hour // 7 + drawn[1]) % len(kinds)] if drawn[0] else None
+    return kinds[block % len(kinds)] if within == chosen else None
 
 
 def record(folder: str, time: np.datetime64, path: Path, archive: Path, kind: str) -> dict[str, str]:

@@ -130,7 +130,7 @@ class Synoptic:
         self.east_m, self.north_m = 1e3 * east_km, 1e3 * north_km
         low = WaveSet.draw(seed, "low", (1300, 4500), 1.6, WAVE_WIDTH_H).scaled_to_wind(3.0)
         up = WaveSet.draw(seed, "up", (1500, 5000), 1.6, WAVE_WIDTH_H).scaled_to_wind(6.5)
-        moist = WaveSet.draw(seed, "moisture", (500, 2600), 0.6, WAVE_WIDTH_H).scaled(0.6)
+        moist = WaveSet.draw(seed, "moisture", (500, 2600), 0.6, WAVE_WIDTH_H).scaled(0.45)
         self.sets = {"low": [low], "up": [up], "moisture": [moist]}
         if driver:
             self.sets["low"].append(WaveSet.draw(seed, "error low", (350, 1600), 1.3, ERROR_WIDTH_H).scaled_to_wind(0.9))
@@ -161,7 +161,7 @@ class Synoptic:
 
     def _pulse(self, hours: Array) -> Array:
         wander = latent.series(self.seed, "pulse", 1, hours, 30.0)[0]
-        return 0.65 * np.cos(2 * np.pi * hours / PULSE_H + 1.2 * wander)
+        return 0.75 * np.cos(2 * np.pi * hours / PULSE_H + 1.2 * wander)
 
     def _geostrophic(self, layer: str, hours: Array, u_mean: Array, v_mean: Array) -> tuple[Array, Array, Array]:
         """Geopotential and wind of the waves and of the basic flow."""

@@ -17,10 +17,11 @@ SUBSTEPS = 6
 STEP_H = 1.0 / SUBSTEPS
 BIRTHS_MOST = 2.4e-4  # per km2 and hour: the rate of candidates
 BIRTHS_BASE = 0.3e-5
-SATURATION_MM_H = 26.0
+SATURATION_MM_H = 40.0
 LEAST_MM_H = 0.06
 COLD_MEMORY_H = 2.2
-TEXTURE = 0.6  # standard deviation of the logarithm of the rate around its smooth field
+CLUSTERING = 0.9  # how much births follow the growth noise (standard deviation of the logarithm)
+TEXTURE = 0.7  # standard deviation of the logarithm of the rate around its smooth field
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,7 +68,7 @@ class Cells:
         """Ten minutes: carry, grow, give birth. `growth` is unit noise [y, x]; the number of draws never depends on the state."""
         rate = np.maximum(self._carried(rate, forcing.moved, order=3), 0)
         cold = self._carried(cold, forcing.drifted, order=1)
-        rate = self._born(rate, cold, forcing, rng)
+        rate = self._born(rate, cold, forcing, growth, rng)
         gamma = -1.35 + 0.70 * forcing.wet + 0.55 * forcing.rising + 0.55 * forcing.heated + 0.75 * growth
         rate = rate * np.exp(np.float32(STEP_H) * (gamma - rate / np.float32(SATURATION_MM_H)))
         rate[rate < LEAST_MM_H] = 0
@@ -83,19 +84,22 @@ class Cells:
         carried: Array = map_coordinates(field, origin, order=order, mode="constant", cval=0.0, output=np.float32)
         return carried
 
-    def _born(self, rate: Array, cold: Array, forcing: Forcing, rng: np.random.Generator) -> Array:
+    def _born(self, rate: Array, cold: Array, forcing: Forcing, growth: Array, rng: np.random.Generator) -> Array:
         """Add the candidates that the place accepts: all are drawn, so that the next draws do not depend on the outcome."""
         count = rng.poisson(BIRTHS_MOST * self.area_km2 * STEP_H)
-        draws, sizes = rng.uniform(size=(count, 4)), rng.standard_normal((count, 2))
+        draws, sizes = rng.uniform(size=(count, 4)), rng.standard_normal((count, 3))
         rows, columns = (draws[:, 0] * self.shape[0]).astype(int), (draws[:, 1] * self.shape[1]).astype(int)
         if not count:
             return rate
-        chance = self._birth_rate(rows, columns, cold, forcing) / BIRTHS_MOST
+        clustered = np.exp(CLUSTERING * growth[rows, columns] - CLUSTERING**2 / 2)
+        chance = clustered * self._birth_rate(rows, columns, cold, forcing) / BIRTHS_MOST
         rate = rate.copy()
         for i in np.flatnonzero(draws[:, 2] < chance):
-            peak = np.exp(1.35 + 0.75 * sizes[i, 0])
+            peak = np.exp(1.85 + 0.85 * sizes[i, 0])
             radius_km = max(1.25 * self.spacing_km, 9.5 * np.exp(0.35 * sizes[i, 1]))
-            self._paint(rate, int(rows[i]), int(columns[i]), float(peak), float(radius_km / self.spacing_km))
+            stretch = np.exp(0.3 * sizes[i, 2])
+            radii = (radius_km * stretch / self.spacing_km, radius_km / stretch / self.spacing_km)
+            self._paint(rate, (int(rows[i]), int(columns[i])), float(peak), radii, float(np.pi * draws[i, 3]))
         return rate
 
     def _birth_rate(self, rows: NDArray[np.int_], columns: NDArray[np.int_], cold: Array, forcing: Forcing) -> Array:
@@ -105,15 +109,19 @@ class Cells:
         right, left = np.minimum(columns + 1, self.shape[1] - 1), np.maximum(columns - 1, 0)
         front = np.hypot(cold[up, columns] - cold[down, columns], cold[rows, right] - cold[rows, left]) / (2 * self.spacing_km)
         lifted = 1 + 5.0 * forcing.heated[at] + 5.0 * np.maximum(forcing.rising[at], 0) + 60.0 * front
-        born: Array = BIRTHS_BASE * np.exp(2.7 * forcing.wet[at]) * lifted
+        born: Array = BIRTHS_BASE * np.exp(2.2 * forcing.wet[at]) * lifted
         return born
 
-    def _paint(self, rate: Array, row: int, column: int, peak: float, radius: float) -> None:
-        reach = int(np.ceil(3.2 * radius))
+    def _paint(self, rate: Array, at: tuple[int, int], peak: float, radii: tuple[float, float], angle: float) -> None:
+        """Add an elliptical cell; `radii` in lattice cells."""
+        row, column = at
+        reach = int(np.ceil(3.2 * max(radii)))
         rows = slice(max(0, row - reach), row + reach + 1)
         columns = slice(max(0, column - reach), column + reach + 1)
         y, x = self.index[0][rows, columns] - row, self.index[1][rows, columns] - column
-        rate[rows, columns] += np.float32(peak) * np.exp((y * y + x * x) * np.float32(-0.5 / radius**2))
+        cosine, sine = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+        along, across = (x * cosine + y * sine) / np.float32(radii[0]), (y * cosine - x * sine) / np.float32(radii[1])
+        rate[rows, columns] += np.float32(peak) * np.exp(np.float32(-0.5) * (along * along + across * across))
 
 
 def textured(rate: Array, texture: Array) -> Array:

@@ -64,7 +64,7 @@ class Analysis:
 
     @cached_property
     def _texture(self) -> Array:
-        return self.world.swift.fields(self.state.swift)[1]
+        return self.world.texture.fields(self.state.texture)[0]
 
     def fields(self, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
         """The named fields [y, x] without the apron."""

@@ -25,7 +25,8 @@ Array = NDArray[np.float32]
 SEGMENT_H, SPIN_UP_H = 72, 24
 STEERING_HPA = 700.0
 POINTS_AT_ONCE = 600_000  # point-hours of large-scale fields in memory
-GROWTH = Colour(slope=3.0, longest_km=160.0, memory_h=1.6)  # growth and texture of rain
+GROWTH = Colour(slope=3.0, longest_km=160.0, memory_h=1.6)  # of rain: what nobody can predict
+TEXTURE = Colour(slope=2.0, longest_km=90.0, memory_h=1.5)  # fine structure of rain
 MESO = Colour(slope=3.0, longest_km=220.0, memory_h=2.2)  # temperature, wind (2), moisture, and aloft (3)
 MESO_COUNT = 7
 
@@ -34,14 +35,15 @@ MESO_COUNT = 7
 class State:
     """Everything that the next hour depends on, and the rain of the hour that ended.
 
-    rate, cold: [y, x]. rain_mm: accumulated over the hour. swift, slow: noise coefficients (growth and texture; meso).
+    rate, cold: [y, x]. rain_mm: accumulated over the hour. growth, texture, slow: noise coefficients (of rain, ten-minute steps; meso, hourly).
     """
 
     hour: int  # since 1970
     rate: Array
     cold: Array
     rain_mm: Array
-    swift: Spectrum
+    growth: Spectrum
+    texture: Spectrum
     slow: Spectrum
 
 
@@ -64,7 +66,8 @@ class World:
         self.ground = ground_of(lattice)
         self.synoptic = Synoptic(seed, lattice.lat, lattice.lon)
         self.cells = Cells(lattice.shape, lattice.spacing_m)
-        self.swift = Noise(GROWTH, 2, lattice.shape, lattice.spacing_m, STEP_H)
+        self.growth = Noise(GROWTH, 1, lattice.shape, lattice.spacing_m, STEP_H)
+        self.texture = Noise(TEXTURE, 1, lattice.shape, lattice.spacing_m, STEP_H)
         self.slow = Noise(MESO, MESO_COUNT, lattice.shape, lattice.spacing_m, 1.0)
 
     def segment(self, index: int, first: int, last: int) -> Iterator[tuple[State, Flow]]:
@@ -82,7 +85,7 @@ class World:
         """No rain, noise in its stationary state."""
         dry = np.zeros(self.lattice.shape, np.float32)
         rng = generator(self.seed, "rest", hour)
-        return State(hour, dry, dry, dry, self.swift.start(rng), self.slow.start(rng))
+        return State(hour, dry, dry, dry, self.growth.start(rng), self.texture.start(rng), self.slow.start(rng))
 
     def run(self, state: State, last: int, branch: Branch | None = None) -> Iterator[tuple[State, Flow]]:
         """The states after `state`, hour by hour until `last`, each with the large scale at its hour."""
@@ -101,17 +104,16 @@ class World:
     def _hour(self, state: State, before: Forcing, after: Forcing, branch: Branch) -> State:
         hour = state.hour + 1
         rng = generator(self.seed, *branch.key(hour))
-        rate, cold, swift = state.rate, state.cold, state.swift
+        rate, cold, growth, texture = state.rate, state.cold, state.growth, state.texture
         rain = np.zeros_like(rate)
         for substep in range(SUBSTEPS):
             forcing = before.towards(after, (substep + 0.5) / SUBSTEPS)
             rows, columns = forcing.mean_motion()
-            swift = self.swift.step(swift, rng, (rows * STEP_H, columns * STEP_H))
-            growth, texture = self.swift.fields(swift)
-            rate, cold = self.cells.step(rate, cold, forcing, growth, rng)
-            rain += textured(rate, texture) * np.float32(STEP_H)
+            growth, texture = (n.step(c, rng, (rows * STEP_H, columns * STEP_H)) for n, c in ((self.growth, growth), (self.texture, texture)))
+            rate, cold = self.cells.step(rate, cold, forcing, self.growth.fields(growth)[0], rng)
+            rain += textured(rate, self.texture.fields(texture)[0]) * np.float32(STEP_H)
         slow = self.slow.step(state.slow, rng, before.towards(after, 0.5).mean_motion())
-        return replace(state, hour=hour, rate=rate, cold=cold, rain_mm=rain, swift=swift, slow=slow)
+        return replace(state, hour=hour, rate=rate, cold=cold, rain_mm=rain, growth=growth, texture=texture, slow=slow)
 
     def forcing(self, flow: Flow) -> Forcing:
         """What the large scale (one hour, [y, x]) does to the cells."""
