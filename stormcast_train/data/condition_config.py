@@ -21,7 +21,8 @@ class ConditionsConfig(Frozen):
     position: bool | None = None  # latitude and longitude
     regression: bool | None = None  # the frozen regression's prediction (diffusion)
     mask: Literal["auto", "always"] | None = None
-    noise: float | None = Field(default=None, ge=0)  # normalised; one draw per sample and channel, in training only
+    noise: float | None = Field(default=None, ge=0)  # on the context, in training: normalised, one draw per sample and channel
+    state_noise: float | None = Field(default=None, ge=0)  # on the past states, in training: normalised, one draw per cell
 
 
 class ConditionSpec(Frozen):
@@ -35,3 +36,4 @@ class ConditionSpec(Frozen):
     regression: bool
     mask: Literal["auto", "always"]
     noise: float
+    state_noise: float = 0.0

@@ -7,6 +7,7 @@ Shape suffixes: B samples, K past states (oldest first), C channels, J backgroun
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -64,6 +65,13 @@ class Conditions:
             return None
         draw_BC11 = normal(seed, ("condition_noise",), positions, (len(self.channels), 1, 1), self._context_C11.device)
         return self.spec.noise * draw_BC11 * self._context_C11
+
+    def perturb(self, window: Window, seed: int, positions: Sequence[int]) -> Window:
+        """The window with training noise on its present states: a rollout's inputs are not perfect either."""
+        if not self.spec.state_noise:
+            return window
+        noise = normal(seed, ("state_noise",), positions, tuple(window.states_BKCHW.shape[1:]), window.states_BKCHW.device)
+        return replace(window, states_BKCHW=window.states_BKCHW + self.spec.state_noise * noise * window.present_BKCHW)
 
     def time_features(self, times: Times) -> Tensor:
         """Hour of the day and day of the year on the circle, and the sun's height at these valid times: [B, 5, H, W]."""

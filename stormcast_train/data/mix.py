@@ -55,7 +55,10 @@ class FractionsMix(Frozen):
 
 
 class PeriodsMix(Frozen):
-    """Explicit periods of valid time (ISO 8601 intervals, end exclusive); keeping them apart is the author's business."""
+    """Explicit periods of valid time (ISO 8601 intervals, end exclusive); keeping them apart is the author's business.
+
+    The validation period may be cut from inside the training period: no training window then touches it.
+    """
 
     kind: Literal["periods"] = "periods"
     train: str
@@ -63,12 +66,12 @@ class PeriodsMix(Frozen):
     test: str | None = None
 
     def periods(self, times: Times, step: np.timedelta64, window: np.timedelta64, accumulation: np.timedelta64) -> dict[SplitName, Period | None]:
-        """The periods as written; overlapping ones are a RequestError."""
+        """The periods as written; a test period that overlaps another is a RequestError."""
         found = {name: Period.parse(text) if (text := getattr(self, name)) else None for name in NAMES}
-        given = sorted((p for p in found.values() if p), key=lambda p: p.start)
-        for earlier, later in zip(given, given[1:], strict=False):
-            if later.start < earlier.end:
-                raise RequestError(f"the mix's periods {earlier} and {later} overlap")
+        test = found["test"]
+        for other in (found["train"], found["validation"]):
+            if test and other and test.start < other.end and other.start < test.end:
+                raise RequestError(f"the mix's test period {test} overlaps {other}")
         return found
 
 
@@ -93,7 +96,7 @@ def make_splits(
 
     times: [T], regular with spacing `step`; state_available: [T], every state channel is there; background_available: [T] on the same
     axis, None without background conditions. A window is `history` states, the newest at the start, and the target one step later;
-    its target lies in the split's period, its past states may reach back before it. Raises RequestError where no training start is left.
+    its start and target lie in the split's period (in training its past states, too: none is taken from the validation period). Raises RequestError where no training start is left.
     """
     window = history * step
     periods = config.periods(times, step, window, accumulation)
@@ -101,8 +104,10 @@ def make_splits(
     splits: dict[SplitName, Split] = {}
     for name, period in periods.items():
         inside = _inside(times, period)
-        target_inside = np.append(inside[1:], False)
-        splits[name] = Split(name, period, times[inside], times[inside & target_inside & complete])
+        if name == "train":
+            inside &= ~_inside(times, periods["validation"])
+        whole = complete & (_uninterrupted(inside, history) if name == "train" else inside & np.append(inside[1:], False))
+        splits[name] = Split(name, period, times[inside], times[whole])
     if not len(splits["train"].starts):
         covered = f"{iso(times[0])} to {iso(times[-1])}" if len(times) else "nothing"
         raise RequestError(
@@ -117,6 +122,11 @@ def _inside(times: Times, period: Period | None) -> NDArray[np.bool_]:
     if period is None:
         return np.zeros(len(times), bool)
     return np.asarray((times >= period.start) & (times < period.end))
+
+
+def _uninterrupted(inside: NDArray[np.bool_], history: int) -> NDArray[np.bool_]:
+    """[T]: all states of the window that starts here, and its target, are inside."""
+    return _complete(inside, None, history)
 
 
 def _complete(state: NDArray[np.bool_], background: NDArray[np.bool_] | None, history: int) -> NDArray[np.bool_]:

@@ -26,15 +26,24 @@ class Padded(nn.Module):
         self._shape = shape
         down, right = padded[0] - shape[0], padded[1] - shape[1]
         self._pad = (right // 2, right - right // 2, down // 2, down - down // 2)
-        self._mode = "replicate" if mode == "replicate" else "constant"
+        self._replicate = mode == "replicate"
 
     def forward(self, x: Tensor, t: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """[B, Cin, H, W] to [B, Cout, H, W]; `t` [B]."""
         left, _, top, _ = self._pad
-        x = functional.pad(x, self._pad, mode=self._mode) if any(self._pad) else x
+        x = self._padded(x) if any(self._pad) else x
         x = x.contiguous(memory_format=torch.channels_last)  # a third faster on a CPU; the weights stay as they are
         y = self.unet(x) if t is None else self.unet(x, t, condition)
         return y[..., top : top + self._shape[0], left : left + self._shape[1]]
+
+
+    def _padded(self, x: Tensor) -> Tensor:
+        left, right, top, bottom = self._pad
+        if not self._replicate:
+            return functional.pad(x, self._pad)
+        # by hand: the gradient of torch's own replicate mode is not deterministic on a GPU
+        x = torch.cat([x[..., :1].expand(-1, -1, -1, left), x, x[..., -1:].expand(-1, -1, -1, right)], dim=-1)
+        return torch.cat([x[..., :1, :].expand(-1, -1, top, -1), x, x[..., -1:, :].expand(-1, -1, bottom, -1)], dim=-2)
 
 
 def steady(network: nn.Module) -> nn.Module:

@@ -103,7 +103,7 @@ def _compute(config: Config, archive_plan: Plan, archive: Archive, console: Cons
     if ranks.world > 1:
         if ranks.rank == 0:
             archive.prepare()
-        _work(config, archive_plan, ranks.rank, ranks.world, console)
+        _work(config, archive_plan, ranks.rank, ranks.world, console if ranks.is_first else None)
         if ranks.rank == 0:
             archive.wait()
         return bool(ranks.rank == 0)
@@ -122,12 +122,16 @@ def _spawn(config: Config, archive_plan: Plan) -> None:
 
     world = min(config.processes, len(archive_plan.units()))
     with ProcessPoolExecutor(world, mp_context=get_context("spawn")) as pool:
-        for share in [pool.submit(_work, config, archive_plan, rank, world, Console(quiet=True)) for rank in range(world)]:
+        for share in [pool.submit(_work, config, archive_plan, rank, world) for rank in range(world)]:
             share.result()
 
 
-def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Console) -> None:
+def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Console | None = None) -> None:
     """Compute this rank's part of the units that are missing."""
+    import os
+
+    import torch
+
     from stormcast_train.forecast.archive import Archive
     from stormcast_train.forecast.emulator import Emulator
     from stormcast_train.forecast.rollout import roll_members
@@ -138,7 +142,8 @@ def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Co
     units: Sequence[Unit] = [unit for unit in archive_plan.units()[rank::world] if unit.name in missing]
     emulator = Emulator.load(config.run, _device(config.device))
     reader = emulator.reader(open_store(Path(config.store)))
-    with console.progress("forecast", len(units)) as advance:
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, torch.get_num_threads() // world))
+    with (console or Console(quiet=True)).progress("forecast", len(units)) as advance:
         for unit in units:
             members = range(unit.first, unit.last)
             leads = roll_members(emulator, reader, archive_plan.starts[unit.start], archive_plan.steps, members, config.seed)

@@ -36,7 +36,7 @@ class RegressionStage:
 
     def loss(self, network: nn.Module, batch: Batch) -> LossTerms:
         """See `Stage.loss`; conditioning noise is keyed by the batch's positions."""
-        window, target = batch.window, self.step.target
+        window, target = self.step.conditions.perturb(batch.window, self.seed, batch.positions), self.step.target
         offsets_BC11 = self.step.conditions.offsets(self.seed, batch.positions)
         output_BCHW = network(self.step.conditions.assemble(window, offsets_BC11=offsets_BC11))
         wanted_BCHW = target.encode(batch.target_BCHW, window.newest_BCHW)

@@ -22,7 +22,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "regression": {"regression": False, "noise": 0.05},
     "diffusion": {"regression": True, "noise": 0.0},
 }
-_SHARED: dict[str, Any] = {"history": 1, "background": ("target", "increment"), "static": True, "time": True, "position": False, "mask": "auto"}
+_SHARED: dict[str, Any] = {"history": 1, "background": ("target", "increment"), "static": True, "time": True, "position": False, "mask": "auto", "state_noise": 0.0}
 
 
 class StageSpec(Frozen):

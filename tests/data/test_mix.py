@@ -83,6 +83,14 @@ def test_overlapping_periods_are_refused():
         splits(mix)
 
 
+def test_a_validation_period_inside_the_training_period_is_touched_by_no_training_window():
+    mix = PeriodsMix(train="2021-06-01/2021-06-05", validation="2021-06-02/2021-06-02T06", test="2021-06-05/2021-06-06")
+    found = splits(mix, history=2)
+    # 24..29 are validation: starts 23 (target 24) to 30 (past 29) are lost
+    assert set(HOURLY[1:95]) - set(found["train"].starts) == set(HOURLY[23:31])
+    assert set(found["validation"].starts) == set(HOURLY[24:29])
+
+
 def test_a_mix_without_a_training_sample_is_refused_with_what_the_store_holds():
     with pytest.raises(RequestError, match="no training sample.*2021-06-01T00:00:00"):
         splits(PeriodsMix(train="1999-01-01/1999-02-01"))

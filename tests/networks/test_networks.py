@@ -29,6 +29,7 @@ def test_the_output_has_the_exact_grid_and_the_crop_undoes_the_pad():
     network.unet = torch.nn.Identity()
     field = torch.rand(2, 3, 21, 9)
     assert torch.equal(network(field), field)
+    assert torch.equal(network._padded(field), torch.nn.functional.pad(field, (1, 2, 1, 2), mode="replicate"))
 
 
 def test_weights_are_a_function_of_the_seed_and_torch_keeps_its_own_generator():
