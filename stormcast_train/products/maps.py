@@ -57,13 +57,13 @@ def figure(
     scale_of: Sequence[Array] | None = None,
     panel_inches: float = 2.9,
 ) -> Any:
-    """A matplotlib figure with the panels on one colour scale (differences on their own), coastlines, units.
+    """A matplotlib figure with the panels on one colour scale (differences on their own) in the first one's box, coastlines, units.
 
     `scale_of`: the fields that set the scale, where more than the panels share it.
     """
     from matplotlib.figure import Figure
 
-    columns = columns or min(len(panels), 4)
+    columns = columns or (len(panels) if len(panels) <= 5 else 4)
     rows = -(-len(panels) // columns)
     height = _height(panels[0].grid) * panel_inches / 2.9
     drawing = Figure(figsize=(panel_inches * columns + 1.1, height * rows + 0.75), dpi=DPI, layout="constrained", facecolor="white")
@@ -75,7 +75,7 @@ def figure(
     for chosen in (False, True):
         group = [(a, p) for a, p in zip(axes, panels, strict=False) if p.difference is chosen]
         if group:
-            _draw_group(drawing, group, _palette(variable, chosen), None if chosen else scale_of)
+            _draw_group(drawing, group, _palette(variable, chosen), panels[0].grid, None if chosen else scale_of)
     room = int((panel_inches * columns + 1.1) * 10.5)
     wrapped = "\n".join(line for part in title.split("\n") for line in textwrap.wrap(part, room))
     drawing.suptitle(wrapped, fontsize=11, color=INK, x=0.01, ha="left")
@@ -93,11 +93,11 @@ def _height(grid: Grid) -> float:
     return float(np.clip(2.6 * (north - south) / wide, 1.6, 5.2))
 
 
-def _draw_group(drawing: Any, group: Sequence[tuple[Any, Panel]], chosen: Palette, scale_of: Sequence[Array] | None) -> None:
+def _draw_group(drawing: Any, group: Sequence[tuple[Any, Panel]], chosen: Palette, box: Grid, scale_of: Sequence[Array] | None) -> None:
     shown = [chosen.shown(np.asarray(p.values, float)) for _, p in group]
     cmap, norm = colours(chosen, [chosen.shown(s) for s in scale_of] if scale_of else shown)
     for (axis, panel), values in zip(group, shown, strict=True):
-        mesh = draw(axis, panel.grid, values, cmap, norm)
+        mesh = draw(axis, panel.grid, values, cmap, norm, box)
         axis.set_title(panel.title, fontsize=9, color=INK)
     bar = drawing.colorbar(
         mesh,
@@ -115,13 +115,13 @@ def _draw_group(drawing: Any, group: Sequence[tuple[Any, Panel]], chosen: Palett
         bar.ax.set_yticklabels([f"{level:g}" for level in chosen.levels])
 
 
-def draw(axis: Any, grid: Grid, shown: Array, cmap: Any, norm: Any) -> Any:
-    """A field with coastlines, borders and a light graticule on one axes; masked cells are grey."""
+def draw(axis: Any, grid: Grid, shown: Array, cmap: Any, norm: Any, within: Grid) -> Any:
+    """A field with coastlines, borders and a light graticule on one axes, in the box of `within`; masked cells are grey."""
     from matplotlib.collections import LineCollection
 
     lat, lon = (grid.lat, grid.lon) if grid.regular else (grid.lat2d, grid.lon2d)
     mesh = axis.pcolormesh(lon, lat, np.ma.masked_invalid(shown), cmap=cmap, norm=norm, shading="nearest", rasterized=True)
-    south, north, west, east = grid.bounds()
+    south, north, west, east = within.bounds()
     box = (round(south, 3), round(north, 3), round(west, 3), round(east, 3))
     for kind, width, style in ((coastlines.BORDERS, 0.4, (0, (4, 2))), (coastlines.COAST, 0.7, "solid")):
         paths = coastlines.lines(kind, *box)
@@ -149,14 +149,30 @@ def _graticule(axis: Any) -> None:
         spine.set_linewidth(0.6)
 
 
-def save(drawing: Any, path: Path) -> Path:
-    """Write a figure as PNG, atomically."""
+def save(drawing: Any, path: Path, request: str = "") -> Path:
+    """Write a figure as PNG, atomically; `request` says inside the file what was asked for."""
     with replacing(path) as temporary:
-        drawing.savefig(temporary, format="png", facecolor="white")
+        drawing.savefig(temporary, format="png", facecolor="white", metadata={"Description": request} if request else None)
     return path
 
 
-def animate(frames: Sequence[tuple[str, Sequence[Panel]]], variable: Variable, path: Path, milliseconds: int = 500) -> Path:
+def request_of(path: Path) -> str | None:
+    """What a picture says it was asked for; empty for a foreign one, None where there is no picture (or an empty file)."""
+    from PIL import Image, UnidentifiedImageError
+
+    if not path.exists() or (path.is_file() and path.stat().st_size == 0):
+        return None
+    try:
+        with Image.open(path) as image:
+            comment = image.info.get("Description") or image.info.get("comment") or b""
+    except (UnidentifiedImageError, OSError):
+        return ""
+    return comment.decode(errors="replace") if isinstance(comment, bytes) else str(comment)
+
+
+def animate(
+    frames: Sequence[tuple[str, Sequence[Panel]]], variable: Variable, path: Path, request: str = "", milliseconds: int = 500
+) -> Path:
     """A GIF with one image a frame, (title, panels) each; all frames share the colour scale of the whole."""
     import io
 
@@ -169,7 +185,7 @@ def animate(frames: Sequence[tuple[str, Sequence[Panel]]], variable: Variable, p
         figure(panels, variable, title, scale_of=everything).savefig(content, format="png", facecolor="white")
         images.append(Image.open(content).convert("P", palette=Image.Palette.ADAPTIVE))
     with replacing(path) as temporary:
-        images[0].save(temporary, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0)
+        images[0].save(temporary, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, comment=request)
     return path
 
 

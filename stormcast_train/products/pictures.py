@@ -48,7 +48,9 @@ def picture(holder: Holder, variable: str, time: np.datetime64 | None, others: S
     return maps.figure(panels_at(holder, variable, time, others, difference), first.variable, title_at(holder, first, time))
 
 
-def animation(holder: Holder, variable: str, times: Times, others: Sequence[tuple[str, Holder]], difference: bool, path: Path) -> Path:
+def animation(
+    holder: Holder, variable: str, times: Times, others: Sequence[tuple[str, Holder]], difference: bool, path: Path, request: str = ""
+) -> Path:
     """A GIF over these valid times, at most FRAMES of them."""
     if len(times) > FRAMES:
         raise RequestError(f"an animation of {len(times)} times is too long ({FRAMES} at most): give time=A/B, an interval")
@@ -56,4 +58,4 @@ def animation(holder: Holder, variable: str, times: Times, others: Sequence[tupl
     for time in times:
         first = holder.at(variable, time)[0]
         frames.append((title_at(holder, first, time), panels_at(holder, variable, time, others, difference)))
-    return maps.animate(frames, first.variable, path)
+    return maps.animate(frames, first.variable, path, request)

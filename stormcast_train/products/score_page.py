@@ -59,7 +59,7 @@ def _row(case: Case, name: str, grid: Grid, lead: int) -> list[maps.Panel]:
     panels = [maps.Panel(f"truth\n{maps.stamp(case.valid_times[lead], after)}", grid, case.truth[name][lead])]
     if len(members) > 1:
         panels.append(maps.Panel(f"mean of {len(members)} members", grid, members[:, lead].mean(axis=0)))
-    panels.append(maps.Panel("member 1", grid, members[0, lead]))
+    panels.append(maps.Panel("member 0", grid, members[0, lead]))
     for baseline in COLUMNS:
         if name in case.forecasts.get(baseline, {}):
             panels.append(maps.Panel(baseline, grid, case.forecasts[baseline][name][lead]))

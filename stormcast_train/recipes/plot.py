@@ -9,6 +9,7 @@ import numpy as np
 
 from stormcast_train.fields.console import Console
 from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.times import Period, Times, iso, parse_duration, parse_time
 from stormcast_train.fields.variables import Frozen
 from stormcast_train.sources.config import SourceConfig
@@ -51,12 +52,28 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 
     holder, variable, times, others = choose(config)
     path, difference = target(config), config.against is not None
+    result = {"out": str(path), "kind": holder.kind, "variable": variable, "times": [iso(t) for t in times]}
+    asked = request(config, result)
+    before = maps.request_of(path)
+    if before == asked:
+        console.say(f"done already: {path} shows this")
+        return {**result, "done": True}
+    if before is not None:
+        raise RequestError(f"out={path} is another picture; choose another out= or remove it", path=str(path))
     if config.animate:
-        pictures.animation(holder, variable, times, others, difference, path)
+        pictures.animation(holder, variable, times, others, difference, path, asked)
     else:
-        maps.save(pictures.picture(holder, variable, times[0] if len(times) else None, others, difference), path)
+        maps.save(pictures.picture(holder, variable, times[0] if len(times) else None, others, difference), path, asked)
     console.say(f"wrote {path}")
-    return {"out": str(path), "kind": holder.kind, "variable": variable, "times": [iso(t) for t in times]}
+    return {**result, "done": False}
+
+
+def request(config: Config, result: dict[str, Any]) -> str:
+    """Digest of what is drawn: the words, and the files they name as they are now."""
+    named = [Path(p) for p in (config.path, config.against, config.store) if p is not None]
+    files = [p / "manifest.json" if (p / "manifest.json").is_file() else p for p in named]
+    stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
+    return digest(config.model_dump(mode="json", exclude={"out"}), result["variable"], result["times"], stamps)
 
 
 def target(config: Config) -> Path:

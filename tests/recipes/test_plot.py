@@ -91,6 +91,14 @@ def test_an_animation_is_a_gif_of_the_interval(store: Path, tmp_path: Path) -> N
     assert len(result["times"]) == 2
 
 
+def test_the_same_picture_is_done_and_another_is_not_overwritten(store: Path, tmp_path: Path) -> None:
+    for words in (["variable=t2m"], ["variable=t2m", "animate=true", "time=2021-06-01T01/2021-06-01T03"]):
+        assert not plot.run(config(store, *words, f"out={tmp_path}/a.png"), QUIET)["done"]
+        assert plot.run(config(store, *words, f"out={tmp_path}/a.png"), QUIET)["done"]
+        with pytest.raises(RequestError, match="another picture"):
+            plot.run(config(store, *words[1:], "variable=rain1h", f"out={tmp_path}/a.png"), QUIET)
+
+
 def test_an_unknown_variable_lists_the_known_ones(store: Path) -> None:
     with pytest.raises(RequestError, match=r"rain2h.*Did you mean 'rain1h'.*t2m, rain1h, orog"):
         plot.plan(config(store, "variable=rain2h"))
