@@ -19,7 +19,7 @@ from stormcast_train.fields.times import HOUR, Period, iso, parse_duration, seco
 from stormcast_train.preprocess import plan as p
 from stormcast_train.preprocess.index import Index, nothing_found, scan
 from stormcast_train.preprocess.pool import run_all
-from stormcast_train.preprocess.request import Request, check_store, remember
+from stormcast_train.preprocess.request import Request, check_store, locked, remember
 from stormcast_train.preprocess.targets import Weights, background_grid, first_readable, state_grid
 from stormcast_train.preprocess.unit import Context, place, run_unit
 from stormcast_train.sources.source import Record, Source, build_sources
@@ -48,11 +48,16 @@ def preprocess(request: Request, console: Console) -> dict[str, Any]:
     work = survey(request)
     if not work.exists:
         remember(request)
+    with locked(request.store):
+        return _write(work, console)
+
+
+def _write(work: Work, console: Console) -> dict[str, Any]:
+    request = work.request
     _make_room_before(work)
     layouts = _layouts(work)
     context = Context(request.store, p.store_folder(request.store), request.archive, request.source)
-    wanted = [u for role in work.axes for u in p.units(layouts[role], work.axes[role].rows, work.index, work.readers(role), request.period)]
-    _check_space(request.store, sum(p.estimated_bytes(layouts[r], [u for u in wanted if u.role == r]) for r in work.axes))
+    wanted = _wanted(work, layouts)
     static = _write_static(work, layouts, context)
     rows = {role: axis.rows for role, axis in work.axes.items()} | ({"static": 1} if "static" in layouts else {})
     if not wanted and not static and _published(request.store, rows):
@@ -66,6 +71,18 @@ def preprocess(request: Request, console: Console) -> dict[str, Any]:
     shutil.rmtree(request.store / ".before", ignore_errors=True)
     _say_done(console, request.store, manifest)
     return _result(request, manifest, len(wanted))
+
+
+def _wanted(work: Work, layouts: dict[str, GroupLayout]) -> list[p.Unit]:
+    """The shards to write, of all roles; FailedError where the disk cannot hold them."""
+    wanted: list[p.Unit] = []
+    needed = 0
+    for role, axis in work.axes.items():
+        found = p.units(layouts[role], axis.rows, work.index, work.readers(role), work.request.period)
+        needed += p.estimated_bytes(layouts[role], found)
+        wanted += found
+    _check_space(work.request.store, needed)
+    return wanted
 
 
 def survey(request: Request) -> Work:

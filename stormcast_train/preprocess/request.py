@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.errors import FailedError, RequestError
 from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.fields.fingerprint import canonical
 from stormcast_train.fields.grid import NativeDomain, RegularDomain
@@ -69,6 +72,17 @@ def _difference(folder: Path, part: str, there: Any, asked: Any) -> str:
         return f"the store {folder} was made with {part}={names[0]}, not {part}={names[1]}: give store= another folder"
     keys = sorted(k for k in {*there, *asked} if canonical(there.get(k)) != canonical(asked.get(k))) if isinstance(there, dict) else []
     return f"the store {folder} was made with another {part}={names[0]} (its {', '.join(keys)} differ): give store= another folder"
+
+
+@contextmanager
+def locked(store: Path) -> Iterator[None]:
+    """Hold the store for one writer; FailedError when another holds it. The lock goes with the process."""
+    with open(store / ".lock", "a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise FailedError(f"another preprocess is writing {store}; wait for it, or stop it", store=str(store)) from error
+        yield
 
 
 def remember(request: Request) -> None:

@@ -48,7 +48,7 @@ class Context:
 
     def weights(self, role: str) -> Weights:
         if role not in self._weights:
-            path = base_path(self.store / "weights", role)
+            path = base_path(self.store / "weights", "state" if role == "static" else role)  # the state's points are the static fields' too
             base = Regrid.load(path) if path.is_file() else None
             self._weights[role] = Weights(self.store / "weights", role, self.layout(self.store, role).grid, base)
         return self._weights[role]
@@ -98,7 +98,7 @@ def _fill(context: Context, layout: GroupLayout, row: Row, records: tuple[Record
         try:
             field_ = context.sources()[reader].read(record, names)
         except UnreadableError as error:
-            problems.append(f"{record.path.name}: {error}")
+            problems.append(str(error) if record.path.name in str(error) else f"{record.path.name}: {error}")
             continue
         row.versions[reader] = str(field_.attrs.get("source_version", "unknown"))
         for name in names:

@@ -15,7 +15,7 @@ from stormcast_train.fields.errors import FailedError, RequestError
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import Period
 from stormcast_train.preprocess import build
-from stormcast_train.preprocess.request import Request
+from stormcast_train.preprocess.request import Request, locked
 from stormcast_train.store.reader import Store, open_store
 
 Ask = Callable[..., Request]
@@ -122,6 +122,34 @@ def test_a_longer_period_extends_the_store_to_what_one_run_makes(asked: Ask, tmp
     assert extended.fingerprint == whole.fingerprint
     np.testing.assert_array_equal(extended.group("state").moments, whole.group("state").moments)
     assert not (extended.path / ".before").exists()
+
+
+def test_an_earlier_beginning_that_was_interrupted_is_completed_without_the_old_files(
+    asked: Ask, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = made(asked(store=tmp_path / "whole"))
+    made(asked(period="2021-06-01T07/2021-06-03T00"))
+    for n in range(10, 40):
+        file(asked(), "radar", n).unlink()
+    real, done = build.run_unit, []
+
+    def stopped(context: object, unit: object) -> object:
+        if len(done) == 1:
+            raise KeyboardInterrupt
+        done.append(unit)
+        return real(context, unit)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(build, "run_unit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        build.preprocess(asked(), QUIET)
+    monkeypatch.setattr(build, "run_unit", real)
+    assert made(asked()).fingerprint == whole.fingerprint
+
+
+def test_a_store_being_written_is_left_to_its_writer(asked: Ask) -> None:
+    made(asked(period="2021-06-01T00/2021-06-01T06"))
+    with locked(asked().store), pytest.raises(FailedError, match="another preprocess"):
+        build.preprocess(asked(), QUIET)
 
 
 def test_appending_leaves_finished_shards_alone(asked: Ask) -> None:
