@@ -153,9 +153,18 @@ def autocast(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
         yield
 
 
+@torch.no_grad()
 def clip(network: nn.Module, limit: float | None) -> Tensor:
-    """The gradients' norm before clipping; a non-finite one is not hidden."""
-    return nn.utils.clip_grad_norm_(network.parameters(), limit if limit is not None else float("inf"))
+    """The gradients' norm before clipping to `limit`; a non-finite one is not hidden.
+
+    Summed in float64: in float32 the order, which follows a tensor's strides, would make two layouts of the same run differ.
+    """
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients]))
+    if limit is not None:
+        factor = (limit / (norm + 1e-6)).clamp(max=1.0).float()
+        torch._foreach_mul_(gradients, factor)
+    return norm
 
 
 def refuse_non_finite(finite: Tensor, samples: int, batch_size: int) -> None:
