@@ -60,14 +60,14 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     archive, period, jobs = _prepare(config)
     archive.claim()
     faults = synthetic.note_faults(archive, period) if period and config.faults else 0
+    if config.oracle:
+        synthetic.note_oracle(archive, config.starts(), config.hours)
     written = 0
     with console.progress(f"synthesize {config.out}", sum(synthetic.units(job) for job in jobs)) as advance:
         for job, count in synthetic.perform(jobs, config.workers, advance):
             written += count
             if isinstance(job, MonthJob):
                 synthetic.note_month(archive, job)
-    if config.oracle:
-        synthetic.note_oracle(archive, config.starts(), config.hours, config.oracle)
     console.say(f"wrote {written} files to {config.out}" if jobs else f"done already: {config.out} holds all of it")
     folders = sorted(p.name for p in archive.path.iterdir() if p.is_dir())
     return {"out": config.out, "seed": config.seed, "written": written, "done": not jobs, "faults": faults, "folders": folders}
@@ -105,11 +105,11 @@ def _check(config: Config) -> None:
 
 def _whole_hours(period: Period) -> Period:
     """The hours in the period; RequestError where it holds none."""
-    first = np.datetime64(period.start, "h").astype("datetime64[s]")
+    first = period.start.astype("datetime64[h]").astype("datetime64[s]")
     inside = Period(first if first == period.start else first + HOUR, period.end)
     if inside.end <= inside.start:
         raise RequestError(f"period {period} holds no whole hour")
-    last = np.datetime64(period.end - np.timedelta64(1, "s"), "h").astype("datetime64[s]")
+    last = (period.end - np.timedelta64(1, "s")).astype("datetime64[h]").astype("datetime64[s]")
     return Period(inside.start, last + HOUR)
 
 

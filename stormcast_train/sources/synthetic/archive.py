@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.fields.fingerprint import digest_files
-from stormcast_train.fields.times import HOUR, Period, iso
+from stormcast_train.fields.times import HOUR, Period, iso, parse_time
 from stormcast_train.sources.synthetic import faults
 from stormcast_train.sources.synthetic.contents import Contents, hour_files
 from stormcast_train.sources.synthetic.driver import axes_around
@@ -41,10 +42,8 @@ class Archive:
 
     def facts(self) -> dict[str, Any]:
         """What must be equal for a later call to go on with this archive."""
-        return {
-            "seed": self.seed, "domain": self.domain, "variables": {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self.contents).items()},
-            "lattice": asdict(self.lattice), "faults": self.faulty, "code": digest_files(Path(__file__).parent),
-        }  # fmt: skip
+        facts = {"seed": self.seed, "domain": self.domain, "variables": asdict(self.contents), "lattice": asdict(self.lattice)}
+        return _plain({**facts, "faults": self.faulty, "code": digest_files(Path(__file__).parent)})
 
     def record(self) -> dict[str, Any]:
         """What `world.json` says now; empty where there is none."""
@@ -58,11 +57,13 @@ class Archive:
             if self.path.is_dir() and any(self.path.iterdir()):
                 raise RequestError(f"{self.path} is not empty and has no {RECORD}: choose another out=")
             return
-        asked = _plain(self.facts())
+        asked = self.facts()
         differing = [key for key in asked if found.get(key) != asked[key]]
         if differing:
             key = differing[0]
-            what = {"code": "written by another version of the generator"}.get(key, f"of {key}={_short(found.get(key))}, not {_short(asked[key])}")
+            what = {"code": "written by another version of the generator"}.get(
+                key, f"of {key}={_short(found.get(key))}, not {_short(asked[key])}"
+            )
             raise RequestError(f"{self.path} holds a world {what}: choose another out=", differing=differing)
 
     def claim(self) -> None:
@@ -128,21 +129,22 @@ def oracle_jobs(archive: Archive, starts: NDArray[np.datetime64], hours: int, me
     return jobs
 
 
-def _check_starts(archive: Archive, starts: NDArray[np.datetime64], hours: int) -> None:
+def _spans(archive: Archive, starts: NDArray[np.datetime64], hours: int) -> dict[str, int]:
+    """Hours by start, of the futures there are and of those asked for."""
     found = archive.path / "oracle" / ORACLE
     before: dict[str, int] = read_json(found)["hours"] if found.exists() else {}
-    spans = sorted({**{np.datetime64(s, "s"): h for s, h in before.items()}, **dict.fromkeys(starts, hours)}.items())
-    for (first, length), (second, _) in zip(spans, spans[1:], strict=False):
-        if first + HOUR * length > second:
-            raise RequestError(f"futures from {iso(first)} and {iso(second)} overlap: starts must lie at least hours={length} apart")
+    return {**before, **{iso(s): max(hours, before.get(iso(s), 0)) for s in starts}}
 
 
-def note_oracle(archive: Archive, starts: NDArray[np.datetime64], hours: int, members: int) -> None:
-    """Write down which futures there are (`oracle/oracle.json`)."""
-    found = archive.path / "oracle" / ORACLE
-    before = read_json(found) if found.exists() else {"hours": {}, "members": 0}
-    spans = before["hours"] | {iso(s): max(hours, before["hours"].get(iso(s), 0)) for s in starts}
-    write_json(found, {"hours": spans, "members": max(members, before["members"]), "seed": archive.seed})
+def _check_starts(archive: Archive, starts: NDArray[np.datetime64], hours: int) -> None:
+    for (first, length), (second, _) in pairwise(sorted(_spans(archive, starts, hours).items())):
+        if parse_time(first) + HOUR * length > parse_time(second):
+            raise RequestError(f"futures from {first} and {second} overlap: starts must lie at least hours={length} apart")
+
+
+def note_oracle(archive: Archive, starts: NDArray[np.datetime64], hours: int) -> None:
+    """Write down which futures there are (`oracle/oracle.json`), before they are written."""
+    write_json(archive.path / "oracle" / ORACLE, {"hours": _spans(archive, starts, hours), "seed": archive.seed})
 
 
 def note_faults(archive: Archive, period: Period) -> int:
@@ -190,4 +192,4 @@ def units(job: Job | MonthJob) -> int:
 
 
 def _hour(time: np.datetime64) -> int:
-    return int(np.datetime64(time, "h").astype(np.int64))
+    return int(time.astype("datetime64[h]").astype(np.int64))

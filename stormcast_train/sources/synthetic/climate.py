@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.sources.synthetic.terrain import MIDDLE_LAT, MIDDLE_LON
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 R_DRY = 287.05  # J kg-1 K-1
 GRAVITY = 9.80665
 CORIOLIS = 2 * 7.292e-5 * np.sin(np.radians(MIDDLE_LAT))
@@ -24,7 +24,9 @@ PROFILE = np.array([
     (150.0, 206.0, 0.0), (100.0, 197.0, 0.0), (50.0, 208.0, 0.0), (20.0, 219.0, 0.0),
 ])  # fmt: skip
 # pressure hPa, mean relative humidity, its gain with the moisture index
-HUMIDITY = np.array([(1000.0, 0.79, 0.09), (850.0, 0.72, 0.17), (700.0, 0.58, 0.26), (500.0, 0.42, 0.28), (250.0, 0.30, 0.20), (100.0, 0.05, 0.02)])
+HUMIDITY = np.array(
+    [(1000.0, 0.79, 0.09), (850.0, 0.72, 0.17), (700.0, 0.58, 0.26), (500.0, 0.42, 0.28), (250.0, 0.30, 0.20), (100.0, 0.05, 0.02)]
+)
 
 
 def season(hours: Array) -> Array:
@@ -52,7 +54,7 @@ def heating(hours: Array) -> Array:
     """0..1: how warm the ground has become; largest about 14 local time, larger in summer."""
     lags = np.arange(0.0, 5.0, 0.5)
     weights = np.exp(-lags / 1.6)
-    return sum(w * sun(hours - lag) for w, lag in zip(weights, lags, strict=True)) / weights.sum()  # type: ignore[return-value]
+    return sum(w * sun(hours - lag) for w, lag in zip(weights, lags, strict=True)) / weights.sum()
 
 
 def depth(pressure_hPa: float) -> float:
@@ -130,6 +132,6 @@ def basic_flow(hours: Array, latents: Array) -> BasicFlow:
         v_low=-1.6 - 3.8 * s + (2.0 + 0.6 * s) * latents[1],
         u_up=16.0 + 20.0 * s + 6.0 * latents[2] + 2.0 * latents[0],
         v_up=1.0 + 5.0 * latents[3],
-        moisture=0.05 - 0.05 * s + 0.15 * mei_yu + 0.25 * latents[4],
+        moisture=-0.02 + 0.0 * s + 0.08 * mei_yu + 0.25 * latents[4],
         warm_K=1.3 * latents[5] + (0.9 + 0.5 * s) * latents[1],
     )

@@ -77,7 +77,7 @@ def hour_files(contents: Contents, archive: Path, time: np.datetime64, fault_see
 
     yield one("rwrf", "rwrf", write_rwrf.file_name(time))
     for variable in contents.qpesums:
-        day = str(np.datetime64(time, "D")).replace("-", "")
+        day = str(time.astype("datetime64[D]")).replace("-", "")
         yield one("qpesums", variable, f"{day}/{write_qpesums.file_name(RADAR[variable], time)}")
     if contents.qpepre:
         yield one("qpepre", "qpepre", f"{str(time)[:4]}/{write_qpepre.file_name(time)}")

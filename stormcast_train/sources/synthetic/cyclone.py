@@ -11,7 +11,7 @@ from stormcast_train.fields.seeds import generator
 from stormcast_train.sources.synthetic import latent
 from stormcast_train.sources.synthetic.terrain import kilometres
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 WINDOW_H = 288.0  # at most one cyclone in twelve days
 HALF_LIFE_H = 78.0  # from its middle to its end
 CHANCE = (0.0, 0.0, 0.0, 0.03, 0.10, 0.20, 0.40, 0.45, 0.40, 0.25, 0.08, 0.0)  # by month, of one in a window
@@ -60,7 +60,7 @@ def cyclones(seed: int, hours: Array) -> list[Cyclone]:
     """Those that exist at any of these hours."""
     first, last = (int(np.floor((h + s * HALF_LIFE_H) / WINDOW_H)) for h, s in ((hours.min(), -1), (hours.max(), 1)))
     found = [c for window in range(first, last + 1) if (c := _drawn(seed, window))]
-    return [c for c in found if np.any(c.strength(hours) > 0)]
+    return [c for c in found if np.any(np.abs(hours - c.middle_h) < HALF_LIFE_H)]
 
 
 def _drawn(seed: int, window: int) -> Cyclone | None:

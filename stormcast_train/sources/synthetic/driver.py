@@ -13,7 +13,7 @@ from stormcast_train.sources.synthetic import climate, latent, terrain
 from stormcast_train.sources.synthetic.climate import GRAVITY, R_DRY
 from stormcast_train.sources.synthetic.flow import Flow, Synoptic
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 STEP_DEGREES, BEYOND_DEGREES = 0.25, 10.0
 SMOOTHING_DEGREES = 0.3
 LAPSE_K_M = 0.0058

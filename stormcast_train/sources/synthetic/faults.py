@@ -26,7 +26,7 @@ BAD_RAIN_RAW = -40  # -10 mm, which is not the missing code
 
 def fault_of(seed: int, folder: str, time: np.datetime64) -> str | None:
     """What is wrong with this source's file of this hour, if anything: a function of (seed, source, time), all kinds in turn."""
-    block, within = divmod(int(np.datetime64(time, "h").astype(int)), EVERY_H)
+    block, within = divmod(int(time.astype("datetime64[h]").astype(int)), EVERY_H)
     chosen = int(generator(seed, "fault", folder, block).integers(EVERY_H))
     kinds = KINDS[folder]
     return kinds[block % len(kinds)] if within == chosen else None

@@ -18,7 +18,7 @@ from stormcast_train.sources.synthetic.climate import CORIOLIS, LOG_DEPTH, R_DRY
 from stormcast_train.sources.synthetic.cyclone import vortex
 from stormcast_train.sources.synthetic.terrain import kilometres
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 WAVES = 9
 PHASE_SPEED_M_S = 7.0
 BASIC_WIDTH_H, WAVE_WIDTH_H, ERROR_WIDTH_H = 13.0, 12.0, 10.0
@@ -170,17 +170,24 @@ class Synoptic:
         basic = CORIOLIS * (v * self.east_m[None] - u * self.north_m[None])
         return phi + basic, u - dphi_dy / CORIOLIS, v + dphi_dx / CORIOLIS
 
-    def _sum(self, layer: str, hours: Array, gradient: bool = False) -> list[Array]:
+    def _sum(self, layer: str, hours: Array, gradient: bool = False) -> list[NDArray[np.float32]]:
         """Sum of a layer's waves, and its derivatives to the east and north, [T, *shape]."""
         totals = [np.zeros((len(hours), self.east_m.size), np.float32) for _ in range(3 if gradient else 1)]
         for waves in self.sets[layer]:
             of_cos, of_sin = waves.coefficients(self.seed, hours)
             basis = self._bases[waves.purpose]
-            totals[0] += np.concatenate([of_cos, of_sin]).T.astype(np.float32) @ basis.T
+            totals[0] += _combined(basis, of_cos, of_sin)
             for i in range(len(totals) - 1):
                 k = waves.k[:, i, None]
-                totals[i + 1] += np.concatenate([k * of_sin, -k * of_cos]).T.astype(np.float32) @ basis.T
+                totals[i + 1] += _combined(basis, k * of_sin, -k * of_cos)
         return [total.reshape(len(hours), *self.east_m.shape) for total in totals]
 
     def _column(self, values: Array) -> Array:
         return values.reshape(-1, *[1] * self.east_m.ndim)
+
+
+def _combined(basis: NDArray[np.float32], of_cos: Array, of_sin: Array) -> NDArray[np.float32]:
+    """[T, P] from the basis [P, 2J] and coefficients [J, T]; without BLAS, whose bits depend on its number of threads."""
+    coefficients = np.ascontiguousarray(np.concatenate([of_cos, of_sin]).T, np.float32)
+    total: NDArray[np.float32] = np.einsum("tj,pj->tp", coefficients, basis)
+    return total

@@ -13,7 +13,7 @@ from scipy.sparse.linalg import spsolve
 from stormcast_train.sources.synthetic import terrain
 from stormcast_train.sources.synthetic.lattice import Lattice
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 BLOCKING_HEIGHT_M = 900.0
 COAST_KM = 14.0
 MOST_CELLS = 110  # a side of the grid on which the flow around the mountains is solved
@@ -45,7 +45,7 @@ def ground_of(lattice: Lattice) -> Ground:
     smooth = gaussian_filter(height, max(0.5, 6.0 / spacing_km), mode="nearest")
     dy, dx = np.gradient(smooth, lattice.spacing_m)
     iy, ix = np.gradient(shore, spacing_km)
-    return Ground(height, land, shore, (dx, dy), (ix, iy), _around(smooth))
+    return Ground(height, land, shore, (np.asarray(dx), np.asarray(dy)), (np.asarray(ix), np.asarray(iy)), _around(smooth))
 
 
 def _around(height_m: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:

@@ -81,7 +81,12 @@ class Sources:
 
     def _put(self, product: str, path: Path, time: np.datetime64, analysis: Analysis, observed: _Observed) -> None:
         if product == "rwrf":
-            facts = {"DX": self.world.lattice.spacing_m, "DY": self.world.lattice.spacing_m, "MAP_PROJ": 1, "STAND_LON": self.world.lattice.meridian}
+            facts = {
+                "DX": self.world.lattice.spacing_m,
+                "DY": self.world.lattice.spacing_m,
+                "MAP_PROJ": 1,
+                "STAND_LON": self.world.lattice.meridian,
+            }
             facts |= {"TRUELAT1": TRUE_LATITUDES[0], "TRUELAT2": TRUE_LATITUDES[1], "SYNTHETIC_SEED": self.world.seed}
             write_rwrf.write(path, time, self.fixed | analysis.fields(self.contents.rwrf), facts)
         elif product == "rain1h":

@@ -13,7 +13,7 @@ from scipy.fft import next_fast_len
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import EARTH_RADIUS_M, NativeDomain, RegularDomain
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 RWRF_POINTS, RWRF_SPACING_M = 450, 2000.0
 APRON_M = 130e3
 MARGIN_CELLS = 1.5
@@ -47,7 +47,8 @@ class Lattice:
         """(latitude, longitude) [y, x] in degrees."""
         x = self.x0_m + np.arange(self.shape[1]) * self.spacing_m
         y = self.y0_m + np.arange(self.shape[0]) * self.spacing_m
-        lon, lat = self.projection(*np.meshgrid(x, y), inverse=True)
+        mesh_x, mesh_y = np.meshgrid(x, y)
+        lon, lat = self.projection(mesh_x, mesh_y, inverse=True)
         return np.asarray(lat), np.asarray(lon)
 
     @property
@@ -87,7 +88,9 @@ def lattice_for(domain: RegularDomain | NativeDomain, spacing_m: float | None = 
         spacing = spacing_m or RWRF_SPACING_M
         points = round(RWRF_POINTS * RWRF_SPACING_M / spacing)
         if domain.shape and max(domain.shape) * domain.coarsen > points:
-            raise RequestError(f"domain {domain.name} asks for {domain.shape} points and the native grid has {points} x {points} at {spacing:g} m")
+            raise RequestError(
+                f"domain {domain.name} asks for {domain.shape} points and the native grid has {points} x {points} at {spacing:g} m"
+            )
         corner = -(points - 1) / 2 * spacing
         middle_x, middle_y = _projection(NATIVE_MERIDIAN)(MIDDLE[1], MIDDLE[0])
         return _with_apron(NATIVE_MERIDIAN, spacing, middle_x + corner, middle_y + corner, (points, points))

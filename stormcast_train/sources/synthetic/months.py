@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -24,8 +25,8 @@ class MonthJob:
     """The hours of a period inside one month; `folder` is where its two files go."""
 
     seed: int
-    lat: NDArray[np.float64]
-    lon: NDArray[np.float64]
+    lat: NDArray[np.floating]
+    lon: NDArray[np.floating]
     single: tuple[str, ...]
     levels: tuple[str, ...]
     folder: Path
@@ -33,7 +34,7 @@ class MonthJob:
 
     @property
     def month(self) -> str:
-        return str(np.datetime64(self.period.start, "M")).replace("-", "")
+        return str(self.period.start.astype("datetime64[M]")).replace("-", "")
 
     @property
     def paths(self) -> list[Path]:
@@ -44,9 +45,9 @@ class MonthJob:
 
 def months_of(period: Period) -> list[Period]:
     """The period cut at the months."""
-    edges = np.arange(np.datetime64(period.start, "M") + 1, np.datetime64(period.end - HOUR, "M") + 1).astype("datetime64[s]")
+    edges = np.arange(period.start.astype("datetime64[M]") + 1, (period.end - HOUR).astype("datetime64[M]") + 1).astype("datetime64[s]")
     bounds = [period.start, *edges, period.end]
-    return [Period(a, b) for a, b in zip(bounds[:-1], bounds[1:], strict=True)]
+    return [Period(a, b) for a, b in pairwise(bounds)]
 
 
 def run_month(job: MonthJob, advance: Callable[[int], None] | None = None) -> int:
@@ -67,7 +68,7 @@ def run_month(job: MonthJob, advance: Callable[[int], None] | None = None) -> in
     return len(job.paths)
 
 
-def _days(times: NDArray[np.datetime64]) -> Iterator[tuple[int, NDArray[np.float64], slice]]:
+def _days(times: NDArray[np.datetime64]) -> Iterator[tuple[int, NDArray[np.floating], slice]]:
     """(first row, all 24 hours of a UTC day, which of them are wanted): whole days are computed, so that a period changes no bit."""
     hours = times.astype("datetime64[h]").astype(np.int64)
     for day in np.unique(hours // 24):
@@ -82,7 +83,9 @@ def _single_blocks(driver: Driver, times: NDArray[np.datetime64], names: tuple[s
         yield row, {write_era5.SURFACE[n].short: trimmed(values[part]) for n, values in day.items()}
 
 
-def _level_blocks(driver: Driver, times: NDArray[np.datetime64], letters: list[str], pressures: tuple[int, ...]) -> Iterator[tuple[int, Block]]:
+def _level_blocks(
+    driver: Driver, times: NDArray[np.datetime64], letters: list[str], pressures: tuple[int, ...]
+) -> Iterator[tuple[int, Block]]:
     for row, hours, part in _days(times):
         day = driver.day(hours, [f"{letter}{p}" for letter in letters for p in pressures])
         stacks = {letter: np.stack([day[f"{letter}{p}"][part] for p in pressures], axis=1) for letter in letters}
@@ -100,6 +103,8 @@ def trimmed(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rounded to `KEPT_BITS` of mantissa."""
     drop = 23 - KEPT_BITS
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = (bits + np.uint32((1 << (drop - 1)) - 1) + ((bits >> np.uint32(drop)) & np.uint32(1))) & np.uint32(0xFFFFFFFF << drop & 0xFFFFFFFF)
+    rounded = (bits + np.uint32((1 << (drop - 1)) - 1) + ((bits >> np.uint32(drop)) & np.uint32(1))) & np.uint32(
+        0xFFFFFFFF << drop & 0xFFFFFFFF
+    )
     result: NDArray[np.float32] = rounded.view(np.float32)
     return result

@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from stormcast_train.sources.synthetic.lattice import Lattice
 from stormcast_train.sources.synthetic.terrain import KM_PER_DEGREE
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 RADARS = ((25.07, 121.77), (23.99, 121.62), (23.15, 120.08), (21.90, 120.85))  # Wufenshan, Hualien, Qigu, Kenting
 RAIN_REACH_KM, ECHO_REACH_KM = 340.0, 420.0
 

@@ -7,6 +7,7 @@ growth and births depend on the large scale, the ground, the hour of the day, an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -75,13 +76,14 @@ class Cells:
         cold = cold * np.float32(np.exp(-STEP_H / COLD_MEMORY_H)) + np.float32(STEP_H) * np.tanh(rate / np.float32(7))
         return rate, cold
 
-    def _carried(self, field: Array, moved: tuple[Array, Array], order: int) -> Array:
+    def _carried(self, field: Array, moved: tuple[Array, Array], order: Literal[1, 3]) -> Array:
         """The field upstream of every point; nothing comes from beyond the lattice."""
         if not field.any():
             return field
         step = np.float32(STEP_H)
         origin = np.stack([self.index[0] - step * moved[0], self.index[1] - step * moved[1]])
-        carried: Array = map_coordinates(field, origin, order=order, mode="constant", cval=0.0, output=np.float32)
+        carried: Array = np.empty(self.shape, np.float32)
+        map_coordinates(field, origin, output=carried, order=order, mode="constant", cval=0.0)
         return carried
 
     def _born(self, rate: Array, cold: Array, forcing: Forcing, growth: Array, rng: np.random.Generator) -> Array:

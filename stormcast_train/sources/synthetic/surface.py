@@ -17,7 +17,7 @@ from stormcast_train.sources.synthetic.ground import Ground
 from stormcast_train.sources.synthetic.rain import textured
 from stormcast_train.sources.synthetic.world import State, World
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 LAPSE_K_M = 0.0058
 STANDARD_LAPSE_K_M = 0.0065
 COLD_POOL_K, OUTFLOW_M_S_KM = 3.2, 85.0
@@ -45,13 +45,16 @@ def noises_of(world: World, state: State) -> Noises:
     length[0, 0] = np.inf
     along_y, along_x = (1j * noise.ky[:, None] / length).astype(np.complex64), (1j * noise.kx[None, :] / length).astype(np.complex64)
     turning, spreading = np.float32(np.sqrt(1.4)), np.float32(np.sqrt(0.6))
-    winds = [(-turning * along_y * c[i] + spreading * along_x * c[i + 1], turning * along_x * c[i] + spreading * along_y * c[i + 1]) for i in (1, 5)]
+    winds = [
+        (-turning * along_y * c[i] + spreading * along_x * c[i + 1], turning * along_x * c[i] + spreading * along_y * c[i + 1])
+        for i in (1, 5)
+    ]
     spectra = np.stack([c[0], *winds[0], c[3], c[4], *winds[1]])
     return Noises(*noise.fields(spectra))
 
 
 class Analysis:
-    """One hour's fields on the lattice, apron included; each is computed when asked for. Canonical names and units, winds earth-relative."""
+    """One hour's fields on the lattice, each computed when asked for: canonical names and units, winds earth-relative."""
 
     def __init__(self, world: World, state: State, flow: Flow) -> None:
         self.world, self.state, self.flow = world, state, flow
@@ -77,10 +80,11 @@ class Analysis:
         if level:
             return self._level(*level)
         made: dict[str, Callable[[], Array]] = {
-            "t2m": lambda: self.t2m, "u10m": lambda: self.wind10[0], "v10m": lambda: self.wind10[1], "msl": lambda: self.msl, "sp": lambda: self.sp,
-            "d2m": lambda: self.d2m, "tcwv": lambda: self.tcwv, "sst": lambda: self.sst, "u100m": lambda: self.wind10[0] * self._shear,
-            "v100m": lambda: self.wind10[1] * self._shear, "orog": lambda: self.ground.height_m, "lsm": lambda: self.ground.land,
-            "rain1h": lambda: self.state.rain_mm, "rate": lambda: textured(self.state.rate, self._texture), "texture": lambda: self._texture,
+            "t2m": lambda: self.t2m, "d2m": lambda: self.d2m, "msl": lambda: self.msl, "sp": lambda: self.sp,
+            "tcwv": lambda: self.tcwv, "sst": lambda: self.sst, "u10m": lambda: self.wind10[0], "v10m": lambda: self.wind10[1],
+            "u100m": lambda: self.wind10[0] * self._shear, "v100m": lambda: self.wind10[1] * self._shear,
+            "rain1h": lambda: self.state.rain_mm, "rate": lambda: textured(self.state.rate, self._texture),
+            "texture": lambda: self._texture,
         }  # fmt: skip
         return made[name]()
 
@@ -110,8 +114,12 @@ class Analysis:
         breeze, slope = BREEZE_M_S_KM * (self.heat - 0.27), SLOPE_WIND_M_S * (self.heat - 0.27)
         cold_y, cold_x = np.gradient(self.state.cold, spacing_km)
         gust = NOISE_M_S * (1.0 - 0.25 * ground.shore)
-        low_u = low_u + breeze * ground.inland[0] + slope * np.tanh(8 * ground.slope[0]) / 4 - OUTFLOW_M_S_KM * cold_x + gust * self.noises.u
-        low_v = low_v + breeze * ground.inland[1] + slope * np.tanh(8 * ground.slope[1]) / 4 - OUTFLOW_M_S_KM * cold_y + gust * self.noises.v
+        low_u = (
+            low_u + breeze * ground.inland[0] + slope * np.tanh(8 * ground.slope[0]) / 4 - OUTFLOW_M_S_KM * cold_x + gust * self.noises.u
+        )
+        low_v = (
+            low_v + breeze * ground.inland[1] + slope * np.tanh(8 * ground.slope[1]) / 4 - OUTFLOW_M_S_KM * cold_y + gust * self.noises.v
+        )
         return low_u * cosine - low_v * sine, low_v * cosine + low_u * sine
 
     @property
@@ -168,5 +176,8 @@ class Analysis:
         below = float(np.clip((pressure_hPa - 700.0) / 300.0, 0, 1)) * 0.7
         (uu, uv), (vu, vv) = self.ground.around
         along, across = u * cosine + v * sine, v * cosine - u * sine
-        along, across = along + below * (uu * along + uv * across - along) + noise_u, across + below * (vu * along + vv * across - across) + noise_v
+        along, across = (
+            along + below * (uu * along + uv * across - along) + noise_u,
+            across + below * (vu * along + vv * across - across) + noise_v,
+        )
         return along * cosine - across * sine, across * cosine + along * sine

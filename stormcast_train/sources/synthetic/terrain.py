@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 
 from stormcast_train.fields.seeds import generator
 
-Array = NDArray[np.float64]
+Array = NDArray[np.floating]
 KM_PER_DEGREE = 111.2
 MIDDLE_LAT, MIDDLE_LON = 23.6, 121.0
 COAST_TAPER_KM = 14.0
@@ -31,8 +31,9 @@ MAINLAND = np.array([
 LUZON = np.array([(120.6, 18.5), (120.3, 16.2), (120.0, 14.8), (121.0, 13.8), (122.5, 13.5), (121.6, 15.5), (122.3, 17.0), (122.2, 18.5)])
 # the crest: latitude, longitude, height (m)
 CREST = np.array([
-    (21.9, 120.82, 150.0), (22.2, 120.80, 700.0), (22.6, 120.75, 2300.0), (23.0, 120.92, 2600.0), (23.45, 121.02, 3200.0), (23.9, 121.20, 3100.0),
-    (24.35, 121.30, 3200.0), (24.7, 121.45, 1900.0), (24.95, 121.60, 800.0), (25.15, 121.55, 700.0), (25.3, 121.55, 150.0),
+    (21.9, 120.82, 150.0), (22.2, 120.80, 700.0), (22.6, 120.75, 2300.0), (23.0, 120.92, 2600.0), (23.45, 121.02, 3200.0),
+    (23.9, 121.20, 3100.0), (24.35, 121.30, 3200.0), (24.7, 121.45, 1900.0), (24.95, 121.60, 800.0), (25.15, 121.55, 700.0),
+    (25.3, 121.55, 150.0),
 ])  # fmt: skip
 WEST_SLOPE_KM, EAST_SLOPE_KM = 42.0, 25.0
 
@@ -84,7 +85,7 @@ def height_m(lat: Array, lon: Array) -> Array:
     across = (lon - crest_lon) * KM_PER_DEGREE * np.cos(np.radians(lat))
     slope = np.exp(-((np.abs(across) / np.where(across < 0, WEST_SLOPE_KM, EAST_SLOPE_KM)) ** 1.7))
     rough = roughness(lat, lon)
-    taiwan = crest_m * slope * np.clip(1 + 0.22 * rough, 0.3, 1.7) * _taper(shore, COAST_TAPER_KM)
+    taiwan = crest_m * slope * np.clip(1 + 0.2 * rough, 0.4, 1.2) * _taper(shore, COAST_TAPER_KM)
     hills = (500 + 220 * rough) * _taper(inland_km(lat, lon, MAINLAND) - 5, 90.0)
     luzon = (800 + 300 * rough) * _taper(inland_km(lat, lon, LUZON) - 5, 60.0)
     return np.maximum(taiwan + 8 * (shore > 0), 0) + np.maximum(hills, 0) + np.maximum(luzon, 0)

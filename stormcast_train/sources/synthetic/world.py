@@ -27,7 +27,7 @@ STEERING_HPA = 700.0
 POINTS_AT_ONCE = 600_000  # point-hours of large-scale fields in memory
 GROWTH = Colour(slope=3.0, longest_km=160.0, memory_h=1.6)  # of rain: what nobody can predict
 TEXTURE = Colour(slope=2.0, longest_km=90.0, memory_h=1.5)  # fine structure of rain
-MESO = Colour(slope=3.0, longest_km=220.0, memory_h=2.2)  # temperature, wind (2), moisture, and aloft (3)
+MESO = Colour(slope=3.2, longest_km=220.0, memory_h=2.8)  # temperature, wind (2), moisture, and aloft (3)
 MESO_COUNT = 7
 
 
@@ -35,7 +35,7 @@ MESO_COUNT = 7
 class State:
     """Everything that the next hour depends on, and the rain of the hour that ended.
 
-    rate, cold: [y, x]. rain_mm: accumulated over the hour. growth, texture, slow: noise coefficients (of rain, ten-minute steps; meso, hourly).
+    rate, cold: [y, x]. rain_mm: accumulated over the hour. growth, texture, slow: noise coefficients (rain; rain; meso).
     """
 
     hour: int  # since 1970
@@ -109,7 +109,9 @@ class World:
         for substep in range(SUBSTEPS):
             forcing = before.towards(after, (substep + 0.5) / SUBSTEPS)
             rows, columns = forcing.mean_motion()
-            growth, texture = (n.step(c, rng, (rows * STEP_H, columns * STEP_H)) for n, c in ((self.growth, growth), (self.texture, texture)))
+            growth, texture = (
+                n.step(c, rng, (rows * STEP_H, columns * STEP_H)) for n, c in ((self.growth, growth), (self.texture, texture))
+            )
             rate, cold = self.cells.step(rate, cold, forcing, self.growth.fields(growth)[0], rng)
             rain += textured(rate, self.texture.fields(texture)[0]) * np.float32(STEP_H)
         slow = self.slow.step(state.slow, rng, before.towards(after, 0.5).mean_motion())
@@ -128,7 +130,7 @@ class World:
         wet, rising = np.asarray(flow.wet, np.float32), np.tanh(ascent / 0.12).astype(np.float32)
         return Forcing((rows, columns), (low_rows, low_columns), wet, rising, heated.astype(np.float32))
 
-    def _along_grid(self, u: NDArray[np.float64], v: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    def _along_grid(self, u: NDArray[np.floating], v: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
         cosine, sine = self.lattice.turn
         return u * cosine + v * sine, v * cosine - u * sine
 

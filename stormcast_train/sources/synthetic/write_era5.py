@@ -41,7 +41,14 @@ SURFACE = {
     "msl": Parameter("msl", "msl", 151, "Mean sea level pressure", "Pa", "air_pressure_at_mean_sea_level"),
     "sp": Parameter("sp", "sp", 134, "Surface pressure", "Pa", "surface_air_pressure"),
     "sst": Parameter("sst", "sst", 34, "Sea surface temperature", "K"),
-    "tcwv": Parameter("tcwv", "tcwv", 137, "Total column vertically-integrated water vapour", "kg m**-2", "lwe_thickness_of_atmosphere_mass_content_of_water_vapor"),
+    "tcwv": Parameter(
+        "tcwv",
+        "tcwv",
+        137,
+        "Total column vertically-integrated water vapour",
+        "kg m**-2",
+        "lwe_thickness_of_atmosphere_mass_content_of_water_vapor",
+    ),
     "tp": Parameter("tp", "tp", 228, "Total precipitation", "m", step_type="accum"),
 }
 LEVELS = {
@@ -59,8 +66,8 @@ class Axes:
     """What all variables of a file share; `lat` descending, `levels` in hPa descending (empty: single levels)."""
 
     times: NDArray[np.datetime64]
-    lat: NDArray[np.float64]
-    lon: NDArray[np.float64]
+    lat: NDArray[np.floating]
+    lon: NDArray[np.floating]
     levels: tuple[int, ...] = ()
     expver: str = "0001"
 
@@ -131,7 +138,13 @@ def _coordinates(file: Any, axes: Axes) -> None:
     time.setncatts({"long_name": "time", "standard_name": "time", "units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"})
     time[:] = axes.times.astype("datetime64[s]").astype(np.int64)
     if axes.levels:
-        facts = {"long_name": "pressure", "units": "hPa", "positive": "down", "stored_direction": "decreasing", "standard_name": "air_pressure"}
+        facts = {
+            "long_name": "pressure",
+            "units": "hPa",
+            "positive": "down",
+            "stored_direction": "decreasing",
+            "standard_name": "air_pressure",
+        }
         _axis(file, "pressure_level", np.array(axes.levels, np.float64), facts)
     north = {"units": "degrees_north", "standard_name": "latitude", "long_name": "latitude", "stored_direction": "decreasing"}
     _axis(file, "latitude", axes.lat, north)
@@ -140,7 +153,7 @@ def _coordinates(file: Any, axes: Axes) -> None:
     expver[:] = np.full(len(axes.times), axes.expver, dtype=object)
 
 
-def _axis(file: Any, name: str, values: NDArray[np.float64], facts: Mapping[str, str]) -> None:
+def _axis(file: Any, name: str, values: NDArray[np.floating], facts: Mapping[str, str]) -> None:
     file.createDimension(name, len(values))
     variable = file.createVariable(name, "f8", (name,), fill_value=np.nan)
     variable.setncatts(facts)
@@ -162,15 +175,18 @@ def _facts(axes: Axes, parameter: Parameter) -> dict[str, Any]:
     kind = "isobaricInhPa" if axes.levels else "surface"
     integers = {"GRIB_paramId": parameter.number, "GRIB_numberOfPoints": ny * nx, "GRIB_uvRelativeToGrid": 0, "GRIB_NV": 0}
     integers |= {"GRIB_Nx": nx, "GRIB_Ny": ny, "GRIB_iScansNegatively": 0, "GRIB_jPointsAreConsecutive": 0, "GRIB_jScansPositively": 0}
+    first, last = (f"GRIB_{{}}Of{word}GridPointInDegrees" for word in ("First", "Last"))
     return {
         **{key: np.int64(value) for key, value in integers.items()},
         "GRIB_dataType": "fc" if parameter.step_type == "accum" else "an", "GRIB_typeOfLevel": kind, "GRIB_stepUnits": np.int64(1),
-        "GRIB_stepType": parameter.step_type, "GRIB_gridType": "regular_ll", "GRIB_cfName": parameter.standard_name, "GRIB_cfVarName": parameter.short,
-        "GRIB_gridDefinitionDescription": "Latitude/Longitude Grid",
-        "GRIB_iDirectionIncrementInDegrees": float(axes.lon[1] - axes.lon[0]), "GRIB_jDirectionIncrementInDegrees": float(axes.lat[0] - axes.lat[1]),
-        "GRIB_latitudeOfFirstGridPointInDegrees": float(axes.lat[0]), "GRIB_latitudeOfLastGridPointInDegrees": float(axes.lat[-1]),
-        "GRIB_longitudeOfFirstGridPointInDegrees": float(axes.lon[0]), "GRIB_longitudeOfLastGridPointInDegrees": float(axes.lon[-1]),
-        "GRIB_missingValue": 3.4028234663852886e38, "GRIB_name": parameter.name, "GRIB_shortName": parameter.grib_short, "GRIB_totalNumber": np.int64(0),
-        "GRIB_units": parameter.units, "long_name": parameter.name, "units": parameter.units, "standard_name": parameter.standard_name,
+        "GRIB_stepType": parameter.step_type, "GRIB_gridType": "regular_ll", "GRIB_cfName": parameter.standard_name,
+        "GRIB_cfVarName": parameter.short, "GRIB_gridDefinitionDescription": "Latitude/Longitude Grid",
+        "GRIB_iDirectionIncrementInDegrees": float(axes.lon[1] - axes.lon[0]),
+        "GRIB_jDirectionIncrementInDegrees": float(axes.lat[0] - axes.lat[1]),
+        first.format("latitude"): float(axes.lat[0]), last.format("latitude"): float(axes.lat[-1]),
+        first.format("longitude"): float(axes.lon[0]), last.format("longitude"): float(axes.lon[-1]),
+        "GRIB_missingValue": 3.4028234663852886e38, "GRIB_name": parameter.name, "GRIB_shortName": parameter.grib_short,
+        "GRIB_totalNumber": np.int64(0), "GRIB_units": parameter.units, "long_name": parameter.name, "units": parameter.units,
+        "standard_name": parameter.standard_name,
         "coordinates": f"number valid_time {'isobaricInhPa ' if axes.levels else ''}latitude longitude expver",
     }  # fmt: skip

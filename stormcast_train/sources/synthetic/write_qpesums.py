@@ -34,18 +34,18 @@ class QpesumsHeader:
 
     def at(self, time: np.datetime64) -> QpesumsHeader:
         """The same header with the stamp of `time` (UTC)."""
-        text = str(np.datetime64(time, "s"))
+        text = str(time.astype("datetime64[s]"))
         date, clock = text.split("T")
         return replace(self, stamp=(*map(int, date.split("-")), *map(int, clock.split(":"))))
 
     @property
-    def lat(self) -> NDArray[np.float64]:
+    def lat(self) -> NDArray[np.floating]:
         """Latitudes of the rows, south to north."""
         north, dy = self.geometry[5] / self.geometry[0], self.geometry[8] / self.geometry[9]
         return np.round(north - np.arange(self.ny - 1, -1, -1) * dy, 9)
 
     @property
-    def lon(self) -> NDArray[np.float64]:
+    def lon(self) -> NDArray[np.floating]:
         """Longitudes of the columns, west to east."""
         west, dx = self.geometry[4] / self.geometry[0], self.geometry[7] / self.geometry[9]
         return np.round(west + np.arange(self.nx) * dx, 9)
@@ -129,5 +129,5 @@ def reflectivity_file(dbz: NDArray[np.floating], time: np.datetime64) -> bytes:
 
 def file_name(product: str, time: np.datetime64) -> str:
     """`CB_GC_PCP_1H_RAD.20210601.0300.gz`."""
-    text = str(np.datetime64(time, "m"))
+    text = str(time.astype("datetime64[m]"))
     return f"{product}.{text[:10].replace('-', '')}.{text[11:].replace(':', '')}.gz"

@@ -106,7 +106,7 @@ def _variable(file: Any, name: str, dims: tuple[str, ...], units: str, descripti
 
 def stamp_text(time: np.datetime64) -> str:
     """`2021-06-01_03:00:00`."""
-    return str(np.datetime64(time, "s")).replace("T", "_")
+    return str(time.astype("datetime64[s]")).replace("T", "_")
 
 
 def file_name(time: np.datetime64) -> str:
