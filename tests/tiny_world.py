@@ -1,4 +1,4 @@
-"""A store of 12 x 8 points and 120 hours that a tiny network can learn something of: a travelling wave, rain with a hole in its coverage."""
+"""A store of 12 x 8 points and 120 hours that a tiny network can learn from: a travelling wave, rain with a hole in its coverage."""
 
 from __future__ import annotations
 

@@ -44,7 +44,10 @@ class Conditions:
         self._context_C11 = torch.tensor(context, dtype=torch.float32, device=device)[:, None, None]
 
     def assemble(self, window: Window, regression_BCHW: Tensor | None = None, offsets_BC11: Tensor | None = None) -> Tensor:
-        """The input [B, channels, H, W]; a window may hold more past states than are needed. `regression_BCHW` is the regression's prediction in the units of the target."""
+        """The input [B, channels, H, W]; a window may hold more past states than are needed.
+
+        `regression_BCHW` is the regression's prediction in the units of the target.
+        """
         parts = [window.states_BKCHW[:, -self.history :].flatten(1, 2)]
         if self._masked:
             missing_BKCHW = ~window.present_BKCHW[:, -self.history :, self._masked]
@@ -125,7 +128,11 @@ class Conditions:
         assert self._interpolate is not None
         assert window.background_BJChw is not None
         at_input_BCHW, at_target_BCHW = self._interpolate(window.background_BJChw).unbind(1)
-        made = {"input": lambda: at_input_BCHW, "target": lambda: at_target_BCHW, "increment": lambda: self._increment(at_input_BCHW, at_target_BCHW)}
+        made = {
+            "input": lambda: at_input_BCHW,
+            "target": lambda: at_target_BCHW,
+            "increment": lambda: self._increment(at_input_BCHW, at_target_BCHW),
+        }
         return [made[when]().nan_to_num(0.0) for when in self.spec.background]
 
     def _increment(self, at_input_BCHW: Tensor, at_target_BCHW: Tensor) -> Tensor:

@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.regrid import Regrid, build
 
 
 class Interpolator:
@@ -34,15 +34,25 @@ class Interpolator:
 
 
 def _corners(source: Grid, target: Grid) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Flat source indices and weights [P, 4] of each target point."""
+    """Flat source indices and weights [P, 4] of each target point; a curvilinear source has no edge to hold on to (NaN outside)."""
     if not source.regular:
-        raise RequestError("the background's grid must be regular in latitude and longitude")
+        return _sparse_corners(build(source, target, "bilinear"))
     rows, down = _along(source.lat, target.lat2d.ravel())
     columns, right = _along(source.lon, target.lon2d.ravel())
     width = source.shape[1]
     index = [(rows + i) * width + columns + j for i in (0, 1) for j in (0, 1)]
     weight = [(down if i else 1 - down) * (right if j else 1 - right) for i in (0, 1) for j in (0, 1)]
     return np.stack(index, axis=1), np.stack(weight, axis=1)
+
+
+def _sparse_corners(regrid: Regrid) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    counts = np.diff(regrid.indptr)
+    place = np.arange(len(regrid.indices)) - np.repeat(regrid.indptr[:-1], counts)
+    point = np.repeat(np.arange(len(counts)), counts)
+    index, weight = np.zeros((len(counts), 4), np.int64), np.zeros((len(counts), 4))
+    index[point, place], weight[point, place] = regrid.indices, regrid.weights
+    weight[counts == 0] = np.nan
+    return index, weight
 
 
 def _along(axis: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

@@ -40,7 +40,9 @@ class FractionsMix(Frozen):
             raise ValueError(f"train + validation + test must be 1, got {self.train + self.validation + self.test:g}")
         return self
 
-    def periods(self, times: Times, step: np.timedelta64, window: np.timedelta64, accumulation: np.timedelta64) -> dict[SplitName, Period | None]:
+    def periods(
+        self, times: Times, step: np.timedelta64, window: np.timedelta64, accumulation: np.timedelta64
+    ) -> dict[SplitName, Period | None]:
         """The period of each split on this time axis; None for one that the gap leaves nothing of."""
         count = len(times)
         edges = [0, round(count * self.train), round(count * (self.train + self.validation)), count]
@@ -65,7 +67,9 @@ class PeriodsMix(Frozen):
     validation: str | None = None
     test: str | None = None
 
-    def periods(self, times: Times, step: np.timedelta64, window: np.timedelta64, accumulation: np.timedelta64) -> dict[SplitName, Period | None]:
+    def periods(
+        self, times: Times, step: np.timedelta64, window: np.timedelta64, accumulation: np.timedelta64
+    ) -> dict[SplitName, Period | None]:
         """The periods as written; a test period that overlaps another is a RequestError."""
         found = {name: Period.parse(text) if (text := getattr(self, name)) else None for name in NAMES}
         test = found["test"]
@@ -89,14 +93,20 @@ class Split:
 
 
 def make_splits(
-    config: FractionsMix | PeriodsMix, times: Times, state_available: NDArray[np.bool_], background_available: NDArray[np.bool_] | None,
-    step: np.timedelta64, history: int, accumulation: np.timedelta64,
+    config: FractionsMix | PeriodsMix,
+    times: Times,
+    state_available: NDArray[np.bool_],
+    background_available: NDArray[np.bool_] | None,
+    step: np.timedelta64,
+    history: int,
+    accumulation: np.timedelta64,
 ) -> dict[SplitName, Split]:
     """The splits of a time axis.
 
     times: [T], regular with spacing `step`; state_available: [T], every state channel is there; background_available: [T] on the same
     axis, None without background conditions. A window is `history` states, the newest at the start, and the target one step later;
-    its start and target lie in the split's period (in training its past states, too: none is taken from the validation period). Raises RequestError where no training start is left.
+    its start and target lie in the split's period (in training its past states, too: none is taken from the validation period).
+    Raises RequestError where no training start is left.
     """
     window = history * step
     periods = config.periods(times, step, window, accumulation)

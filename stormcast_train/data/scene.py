@@ -5,7 +5,7 @@ Shape suffixes: C state channels, S static channels, H rows, W columns.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -70,13 +70,28 @@ class Scene:
     @classmethod
     def restore(cls, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Scene:
         """From `to_json` and `arrays`."""
-        variables = {role: tuple(Variable.model_validate(v) for v in facts[role]) for role in ("state", "background", "static")}
-        statistics = {k: {n: ChannelStatistics(**s) for n, s in facts[k].items()} for k in ("statistics", "background_statistics")}
-        background_grid = Grid(arrays["background_lat"], arrays["background_lon"]) if "background_lat" in arrays else None
+        state, background, static = (_variables(facts[role]) for role in ("state", "background", "static"))
         return cls(
-            **variables, **statistics, masked=tuple(facts["masked"]), step_s=int(facts["step_s"]), grid=Grid(arrays["lat"], arrays["lon"]),
-            background_grid=background_grid, coverage_CHW=arrays["coverage"].astype(bool), static_SHW=arrays["static"],
-        )  # fmt: skip
+            state=state,
+            background=background,
+            static=static,
+            statistics=_restored(facts["statistics"]),
+            background_statistics=_restored(facts["background_statistics"]),
+            masked=tuple(facts["masked"]),
+            step_s=int(facts["step_s"]),
+            grid=Grid(arrays["lat"], arrays["lon"]),
+            background_grid=Grid(arrays["background_lat"], arrays["background_lon"]) if "background_lat" in arrays else None,
+            coverage_CHW=arrays["coverage"].astype(bool),
+            static_SHW=arrays["static"],
+        )
+
+
+def _variables(described: Sequence[Mapping[str, Any]]) -> tuple[Variable, ...]:
+    return tuple(Variable.model_validate(v) for v in described)
+
+
+def _restored(statistics: Mapping[str, Mapping[str, float]]) -> dict[str, ChannelStatistics]:
+    return {name: ChannelStatistics(**numbers) for name, numbers in statistics.items()}
 
 
 def split_store(store: Store, mix: FractionsMix | PeriodsMix, history: int, use_background: bool) -> dict[str, Split]:
@@ -85,7 +100,7 @@ def split_store(store: Store, mix: FractionsMix | PeriodsMix, history: int, use_
     accumulation = max((v.interval_s for v in state.variables.values()), default=0)
     background = _on_axis(store.group("background"), state.times) if use_background else None
     splits = make_splits(
-        mix, state.times, state.available.all(axis=1), background, state.step, history, np.timedelta64(accumulation, "s")
+        mix, state.times, np.all(state.available, axis=1), background, state.step, history, np.timedelta64(accumulation, "s")
     )  # fmt: skip
     return {str(name): split for name, split in splits.items()}
 
@@ -93,7 +108,7 @@ def split_store(store: Store, mix: FractionsMix | PeriodsMix, history: int, use_
 def _on_axis(group: Group, times: Times) -> NDArray[np.bool_]:
     """[T]: all channels of the group are there at these times."""
     place = np.searchsorted(group.times, times).clip(max=len(group.times) - 1)
-    return np.asarray((group.times[place] == times) & group.available.all(axis=1)[place])
+    return np.asarray((group.times[place] == times) & np.all(group.available, axis=1)[place])
 
 
 def build_scene(store: Store, train_times: Times, use_background: bool, use_static: bool) -> Scene:
@@ -156,5 +171,7 @@ def named_group(store: Store, role: str, names: tuple[str, ...]) -> Group:
     lacking = [name for name in names if name not in group.channels]
     if lacking:
         held = ", ".join(group.channels)
-        raise RequestError(f"the store {store.path} lacks {role} {', '.join(lacking)}; it holds {held}", store=str(store.path), lacking=lacking)
+        raise RequestError(
+            f"the store {store.path} lacks {role} {', '.join(lacking)}; it holds {held}", store=str(store.path), lacking=lacking
+        )
     return group

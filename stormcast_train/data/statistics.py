@@ -33,7 +33,9 @@ def from_moments(transformed: Mapping[str, Any], tendency: Mapping[str, Any], na
     for name in names:
         value, change = transformed[name], tendency[name]
         if not value["count"]:
-            raise RequestError(f"'{name}' has no value in the training split; drop it from variables= or give another period", variable=name)
+            raise RequestError(
+                f"'{name}' has no value in the training split; drop it from variables= or give another period", variable=name
+            )
         change_std = (change["std"] ** 2 + change["mean"] ** 2) ** 0.5 if change["count"] else 0.0
         found[name] = ChannelStatistics(float(value["mean"]), _scale(value["std"]), _scale(change_std))
     return found

@@ -92,7 +92,9 @@ class Archive:
             return
         shutil.rmtree(self._work, ignore_errors=True)
         (self._work / "done").mkdir(parents=True)
-        _template(self._plan).to_zarr(self._work / "values", compute=False, consolidated=False, encoding=_encoding(self._plan), zarr_format=3)
+        _template(self._plan).to_zarr(
+            self._work / "values", compute=False, consolidated=False, encoding=_encoding(self._plan), zarr_format=3
+        )
         write_json(marker, {"request": self._plan.request})
 
     def missing(self) -> list[Unit]:
@@ -122,7 +124,10 @@ class Archive:
     def finish(self) -> None:
         """Turn the working folder into the target."""
         if self._path.suffix == ".nc":
-            with replacing(self._path) as temporary, xr.open_zarr(self._work / "values", consolidated=False, decode_times=False, chunks=None) as whole:
+            with (
+                replacing(self._path) as temporary,
+                xr.open_zarr(self._work / "values", consolidated=False, decode_times=False, chunks=None) as whole,
+            ):
                 compression = {v.name: {"zlib": True, "complevel": 1, "shuffle": True} for v in self._plan.variables}
                 whole.drop_encoding().to_netcdf(temporary, engine="netcdf4", encoding=compression)
         else:
@@ -132,37 +137,12 @@ class Archive:
 
 
 def _template(plan: Plan) -> xr.Dataset:
-    import dask.array
+    import dask.array as da
 
     shape = (len(plan.starts), plan.members, plan.steps, *plan.grid.shape)
     chunks = (1, plan.group, 1, *plan.grid.shape)
-    fields = {v.name: (DIMS, dask.array.full(shape, np.float32(np.nan), dtype=np.float32, chunks=chunks), _attributes(v)) for v in plan.variables}
-    attributes = {
-        "Conventions": "CF-1.10", "title": "stormcast_train forecast", **plan.attributes,
-        "seed": plan.seed, "request": plan.request, "step_seconds": seconds(plan.step),
-    }  # fmt: skip
-    return xr.Dataset(fields, coords=_coordinates(plan), attrs=attributes)
-
-
-def _attributes(variable: Variable) -> dict[str, str]:
-    found = {"units": variable.units, "long_name": variable.long_name, "coordinates": "lat lon valid_time"}
-    found |= {"standard_name": variable.standard_name} if variable.standard_name else {}
-    return found | ({"cell_methods": f"valid_time: sum (interval: {variable.interval_s} s)"} if variable.interval_s else {})
-
-
-def _coordinates(plan: Plan) -> dict[str, Any]:
-    starts = plan.starts.astype("datetime64[s]").astype(np.int64)
-    leads = np.arange(1, plan.steps + 1) * seconds(plan.step)
-    clock = {"units": EPOCH, "calendar": "standard"}
-    regular = plan.grid.regular
-    return {
-        "forecast_reference_time": (DIMS[0], starts, {"standard_name": "forecast_reference_time", **clock}),
-        "realization": (DIMS[1], np.arange(plan.members), {"standard_name": "realization", "units": "1"}),
-        "forecast_period": (DIMS[2], leads, {"standard_name": "forecast_period", "units": "seconds"}),
-        "valid_time": ((DIMS[0], DIMS[2]), starts[:, None] + leads, {"standard_name": "time", **clock}),
-        "lat": (("y",) if regular else ("y", "x"), plan.grid.lat, {"standard_name": "latitude", "units": "degrees_north"}),
-        "lon": (("x",) if regular else ("y", "x"), plan.grid.lon, {"standard_name": "longitude", "units": "degrees_east"}),
-    }
+    empty = da.full(shape, np.float32(np.nan), dtype=np.float32, chunks=chunks)  # type: ignore[no-untyped-call]
+    fields = {v.name: (DIMS, empty, _attributes(v)) for v in plan.variables}
 
 
 def _encoding(plan: Plan) -> dict[str, dict[str, Any]]:
@@ -181,7 +161,12 @@ def write(path: Path | str, steps: Iterable[xr.Dataset], attributes: dict[str, s
     first = leads[0]
     start = first["forecast_reference_time"].values.astype("datetime64[s]")
     variables = tuple(_variable(first[str(name)]) for name in first.data_vars)
-    known = {"package_fingerprint": str(first.attrs.get("package_fingerprint", "")), "store_fingerprint": "", "run": "", **(attributes or {})}
+    known = {
+        "package_fingerprint": str(first.attrs.get("package_fingerprint", "")),
+        "store_fingerprint": "",
+        "run": "",
+        **(attributes or {}),
+    }
     step = first["valid_time"].values.astype("datetime64[s]") - start
     grid = Grid(np.asarray(first["lat"].values, np.float64), np.asarray(first["lon"].values, np.float64))
     members = first.sizes["realization"]

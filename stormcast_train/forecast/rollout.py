@@ -43,7 +43,9 @@ def forecast(
     return _leads(emulator, reader, time, length, range(members), seed)
 
 
-def roll_members(emulator: Emulator, reader: WindowReader, start: np.datetime64, steps: int, members: Sequence[int], seed: int) -> Iterator[Tensor]:
+def roll_members(
+    emulator: Emulator, reader: WindowReader, start: np.datetime64, steps: int, members: Sequence[int], seed: int
+) -> Iterator[Tensor]:
     """Physical states [M, C, H, W] per lead for these members, NaN outside the static coverage; a regression's members are equal."""
     window, _, _ = reader.to_device(reader.read(np.array([start]), target=False))
     coverage_CHW = torch.from_numpy(np.ascontiguousarray(emulator.coverage)).to(emulator.device)

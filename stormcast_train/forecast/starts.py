@@ -26,8 +26,8 @@ def check_store(scene: Scene, store: Store) -> None:
     state = store.group("state")
     if state.grid.fingerprint != scene.grid.fingerprint:
         raise RequestError(
-            f"the store {store.path} has a grid of {state.grid.shape[0]} x {state.grid.shape[1]} points in {_box(state.grid)}, the network was "
-            f"trained on {scene.grid.shape[0]} x {scene.grid.shape[1]} in {_box(scene.grid)}; give a store of the same domain"
+            f"the store {store.path} has a grid of {_describe(state.grid)}, the network was trained on {_describe(scene.grid)}; "
+            "give a store of the same domain"
         )
     if state.step != scene.step:
         raise RequestError(f"the store {store.path} has a step of {seconds(state.step)} s, the network one of {scene.step_s} s")
@@ -36,9 +36,9 @@ def check_store(scene: Scene, store: Store) -> None:
         named_group(store, "background", tuple(v.name for v in scene.background))
 
 
-def _box(grid: Grid) -> str:
+def _describe(grid: Grid) -> str:
     south, north, west, east = grid.bounds()
-    return f"{south:.4g}..{north:.4g} N, {west:.4g}..{east:.4g} E"
+    return f"{grid.shape[0]} x {grid.shape[1]} points in {south:.4g}..{north:.4g} N, {west:.4g}..{east:.4g} E"
 
 
 def usable_starts(scene: Scene, history: int, store: Store, steps: int) -> Times:

@@ -14,7 +14,7 @@ from stormcast_train.fields.seeds import derive_key
 from stormcast_train.networks.config import NetworkConfig
 
 
-class Padded(nn.Module):
+class Padded(nn.Module):  # type: ignore[misc]
     """A UNet on a grid completed to the multiple its levels need; the output is cropped back to the exact grid.
 
     Called with a time (diffusion) it passes it as the noise label, without one (regression) only the field.
@@ -35,7 +35,6 @@ class Padded(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)  # a third faster on a CPU; the weights stay as they are
         y = self.unet(x) if t is None else self.unet(x, t, condition)
         return y[..., top : top + self._shape[0], left : left + self._shape[1]]
-
 
     def _padded(self, x: Tensor) -> Tensor:
         left, right, top, bottom = self._pad

@@ -24,7 +24,7 @@ class NetworkConfig(Frozen):
     bottleneck_attention: bool = False
     additive_pos_embed: bool = False
     checkpoint_level: int = 0
-    dropout: Literal[0.0] = 0.0
+    dropout: float = Field(default=0.0, ge=0.0, le=0.0)
     pad: Literal["replicate", "zero"] = "replicate"
 
     @property

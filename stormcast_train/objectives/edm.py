@@ -21,12 +21,17 @@ with library_noise():
     from physicsnemo.diffusion.utils import ConcatConditionWrapper
 
 
-class KeyedScheduler(EDMNoiseScheduler):
+class KeyedScheduler(EDMNoiseScheduler):  # type: ignore[misc]
     """PhysicsNeMo's EDM scheduler, adding the noise it was given instead of drawing one."""
 
     def __init__(self, spec: NoiseSpec, noise_BCHW: Tensor | None = None) -> None:
         super().__init__(
-            sigma_min=spec.sigma_min, sigma_max=spec.sigma_max, rho=spec.rho, sigma_data=spec.sigma_data, P_mean=spec.P_mean, P_std=spec.P_std
+            sigma_min=spec.sigma_min,
+            sigma_max=spec.sigma_max,
+            rho=spec.rho,
+            sigma_data=spec.sigma_data,
+            P_mean=spec.P_mean,
+            P_std=spec.P_std,
         )
         self._noise_BCHW = noise_BCHW
 
@@ -51,7 +56,13 @@ def training_sigma(spec: NoiseSpec, normal_B: Tensor) -> Tensor:
 
 
 def denoising_error(
-    network: nn.Module, spec: NoiseSpec, clean_BCHW: Tensor, present_BCHW: Tensor, condition_BCHW: Tensor, sigma_B: Tensor, noise_BCHW: Tensor
+    network: nn.Module,
+    spec: NoiseSpec,
+    clean_BCHW: Tensor,
+    present_BCHW: Tensor,
+    condition_BCHW: Tensor,
+    sigma_B: Tensor,
+    noise_BCHW: Tensor,
 ) -> Tensor:
     """Elementwise weighted denoising error (eq. 8), 0 where nothing is present; its expectation is near 1 for an ignorant network."""
     loss = WeightedMSEDSMLoss(network, KeyedScheduler(spec, noise_BCHW), reduction="none")

@@ -68,7 +68,9 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     archive = Archive(Path(config.out), archive_plan)
     if _compute(config, archive_plan, archive, console):
         archive.finish()
-        console.say(f"wrote {config.out}: {len(archive_plan.starts)} start(s), {archive_plan.members} member(s), {archive_plan.steps} steps")
+        console.say(
+            f"wrote {config.out}: {len(archive_plan.starts)} start(s), {archive_plan.members} member(s), {archive_plan.steps} steps"
+        )
     return {**result, "done": False}
 
 

@@ -78,7 +78,9 @@ def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device
     )  # fmt: skip
     starts = splits["train"].starts
     means = cached_means(regression.step_model, reader, starts)
-    return ResidualStage(step, template, _count(scene, device), Cases(reader, held_out), request.seed, means), SampleStream(reader, starts, request.seed)
+    return ResidualStage(step, template, _count(scene, device), Cases(reader, held_out), request.seed, means), SampleStream(
+        reader, starts, request.seed
+    )
 
 
 def _regression(request: StageRequest, store: Store, device: torch.device) -> Emulator:
@@ -97,7 +99,8 @@ def _refuse_leak(regression: Emulator, splits: Mapping[str, Split]) -> None:
         shared = np.intersect1d(seen, splits[name].starts)
         if len(shared):
             raise RequestError(
-                f"{len(shared)} {name} times of this mix trained the regression ({shared[0]} ...); give both stages the same mix", split=name
+                f"{len(shared)} {name} times of this mix trained the regression ({shared[0]} ...); give both stages the same mix",
+                split=name,
             )
 
 

@@ -22,8 +22,15 @@ class LossTerms(NamedTuple):
 class Stage(Protocol):
     """One thing to train: `network` holds the parameters; everything else is frozen."""
 
-    name: str
-    network: nn.Module
+    @property
+    def name(self) -> str:
+        """`regression` or `diffusion`."""
+        ...
+
+    @property
+    def network(self) -> nn.Module:
+        """What is trained, fp32."""
+        ...
 
     def loss(self, network: nn.Module, batch: Batch) -> LossTerms:
         """The loss of `network` (the possibly DDP-wrapped `self.network`, in train mode) on one micro-batch."""

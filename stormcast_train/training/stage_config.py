@@ -22,7 +22,15 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "regression": {"regression": False, "noise": 0.05},
     "diffusion": {"regression": True, "noise": 0.0},
 }
-_SHARED: dict[str, Any] = {"history": 1, "background": ("target", "increment"), "static": True, "time": True, "position": False, "mask": "auto", "state_noise": 0.0}
+_SHARED: dict[str, Any] = {
+    "history": 1,
+    "background": ("target", "increment"),
+    "static": True,
+    "time": True,
+    "position": False,
+    "mask": "auto",
+    "state_noise": 0.0,
+}
 
 
 class StageSpec(Frozen):
@@ -53,7 +61,9 @@ class StageConfig(Frozen):
         assert self.kind != "both"
         asked = {key: value for key, value in self.conditions.model_dump().items() if value is not None}
         if asked.get("background") and not has_background:
-            raise RequestError("stage.conditions.background asks for a driver, and the store has no background; write stage.conditions.background=[]")
+            raise RequestError(
+                "stage.conditions.background asks for a driver, and the store has no background; write stage.conditions.background=[]"
+            )
         if asked.get("static") and not has_static:
             raise RequestError("stage.conditions.static=true, and the store has no static fields; write stage.conditions.static=false")
         filled = {**_SHARED, **_DEFAULTS[self.kind], **asked}

@@ -62,7 +62,13 @@ def residual_sums(step: ResidualStep, cases: Cases, share: tuple[int, int]) -> S
     for indices, batch in _blocks(cases, cases.chosen(REGRESSION_CASES), BLOCK, share):
         present, mean = _scored(step, batch), step.regression.mean(batch.window)
         error = _denoising(step, batch, mean, present, indices)
-        _add(total, "diffusion/denoising_loss", cases.reader.scene.names, error.double().sum(dim=(0, 2, 3)), present.double().sum(dim=(0, 2, 3)))
+        _add(
+            total,
+            "diffusion/denoising_loss",
+            cases.reader.scene.names,
+            error.double().sum(dim=(0, 2, 3)),
+            present.double().sum(dim=(0, 2, 3)),
+        )
     for indices, batch in _blocks(cases, cases.chosen(ENSEMBLE_CASES), 1, share):
         _ensemble(total, step, batch, cases.reader, indices[0])
     return total

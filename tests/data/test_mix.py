@@ -92,7 +92,7 @@ def test_a_validation_period_inside_the_training_period_is_touched_by_no_trainin
 
 
 def test_a_mix_without_a_training_sample_is_refused_with_what_the_store_holds():
-    with pytest.raises(RequestError, match="no training sample.*2021-06-01T00:00:00"):
+    with pytest.raises(RequestError, match=r"no training sample.*2021-06-01T00:00:00"):
         splits(PeriodsMix(train="1999-01-01/1999-02-01"))
 
 

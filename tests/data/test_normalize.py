@@ -37,7 +37,7 @@ def test_a_missing_value_stays_missing():
 
 def test_a_limited_state_is_in_range_and_has_no_drizzle():
     physical = torch.tensor([[150.0, 400.0, 290.0], [0.05, -3.0, 2.0]]).view(2, 1, 3)
-    norm, limited = PAIR.limit((PAIR.forward(physical.clamp(min=-0.5))))
+    norm, limited = PAIR.limit(PAIR.forward(physical.clamp(min=-0.5)))
     assert torch.allclose(limited[0].flatten(), torch.tensor([200.0, 340.0, 290.0]))
     assert torch.allclose(limited[1].flatten(), torch.tensor([0.0, 0.0, 2.0]), atol=1e-6)
     assert torch.allclose(PAIR.forward(limited), norm)

@@ -118,6 +118,15 @@ def test_interpolation_is_exact_for_a_plane_and_missing_corners_stay_missing():
     assert regrid(plane).isnan().tolist() == [[True, False], [True, False], [False, False]]
 
 
+def test_a_curvilinear_driver_is_interpolated_as_the_store_would():
+    regular = Grid(np.arange(3.0), np.arange(4.0))
+    curved = Grid(regular.lat2d + 0.0, regular.lon2d + 0.1 * regular.lat2d)
+    target = Grid(np.array([0.5, 1.5]), np.array([0.5, 2.5, 9.0]))
+    plane = torch.as_tensor(10 * curved.lat2d + curved.lon2d, dtype=torch.float32)
+    expected = torch.tensor([[5.5, 7.5, -9.0], [15.5, 17.5, -9.0]])
+    assert torch.allclose(Interpolator(curved, target, CPU)(plane).nan_to_num(-9), expected, atol=1e-4)
+
+
 def test_just_outside_the_driver_its_edge_is_taken_and_farther_out_nothing():
     source, target = Grid(np.arange(3.0), np.arange(4.0)), Grid(np.array([1.0]), np.array([-1.5, -0.5, 3.9]))
     longitude = torch.as_tensor(source.lon2d.copy(), dtype=torch.float32)
@@ -176,5 +185,5 @@ def test_a_store_without_the_scenes_variables_is_refused(scene, tmp_path):
     from stormcast_train.store.reader import open_store
 
     bare = open_store(tiny_world.write(tmp_path / "bare", hours=12, background=False, static=False))
-    with pytest.raises(RequestError, match="has no background.*t2m, u850"):
+    with pytest.raises(RequestError, match=r"has no background.*t2m, u850"):
         WindowReader(bare, scene, 2, CPU)

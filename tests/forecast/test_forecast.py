@@ -104,11 +104,11 @@ def test_a_member_does_not_depend_on_who_is_computed_with_it(emulators, store):
 
 
 def test_members_seeds_and_leads_draw_their_own_noise(emulators, store):
-    first = list(forecast(emulators["diffusion"], store, START, steps=1, members=2, seed=0))[0].t2m.values
-    other = list(forecast(emulators["diffusion"], store, START, steps=1, members=2, seed=1))[0].t2m.values
+    first = next(iter(forecast(emulators["diffusion"], store, START, steps=1, members=2, seed=0))).t2m.values
+    other = next(iter(forecast(emulators["diffusion"], store, START, steps=1, members=2, seed=1))).t2m.values
     assert (first[0] != first[1]).any()
     assert (first != other).any()
-    again = list(forecast(emulators["diffusion"], store, START, steps=1, members=2, seed=0))[0].t2m.values
+    again = next(iter(forecast(emulators["diffusion"], store, START, steps=1, members=2, seed=0))).t2m.values
     assert (first == again).all()
 
 
@@ -119,9 +119,9 @@ def test_the_members_of_a_regression_are_equal(emulators, store):
 
 def test_a_start_the_store_cannot_serve_is_refused_with_the_nearest_that_it_can(emulators, store):
     # hour 60 (3 June 12 UTC) was not received
-    with pytest.raises(RequestError, match="nearest start that can: 2021-06-03T1[13]"):
+    with pytest.raises(RequestError, match=r"nearest start that can: 2021-06-03T1[13]"):
         forecast(emulators["regression"], store, "2021-06-03T12", steps=1)
-    with pytest.raises(RequestError, match="cannot be forecast 6 steps.*2021-06-01T00:00:00"):
+    with pytest.raises(RequestError, match=r"cannot be forecast 6 steps.*2021-06-01T00:00:00"):
         forecast(emulators["regression"], store, "2022-01-01", hours=6)
     with pytest.raises(RequestError, match="hours= or as steps="):
         forecast(emulators["regression"], store, START)
@@ -150,7 +150,13 @@ def test_a_store_of_another_grid_is_refused(emulators, tmp_path):
 @pytest.mark.parametrize("name", ["f.nc", "f.zarr"])
 def test_the_verb_writes_cf_resumes_and_says_when_it_is_done(name, trained, tiny_store, tmp_path):
     config = recipe.Config(
-        run=str(trained["diffusion"]), store=str(tiny_store), start=(START, "2021-06-05T03"), steps=2, members=3, out=str(tmp_path / name), seed=4
+        run=str(trained["diffusion"]),
+        store=str(tiny_store),
+        start=(START, "2021-06-05T03"),
+        steps=2,
+        members=3,
+        out=str(tmp_path / name),
+        seed=4,
     )
     console = Console(quiet=True)
     assert recipe.plan(config)["done"] is False
@@ -175,7 +181,9 @@ def test_the_verb_writes_cf_resumes_and_says_when_it_is_done(name, trained, tiny
 
 
 def test_two_processes_write_what_one_does(trained, tiny_store, tmp_path):
-    config = recipe.Config(run=str(trained["regression"]), store=str(tiny_store), start=(START, "2021-06-05T03"), steps=2, out=str(tmp_path / "a.nc"))
+    config = recipe.Config(
+        run=str(trained["regression"]), store=str(tiny_store), start=(START, "2021-06-05T03"), steps=2, out=str(tmp_path / "a.nc")
+    )
     recipe.run(config, Console(quiet=True))
     recipe.run(config.model_copy(update={"out": str(tmp_path / "b.nc"), "processes": 2}), Console(quiet=True))
     with archive.open_forecast(tmp_path / "a.nc") as a, archive.open_forecast(tmp_path / "b.nc") as b:
@@ -183,7 +191,9 @@ def test_two_processes_write_what_one_does(trained, tiny_store, tmp_path):
 
 
 def test_an_interrupted_archive_takes_up_what_is_there(trained, tiny_store, tmp_path):
-    config = recipe.Config(run=str(trained["regression"]), store=str(tiny_store), start=(START, "2021-06-05T03"), steps=1, out=str(tmp_path / "a.zarr"))
+    config = recipe.Config(
+        run=str(trained["regression"]), store=str(tiny_store), start=(START, "2021-06-05T03"), steps=1, out=str(tmp_path / "a.zarr")
+    )
     plan, _ = recipe._prepare(config)
     work = archive.Archive(tmp_path / "a.zarr", plan)
     work.prepare()

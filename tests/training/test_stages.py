@@ -62,7 +62,9 @@ def test_a_loss_is_a_function_of_the_stream_positions(which, request):
 
 
 def test_weights_start_from_the_seed(tiny_store):
-    first, again, other = (build_stage(tiny_stages.request(tiny_store, "regression", seed=s), CPU)[0].network.state_dict() for s in (0, 0, 1))
+    first, again, other = (
+        build_stage(tiny_stages.request(tiny_store, "regression", seed=s), CPU)[0].network.state_dict() for s in (0, 0, 1)
+    )
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert not all(torch.equal(first[k], other[k]) for k in first)
 
