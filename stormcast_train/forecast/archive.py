@@ -143,6 +143,32 @@ def _template(plan: Plan) -> xr.Dataset:
     chunks = (1, plan.group, 1, *plan.grid.shape)
     empty = da.full(shape, np.float32(np.nan), dtype=np.float32, chunks=chunks)  # type: ignore[no-untyped-call]
     fields = {v.name: (DIMS, empty, _attributes(v)) for v in plan.variables}
+    attributes = {
+        "Conventions": "CF-1.10", "title": "stormcast_train forecast", **plan.attributes,
+        "seed": plan.seed, "request": plan.request, "step_seconds": seconds(plan.step),
+    }  # fmt: skip
+    return xr.Dataset(fields, coords=_coordinates(plan), attrs=attributes)
+
+
+def _attributes(variable: Variable) -> dict[str, str]:
+    found = {"units": variable.units, "long_name": variable.long_name, "coordinates": "lat lon valid_time"}
+    found |= {"standard_name": variable.standard_name} if variable.standard_name else {}
+    return found | ({"cell_methods": f"valid_time: sum (interval: {variable.interval_s} s)"} if variable.interval_s else {})
+
+
+def _coordinates(plan: Plan) -> dict[str, Any]:
+    starts = plan.starts.astype("datetime64[s]").astype(np.int64)
+    leads = np.arange(1, plan.steps + 1) * seconds(plan.step)
+    clock = {"units": EPOCH, "calendar": "standard"}
+    regular = plan.grid.regular
+    return {
+        "forecast_reference_time": (DIMS[0], starts, {"standard_name": "forecast_reference_time", **clock}),
+        "realization": (DIMS[1], np.arange(plan.members), {"standard_name": "realization", "units": "1"}),
+        "forecast_period": (DIMS[2], leads, {"standard_name": "forecast_period", "units": "seconds"}),
+        "valid_time": ((DIMS[0], DIMS[2]), starts[:, None] + leads, {"standard_name": "time", **clock}),
+        "lat": (("y",) if regular else ("y", "x"), plan.grid.lat, {"standard_name": "latitude", "units": "degrees_north"}),
+        "lon": (("x",) if regular else ("y", "x"), plan.grid.lon, {"standard_name": "longitude", "units": "degrees_east"}),
+    }
 
 
 def _encoding(plan: Plan) -> dict[str, dict[str, Any]]:
