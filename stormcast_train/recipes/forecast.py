@@ -27,7 +27,7 @@ class Config(Frozen):
 
     run: str
     store: str
-    start: str | tuple[str, ...]
+    start: str | tuple[str, ...] | None = None
     out: str
     hours: float | None = None
     steps: int | None = None
@@ -38,10 +38,10 @@ class Config(Frozen):
 
     def starts(self) -> Times:
         """The start times, as given, each once."""
+        if not self.start:
+            raise RequestError("'start=' is needed: a time, 2021-06-02T00, or several, [2021-06-02T00,2021-06-02T06]")
         asked = (self.start,) if isinstance(self.start, str) else self.start
         times = list(dict.fromkeys(parse_time(text) for text in asked))
-        if not times:
-            raise RequestError("start= names no time")
         return np.array(times, "datetime64[s]")
 
 
