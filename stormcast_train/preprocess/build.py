@@ -54,6 +54,9 @@ def preprocess(request: Request, console: Console) -> dict[str, Any]:
 
 def _write(work: Work, console: Console) -> dict[str, Any]:
     request = work.request
+    for leftover in request.store.rglob(".*.tmp"):  # of a process that was killed: we hold the lock, so nobody writes them
+        if leftover.is_file():
+            leftover.unlink()
     _make_room_before(work)
     layouts = _layouts(work)
     context = Context(request.store, p.store_folder(request.store), request.archive, request.source)
@@ -192,21 +195,24 @@ def _new_layout(work: Work, role: str, axis: p.Axis, made: dict[str, GroupLayout
     names = request.variables.roles()[role]
     base: Regrid | None = None
     if role == "state":
-        native = request.domain.kind == "native"
-        grid, base = state_grid(request.domain, _first(work, role, names[0]) if native else None, names[0])
+        first, name = _first(work, role) if request.domain.kind == "native" else (None, "")
+        grid, base = state_grid(request.domain, first, name)
     else:
         halo, coarsen = request.domain.halo_degrees, request.source.background_coarsen
-        grid, base = background_grid(_first(work, role, names[0]), made["state"].grid, halo, coarsen)
+        grid, base = background_grid(_first(work, role)[0], made["state"].grid, halo, coarsen)
     Weights(request.store / "weights", role, grid, base).save_base()
     described = tuple(request.variables.describe(n) for n in names)
     return GroupLayout(request.store, role, described, grid, axis.start, axis.step, request.pack)
 
 
-def _first(work: Work, role: str, name: str) -> Any:
-    reader = work.readers(role)[name]
+def _first(work: Work, role: str) -> tuple[Any, str]:
+    """A first field of the reader of the role's first variable, and which of its variables that is."""
+    readers = work.readers(role)
+    reader = next(iter(readers.values()))
     by_time = work.index.records.get(reader, {})
     records: list[Record] = [r for t in sorted(by_time) for r in by_time[t]]
-    return first_readable(work.sources[reader], records, name)
+    names = [name for name, its in readers.items() if its == reader]
+    return first_readable(work.sources[reader], records, names, work.index.refusals.get(reader, []))
 
 
 def _write_static(work: Work, layouts: dict[str, GroupLayout], context: Context) -> bool:
@@ -247,7 +253,8 @@ def _facts(work: Work) -> dict[str, Any]:
     request = work.request
     refused = {r.path.name: r.reason for refusals in work.index.refusals.values() for r in refusals} | _off_axis(work)
     old = request.store / "manifest.json"
-    earlier = read_json(old).get("refused", {}) if old.is_file() else {}
+    used = {r.path.name for by_time in work.index.records.values() for records in by_time.values() for r in records}
+    earlier = {n: why for n, why in (read_json(old).get("refused", {}) if old.is_file() else {}).items() if n not in used}
     weights = {f.name: Regrid.load(f).fingerprint for f in sorted((request.store / "weights").glob("*.npz"))}
     return {
         "config": request.identity(),

@@ -16,6 +16,11 @@ from stormcast_train.fields.times import Period, iso
 from stormcast_train.sources.source import Record, Refusal, Source
 
 
+def reason_of(path: Path, reason: object) -> str:
+    """Why a file is not used, with its name, once."""
+    return str(reason) if path.name in str(reason) else f"{path.name}: {reason}"
+
+
 @dataclass
 class Index:
     """Records by reader and time (seconds since 1970), and the files refused."""
@@ -46,13 +51,13 @@ class Index:
         return self._stamps[path]
 
     def refusal(self, reader: str, time: np.datetime64) -> Refusal | None:
-        """The refused file of this reader whose name carries the day and hour (or only the day) of this time."""
+        """The refused file of this reader whose name carries this time: its day and hour, only its day, or only its month."""
         text = iso(time)
         day, hour = text[:10].replace("-", ""), text[11:13]
         for refusal in self.refusals.get(reader, ()):
-            digits = "".join(c for c in refusal.path.name if c.isdigit())
-            at = digits.find(day)
-            if at >= 0 and digits[at + 8 : at + 10] in ("", hour):
+            digits = "".join(c if c.isdigit() else " " for c in refusal.path.name.replace("-", "").replace("_", " ").replace("T", ""))
+            words = digits.split()
+            if any(w.startswith(day + hour) or w in (day, day[:6]) for w in words):
                 return refusal
         return None
 

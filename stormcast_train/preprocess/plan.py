@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from stormcast_train.fields.files import read_json
 from stormcast_train.fields.reasons import Reason
-from stormcast_train.fields.times import Period, iso, seconds
-from stormcast_train.preprocess.index import Index
+from stormcast_train.fields.times import Period, seconds
+from stormcast_train.preprocess.index import Index, reason_of
 from stormcast_train.sources.source import Record
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.writer import intact, previous_record
@@ -101,9 +101,9 @@ def row_plan(index: Index, readers: Mapping[str, str], time: np.datetime64) -> R
 def _why_absent(index: Index, reader: str, name: str, time: np.datetime64, stamp: int) -> tuple[int, str]:
     refused = index.refusal(reader, time)
     if refused is not None:
-        return Reason.UNREADABLE, f"{refused.path.name}: {refused.reason}"
+        return Reason.UNREADABLE, reason_of(refused.path, refused.reason)
     if index.records.get(reader, {}).get(stamp):
-        return Reason.NOT_IN_FILE, f"the files of '{reader}' at {iso(time)} hold no {name}"
+        return Reason.NOT_IN_FILE, f"the files of '{reader}' hold no {name}"
     return Reason.NOT_RECEIVED, ""
 
 

@@ -14,8 +14,9 @@ from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.grid import Grid, NativeDomain, RegularDomain
 from stormcast_train.fields.regrid import Method, Regrid, build, coarse_grid, coarsening
 from stormcast_train.fields.variables import Variable
+from stormcast_train.preprocess.index import reason_of
 from stormcast_train.sources.config import SourceConfig
-from stormcast_train.sources.source import Record, Source
+from stormcast_train.sources.source import Record, Refusal, Source
 
 AREA_FROM = 2.0  # a target this many times coarser than the source takes the mean of rain over its cells
 
@@ -25,16 +26,17 @@ def grid_of(field: xr.Dataset) -> Grid:
     return Grid(np.asarray(field["lat"].values, np.float64), np.asarray(field["lon"].values, np.float64))
 
 
-def first_readable(source: Source, records: Sequence[Record], name: str) -> xr.Dataset:
-    """The first record's field that can be read; RequestError when none can, with the first reason."""
-    why = ""
-    for record in records:
-        if name in record.names:
+def first_readable(source: Source, records: Sequence[Record], names: Sequence[str], refusals: Sequence[Refusal]) -> tuple[xr.Dataset, str]:
+    """The first readable field of the first of these names that any record has, and its name; RequestError with a reason."""
+    why = [reason_of(r.path, r.reason) for r in refusals]
+    for name in names:
+        for record in (r for r in records if name in r.names):
             try:
-                return source.read(record, [name])
+                return source.read(record, [name]), name
             except UnreadableError as error:
-                why = why or str(error)
-    raise RequestError(f"no file of source '{source.name}' gives '{name}', so its grid is not known. {why}".strip())
+                why.append(str(error))
+    asked = f"no file of source '{source.name}' gives any of {', '.join(names)}, so its grid is not known."
+    raise RequestError(" ".join([asked, *why[:1]]))
 
 
 def state_grid(domain: RegularDomain | NativeDomain, first: xr.Dataset | None, name: str) -> tuple[Grid, Regrid | None]:

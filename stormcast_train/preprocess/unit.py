@@ -14,6 +14,7 @@ from stormcast_train.fields.errors import FailedError, UnreadableError
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.regrid import Regrid
 from stormcast_train.fields.variables import Variable
+from stormcast_train.preprocess.index import reason_of
 from stormcast_train.preprocess.plan import RowPlan, Unit, kept, written_rows
 from stormcast_train.preprocess.quality import check
 from stormcast_train.preprocess.targets import Weights, base_path, grid_of, method_for
@@ -98,7 +99,7 @@ def _fill(context: Context, layout: GroupLayout, row: Row, records: tuple[Record
         try:
             field_ = context.sources()[reader].read(record, names)
         except UnreadableError as error:
-            problems.append(str(error) if record.path.name in str(error) else f"{record.path.name}: {error}")
+            problems.append(reason_of(record.path, error))
             continue
         row.versions[reader] = str(field_.attrs.get("source_version", "unknown"))
         for name in names:

@@ -15,7 +15,9 @@ from stormcast_train.fields.errors import FailedError, RequestError
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import Period
 from stormcast_train.preprocess import build
+from stormcast_train.preprocess.index import Index
 from stormcast_train.preprocess.request import Request, locked
+from stormcast_train.sources.source import Refusal
 from stormcast_train.store.reader import Store, open_store
 
 Ask = Callable[..., Request]
@@ -100,7 +102,9 @@ def test_an_interrupted_run_ends_in_the_same_store(asked: Ask, tmp_path: Path, m
     with pytest.raises(RequestError, match="unfinished"):
         open_store(asked().store)
     monkeypatch.setattr(build, "run_unit", real)
+    (asked().store / "state" / "values" / ".0.123.tmp").write_bytes(b"half")  # what a killed process leaves
     result = build.preprocess(asked(), QUIET)
+    assert not list(asked().store.rglob("*.tmp"))
     assert result["shards_written"] == 2  # of four
     assert result["fingerprint"] == whole.fingerprint
 
@@ -297,3 +301,20 @@ def test_a_disk_too_small_is_noticed_before_anything_is_written(asked: Ask, monk
     monkeypatch.setattr(build.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
     with pytest.raises(FailedError, match="GiB free"):
         build.preprocess(asked(), QUIET)
+
+
+@pytest.mark.parametrize(
+    ("name", "matches"),
+    [
+        ("era5_202106_pressure-levels.nc", True),
+        ("q500_20210605T07.nc", True),
+        ("t2m_20210605.nc", True),
+        ("wrfout_d01_2021-06-05_07_interp", True),
+        ("qpepre_202106050700-202106050800_1_h.txt", True),
+        ("q500_20210605T08.nc", False),
+        ("era5_202107_single-levels.zip", False),
+    ],
+)
+def test_a_refused_file_is_the_reason_for_the_times_in_its_name(name: str, matches: bool) -> None:
+    index = Index(refusals={"era5": [Refusal(Path(name), "cut")]})
+    assert (index.refusal("era5", np.datetime64("2021-06-05T07", "s")) is not None) is matches
