@@ -179,7 +179,8 @@ def prepare_torch(execution: Execution, device: torch.device) -> None:
         torch.backends.cudnn.benchmark = not deterministic
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = execution.tf32
     torch.use_deterministic_algorithms(deterministic)
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", torch.get_num_threads())))
+    if device.type == "cpu":  # the order of a sum follows the number of threads: one, unless the environment says otherwise
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
 
 
 def record(run: StageRun, identity: Identity, ranks: Ranks, device: torch.device, attempt: int) -> None:
