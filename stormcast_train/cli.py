@@ -166,7 +166,9 @@ def main(words: Sequence[str] | None = None) -> int:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
         where = f" ({error.filename})" if error.filename else ""
-        return _report(FailedError(f"{os.strerror(error.errno or 0)}{where}: free some space or choose another folder, then repeat"), "--json" in words)
+        return _report(
+            FailedError(f"{os.strerror(error.errno or 0)}{where}: free some space or choose another folder, then repeat"), "--json" in words
+        )
     except KeyboardInterrupt:
         return _report(FailedError("interrupted; the same command resumes"), False) and 130
     except BrokenPipeError:

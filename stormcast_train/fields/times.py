@@ -44,7 +44,7 @@ def seconds(duration: np.timedelta64) -> int:
 
 def iso(time: np.datetime64) -> str:
     """`2021-06-01T00:00:00`, the one way times are written in texts and JSON."""
-    return str(np.datetime64(time, "s"))
+    return str(time.astype("datetime64[s]"))
 
 
 @dataclass(frozen=True)

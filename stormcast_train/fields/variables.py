@@ -39,8 +39,9 @@ class Log1p(Frozen):
     scale: float = 1.0
 
     def forward(self, x: Any) -> Any:
-        clipped = x.clip(0) if isinstance(x, (np.ndarray, np.generic)) else x.clamp(min=0)
-        return np.log1p(clipped / self.scale) if isinstance(x, (np.ndarray, np.generic)) else (clipped / self.scale).log1p()
+        if isinstance(x, (np.ndarray, np.generic)):
+            return np.log1p(x.clip(0) / self.scale)
+        return (x.clamp(min=0) / self.scale).log1p()
 
     def inverse(self, y: Any) -> Any:
         if isinstance(y, (np.ndarray, np.generic)):
@@ -115,7 +116,16 @@ _SURFACE = {
         _v("sp", "Pa", "surface pressure", "surface_air_pressure", 40000, 110000),
         _v("tcwv", "kg m-2", "total column water vapour", "atmosphere_mass_content_of_water_vapor", 0, 120),
         _v("sst", "K", "sea surface temperature", "sea_surface_temperature", 265, 312),
-        _v("tp", "m", "total precipitation of the hour ending at the valid time", "precipitation_amount", 0, 0.3, kind="accumulation", interval_s=3600),
+        _v(
+            "tp",
+            "m",
+            "total precipitation of the hour ending at the valid time",
+            "precipitation_amount",
+            0,
+            0.3,
+            kind="accumulation",
+            interval_s=3600,
+        ),
         _v("refc", "dBZ", "composite reflectivity", "equivalent_reflectivity_factor", -35, 85, kind="reflectivity", no_echo=0.0),
         _rain("rain1h", 3600),
         _rain("rain10m", 600),

@@ -148,4 +148,3 @@ def _check_metric(package: Path, metric: str) -> None:
     chosen = json.loads((package / "package.json").read_text()).get("facts", {}).get("criterion")
     if chosen != metric:
         raise RequestError(f"the best package of this run was chosen by '{chosen}', not by '{metric}'")
-

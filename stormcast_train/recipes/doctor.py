@@ -42,7 +42,9 @@ class Config(Frozen):
 
 def plan(config: Config) -> dict[str, Any]:
     """What would be looked at."""
-    return {"would": [f"look at Python, libraries, accelerator, disk, threads and file locks for site={config.site.name}; nothing is written"]}
+    return {
+        "would": [f"look at Python, libraries, accelerator, disk, threads and file locks for site={config.site.name}; nothing is written"]
+    }
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
@@ -50,7 +52,9 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     findings = [_python(), *(_library(name) for name in NEEDED), _torch(), _grib(), _disk(), _threads(), _locks()]
     for finding in findings:
         mark = "ok  " if finding.ok else ("note" if finding.warning else "FAIL")
-        console.show(f"{mark}  {finding.name:<28}{finding.found}" + (f"\n      fix: {finding.fix}" if finding.fix and not finding.ok else ""))
+        console.show(
+            f"{mark}  {finding.name:<28}{finding.found}" + (f"\n      fix: {finding.fix}" if finding.fix and not finding.ok else "")
+        )
     missing = [f.name for f in findings if not f.ok and not f.warning]
     if missing:
         raise FailedError(f"this machine lacks: {', '.join(missing)}; the fixes are above", findings=[vars(f) for f in findings])
@@ -86,7 +90,9 @@ def _grib() -> Finding:
 
         return Finding("eccodes", True, str(eccodes.codes_get_api_version()))
     except (ImportError, RuntimeError) as error:
-        return Finding("eccodes", False, str(error).splitlines()[0], "pip install eccodes, or apt-get install libeccodes0; only GRIB needs it", True)
+        return Finding(
+            "eccodes", False, str(error).splitlines()[0], "pip install eccodes, or apt-get install libeccodes0; only GRIB needs it", True
+        )
 
 
 def _disk() -> Finding:
@@ -108,4 +114,9 @@ def _locks() -> Finding:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         return Finding("file locks", True, "work here")
     except OSError as error:
-        return Finding("file locks", False, f"do not work in {Path.cwd()}: {error}", "keep runs on a file system with flock (Lustre: mount with -o flock)")
+        return Finding(
+            "file locks",
+            False,
+            f"do not work in {Path.cwd()}: {error}",
+            "keep runs on a file system with flock (Lustre: mount with -o flock)",
+        )

@@ -60,7 +60,20 @@ def _table(found: list[dict[str, Any]]) -> str:
 
 def _sheet(described: dict[str, Any]) -> str:
     lines = []
-    for key in ("path", "stage", "state", "samples", "attempts", "loss", "fingerprint", "store", "regression", "commit", "packages", "weights_sha256"):
+    for key in (
+        "path",
+        "stage",
+        "state",
+        "samples",
+        "attempts",
+        "loss",
+        "fingerprint",
+        "store",
+        "regression",
+        "commit",
+        "packages",
+        "weights_sha256",
+    ):
         value = described.get(key)
         lines.append(f"{key:<16}{', '.join(value) if isinstance(value, list) else value}")
     lines += [f"  {name:<44}{value:.5g}" for name, value in sorted(described["metrics"].items()) if isinstance(value, float)]

@@ -65,7 +65,8 @@ class Config(Frozen):
 
 def plan(config: Config) -> dict[str, Any]:
     """What would be trained, without torch."""
-    sentences, states = [], []
+    sentences: list[str] = []
+    states: list[str] = []
     for stage_run in stage_runs(config):
         if config.stage.kind == "both" and stage_run.kind == "diffusion" and states and states[0] != "done":
             sentences.append(f"then train the diffusion on it into {stage_run.directory}")
@@ -172,7 +173,9 @@ def _launch(config: Config, stage_run: StageRun) -> dict[str, Any]:
     if code == 2:
         raise RequestError("the ranks refused the request; their message is above")
     if code:
-        raise FailedError(f"a rank ended with exit code {code}; its message is above, and the same command resumes from the last checkpoint")
+        raise FailedError(
+            f"a rank ended with exit code {code}; its message is above, and the same command resumes from the last checkpoint"
+        )
     return describe_run(stage_run.directory)
 
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -54,7 +53,7 @@ class CheckpointStore:
 
     def load_newest(self) -> tuple[Checkpoint | None, list[str]]:
         """The newest checkpoint that is whole, and a sentence for each newer one that is not."""
-        refused = []
+        refused: list[str] = []
         for folder in self.folders()[::-1]:
             try:
                 return _read(folder), refused
@@ -114,5 +113,3 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from stormcast_train.training.checkpoint import CheckpointStore
     from stormcast_train.training.loop import TrainPlan
     from stormcast_train.training.optim import Optimization
-    from stormcast_train.training.stage import Stage
 
 
 class Every(Frozen):
@@ -126,7 +125,7 @@ def check_batch(run: StageRun, world: int) -> None:
         raise RequestError(f"train.batch_size={batch} cannot be divided among {world} ranks; take a multiple of {world}")
     share, micro = batch // world, run.execution.micro_batch or batch // world
     if share % micro:
-        raise RequestError(f"train.micro_batch={micro} does not divide the {share} samples that each of {world} ranks takes of a batch of {batch}")
+        raise RequestError(f"train.micro_batch={micro} does not divide the {share} of {batch} samples that each of {world} ranks takes")
 
 
 def _differences(old: Any, new: Any, prefix: str = "") -> list[str]:
@@ -241,7 +240,8 @@ class Session:
         done = samples >= self._run.total_samples
         self._write("done" if done else "stopped", samples)
         if not done:
-            raise StoppedError(f"stopped on request at {samples} of {self._run.total_samples} samples; the same command resumes", samples=samples)
+            reached = f"{samples} of {self._run.total_samples} samples"
+            raise StoppedError(f"stopped on request at {reached}; the same command resumes", samples=samples)
 
     def plan(self) -> TrainPlan:
         """The loop's plan; periods that are null follow from the length of the run."""
