@@ -1,25 +1,44 @@
-"""A request to stop, remembered until a rank can act on it. Torch-free."""
+"""A request to stop, remembered until the run can act on it. Torch-free."""
 
 from __future__ import annotations
 
 import signal
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
+
+STOPPING = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+REPEAT_S = 2.0  # a launcher may pass on an interrupt that the terminal has sent as well
 
 
 class StopRequest:
-    """Set by SIGTERM or SIGUSR1 (Slurm's warning before the end of a job), or when a wall-clock budget is used up."""
+    """Set by SIGTERM, SIGUSR1 (Slurm's warning before the end of a job) or Ctrl-C; a second Ctrl-C interrupts at once."""
 
-    def __init__(self, budget_s: float | None = None) -> None:
-        self._asked = False
-        self._deadline = None if budget_s is None else time.monotonic() + budget_s
-        for number in (signal.SIGTERM, signal.SIGUSR1):
-            signal.signal(number, self._remember)
+    def __init__(self) -> None:
+        self._asked_at: float | None = None
 
     @property
     def asked(self) -> bool:
         """Whether this process has been asked to stop."""
-        return self._asked or (self._deadline is not None and time.monotonic() > self._deadline)
+        return self._asked_at is not None
+
+    @contextmanager
+    def listening(self) -> Iterator[StopRequest]:
+        """Remember signals for as long as the context lasts (in the main thread; elsewhere signals are not ours to take)."""
+        if threading.current_thread() is not threading.main_thread():
+            yield self
+            return
+        previous = {number: signal.signal(number, self._remember) for number in STOPPING}
+        try:
+            yield self
+        finally:
+            for number, handler in previous.items():
+                signal.signal(number, handler)
 
     def _remember(self, number: int, frame: FrameType | None) -> None:
-        self._asked = True
+        now = time.monotonic()
+        if number == signal.SIGINT and self._asked_at is not None and now - self._asked_at > REPEAT_S:
+            raise KeyboardInterrupt
+        self._asked_at = self._asked_at if self._asked_at is not None else now

@@ -48,3 +48,14 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """` Did you mean 'x'?` for the known name closest to `word`, or an empty string."""
     close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def to_report(error: StormcastError) -> dict[str, Any]:
+    """The error as plain data, for another process."""
+    return {"error": str(error), "exit_code": error.exit_code, "facts": error.facts}
+
+
+def from_report(report: dict[str, Any]) -> StormcastError:
+    """The error that `to_report` described, with the same message, facts and exit code."""
+    kinds: dict[int, type[StormcastError]] = {2: RequestError, 75: StoppedError}
+    return kinds.get(report["exit_code"], FailedError)(report["error"], **report["facts"])

@@ -1,80 +1,166 @@
-"""A run and its directory: what was asked, what happened, what came of it. Torch-free."""
+"""A run and its directory: what was asked, how far it came, what it left. Torch-free."""
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import yaml
+from omegaconf import OmegaConf
 from safetensors import safe_open
 
 from stormcast_train.fields.errors import FailedError, RequestError
 from stormcast_train.fields.files import read_json, write_bytes, write_json
-from stormcast_train.monitor.events import latest, read_events
+from stormcast_train.monitor.events import Event, latest, read_events
 
-RECORD = "fingerprint.json"
-STATES = {"done": "done", "stopped": "stopped", "failed": "failed"}
-
-
-def is_run(path: Path) -> bool:
-    """Whether `path` is a run directory."""
-    return (path / RECORD).is_file()
+IDENTITY = "fingerprint.json"
+LOCK = ".lock"
+OWN_NAMES = {LOCK, IDENTITY, "science.yaml", "execution.yaml", "site.yaml", "environment.json", "code.json", "submit.sbatch"}
+State = Literal["new", "running", "stopped", "done", "failed"]
+ENDS: dict[str, State] = {"done": "done", "stopped": "stopped", "failed": "failed"}
 
 
-def write_record(directory: Path, identity: dict[str, Any], documents: dict[str, Any], records: dict[str, Any]) -> None:
-    """`fingerprint.json`, the YAML documents and the JSON records of a run, each atomically; the fingerprint last."""
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, content in documents.items():
-        write_bytes(directory / f"{name}.yaml", yaml.safe_dump(content, sort_keys=False, allow_unicode=True).encode())
-    for name, content in records.items():
-        write_json(directory / f"{name}.json", content)
-    write_json(directory / RECORD, identity)
+@dataclass(frozen=True)
+class RunDirectory:
+    """The names in a run directory. A directory is a run once `fingerprint.json` is there."""
+
+    path: Path
+
+    @property
+    def exists(self) -> bool:
+        return (self.path / IDENTITY).is_file()
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def package(self, which: str) -> Path:
+        """`package/best` or `package/last`."""
+        return self.path / "package" / which
+
+    def packages(self) -> dict[str, Path]:
+        """The packages that are there, by name."""
+        return {which: self.package(which) for which in ("best", "last") if (self.package(which) / "package.json").is_file()}
+
+    def foreign(self) -> list[str]:
+        """Names in a directory that is no run and that no run leaves: another thing lives there."""
+        if self.exists or not self.path.exists():
+            return []
+        if not self.path.is_dir():
+            return [self.path.name]
+        return sorted(p.name for p in self.path.iterdir() if p.name not in OWN_NAMES and not p.name.startswith("."))
+
+    def identity(self) -> dict[str, Any]:
+        """What `fingerprint.json` holds; RequestError where this is no run."""
+        if not self.exists:
+            raise RequestError(f"{self.path} is not a run: it has no {IDENTITY}; `stormcast runs list FOLDER` shows what there is")
+        return dict(read_json(self.path / IDENTITY))
+
+    def document(self, name: str) -> dict[str, Any]:
+        """What `science.yaml`, `execution.yaml` or `site.yaml` holds; empty where it is absent."""
+        path = self.path / f"{name}.yaml"
+        loaded = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
+        return {str(k): v for k, v in loaded.items()} if isinstance(loaded, dict) else {}
+
+    def record(self, identity: Mapping[str, Any], documents: Mapping[str, Any], records: Mapping[str, Any]) -> None:
+        """Write the YAML documents and JSON records, each atomically, and `fingerprint.json` last."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        for name, content in documents.items():
+            write_bytes(self.path / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(content)).encode())
+        for name, content in records.items():
+            write_json(self.path / f"{name}.json", content)
+        write_json(self.path / IDENTITY, dict(identity))
+
+    def next_attempt(self) -> int:
+        """The number of the attempt that begins now, from 1."""
+        return 1 + max((int(e["attempt"]) for e in read_events(self.path)), default=0)
+
+    def state(self, events: list[Event] | None = None) -> State:
+        """`failed` is also a run that ended without a word (killed, node lost); the same command resumes it."""
+        known = read_events(self.path) if events is None else events
+        if not known:
+            return "running" if self.exists and self._held() else "new"
+        return ENDS.get(known[-1]["event"]) or ("running" if self._held() else "failed")
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the run for one writer; FailedError when another process has it. Without file locks nothing is held."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        with open(self.path / LOCK, "a") as handle:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise FailedError(f"another process is training the run {self.path}; wait for it or end it") from error
+            except OSError as error:
+                if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
+                    raise
+            yield
+
+    def _held(self) -> bool:
+        if not (self.path / LOCK).is_file():
+            return False
+        try:
+            with open(self.path / LOCK) as handle:
+                fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+        return False
 
 
-def read_identity(directory: Path) -> dict[str, Any] | None:
-    """What `fingerprint.json` holds; None for a directory that is not a run yet."""
-    found: dict[str, Any] | None = read_json(directory / RECORD) if is_run(directory) else None
+def find_run(path: str | Path) -> RunDirectory:
+    """The run at `path`; of a `stage=both` run its diffusion. RequestError where there is none."""
+    folder = Path(path)
+    found = RunDirectory(folder)
+    both = not found.exists and (RunDirectory(folder / "diffusion").exists or RunDirectory(folder / "regression").exists)
+    if both:
+        found = RunDirectory(folder / "diffusion")
+        if not found.exists:
+            raise RequestError(f"the diffusion of {folder} has not begun; its regression is {folder / 'regression'}", run=str(folder))
+    if not found.exists:
+        said = "is not a run" if folder.exists() else "does not exist"
+        raise RequestError(f"the run {folder} {said}; `stormcast runs list FOLDER` shows the runs below a folder", run=str(folder))
     return found
 
 
-def next_attempt(directory: Path) -> int:
-    """The number of the attempt that begins now, from 1."""
-    return 1 + max((int(e["attempt"]) for e in read_events(directory)), default=0)
+def resolve_package(spec: str) -> Path:
+    """The package folder that `RUN`, `RUN@last`, `RUN@best`, `RUN@best:METRIC` or `RUN@SAMPLES` names, or `spec` itself if it is one.
+
+    Plain RUN is its best package, else its last.
+    """
+    if (Path(spec) / "package.json").is_file():
+        return Path(spec)
+    name, _, which = (spec, "", "") if Path(spec).exists() else spec.partition("@")
+    run = find_run(name)
+    have = run.packages()
+    if not have:
+        raise RequestError(f"the run {run.path} has no package yet (state: {run.state()}); repeat its train command", run=spec)
+    if not which:
+        return have.get("best") or have["last"]
+    kind, _, metric = which.partition(":")
+    if kind.isdigit():
+        return _at_samples(run, have, int(kind))
+    if kind not in have or (metric and kind != "best"):
+        raise RequestError(f"the run {run.path} has no package '{which}'; it has {', '.join(have)}", run=spec)
+    chosen = _facts(have[kind]).get("criterion")
+    if metric and metric != chosen:
+        raise RequestError(f"the best package of {run.path} was chosen by '{chosen}', not by '{metric}' (train.best_metric)", run=spec)
+    return have[kind]
 
 
-@contextmanager
-def locked(directory: Path) -> Iterator[None]:
-    """Hold the run for one writer; FailedError when another process has it."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with open(directory / ".lock", "a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise FailedError(f"another process is working on the run {directory}; wait for it or end it") from error
-        yield
+def _facts(package: Path) -> dict[str, Any]:
+    return dict(read_json(package / "package.json").get("facts") or {})
 
 
-def state_of(directory: Path) -> str:
-    """new | running | interrupted | stopped | failed | done."""
-    events = [e for e in read_events(directory) if e["event"] in ("start", *STATES)]
-    if not events:
-        return "new"
-    return STATES.get(events[-1]["event"]) or ("running" if _held(directory) else "interrupted")
-
-
-def _held(directory: Path) -> bool:
-    try:
-        with locked(directory):
-            return False
-    except FailedError:
-        return True
-    except OSError:
-        return False
+def _at_samples(run: RunDirectory, have: Mapping[str, Path], samples: int) -> Path:
+    kept = {int(_facts(path).get("samples", -1)): path for path in have.values()}
+    if samples not in kept:
+        raise RequestError(f"the run {run.path} keeps no package at {samples} samples; it keeps {', '.join(map(str, sorted(kept)))}")
+    return kept[samples]
 
 
 def weights_sha256(package: Path) -> str:
@@ -88,63 +174,36 @@ def weights_sha256(package: Path) -> str:
     return hasher.hexdigest()
 
 
-def describe_run(directory: str | Path) -> dict[str, Any]:
-    """What a run is and how far it came: fingerprint, stage, samples, state, metrics, weights_sha256, store."""
-    directory = Path(directory)
-    identity = read_identity(directory)
-    if identity is None:
-        raise RequestError(f"{directory} is not a run: it has no {RECORD}. `stormcast runs list DIR` shows the runs below a folder")
-    events = read_events(directory)
-    last = directory / "package" / "last"
-    trained = list(latest(events, "train"))
-    validated = list(latest(events, "validate"))
+def describe_run(path: str | Path, with_weights: bool = True) -> dict[str, Any]:
+    """What a run is and how far it came; `weights_sha256` (of package/last) is null where there is none or it is not asked for."""
+    run = find_run(path)
+    identity, events = run.identity(), read_events(run.path)
+    science, site = run.document("science"), run.document("site")
+    trained, validated = latest(events, "train"), latest(events, "validate")
+    packages = run.packages()
     return {
-        **identity,
-        "path": str(directory),
-        "state": state_of(directory),
-        "samples": max((int(e["samples"]) for e in events), default=0),
+        "path": str(run.path),
+        "fingerprint": identity["fingerprint"],
+        "stage": identity["stage"],
+        "state": run.state(events),
+        "samples": int(events[-1]["samples"]) if events else 0,
+        "total_samples": identity["total_samples"],
         "attempts": max((int(e["attempt"]) for e in events), default=0),
         "loss": trained[-1]["loss"] if trained else None,
-        "metrics": {k: v for k, v in validated[-1].items() if "/" in k} if validated else {},
-        "packages": sorted(p.name for p in (directory / "package").glob("*") if (p / "package.json").is_file()),
-        "weights_sha256": weights_sha256(last) if (last / "weights.safetensors").is_file() else None,
+        "metrics": {name: value for name, value in validated[-1].items() if "/" in name} if validated else {},
+        "store": site.get("store"),
+        "regression": site.get("regression"),
+        "seed": science.get("seed"),
+        "commit": identity.get("commit"),
+        "code_changes": identity.get("code_changes", []),
+        "packages": {which: _facts(package) for which, package in packages.items()},
+        "weights_sha256": weights_sha256(packages["last"]) if with_weights and "last" in packages else None,
     }
 
 
 def list_runs(root: str | Path) -> list[dict[str, Any]]:
-    """Descriptions of all runs below `root`, by path."""
+    """Descriptions (without weights) of all runs at and below `root`, by path."""
     folder = Path(root)
     if not folder.is_dir():
         raise RequestError(f"{folder} is not a folder")
-    found = sorted(p.parent for p in folder.rglob(RECORD) if "package" not in p.parts)
-    return [describe_run(p) for p in found]
-
-
-def resolve_package(spec: str) -> Path:
-    """The package directory that `RUN`, `RUN@last`, `RUN@best` or `RUN@best:METRIC` names; plain RUN is its best, else its last.
-
-    For the directory of a `stage=both` run, RUN is its diffusion.
-    """
-    name, _, which = spec.partition("@")
-    directory = Path(name)
-    if not is_run(directory) and is_run(directory / "diffusion"):
-        directory = directory / "diffusion"
-    if not is_run(directory):
-        raise RequestError(f"there is no run at {directory}; `stormcast runs list DIR` shows the runs below a folder", run=spec)
-    have = {p.name: p for p in (directory / "package").glob("*") if (p / "package.json").is_file()}
-    if not have:
-        raise RequestError(f"the run {directory} has no package yet (state: {state_of(directory)}); repeat its train command to go on")
-    if not which:
-        return have.get("best") or have["last"]
-    wanted, _, metric = which.partition(":")
-    if wanted not in have:
-        raise RequestError(f"the run {directory} has no package '{which}'; it has {', '.join(sorted(have))}")
-    if metric:
-        _check_metric(have[wanted], metric)
-    return have[wanted]
-
-
-def _check_metric(package: Path, metric: str) -> None:
-    chosen = json.loads((package / "package.json").read_text()).get("facts", {}).get("criterion")
-    if chosen != metric:
-        raise RequestError(f"the best package of this run was chosen by '{chosen}', not by '{metric}'")
+    return [describe_run(found.parent, with_weights=False) for found in sorted(folder.rglob(IDENTITY)) if "package" not in found.parts]

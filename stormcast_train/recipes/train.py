@@ -1,183 +1,212 @@
-"""`stormcast train`: one stage, or the regression and then the diffusion, from a store to a package."""
+"""`stormcast train`: one stage, or the regression and then the diffusion on top of it, from a store to packages."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
 from stormcast_train.data.mix import MixConfig
-from stormcast_train.distributed.ranks import Ranks, launch_local, ranks_from_environment
+from stormcast_train.distributed.launch import reporting, run_ranks
+from stormcast_train.distributed.ranks import must_launch, ranks_from_environment
+from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import FailedError, RequestError, StoppedError
+from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import DomainConfig
+from stormcast_train.fields.quiet import library_noise
 from stormcast_train.fields.site import SiteConfig
-from stormcast_train.fields.variables import Frozen
+from stormcast_train.fields.variables import Frozen, VariablesConfig
+from stormcast_train.monitor.run import RunDirectory, describe_run
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
-from stormcast_train.training.optim_config import OptimConfig
-from stormcast_train.training.run_stage import Every, Execution, Identity, StageRun, check, execute, identify
-from stormcast_train.training.stage_config import StageConfig, StageRequest
+from stormcast_train.store.reader import open_store
+from stormcast_train.training.optim_config import Lengths, OptimConfig
+from stormcast_train.training.run_stage import Execution, StageRun, begin, check_batch, identify, is_done, run_stage
+from stormcast_train.training.stage_config import StageConfig, StageKind, StageRequest
 
 HELP = "train a regression, or the residual diffusion on top of one, on any number of ranks; repeat the command to resume"
-EXAMPLE = "stormcast train stage=regression store=stores/taiwan_tiny run=runs/regression processes=2"
+EXAMPLE = "stormcast train stage=both store=stores/taiwan_tiny run=runs/taiwan processes=2"
 POSITIONAL: tuple[str, ...] = ()
 
 
 class TrainKeys(Frozen):
-    """`train.*`: null leaves the preset of `optim=`."""
+    """`train.*`; null leaves what `optim=` says. `batch_size`: global; `micro_batch`: of one backward pass on one rank."""
 
     batch_size: int | None = Field(default=None, ge=1)
-    total_samples: int | None = Field(default=None, ge=1)
+    total_samples: int | Lengths | None = None
     micro_batch: int | None = Field(default=None, ge=1)
-    precision: str = "fp32"
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
     tf32: bool = False
     best_metric: str | None = None
 
+    def length(self, kind: StageKind) -> int | None:
+        """The samples asked for a stage of this kind."""
+        return int(getattr(self.total_samples, kind)) if isinstance(self.total_samples, Lengths) else self.total_samples
 
-class Config(Frozen):
-    """Keys of `train`."""
 
-    site: SiteConfig
-    domain: DomainConfig | None = None
-    mix: MixConfig
-    stage: StageConfig
-    network: NetworkConfig
-    objective: ObjectiveConfig
-    optim: OptimConfig
-    store: str
-    run: str
-    regression: str | None = None
-    init: str | None = None
-    seed: int = 0
-    processes: int = Field(default=1, ge=1)
-    deterministic: bool | None = None
-    device: str | None = None
-    allow_code_change: bool = False
-    train: TrainKeys = TrainKeys()
-    log: Every = Every()
-    validate_: Every = Field(default=Every(), alias="validate")
-    checkpoint: Every = Every()
-    overrides: tuple[str, ...] = ()
-    config_dir: str | None = None
+class LogKeys(Frozen):
+    """`log.*`."""
+
+    every_samples: int | None = Field(default=None, ge=1)
+    wandb: Literal["online", "offline"] | None = None
+
+
+class CheckpointKeys(Frozen):
+    """`checkpoint.*`."""
+
+    every_samples: int | None = Field(default=None, ge=1)
+    keep: int = Field(default=2, ge=1)
+
+
+class ValidateKeys(Frozen):
+    """`validate.*`."""
+
+    every_samples: int | None = Field(default=None, ge=1)
+
+
+with library_noise():  # pydantic warns that the key `validate` hides a method of its own that is deprecated
+
+    class Config(Frozen):
+        """Keys of `train`."""
+
+        site: SiteConfig
+        domain: DomainConfig | None = None
+        variables: VariablesConfig
+        mix: MixConfig
+        stage: StageConfig
+        network: NetworkConfig
+        objective: ObjectiveConfig
+        optim: OptimConfig
+        store: str
+        run: str
+        regression: str | None = None
+        init: str | None = None
+        seed: int = 0
+        processes: int = Field(default=1, ge=1)
+        deterministic: bool | None = None
+        device: str | None = None
+        allow_code_change: bool = False
+        train: TrainKeys = TrainKeys()
+        log: LogKeys = LogKeys()
+        checkpoint: CheckpointKeys = CheckpointKeys()
+        validate: ValidateKeys = ValidateKeys()  # type: ignore[assignment]
+        overrides: tuple[str, ...] = ()
+        config_dir: str | None = None
 
 
 def plan(config: Config) -> dict[str, Any]:
     """What would be trained, without torch."""
-    sentences: list[str] = []
-    states: list[str] = []
+    _check_store(config)
+    world = max(config.processes, ranks_from_environment().world)
+    sentences, begins = [], []
     for stage_run in stage_runs(config):
-        if config.stage.kind == "both" and stage_run.kind == "diffusion" and states and states[0] != "done":
-            sentences.append(f"then train the diffusion on it into {stage_run.directory}")
-            continue
-        identity, state = _look(config, stage_run, ranks_from_environment())
-        states.append(state)
-        length = f"{stage_run.total_samples} samples in batches of {stage_run.batch_size}"
-        verb = {"done": "do nothing: finished", "resume": "resume", "new": "train"}[state]
-        sentences.append(f"{verb} {stage_run.kind} into {stage_run.directory}, {length}, fingerprint {identity.fingerprint[:12]}")
-    return {"would": sentences, "states": states}
+        check_batch(stage_run, world)
+        known = stage_run.request.regression is None or not _waits_for_regression(config, stage_run)
+        found = begin(stage_run, identify(stage_run)) if known else "new"
+        verb = {"new": "train", "resume": "resume", "done": "do nothing for"}[found]
+        optim = stage_run.optim
+        length = f"{optim.total_samples} samples in batches of {optim.batch_size} on {world} rank(s)"
+        sentences.append(f"{verb} the {stage_run.kind} in {stage_run.directory.path}: {length}")
+        begins.append(found)
+    return {"would": sentences, "begin": begins}
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Train what is not trained yet; the description of the last stage's run."""
+    """Train what is not trained yet, here or in ranks that are started here; describes the last stage's run."""
     ranks = ranks_from_environment()
-    described: dict[str, Any] = {}
-    for stage_run in stage_runs(config):
-        identity, state = _look(config, stage_run, ranks)
-        if state == "done":
-            from stormcast_train.monitor.run import describe_run
+    launches = must_launch(config.processes, ranks)
+    if launches or ranks.world == 1:
+        if all(found == "done" for found in plan(config)["begin"]):
+            return _already_done(config, console)
+        if launches:
+            described = run_ranks(config.processes, _words(config))
+            console.say(f"trained: {described['path']} ({described['samples']} samples)")
+            return described
+    speaker = console if ranks.is_first else Console(quiet=True)
+    with reporting() as result, StopRequest().listening() as stop:
+        _check_store(config)
+        for stage_run in stage_runs(config):
+            result.update(run_stage(stage_run, ranks, speaker, stop))
+    if ranks.world == 1:
+        console.say(f"trained: {result['path']} ({result['samples']} samples)")
+    return result
 
-            console.say(f"done already: {stage_run.directory} ({stage_run.kind})")
-            described = describe_run(stage_run.directory)
-        elif ranks.world == 1 and config.processes > 1:
-            described = _launch(config, stage_run)
-        else:
-            quiet = Console(quiet=True)
-            described = execute(stage_run, identity, ranks, console if ranks.is_first else quiet)
-            console.say(f"trained {stage_run.kind}: {stage_run.directory}") if ranks.is_first else None
-    return described
+
+def _already_done(config: Config, console: Console) -> dict[str, Any]:
+    last = stage_runs(config)[-1]
+    console.say(f"done already: {last.directory.path} ({last.optim.total_samples} samples)")
+    return describe_run(last.directory.path)
+
+
+def _words(config: Config) -> list[str]:
+    """The command again, for a rank."""
+    return ["train", *config.overrides, *(["--config-dir", config.config_dir] if config.config_dir else [])]
 
 
 def stage_runs(config: Config) -> list[StageRun]:
     """The stages to train, in order; `stage=both` trains RUN/regression and then RUN/diffusion on it."""
-    both = config.stage.kind == "both"
-    return [_stage_run(config, kind, both) for kind in config.stage.kinds()]
+    kinds = config.stage.kinds()
+    if kinds == ("diffusion",) and config.regression is None:
+        raise RequestError("stage=diffusion corrects a trained regression: give regression=RUN, or stage=both")
+    if "diffusion" not in kinds or len(kinds) > 1:
+        _refuse_regression(config)
+    return [_stage_run(config, kind, len(kinds) > 1) for kind in kinds]
 
 
-def _stage_run(config: Config, kind: str, both: bool) -> StageRun:
-    directory = Path(config.run) / kind if both else Path(config.run)
-    regression = None if kind == "regression" else (str(Path(config.run) / "regression") if both else config.regression)
-    if kind == "diffusion" and regression is None:
-        raise RequestError("stage=diffusion corrects a trained regression: give regression=RUN (or stage=both)")
+def _refuse_regression(config: Config) -> None:
+    if config.regression is not None:
+        raise RequestError(f"regression={config.regression} is for stage=diffusion; stage={config.stage.kind} trains one")
+
+
+def _stage_run(config: Config, kind: StageKind, both: bool) -> StageRun:
+    folder = Path(config.run) / kind if both else Path(config.run)
+    regression = str(Path(config.run) / "regression") if both else config.regression
+    request = StageRequest(
+        stage=config.stage.only(kind), network=config.network, objective=config.objective, mix=config.mix, seed=config.seed,
+        store=config.store, regression=regression if kind == "diffusion" else None, init=config.init,
+    )  # fmt: skip
     keys = config.train
     return StageRun(
-        request=StageRequest(
-            stage=config.stage.only(kind),  # type: ignore[arg-type]
-            network=config.network,
-            objective=config.objective,
-            mix=config.mix,
-            seed=config.seed,
-            store=config.store,
-            regression=regression,
-            init=config.init,
-        ),
-        optim=config.optim,
-        batch_size=keys.batch_size or config.optim.batch_size,
-        total_samples=_whole_batches(keys.total_samples or int(config.optim.total_samples.of(kind)), keys.batch_size or config.optim.batch_size),
-        execution=Execution(
-            processes=config.processes, micro_batch=keys.micro_batch, precision=keys.precision, tf32=keys.tf32,  # type: ignore[arg-type]
-            deterministic=config.deterministic, device=config.device,
-        ),
-        directory=directory,
-        log=config.log,
-        validate=config.validate_,
-        checkpoint=config.checkpoint,
-        site=config.site.model_dump(),
+        request=request,
+        optim=config.optim.resolve(kind, keys.batch_size, keys.length(kind)),
+        execution=_execution(config),
+        directory=RunDirectory(folder),
+        site=config.site,
+        command=("stormcast", *_words(config)),
         allow_code_change=config.allow_code_change,
-        best_metric=keys.best_metric,
+    )
+
+
+def _execution(config: Config) -> Execution:
+    keys = config.train
+    validate: ValidateKeys = config.validate
+    return Execution(
+        micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, tf32=keys.tf32, best_metric=keys.best_metric,
+        deterministic=config.deterministic, device=config.device, log_every=config.log.every_samples, wandb=config.log.wandb,
+        validate_every=validate.every_samples, checkpoint_every=config.checkpoint.every_samples, checkpoints_kept=config.checkpoint.keep,
     )  # fmt: skip
 
 
-def _whole_batches(total: int, batch: int) -> int:
-    """The run's length, a whole number of batches, at least one."""
-    return max(1, -(-total // batch)) * batch
+def _waits_for_regression(config: Config, diffusion: StageRun) -> bool:
+    """Whether this command trains the regression of this diffusion first."""
+    if config.stage.kind != "both":
+        return False
+    regression = stage_runs(config)[0]
+    assert diffusion.request.regression == str(regression.directory.path)
+    return not is_done(regression, identify(regression))
 
 
-def _look(config: Config, stage_run: StageRun, ranks: Ranks) -> tuple[Identity, str]:
-    _check_domain(config)
-    identity = identify(stage_run)
-    return identity, check(stage_run, identity, ranks)
-
-
-def _check_domain(config: Config) -> None:
-    """A store of another domain than the one named is refused; without `domain=` the store decides."""
-    from stormcast_train.store.reader import open_store
-
-    store = open_store(Path(config.store))
-    held = store.manifest.get("domain", {})
-    if config.domain is not None and held.get("name") not in (None, config.domain.name):
-        raise RequestError(f"{config.store} is a store of domain '{held.get('name')}', and domain={config.domain.name} was asked")
-
-
-def _launch(config: Config, stage_run: StageRun) -> dict[str, Any]:
-    """Run this stage as local ranks of the same command."""
-    from stormcast_train.monitor.run import describe_run
-
-    words = [*_flags(config), "train", *(w for w in config.overrides if not w.startswith(("stage=", "run=", "regression=")))]
-    words += [f"stage={stage_run.kind}", f"run={stage_run.directory}"]
-    words += [f"regression={stage_run.request.regression}"] if stage_run.request.regression else []
-    code = launch_local(config.processes, words)
-    if code == 75:
-        raise StoppedError("stopped on request; the same command resumes")
-    if code == 2:
-        raise RequestError("the ranks refused the request; their message is above")
-    if code:
-        raise FailedError(
-            f"a rank ended with exit code {code}; its message is above, and the same command resumes from the last checkpoint"
-        )
-    return describe_run(stage_run.directory)
-
-
-def _flags(config: Config) -> list[str]:
-    return ["--config-dir", config.config_dir] if config.config_dir else []
+def _check_store(config: Config) -> None:
+    """Domain and variables come from the store; ones that were asked for and are others are refused."""
+    made = open_store(Path(config.store)).manifest.get("config") or {}
+    asked: list[tuple[str, str]] = []
+    if config.domain is not None:
+        asked.append(("domain", config.domain.name))
+    if any(word.startswith("variables=") for word in config.overrides):
+        asked.append(("variables", config.variables.name))
+    for part, name in asked:
+        held = (made.get(part) or {}).get("name")
+        if held not in (None, name):
+            raise RequestError(f"store={config.store} is a store of {part}={held}, and {part}={name} was asked", part=part)

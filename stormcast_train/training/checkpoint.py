@@ -1,15 +1,15 @@
 """Checkpoints: safetensors and JSON in one folder each, written aside, fsynced, renamed. No pickle, so nothing can run code.
 
-A folder that a crash cut short keeps its temporary name and is never read; one whose bytes changed fails its hashes, and the
-one before it is used.
+What a crash cut short keeps its temporary name and is never read; what was damaged later fails its hashes, and the checkpoint
+before it is used.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import shutil
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,88 +18,103 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from stormcast_train.fields.errors import FailedError
+from stormcast_train.fields.files import read_json, write_json
+
 KEPT = 2
-FILES = ("weights.safetensors", "optim.safetensors")
+WEIGHTS, OPTIM, FACTS = "weights.safetensors", "optim.safetensors", "checkpoint.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a resume needs: the network's weights, the optimiser's and average's tensors, and plain facts (samples, ...)."""
+    """What a resume needs: the network's state, the optimiser's and average's tensors, and plain facts (`samples`, ...)."""
 
     weights: dict[str, Tensor]
     optim: dict[str, Tensor]
     facts: dict[str, Any]
 
 
-class CheckpointStore:
-    """The checkpoints of one run; `save` returns as soon as the host copy is made."""
+class Background:
+    """One thread that writes in the order of submission; the error of a write surfaces at the next call."""
 
-    def __init__(self, directory: Path, kept: int = KEPT) -> None:
-        self._directory, self._kept = directory, kept
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._pending: Future[None] | None = None
+    def __init__(self) -> None:
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
+        self._pending: list[Future[None]] = []
 
-    def save(self, checkpoint: Checkpoint) -> None:
-        """Copy to the host and write in the background; an error of the write before surfaces here."""
-        self.wait()
-        copy = Checkpoint(_host(checkpoint.weights), _host(checkpoint.optim), dict(checkpoint.facts))
-        self._pending = self._thread.submit(self._write, copy)
+    def submit(self, write: Callable[[], None]) -> None:
+        """Write when what was submitted before is written; waits while more than one write is under way."""
+        while len(self._pending) > 1:
+            self._pending.pop(0).result()
+        self._pending.append(self._thread.submit(write))
 
     def wait(self) -> None:
-        """Until the last save is on disk."""
-        if self._pending is not None:
-            self._pending.result()
-            self._pending = None
+        """Until everything is on disk."""
+        while self._pending:
+            self._pending.pop(0).result()
 
-    def load_newest(self) -> tuple[Checkpoint | None, list[str]]:
-        """The newest checkpoint that is whole, and a sentence for each newer one that is not."""
-        refused: list[str] = []
-        for folder in self.folders()[::-1]:
-            try:
-                return _read(folder), refused
-            except (OSError, ValueError, KeyError) as error:
-                refused.append(f"checkpoint {folder.name} is damaged ({error}); the one before it is used")
-        return None, refused
-
-    def folders(self) -> list[Path]:
-        """Finished checkpoints, oldest first."""
-        if not self._directory.is_dir():
-            return []
-        return sorted(p for p in self._directory.iterdir() if p.is_dir() and p.name.isdigit())
-
-    def _write(self, checkpoint: Checkpoint) -> None:
-        final = self._directory / f"{checkpoint.facts['samples']:012d}"
-        aside = final.with_name(f".{final.name}.{os.getpid()}")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        for name, tensors in zip(FILES, (checkpoint.weights, checkpoint.optim), strict=True):
-            save_file(tensors, aside / name)
-        hashes = {name: _sha256(aside / name) for name in FILES}
-        (aside / "checkpoint.json").write_text(json.dumps({**checkpoint.facts, "sha256": hashes}, indent=2))
-        for path in aside.iterdir():
-            _sync(path)
-        shutil.rmtree(final, ignore_errors=True)
-        aside.rename(final)
-        _sync(self._directory)
-        self._prune()
-
-    def _prune(self) -> None:
-        for folder in self.folders()[: -self._kept]:
-            shutil.rmtree(folder, ignore_errors=True)
-        for debris in self._directory.glob(".0*"):
-            shutil.rmtree(debris, ignore_errors=True)
+    def close(self) -> None:
+        """End the thread after what it is writing."""
+        self._thread.shutdown(wait=True, cancel_futures=True)
 
 
-def _read(folder: Path) -> Checkpoint:
-    facts = json.loads((folder / "checkpoint.json").read_text())
-    for name in FILES:
-        if _sha256(folder / name) != facts["sha256"][name]:
-            raise ValueError(f"{name} does not match its hash")
-    return Checkpoint(load_file(folder / FILES[0]), load_file(folder / FILES[1]), facts)
-
-
-def _host(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+def on_host(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Copies on the host that nothing else changes."""
     return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
+
+
+def write_checkpoint(directory: Path, checkpoint: Checkpoint, kept: int = KEPT) -> None:
+    """Write one checkpoint below `directory`, atomically, and remove all but the newest `kept`."""
+    final = directory / f"{checkpoint.facts['samples']:012d}"
+    aside = directory / f".{final.name}.{os.getpid()}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    for name, tensors in ((WEIGHTS, checkpoint.weights), (OPTIM, checkpoint.optim)):
+        save_file(tensors, aside / name)
+        _sync(aside / name)
+    hashes = {name: _sha256(aside / name) for name in (WEIGHTS, OPTIM)}
+    write_json(aside / FACTS, {**checkpoint.facts, "sha256": hashes})
+    _sync(aside)
+    shutil.rmtree(final, ignore_errors=True)
+    aside.rename(final)
+    _sync(directory)
+    for old in checkpoint_folders(directory)[:-kept]:
+        shutil.rmtree(old, ignore_errors=True)
+    for debris in directory.glob(".[0-9]*"):
+        shutil.rmtree(debris, ignore_errors=True)
+
+
+def checkpoint_folders(directory: Path) -> list[Path]:
+    """Finished checkpoints, oldest first."""
+    return sorted(p for p in directory.iterdir() if p.is_dir() and p.name.isdigit()) if directory.is_dir() else []
+
+
+def newest_whole(directory: Path) -> tuple[Path | None, list[str]]:
+    """The newest checkpoint whose bytes are those that were written, and a sentence for each newer one that is damaged."""
+    refused: list[str] = []
+    for folder in checkpoint_folders(directory)[::-1]:
+        problem = damage(folder)
+        if problem is None:
+            return folder, refused
+        refused.append(f"the checkpoint at {int(folder.name)} samples is damaged ({problem}); an older one is used")
+    return None, refused
+
+
+def damage(folder: Path) -> str | None:
+    """What is wrong with a checkpoint, or None."""
+    try:
+        hashes = read_json(folder / FACTS)["sha256"]
+        wrong = [name for name in (WEIGHTS, OPTIM) if _sha256(folder / name) != hashes[name]]
+    except (OSError, ValueError, KeyError) as error:
+        return f"{type(error).__name__}: {error}"
+    return f"{', '.join(wrong)} is not what was written" if wrong else None
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """The checkpoint in `folder`, which `newest_whole` has found to be whole."""
+    try:
+        return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / OPTIM), dict(read_json(folder / FACTS)))
+    except OSError as error:
+        raise FailedError(f"the checkpoint {folder} cannot be read on this node: {error}", path=str(folder)) from error
 
 
 def _sha256(path: Path) -> str:

@@ -1,34 +1,36 @@
-"""The only training loop; it knows no stage. Samples are the clock: batch b is stream positions [bB, (b+1)B).
+"""The only training loop; it knows no stage. Samples are the clock: global batch b is stream positions [bB, (b+1)B).
 
-Rank r of R takes the r-th contiguous slice of each global batch and works through it in micro-batches.
+Rank r of R takes the r-th contiguous slice of each global batch and works through it in contiguous micro-batches.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from stormcast_train.data.batch import Batch
-from stormcast_train.distributed.collectives import any_rank, sum_over_ranks
+from stormcast_train.distributed.collectives import Agreement, sum_over_ranks
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.fields.errors import NonFiniteError
 from stormcast_train.training.optim import Optimization
 from stormcast_train.training.stage import LossTerms, Stage
 
 ALWAYS_LOGGED_STEPS = 200
-CHECK_EVERY = 50  # steps between looks at the device's finite flag, where a look costs a synchronisation
+LAG = 2  # steps after which an accelerator's finite flag is looked at: by then it is there, and nothing waits for it
 
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """How far and how: all in samples. `micro_batch` is what one backward takes on one rank."""
+    """How far and how, in samples. `micro_batch`: of one backward pass on one rank; batch_size = ranks x micro-batches x micro_batch."""
 
     batch_size: int
     total_samples: int
@@ -36,155 +38,172 @@ class TrainPlan:
     log_every: int
     validate_every: int
     checkpoint_every: int
-    max_grad_norm: float | None
     autocast: torch.dtype | None = None
+    compile: bool = False
 
     def due(self, every: int, samples: int) -> bool:
-        """Whether a multiple of `every` was passed by the batch that ended at `samples`; always at the end of the run."""
+        """Whether the batch that ended at `samples` passed a multiple of `every` or ended the run."""
         return samples >= self.total_samples or samples // every > (samples - self.batch_size) // every
+
+    def logs(self, samples: int) -> bool:
+        """Whether the batch that ended at `samples` has a line in the events."""
+        return samples <= ALWAYS_LOGGED_STEPS * self.batch_size or self.due(self.log_every, samples)
+
+    def micro_batches(self, samples: int, ranks: Ranks) -> list[range]:
+        """Stream positions of this rank's part of the batch that begins at `samples`."""
+        share = self.batch_size // ranks.world
+        first = samples + ranks.rank * share
+        return [range(p, p + self.micro_batch) for p in range(first, first + share, self.micro_batch)]
+
+
+class Stream(Protocol):
+    """The run's sample stream."""
+
+    def prefetch(self, positions: Sequence[int]) -> None: ...
+    def batch(self, positions: Sequence[int]) -> Batch: ...
 
 
 class Observer(Protocol):
-    """What the loop tells the run: it writes, draws and saves."""
+    """What the loop tells the run, which writes, validates, saves and draws."""
 
-    def trained(self, samples: int, facts: Mapping[str, object]) -> None: ...
+    def trained(self, samples: int, facts: Mapping[str, Any]) -> None: ...
     def validated(self, samples: int) -> None: ...
     def checkpoint(self, samples: int) -> None: ...
 
 
-@dataclass
-class Clock:
-    """Wall time between log lines, and the share of it spent waiting for data."""
-
-    began: float = field(default_factory=time.perf_counter)
-    waited: float = 0.0
-    samples: int = 0
-
-    def read(self) -> tuple[float, float]:
-        """(samples per second, share of time waiting for data) since the last reading."""
-        elapsed = max(time.perf_counter() - self.began, 1e-9)
-        found = self.samples / elapsed, min(self.waited / elapsed, 1.0)
-        self.began, self.waited, self.samples = time.perf_counter(), 0.0, 0
-        return found
-
-
-class BatchSource(Protocol):
-    """The sample stream."""
-
-    def prefetch(self, positions: range) -> None: ...
-    def batch(self, positions: range) -> Batch: ...
-
-
 def train(
-    stage: Stage, stream: BatchSource, optim: Optimization, plan: TrainPlan, ranks: Ranks, observer: Observer,
-    samples: int, stop_asked: Callable[[], bool],
+    stage: Stage, stream: Stream, optim: Optimization, plan: TrainPlan, ranks: Ranks, observer: Observer, samples: int,
+    stop_asked: Callable[[], bool],
 ) -> int:  # fmt: skip
-    """Advance `stage` from `samples` to `plan.total_samples`, or to a clean stop; returns the samples seen.
+    """Advance `stage` from `samples` to `plan.total_samples`, or to a clean stop that all ranks agree on; gives the samples seen.
 
-    One iteration consumes exactly `plan.batch_size` samples across all ranks, whatever their number.
+    One iteration consumes exactly `plan.batch_size` samples across all ranks, whatever their number. Raises NonFiniteError.
     """
-    network, clock = replicate(stage.network, ranks), Clock()
-    finite = torch.ones((), dtype=torch.bool, device=next(stage.network.parameters()).device)
-    first = samples
+    replica, stop = replicate(stage.network, plan, ranks), Agreement(stop_asked)
+    feed, finite = Feed(stream, plan, ranks), FiniteWatch(plan.batch_size)
     while samples < plan.total_samples:
-        terms = []
-        slices = micro_slices(samples, plan, ranks)
-        for positions, upcoming in zip(slices, [*slices[1:], micro_slices(samples + plan.batch_size, plan, ranks)[0]], strict=True):
-            began = time.perf_counter()
-            batch = stream.batch(positions)
-            stream.prefetch(upcoming)
-            clock.waited += time.perf_counter() - began
-            terms.append(backward(stage, network, batch, plan, share=1 / len(slices), sync=positions is slices[-1]))
-        norm = clip(stage.network, plan.max_grad_norm)
-        finite = finite & torch.isfinite(norm)
-        step = samples // plan.batch_size
-        if finite.device.type == "cpu" or step % CHECK_EVERY == 0:
-            refuse_non_finite(finite, samples, plan.batch_size)
-        rate = optim.step(samples, plan.batch_size)
+        terms = [backward(stage, replica, batch, plan, share, last) for batch, share, last in feed.batches(samples)]
+        norm = optim.gradient_norm()
+        finite.look(norm, samples)
+        rate = optim.step(samples, norm)
         samples += plan.batch_size
-        clock.samples += plan.batch_size
-        stopping = any_rank(stop_asked())
-        if step < ALWAYS_LOGGED_STEPS or plan.due(plan.log_every, samples):
-            observer.trained(samples, train_facts(terms, norm, rate, clock, ranks))
+        stopping = stop.reached()
+        if plan.logs(samples):
+            losses = mean_losses(terms, samples, plan, ranks)
+            observer.trained(samples, {**losses, "grad_norm": float(norm), "lr": rate, **feed.speed(samples)})
         if plan.due(plan.validate_every, samples):
-            refuse_non_finite(finite, samples - plan.batch_size, plan.batch_size)
+            finite.settle()
             observer.validated(samples)
         if plan.due(plan.checkpoint_every, samples) or stopping:
-            refuse_non_finite(finite, samples - plan.batch_size, plan.batch_size)
+            finite.settle()
             observer.checkpoint(samples)
-        if stopping and samples > first:
+        if stopping:
             break
+    stop.settle()
     return samples
 
 
-def replicate(network: nn.Module, ranks: Ranks) -> nn.Module:
-    """The network itself on one rank; wrapped so that gradients are averaged over ranks otherwise."""
+def replicate(network: nn.Module, plan: TrainPlan, ranks: Ranks) -> nn.Module:
+    """The network itself on one rank, otherwise wrapped so that backward averages gradients over ranks."""
     network.train()
+    replica = torch.compile(network) if plan.compile else network
     if ranks.world == 1:
-        return network
-    devices = [ranks.local_rank] if next(network.parameters()).is_cuda else None
-    return DistributedDataParallel(network, device_ids=devices, forward_sync_buffers=False)
+        return replica
+    device = next(network.parameters()).device
+    return DistributedDataParallel(
+        replica, device_ids=[device] if device.type == "cuda" else None, forward_sync_buffers=False, gradient_as_bucket_view=True
+    )
 
 
-def micro_slices(samples: int, plan: TrainPlan, ranks: Ranks) -> list[range]:
-    """This rank's contiguous slice of the batch that begins at stream position `samples`, cut into micro-batches."""
-    share = plan.batch_size // ranks.world
-    begin = samples + ranks.rank * share
-    return [range(p, p + plan.micro_batch) for p in range(begin, begin + share, plan.micro_batch)]
-
-
-def backward(stage: Stage, network: nn.Module, batch: Batch, plan: TrainPlan, *, share: float, sync: bool) -> LossTerms:
-    """Add this micro-batch's share of the mean loss to the gradients; ranks are averaged only when `sync`."""
-    quiet = network.no_sync() if isinstance(network, DistributedDataParallel) and not sync else contextlib.nullcontext()
+def backward(stage: Stage, replica: nn.Module, batch: Batch, plan: TrainPlan, share: float, last: bool) -> LossTerms:
+    """Add this micro-batch's share of the mean loss to the gradients; they are averaged over ranks with the last one only."""
+    quiet = replica.no_sync() if isinstance(replica, DistributedDataParallel) and not last else contextlib.nullcontext()
     with quiet:
         with autocast(batch.target_BCHW.device, plan.autocast):
-            terms = stage.loss(network, batch)
+            terms = stage.loss(replica, batch)
         (terms.total * share).backward()
     return LossTerms(terms.total.detach(), terms.by_variable)
 
 
-@contextlib.contextmanager
-def autocast(device: torch.device, dtype: torch.dtype | None) -> Iterator[None]:
-    """bf16 where the plan asks for it."""
-    if dtype is None:
-        yield
-        return
-    with torch.autocast(device.type, dtype=dtype):
-        yield
+def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
+    """Lower precision where the plan asks for it."""
+    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
-@torch.no_grad()
-def clip(network: nn.Module, limit: float | None) -> Tensor:
-    """The gradients' norm before clipping to `limit`; a non-finite one is not hidden.
-
-    Summed in float64: in float32 the order, which follows a tensor's strides, would make two layouts of the same run differ.
-    """
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    norm = torch.linalg.vector_norm(torch.stack([torch.linalg.vector_norm(g, dtype=torch.float64) for g in gradients]))
-    if limit is not None:
-        factor = (limit / (norm + 1e-6)).clamp(max=1.0).float()
-        torch._foreach_mul_(gradients, factor)
-    return norm
+def mean_losses(terms: Sequence[LossTerms], samples: int, plan: TrainPlan, ranks: Ranks) -> dict[str, float]:
+    """`loss` and `loss/VARIABLE`: means over the global batch and all ranks."""
+    names = ["loss", *(f"loss/{name}" for name in terms[0].by_variable)]
+    stacked = torch.stack([torch.stack([t.total, *t.by_variable.values()]).double() for t in terms]).mean(dim=0) / ranks.world
+    means = sum_over_ranks(dict(zip(names, stacked.tolist(), strict=True)))
+    if not math.isfinite(means["loss"]):
+        raise non_finite(samples - plan.batch_size, plan.batch_size)
+    return means
 
 
-def refuse_non_finite(finite: Tensor, samples: int, batch_size: int) -> None:
-    """NonFiniteError when a gradient has stopped being finite in or before the batch that began at `samples`."""
-    if not bool(finite):
-        raise NonFiniteError(
-            f"the gradient is not finite at or before samples {samples}..{samples + batch_size - 1}: lower optim.lr or look at these "
-            "samples (non_finite.json in the run directory)",
-            samples=list(range(samples, samples + batch_size)),
-        )
+class Feed:
+    """Batches with the next one always read ahead, and the clock of reading."""
+
+    def __init__(self, stream: Stream, plan: TrainPlan, ranks: Ranks) -> None:
+        self._stream, self._plan, self._ranks = stream, plan, ranks
+        self._began, self._waited = time.perf_counter(), 0.0
+        self._since: int | None = None
+
+    def batches(self, samples: int) -> Iterator[tuple[Batch, float, bool]]:
+        """This rank's micro-batches of the batch that begins at `samples`: batch, share of the rank's mean, whether it is the last."""
+        now, then = (self._plan.micro_batches(s, self._ranks) for s in (samples, samples + self._plan.batch_size))
+        self._since = samples if self._since is None else self._since
+        for k, positions in enumerate(now):
+            began = time.perf_counter()
+            batch = self._stream.batch(positions)
+            self._waited += time.perf_counter() - began
+            last = k == len(now) - 1
+            if not last or samples + self._plan.batch_size < self._plan.total_samples:
+                self._stream.prefetch(then[0] if last else now[k + 1])
+            yield batch, 1 / len(now), last
+
+    def speed(self, samples: int) -> dict[str, float]:
+        """Samples per second (all ranks) and the share of time spent waiting for data, since the last call."""
+        elapsed = max(time.perf_counter() - self._began, 1e-9)
+        read = {"samples_per_second": (samples - (self._since or 0)) / elapsed, "data_wait_fraction": min(self._waited / elapsed, 1.0)}
+        self._began, self._waited, self._since = time.perf_counter(), 0.0, samples
+        return read
 
 
-def train_facts(terms: list[LossTerms], norm: Tensor, rate: float, clock: Clock, ranks: Ranks) -> dict[str, object]:
-    """What a `train` event says: loss (mean over the global batch), by variable, gradient norm, rate, speed, waiting."""
-    scale = 1.0 / (len(terms) * ranks.world)
-    sums: dict[str, float] = {"loss": 0.0}
-    for term in terms:
-        sums["loss"] += float(term.total) * scale
-        for name, value in term.by_variable.items():
-            sums[f"loss/{name}"] = sums.get(f"loss/{name}", 0.0) + float(value) * scale
-    reduced = sum_over_ranks(sums)
-    speed, waiting = clock.read()
-    return {**reduced, "grad_norm": float(norm), "lr": rate, "samples_per_second": speed, "data_wait_fraction": waiting}
+class FiniteWatch:
+    """Stops the run when a gradient stops being finite: at once on a CPU, on an accelerator `LAG` steps later, without waiting for it."""
+
+    def __init__(self, batch_size: int) -> None:
+        self._batch_size = batch_size
+        self._noted: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
+
+    def look(self, norm: Tensor, samples: int) -> None:
+        """Note the gradient norm of the batch that began at `samples`; NonFiniteError for one that is due. All ranks see the same."""
+        flag, copied = torch.isfinite(norm), None
+        if norm.is_cuda:
+            flag = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(flag, non_blocking=True)
+            copied = torch.cuda.current_stream().record_event()
+        self._noted.append((samples, flag, copied))
+        while len(self._noted) > (LAG if norm.is_cuda else 0):
+            self._oldest()
+
+    def settle(self) -> None:
+        """Look at everything that was noted: nothing that is not finite may be saved."""
+        while self._noted:
+            self._oldest()
+
+    def _oldest(self) -> None:
+        samples, flag, copied = self._noted.popleft()
+        if copied is not None:
+            copied.synchronize()
+        if not bool(flag):
+            raise non_finite(samples, self._batch_size)
+
+
+def non_finite(samples: int, batch_size: int) -> NonFiniteError:
+    """The error of the batch that began at stream position `samples`."""
+    last = samples + batch_size - 1
+    return NonFiniteError(
+        f"the loss or its gradient is not finite in samples {samples}..{last} of the stream: look at them (non_finite.json in the run "
+        "directory) or lower optim.lr; the checkpoints are from before",
+        samples=list(range(samples, samples + batch_size)),
+    )

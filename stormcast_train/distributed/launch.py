@@ -1,0 +1,165 @@
+"""`processes=N`: the same command again as N ranks on this machine. Torch-free.
+
+The ranks stay in the command's process group, so ending the group ends them; they also end when the launching process does.
+Each leaves a report (its result or its error), so that one clear message reaches the person, not N.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from stormcast_train.distributed.ranks import LOCAL, ranks_from_environment
+from stormcast_train.fields.errors import FailedError, StoppedError, StormcastError, from_report, to_report
+from stormcast_train.fields.files import write_json
+
+REPORTS = "STORMCAST_RANK_REPORTS"
+FORWARDED = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+GRACE_S = 10.0  # for the ranks that outlive a failed one
+PATIENCE_S = 120.0  # for the ranks that outlive one that ended well or stopped
+POLL_S = 0.05
+COMMAND = (sys.executable, "-m", "stormcast_train.cli")
+PR_SET_PDEATHSIG = 1
+
+
+def run_ranks(processes: int, words: Sequence[str]) -> dict[str, Any]:
+    """Run `stormcast <words>` as `processes` ranks and give rank 0's result, or raise the error of the first rank that failed."""
+    with tempfile.TemporaryDirectory(prefix="stormcast-ranks-") as folder:
+        launch = _Launch(processes, words, Path(folder))
+        with launch.forwarding():
+            first_to_end = launch.wait()
+        return _outcome(Path(folder), launch, first_to_end)
+
+
+@contextmanager
+def reporting() -> Iterator[dict[str, Any]]:
+    """Around the work of a rank: what is put into the yielded dict, or the error that ends it, reaches the launching process.
+
+    Outside a local launch it does nothing.
+    """
+    result: dict[str, Any] = {}
+    folder = os.environ.get(REPORTS)
+    if folder is None:
+        yield result
+        return
+    _die_with_launcher()
+    report = Path(folder) / f"{ranks_from_environment().rank}.json"
+    try:
+        yield result
+        write_json(report, {"result": result})
+    except StormcastError as error:
+        write_json(report, to_report(error))
+        raise SystemExit(error.exit_code) from None
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+            raise
+        write_json(report, {"errno": error.errno, "text": error.strerror, "filename": error.filename})
+        raise SystemExit(1) from None
+
+
+class _Launch:
+    """The child processes of one launch."""
+
+    def __init__(self, processes: int, words: Sequence[str], folder: Path) -> None:
+        port = _free_port()
+        self.stop_asked = False
+        self.children = [_start(rank, processes, port, words, folder) for rank in range(processes)]
+
+    @contextmanager
+    def forwarding(self) -> Iterator[None]:
+        """Signals that ask this process to stop are passed on; no child outlives the context."""
+
+        def forward(number: int, _: FrameType | None) -> None:
+            self.stop_asked = True
+            self._signal(number)
+
+        previous = {number: signal.signal(number, forward) for number in FORWARDED}
+        try:
+            yield
+        finally:
+            self._signal(signal.SIGKILL)
+            for child in self.children:
+                child.wait()
+            for number, handler in previous.items():
+                signal.signal(number, handler)
+
+    def wait(self) -> int:
+        """Until all have ended, or have had their time after the first; gives the rank that decided: the first to fail, else 0."""
+        decisive: int | None = None
+        deadline = float("inf")
+        while any(child.poll() is None for child in self.children):
+            ended = [rank for rank, child in enumerate(self.children) if child.poll() is not None]
+            failed = [rank for rank in ended if self.children[rank].returncode not in (0, StoppedError.exit_code)]
+            if decisive is None and failed:
+                decisive, deadline = failed[0], time.monotonic() + GRACE_S
+            elif ended and deadline == float("inf"):
+                deadline = time.monotonic() + PATIENCE_S
+            if time.monotonic() > deadline:
+                break
+            time.sleep(POLL_S)
+        codes = [child.poll() for child in self.children]
+        return decisive if decisive is not None else next((rank for rank, code in enumerate(codes) if code != 0), 0)
+
+    def _signal(self, number: int) -> None:
+        for child in self.children:
+            if child.poll() is None:
+                child.send_signal(number)
+
+
+def _start(rank: int, world: int, port: int, words: Sequence[str], folder: Path) -> subprocess.Popen[bytes]:
+    environment = {
+        "OMP_NUM_THREADS": "1",
+        **os.environ,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(rank),
+        "WORLD_SIZE": str(world),
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        LOCAL: str(os.getpid()),
+        REPORTS: str(folder),
+    }
+    return subprocess.Popen([*COMMAND, *words], env=environment, stdout=sys.stderr.fileno())
+
+
+def _outcome(folder: Path, launch: _Launch, rank: int) -> dict[str, Any]:
+    code = launch.children[rank].returncode
+    path = folder / f"{rank}.json"
+    report = json.loads(path.read_text()) if path.is_file() else {}
+    if "result" in report:
+        return dict(report["result"])
+    if "errno" in report:
+        raise OSError(report["errno"], report["text"], report["filename"])
+    if "error" in report:
+        raise from_report(report)
+    if launch.stop_asked:
+        raise StoppedError("stopped on request; the same command resumes")
+    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code} (its message is above)"
+    raise FailedError(f"rank {rank} {how}, and the others were ended; the same command resumes from the last checkpoint", rank=rank)
+
+
+def _die_with_launcher() -> None:
+    """Have the kernel end this rank when the launching process dies, however it dies (Linux)."""
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(os.environ[LOCAL]):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,135 @@
+"""`processes=N`, with small programs in the place of `stormcast` (torch-free: these take milliseconds)."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from stormcast_train.distributed import launch
+from stormcast_train.fields.errors import FailedError, RequestError, StoppedError
+
+PREAMBLE = """
+import os, signal, sys, time
+from pathlib import Path
+from stormcast_train.distributed.launch import reporting
+from stormcast_train.fields.errors import RequestError, StoppedError
+rank, world, folder = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), Path(sys.argv[1])
+"""
+
+
+@pytest.fixture
+def program(tmp_path, monkeypatch):
+    """Makes the ranks run this body."""
+
+    def write(body: str) -> list[str]:
+        path = tmp_path / "program.py"
+        path.write_text(PREAMBLE + textwrap.dedent(body))
+        monkeypatch.setattr(launch, "COMMAND", (sys.executable, str(path)))
+        monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
+        return [str(tmp_path)]
+
+    return write
+
+
+def test_rank_0s_result_is_the_commands(program):
+    words = program("with reporting() as result: result.update(rank=rank, world=world, threads=os.environ['OMP_NUM_THREADS'])")
+    assert launch.run_ranks(3, words) == {"rank": 0, "world": 3, "threads": "1"}
+
+
+def test_an_error_of_one_rank_is_told_once_with_its_exit_code(program, capfd):
+    words = program("with reporting(): raise RequestError('nine does not divide', batch=9)")
+    with pytest.raises(RequestError, match="nine does not divide") as caught:
+        launch.run_ranks(2, words)
+    assert caught.value.facts == {"batch": 9}
+    assert capfd.readouterr().err == ""
+
+
+def test_a_stop_of_all_ranks_is_a_stop_of_the_command(program):
+    with pytest.raises(StoppedError):
+        launch.run_ranks(2, program("with reporting(): raise StoppedError('stopped at 8')"))
+
+
+def test_a_full_disk_is_told_as_such(program):
+    with pytest.raises(OSError, match="No space left"):
+        launch.run_ranks(1, program("with reporting(): raise OSError(28, 'No space left on device', 'x')"))
+
+
+def test_a_dead_rank_ends_the_others_promptly(program, monkeypatch):
+    monkeypatch.setattr(launch, "GRACE_S", 0.2)
+    words = program("os.kill(os.getpid(), signal.SIGKILL) if rank == 1 else time.sleep(60)")
+    began = time.monotonic()
+    with pytest.raises(FailedError, match="rank 1 was killed by SIGKILL"):
+        launch.run_ranks(3, words)
+    assert time.monotonic() - began < 20
+
+
+LAUNCHER = """
+import sys
+from stormcast_train.distributed import launch
+from stormcast_train.fields.errors import StormcastError
+launch.COMMAND = (sys.executable, sys.argv[1])
+try:
+    launch.run_ranks(2, [sys.argv[2]])
+except StormcastError as error:
+    sys.exit(error.exit_code)
+"""
+WAITING = """
+with reporting():
+    seen = []
+    signal.signal(signal.SIGTERM, lambda *_: seen.append(1))
+    (folder / f"pid{rank}").write_text(str(os.getpid()))
+    while not seen:
+        time.sleep(0.02)
+    raise StoppedError("stopped")
+"""
+
+
+def started(program, tmp_path: Path) -> tuple[subprocess.Popen[bytes], list[int]]:
+    words = program(WAITING)
+    command = [sys.executable, "-c", LAUNCHER, str(tmp_path / "program.py"), *words]
+    parent = subprocess.Popen(command, start_new_session=True)
+    pids: list[int] = []
+    deadline = time.monotonic() + 60
+    while len(pids) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+        pids = [int(text) for p in sorted(tmp_path.glob("pid*")) if (text := p.read_text())]
+    return parent, pids
+
+
+def gone(pids: list[int]) -> bool:
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        states = [Path(f"/proc/{pid}/stat") for pid in pids]
+        if all(not s.exists() or s.read_text().rsplit(")", 1)[1].split()[0] == "Z" for s in states):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_signal_to_the_command_reaches_every_rank(program, tmp_path):
+    parent, pids = started(program, tmp_path)
+    parent.send_signal(signal.SIGTERM)
+    assert parent.wait(30) == 75
+    assert gone(pids)
+
+
+def test_ending_the_commands_process_group_ends_all_ranks(program, tmp_path):
+    parent, pids = started(program, tmp_path)
+    assert all(os.getpgid(pid) == os.getpgid(parent.pid) for pid in pids)
+    os.killpg(parent.pid, signal.SIGKILL)
+    parent.wait(30)
+    assert gone(pids)
+
+
+def test_ranks_do_not_outlive_a_command_that_is_killed(program, tmp_path):
+    parent, pids = started(program, tmp_path)
+    parent.kill()
+    parent.wait(30)
+    assert gone(pids)

@@ -1,0 +1,135 @@
+"""`stormcast train` with PhysicsNeMo's networks, in real processes: the story of one run on one and on two ranks."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from stormcast_train.cli import main
+from stormcast_train.monitor.events import read_events
+from stormcast_train.monitor.run import describe_run
+
+TINY = ["stage=both", "network=tiny", "optim=tiny", "train.batch_size=8", "train.total_samples=48", "checkpoint.every_samples=8"]
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    import tiny_world
+
+    return tiny_world.write(tmp_path_factory.mktemp("train") / "store")
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "stormcast_train.cli", "train", *words]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+
+
+def start(*words: str, log: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(command(*words), env=environment(), start_new_session=True, stdout=subprocess.PIPE, stderr=log.open("wb"))
+
+
+@pytest.fixture(scope="module")
+def two_ranks(store, tmp_path_factory):
+    """Both stages on two ranks, uninterrupted: the run and what `--json` said."""
+    folder = tmp_path_factory.mktemp("runs") / "two"
+    child = start(*TINY, f"store={store}", f"run={folder}", "processes=2", "--json", log=folder.with_suffix(".log"))
+    out, _ = child.communicate(timeout=280)
+    assert child.returncode == 0, folder.with_suffix(".log").read_text()
+    return folder, json.loads(out)
+
+
+def test_both_stages_train_on_two_ranks_and_run_means_the_diffusion(two_ranks):
+    folder, said = two_ranks
+    assert (said["stage"], said["state"], said["samples"]) == ("diffusion", "done", 48)
+    assert said["weights_sha256"] == describe_run(folder)["weights_sha256"]
+    for kind in ("regression", "diffusion"):
+        assert [event["samples"] for event in read_events(folder / kind) if event["event"] == "train"] == [8, 16, 24, 32, 40, 48]
+        assert describe_run(folder / kind)["metrics"]
+
+
+def test_repeating_the_command_says_done_and_imports_no_torch(two_ranks, store):
+    folder, _ = two_ranks
+    words = ["train", *TINY, f"store={store}", f"run={folder}", "processes=2", "--json"]
+    code = f"import sys; from stormcast_train.cli import main; code = main({words!r}); sys.exit(code or ('torch' in sys.modules) * 9)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert json.loads(done.stdout)["state"] == "done"
+    assert b"done already" in done.stderr
+
+
+def test_one_rank_accumulating_halves_killed_and_resumed_ends_in_the_bits_of_two_ranks(two_ranks, store, tmp_path):
+    folder, words = tmp_path / "one", [*TINY, f"store={store}", f"run={tmp_path / 'one'}", "train.micro_batch=4"]
+    child = start(*words, log=tmp_path / "first.log")
+    deadline = time.monotonic() + 140
+    while time.monotonic() < deadline and child.poll() is None:
+        if any(event["event"] == "checkpoint" for event in read_events(folder / "diffusion")):
+            break
+        time.sleep(0.01)
+    os.killpg(child.pid, signal.SIGKILL)
+    child.communicate()
+    assert describe_run(folder)["state"] in ("failed", "done")
+    again = start(*words, log=tmp_path / "second.log")
+    again.communicate(timeout=140)
+    assert again.returncode == 0, (tmp_path / "second.log").read_text()
+    for kind in ("regression", "diffusion"):
+        assert describe_run(folder / kind)["weights_sha256"] == describe_run(two_ranks[0] / kind)["weights_sha256"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["processes=2", "train.batch_size=9"], "take a multiple of 2"),
+        (["train.batch_size=8", "train.micro_batch=3"], "take a multiple of 3"),
+        (["stage=diffusion"], "give regression=RUN"),
+        (["stage=diffusion", "regression=nowhere"], "nowhere does not exist"),
+        (["regression=nowhere"], "stage=regression"),
+        (["init=nowhere"], "nowhere does not exist"),
+        (["store=nowhere"], "is not a store"),
+        (["train.precision=fp8"], "train.precision"),
+        (["validate.every_samples=0"], "validate.every_samples"),
+    ],
+)
+def test_a_wrong_request_is_exit_2_with_one_line_and_leaves_nothing(store, tmp_path, monkeypatch, capsys, words, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", f"store={store}", "run=run", "network=tiny", "optim=tiny", *words]) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err
+    assert captured.err.count("\n") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_of_another_domain_is_refused(tmp_path, capsys):
+    import tiny_world
+
+    from stormcast_train.fields.files import read_json, write_json
+
+    other = tiny_world.write(tmp_path / "store")
+    made = {"domain": {"name": "knmi_box"}, "variables": {"name": "x"}}
+    write_json(other / "manifest.json", {**read_json(other / "manifest.json"), "config": made})
+    words = ["train", f"store={other}", f"run={tmp_path / 'run'}", "--dry-run"]
+    assert main([*words, "domain=taiwan_tiny"]) == 2
+    assert "is a store of domain=knmi_box" in capsys.readouterr().err
+    assert main([*words, "variables=ncdr"]) == 2
+    assert main([*words, "domain=knmi_box"]) == 0
+
+
+def test_a_dry_run_says_what_would_happen_and_writes_nothing(store, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["train", f"store={store}", "run=run", *TINY, "--dry-run"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "train the regression in run/regression: 48 samples in batches of 8 on 1 rank(s)",
+        "train the diffusion in run/diffusion: 48 samples in batches of 8 on 1 rank(s)",
+    ]
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,154 @@
+"""A stage of pure torch on the tiny world's store, and ranks in processes of their own: the loop's and the run's own facts, fast.
+
+Processes come from a fork server that has imported torch once.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import signal
+import socket
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from stormcast_train.data.mix import FractionsMix
+from stormcast_train.distributed.ranks import Ranks
+from stormcast_train.distributed.signals import StopRequest
+from stormcast_train.fields.console import Console
+from stormcast_train.fields.errors import StormcastError
+from stormcast_train.fields.site import SiteConfig
+from stormcast_train.monitor.run import RunDirectory
+from stormcast_train.networks.config import NetworkConfig
+from stormcast_train.objectives.config import ObjectiveConfig
+from stormcast_train.training.optim_config import OptimSpec
+from stormcast_train.training.run_stage import Execution, StageRun, run_stage
+from stormcast_train.training.stage import LossTerms
+from stormcast_train.training.stage_config import StageConfig, StageRequest
+
+TARGET_CHW = torch.linspace(-1, 1, 2 * 6 * 6).reshape(2, 6, 6)
+CASES = 5
+
+
+@dataclass(frozen=True)
+class ToyBatch:
+    positions: tuple[int, ...]
+    dataset_indices: tuple[int, ...]
+    input_BCHW: Tensor
+    target_BCHW: Tensor
+
+
+class ToyStream:
+    """Sample p is a function of p."""
+
+    dataset_size = 1000
+    starts = np.datetime64("2021-06-01T00", "s") + np.arange(1000) * 3600
+
+    def __init__(self, poison: int | None = None) -> None:
+        self.poison = poison
+
+    def prefetch(self, positions):
+        pass
+
+    def batch(self, positions):
+        fields = [torch.randn(2, 6, 6, generator=torch.Generator().manual_seed(p)) for p in positions]
+        inputs = torch.stack(fields)
+        if self.poison in positions:
+            inputs[list(positions).index(self.poison)] = float("nan")
+        indices = tuple(p % self.dataset_size for p in positions)
+        return ToyBatch(tuple(positions), indices, inputs, inputs.roll(1, 3) * 0.5 + TARGET_CHW)
+
+    def close(self):
+        pass
+
+
+class ToyStage:
+    """A small convolutional network; `at` maps a stream position to a signal that the process sends itself there."""
+
+    name = "regression"
+
+    def __init__(self, at: dict[int, int]) -> None:
+        torch.manual_seed(7)
+        self.network = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 2, 3, padding=1))
+        self._at = at
+
+    def loss(self, network, batch):
+        for position, number in self._at.items():
+            if position in batch.positions and len(batch.positions) > 1:
+                os.kill(os.getpid(), number)
+        error = (network(batch.input_BCHW) - batch.target_BCHW).square()
+        return LossTerms(error.mean(), {"first": error[:, 0].mean().detach(), "second": error[:, 1].mean().detach()})
+
+    def save_package(self, directory, weights, facts):
+        from safetensors.torch import save_file
+
+        directory.mkdir(parents=True, exist_ok=True)
+        save_file(weights, directory / "weights.safetensors")
+        (directory / "package.json").write_text(json.dumps({"facts": facts}))
+
+    def validate(self, weights, share):
+        network = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 2, 3, padding=1))
+        network.load_state_dict(weights)
+        sums = {}
+        for case in range(share[0], CASES, share[1]):
+            batch = ToyStream().batch([10_000 + case])
+            with torch.no_grad():
+                before = sums.get("regression/rmse/first", (0.0, 0.0))
+                error = (network(batch.input_BCHW) - batch.target_BCHW)[:, 0].double().square()
+                sums["regression/rmse/first"] = (before[0] + float(error.sum()), before[1] + error.numel())
+        return sums
+
+
+def stage_run(store: Path, folder: Path, **keys: Any) -> StageRun:
+    request = StageRequest(
+        stage=StageConfig(kind="regression"), network=NetworkConfig(model_channels=8, channel_mult=(1,), num_blocks=1),
+        objective=ObjectiveConfig(), mix=FractionsMix(train=0.7, validation=0.15, test=0.15), seed=keys.pop("seed", 0), store=str(store),
+    )  # fmt: skip
+    optim = OptimSpec(
+        kind="adamw", lr=keys.pop("lr", 3e-3), betas=(0.9, 0.99), weight_decay=1e-4, warmup_samples=16, schedule="cosine",
+        final_factor=0.02, max_grad_norm=1.0, ema_half_life_samples=16.0, batch_size=keys.pop("batch_size", 8),
+        total_samples=keys.pop("total_samples", 160),
+    )  # fmt: skip
+    allow = keys.pop("allow_code_change", False)
+    execution = Execution(**{"checkpoint_every": 16, "validate_every": 40, "best_metric": "regression/rmse", "device": "cpu", **keys})
+    return StageRun(request, optim, execution, RunDirectory(folder), SiteConfig(name="test"), allow_code_change=allow)
+
+
+def work(run: StageRun, ranks: Ranks, signals: dict[int, int] | None = None, poison: int | None = None) -> dict[str, Any]:
+    """One rank, in this process."""
+    torch.set_num_threads(1)
+    with StopRequest().listening() as stop:
+        return run_stage(run, ranks, Console(quiet=True), stop, lambda request, device: (ToyStage(signals or {}), ToyStream(poison)))
+
+
+def _process(run: StageRun, ranks: Ranks, signals: dict[int, int], poison: int | None) -> None:
+    try:
+        work(run, ranks, signals, poison)
+    except StormcastError as error:
+        print(f"rank {ranks.rank}: {error}")
+        raise SystemExit(error.exit_code) from None
+
+
+def in_processes(run: StageRun, world: int = 1, signals: dict[int, int] | None = None, poison: int | None = None) -> list[int | None]:
+    """The run on `world` ranks; `signals`: stream position -> signal. Gives the exit codes."""
+    server = multiprocessing.get_context("forkserver")
+    server.set_forkserver_preload(["torch", "torch.distributed", "stormcast_train.training.build", "stormcast_train.training.session"])
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    places = [Ranks(rank, world, rank, "torchrun" if world > 1 else "none", "127.0.0.1", port) for rank in range(world)]
+    children = [server.Process(target=_process, args=(run, place, signals or {}, poison)) for place in places]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(60)
+    return [child.exitcode for child in children]
+
+
+STOP, KILL = signal.SIGTERM, signal.SIGKILL

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from stormcast_train.training.checkpoint import Background, Checkpoint, checkpoint_folders, newest_whole, read_checkpoint, write_checkpoint
+
+
+def checkpoint(samples: int) -> Checkpoint:
+    optim = {"average/w": torch.ones(3), "step/w": torch.tensor(4.0)}
+    return Checkpoint({"w": torch.full((3,), float(samples))}, optim, {"samples": samples})
+
+
+def test_what_is_written_is_read(tmp_path):
+    write_checkpoint(tmp_path, checkpoint(16))
+    found, damaged = newest_whole(tmp_path)
+    read = read_checkpoint(found)
+    assert damaged == []
+    assert read.facts["samples"] == 16
+    assert torch.equal(read.weights["w"], torch.full((3,), 16.0))
+    assert read.optim["step/w"].shape == ()
+
+
+def test_the_newest_k_are_kept_in_order_of_samples(tmp_path):
+    for samples in (8, 16, 104):
+        write_checkpoint(tmp_path, checkpoint(samples), kept=2)
+    assert [int(p.name) for p in checkpoint_folders(tmp_path)] == [16, 104]
+
+
+@pytest.mark.parametrize("harm", ["truncate", "flip", "remove", "no facts", "half facts"])
+def test_a_damaged_newest_one_is_passed_over_and_named(tmp_path, harm):
+    write_checkpoint(tmp_path, checkpoint(8))
+    write_checkpoint(tmp_path, checkpoint(16))
+    newest = checkpoint_folders(tmp_path)[-1]
+    weights = newest / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    if harm == "truncate":
+        weights.write_bytes(content[:-4])
+    elif harm == "flip":
+        content[-1] ^= 1
+        weights.write_bytes(content)
+    elif harm == "remove":
+        weights.unlink()
+    elif harm == "no facts":
+        (newest / "checkpoint.json").unlink()
+    else:
+        (newest / "checkpoint.json").write_text('{"samples": 16, "sha')
+    found, damaged = newest_whole(tmp_path)
+    assert int(found.name) == 8
+    assert len(damaged) == 1
+    assert "at 16 samples" in damaged[0]
+
+
+def test_what_a_crash_left_half_written_is_never_read_and_goes_with_the_next_one(tmp_path):
+    debris = tmp_path / ".000000000024.123"
+    debris.mkdir()
+    (debris / "weights.safetensors").write_bytes(b"half")
+    assert newest_whole(tmp_path) == (None, [])
+    write_checkpoint(tmp_path, checkpoint(32))
+    assert not debris.exists()
+
+
+def test_an_error_of_the_background_surfaces():
+    disk = Background()
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    disk.submit(full)
+    with pytest.raises(OSError, match="No space"):
+        disk.wait()
+    disk.close()
