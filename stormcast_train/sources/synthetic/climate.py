@@ -126,12 +126,11 @@ def basic_flow(hours: Array, latents: Array) -> BasicFlow:
     North-easterlies in winter, southerlies in summer, a jet above in winter; northerly surges are cold.
     """
     s = season(hours)
-    mei_yu = np.exp(-(((_angle(hours) % (2 * np.pi)) - 2.35) ** 2) / 0.3)  # late May, June
     return BasicFlow(
         u_low=-1.4 - 1.6 * s + 2.0 * latents[0],
         v_low=-1.6 - 3.8 * s + (2.0 + 0.6 * s) * latents[1],
         u_up=16.0 + 20.0 * s + 6.0 * latents[2] + 2.0 * latents[0],
         v_up=1.0 + 5.0 * latents[3],
-        moisture=-0.02 + 0.0 * s + 0.08 * mei_yu + 0.25 * latents[4],
+        moisture=-0.04 - 0.06 * s + 0.2 * latents[4],
         warm_K=1.3 * latents[5] + (0.9 + 0.5 * s) * latents[1],
     )

@@ -48,12 +48,16 @@ class Cyclone:
 
 @dataclass(frozen=True, eq=False)
 class Vortex:
-    """What cyclones add at points [T, ...]: winds (m s-1), geopotential near the surface (m2 s-2), moisture index."""
+    """What cyclones add at points [T, ...]: winds (m s-1), geopotential near the surface (m2 s-2), moisture index, forced ascent."""
 
     u: Array
     v: Array
     phi: Array
     moisture: Array
+    lift: Array
+
+    def plus(self, other: Vortex) -> Vortex:
+        return Vortex(self.u + other.u, self.v + other.v, self.phi + other.phi, self.moisture + other.moisture, self.lift + other.lift)
 
 
 def cyclones(seed: int, hours: Array) -> list[Cyclone]:
@@ -90,7 +94,7 @@ def vortex(seed: int, hours: Array, lat: Array, lon: Array, coarse: bool = False
     total: Vortex | None = None
     for i, cyclone in enumerate(alive):
         one = _one(cyclone, hours, east, north, _displacement(seed, hours, i) if coarse else np.zeros((2, len(hours))), coarse)
-        total = one if total is None else Vortex(total.u + one.u, total.v + one.v, total.phi + one.phi, total.moisture + one.moisture)
+        total = one if total is None else total.plus(one)
     return total
 
 
@@ -114,5 +118,8 @@ def _one(cyclone: Cyclone, hours: Array, east: Array, north: Array, displaced: A
     u = -speed * np.sin(angle + INFLOW)
     v = speed * np.cos(angle + INFLOW)
     bands = 0.0 if coarse else 0.7 * np.cos(2 * angle + 4.5 * np.log(r / 40.0) + cyclone.phase) * np.exp(-((r - 150.0) ** 2) / 160.0**2)
-    moisture = strength * (1.1 * np.exp(-((r / 330.0) ** 2)) + bands - 0.35 * np.exp(-((r - 520.0) ** 2) / 150.0**2))
-    return Vortex(u, v, -drop * (1 - np.exp(-inverse)) * taper, moisture)
+    moisture = strength * (1.5 * np.exp(-((r / 330.0) ** 2)) + bands - 0.35 * np.exp(-((r - 520.0) ** 2) / 150.0**2))
+    lift = strength * (
+        1.5 * np.exp(-(((r - radius) / (1.3 * radius)) ** 2)) + 0.8 * np.maximum(bands, 0) + 0.5 * np.exp(-((r / 260.0) ** 2))
+    )
+    return Vortex(u, v, -drop * (1 - np.exp(-inverse)) * taper, moisture, lift)

@@ -90,7 +90,7 @@ class Forecast:
 
     @cached_property
     def t2m(self) -> Array:
-        free, cloud = self.flow.temperature(1000.0), np.clip(0.45 + 0.4 * self.flow.wet, 0, 1)
+        free, cloud = self.flow.surface_air, np.clip(0.45 + 0.4 * self.flow.wet, 0, 1)
         daily = self.land * (8.0 * (self.heat - 0.32) + 0.5) * (1 - 0.6 * cloud)
         return free + (1 - self.land) * 0.5 * (self.sst - free) + daily - LAPSE_K_M * self.height
 

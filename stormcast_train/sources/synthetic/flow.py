@@ -64,7 +64,8 @@ class WaveSet:
 class Flow:
     """Large-scale fields at points [T, *shape]; index 0 near the surface (1000 hPa), 1 at 250 hPa.
 
-    phi: geopotential against the climate, m2 s-2. u, v: m s-1. moisture: index, before tanh. warm_K [T]: the whole air mass's anomaly.
+    phi: geopotential against the climate, m2 s-2. u, v: m s-1. moisture: index, before tanh. lift: ascent that cyclones
+    force, 0..about 2. warm_K [T]: the whole air mass's anomaly.
     """
 
     hours: Array
@@ -72,6 +73,7 @@ class Flow:
     u: tuple[Array, Array]
     v: tuple[Array, Array]
     moisture: Array
+    lift: Array
     warm_K: Array
 
     @cached_property
@@ -98,6 +100,13 @@ class Flow:
         mean = climate.temperature(self.season, pressure_hPa) + self.warm_K
         inside = 1.0 if climate.depth(pressure_hPa) < 1 else 0.0
         return self._column(mean) + inside * (self.phi[1] - self.phi[0]) / (R_DRY * LOG_DEPTH)
+
+    @cached_property
+    def surface_air(self) -> Array:
+        """K: the temperature at 1000 hPa without the warm core of a cyclone, which does not reach down."""
+        mean = climate.temperature(self.season, 1000.0) + self.warm_K
+        anomaly = (self.phi[1] - self.phi[0]) / (R_DRY * LOG_DEPTH)
+        return self._column(mean) + 3.0 * np.tanh(anomaly / 3.0)
 
     @cached_property
     def wet(self) -> Array:
@@ -130,7 +139,7 @@ class Synoptic:
         self.east_m, self.north_m = 1e3 * east_km, 1e3 * north_km
         low = WaveSet.draw(seed, "low", (1300, 4500), 1.6, WAVE_WIDTH_H).scaled_to_wind(3.0)
         up = WaveSet.draw(seed, "up", (1500, 5000), 1.6, WAVE_WIDTH_H).scaled_to_wind(6.5)
-        moist = WaveSet.draw(seed, "moisture", (500, 2600), 0.6, WAVE_WIDTH_H).scaled(0.45)
+        moist = WaveSet.draw(seed, "moisture", (500, 2600), 0.6, WAVE_WIDTH_H).scaled(0.4)
         self.sets = {"low": [low], "up": [up], "moisture": [moist]}
         if driver:
             self.sets["low"].append(WaveSet.draw(seed, "error low", (350, 1600), 1.3, ERROR_WIDTH_H).scaled_to_wind(0.9))
@@ -157,7 +166,8 @@ class Synoptic:
             phi_low, u_low, v_low = phi_low + storm.phi, u_low + storm.u, v_low + storm.v
             u_up, v_up = u_up + 0.3 * storm.u, v_up + 0.3 * storm.v
             moisture = moisture + storm.moisture
-        return Flow(hours, (phi_low, phi_up), (u_low, u_up), (v_low, v_up), moisture, warm)
+        lift = storm.lift if storm is not None else np.zeros_like(moisture)
+        return Flow(hours, (phi_low, phi_up), (u_low, u_up), (v_low, v_up), moisture, lift, warm)
 
     def _pulse(self, hours: Array) -> Array:
         wander = latent.series(self.seed, "pulse", 1, hours, 30.0)[0]

@@ -19,7 +19,7 @@ Spectrum = NDArray[np.complex64]
 
 @dataclass(frozen=True)
 class Colour:
-    """A noise: 2-D power ~ k^-slope between the grid and `longest_km`; memory_h is that of 100 km waves, ~ wavelength^0.7."""
+    """A noise: 2-D power ~ k^-slope between the grid and `longest_km`; memory_h is that of 100 km waves, ~ wavelength^0.7 up to 200 km."""
 
     slope: float
     longest_km: float
@@ -42,7 +42,7 @@ class Noise:
             doubled[-1] = 1.0
         variance = (power * doubled).sum() / (shape[0] * shape[1]) ** 2
         wavelength_km = 2 * np.pi / np.where(np.isinf(k), 1e9, k)
-        memory = np.exp(-step_h / (colour.memory_h * np.minimum(wavelength_km / 100, 3.0) ** 0.7))
+        memory = np.exp(-step_h / (colour.memory_h * np.minimum(wavelength_km / 100, 2.0) ** 0.7))
         self.amplitude = np.sqrt(power / variance).astype(np.float32)
         self.amplitude[:, doubled == 1.0] *= np.sqrt(np.float32(2))  # the inverse transform keeps only half of these columns
         self.keep = memory.astype(np.float32)

@@ -30,7 +30,7 @@ class Forcing:
     """What acts on the cells at one time, on the lattice [y, x].
 
     moved: steering (rows, columns) in cells per hour; drifted: the same of the low-level air that carries cold pools.
-    wet: moisture index -1..1. rising: windward ascent, -1..1. heated: 0..1, afternoon heating of land.
+    wet: moisture index -1..1. rising: windward ascent -1..1, and what a cyclone forces. heated: 0..1, afternoon heating of land.
     """
 
     moved: tuple[Array, Array]
@@ -110,7 +110,8 @@ class Cells:
         up, down = np.minimum(rows + 1, self.shape[0] - 1), np.maximum(rows - 1, 0)
         right, left = np.minimum(columns + 1, self.shape[1] - 1), np.maximum(columns - 1, 0)
         front = np.hypot(cold[up, columns] - cold[down, columns], cold[rows, right] - cold[rows, left]) / (2 * self.spacing_km)
-        lifted = 1 + 5.0 * forcing.heated[at] + 5.0 * np.maximum(forcing.rising[at], 0) + 60.0 * front
+        rising = forcing.rising[at]
+        lifted = 1 + 3.0 * forcing.heated[at] + 6.0 * np.maximum(rising, 0) + 0.8 * np.minimum(rising, 0) + 60.0 * front
         born: Array = BIRTHS_BASE * np.exp(2.2 * forcing.wet[at]) * lifted
         return born
 

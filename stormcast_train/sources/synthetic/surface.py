@@ -95,7 +95,7 @@ class Analysis:
     @cached_property
     def t2m(self) -> Array:
         """Air over sea near the sea's temperature; over land with a diurnal cycle damped by cloud; lapse rate; cold pools."""
-        free, shore = self.flow.temperature(1000.0), self.ground.shore
+        free, shore = self.flow.surface_air, self.ground.shore
         cloud = np.clip(0.45 + 0.4 * self.flow.wet + 0.5 * np.tanh(self.state.rate / 4), 0, 1)
         daily = shore * (9.5 * (self.heat - 0.32) + 0.8) * (1 - 0.6 * cloud)
         air = free + (1 - shore) * 0.5 * (self.sst - free) + daily - LAPSE_K_M * self.ground.height_m

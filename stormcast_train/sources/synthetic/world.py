@@ -1,6 +1,6 @@
 """The world: from its state at one hour to the next, and the same state at any hour whatever was asked before.
 
-The state has a memory of some hours only. Time is cut into segments of three days counted from 1970; each begins a day
+The state has a memory of some hours only. Time is cut into segments of three days counted from 1970; each begins thirty hours
 earlier without rain, by which time it has forgotten its beginning (`tests/sources/synthetic/test_world.py` measures the
 jump between segments). So the truth at a time is a function of (seed, lattice, time) and never of the period asked for.
 """
@@ -22,12 +22,12 @@ from stormcast_train.sources.synthetic.noise import Colour, Noise, Spectrum
 from stormcast_train.sources.synthetic.rain import STEP_H, SUBSTEPS, Cells, Forcing, textured
 
 Array = NDArray[np.float32]
-SEGMENT_H, SPIN_UP_H = 72, 24
-STEERING_HPA = 700.0
+SEGMENT_H, SPIN_UP_H = 72, 30
+STEERING_HPA = 775.0
 POINTS_AT_ONCE = 600_000  # point-hours of large-scale fields in memory
 GROWTH = Colour(slope=3.0, longest_km=160.0, memory_h=1.6)  # of rain: what nobody can predict
 TEXTURE = Colour(slope=2.0, longest_km=90.0, memory_h=1.5)  # fine structure of rain
-MESO = Colour(slope=3.2, longest_km=220.0, memory_h=2.8)  # temperature, wind (2), moisture, and aloft (3)
+MESO = Colour(slope=3.2, longest_km=220.0, memory_h=4.0)  # temperature, wind (2), moisture, and aloft (3)
 MESO_COUNT = 7
 
 
@@ -122,12 +122,12 @@ class World:
         cells_per_hour = 3600.0 / self.lattice.spacing_m
         u, v = self._along_grid(*flow.wind(STEERING_HPA))
         u_low, v_low = self._along_grid(*flow.wind(925.0))
-        ascent = (0.6 * u_low + 0.4 * u) * self.ground.slope[0] + (0.6 * v_low + 0.4 * v) * self.ground.slope[1]
+        ascent = (0.85 * u_low + 0.15 * u) * self.ground.slope[0] + (0.85 * v_low + 0.15 * v) * self.ground.slope[1]
         heat = climate.heating(flow.hours)[0]
-        heated = self.ground.shore * max(heat - 0.25, 0.0) * 1.5 * (1 - 0.5 * flow.season[0])
+        heated = self.ground.shore * max(heat - 0.25, 0.0) * 1.3 * (1 - 0.75 * flow.season[0])
         fields = (v * cells_per_hour, u * cells_per_hour, v_low * 0.7 * cells_per_hour, u_low * 0.7 * cells_per_hour)
         rows, columns, low_rows, low_columns = (np.asarray(f, np.float32) for f in fields)
-        wet, rising = np.asarray(flow.wet, np.float32), np.tanh(ascent / 0.12).astype(np.float32)
+        wet, rising = np.asarray(flow.wet, np.float32), ((1 + 0.4 * flow.season[0]) * np.tanh(ascent / 0.12) + flow.lift).astype(np.float32)
         return Forcing((rows, columns), (low_rows, low_columns), wet, rising, heated.astype(np.float32))
 
     def _along_grid(self, u: NDArray[np.floating], v: NDArray[np.floating]) -> tuple[NDArray[np.floating], NDArray[np.floating]]:
@@ -139,5 +139,5 @@ def _hour_of(flow: Flow, row: int) -> Flow:
     """One hour of the large scale: [y, x] fields, [1] series."""
     return Flow(
         flow.hours[row : row + 1], (flow.phi[0][row], flow.phi[1][row]), (flow.u[0][row], flow.u[1][row]),
-        (flow.v[0][row], flow.v[1][row]), flow.moisture[row], flow.warm_K[row : row + 1],
+        (flow.v[0][row], flow.v[1][row]), flow.moisture[row], flow.lift[row], flow.warm_K[row : row + 1],
     )  # fmt: skip
