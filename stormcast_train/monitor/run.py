@@ -112,12 +112,17 @@ class RunDirectory:
         return False
 
 
+def is_run(path: str | Path) -> bool:
+    """Whether `path` is a run, or the folder of a `stage=both` run."""
+    folder = Path(path)
+    return any(RunDirectory(place).exists for place in (folder, folder / "diffusion", folder / "regression"))
+
+
 def find_run(path: str | Path) -> RunDirectory:
     """The run at `path`; of a `stage=both` run its diffusion. RequestError where there is none."""
     folder = Path(path)
     found = RunDirectory(folder)
-    both = not found.exists and (RunDirectory(folder / "diffusion").exists or RunDirectory(folder / "regression").exists)
-    if both:
+    if not found.exists and is_run(folder):
         found = RunDirectory(folder / "diffusion")
         if not found.exists:
             raise RequestError(f"the diffusion of {folder} has not begun; its regression is {folder / 'regression'}", run=str(folder))
