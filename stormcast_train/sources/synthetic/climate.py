@@ -127,8 +127,8 @@ def basic_flow(hours: Array, latents: Array) -> BasicFlow:
     """
     s = season(hours)
     return BasicFlow(
-        u_low=-1.4 - 1.6 * s + 2.0 * latents[0],
-        v_low=-1.6 - 3.8 * s + (2.0 + 0.6 * s) * latents[1],
+        u_low=-2.4 - 1.6 * s + 2.0 * latents[0],
+        v_low=-2.4 - 4.2 * s + (2.0 + 0.6 * s) * latents[1],
         u_up=16.0 + 20.0 * s + 6.0 * latents[2] + 2.0 * latents[0],
         v_up=1.0 + 5.0 * latents[3],
         moisture=-0.04 - 0.06 * s + 0.2 * latents[4],

@@ -1,6 +1,6 @@
 """The world: from its state at one hour to the next, and the same state at any hour whatever was asked before.
 
-The state has a memory of some hours only. Time is cut into segments of three days counted from 1970; each begins thirty hours
+The state has a memory of some hours only. Time is cut into segments of three days counted from 1970; each begins a day and a half
 earlier without rain, by which time it has forgotten its beginning (`tests/sources/synthetic/test_world.py` measures the
 jump between segments). So the truth at a time is a function of (seed, lattice, time) and never of the period asked for.
 """
@@ -22,12 +22,12 @@ from stormcast_train.sources.synthetic.noise import Colour, Noise, Spectrum
 from stormcast_train.sources.synthetic.rain import STEP_H, SUBSTEPS, Cells, Forcing, textured
 
 Array = NDArray[np.float32]
-SEGMENT_H, SPIN_UP_H = 72, 30
+SEGMENT_H, SPIN_UP_H = 72, 36
 STEERING_HPA = 775.0
 POINTS_AT_ONCE = 600_000  # point-hours of large-scale fields in memory
 GROWTH = Colour(slope=3.0, longest_km=160.0, memory_h=1.6)  # of rain: what nobody can predict
 TEXTURE = Colour(slope=2.0, longest_km=90.0, memory_h=1.5)  # fine structure of rain
-MESO = Colour(slope=3.2, longest_km=220.0, memory_h=4.0)  # temperature, wind (2), moisture, and aloft (3)
+MESO = Colour(slope=2.9, longest_km=220.0, memory_h=5.5)  # temperature, wind (2), moisture, and aloft (3)
 MESO_COUNT = 7
 
 
