@@ -58,7 +58,8 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     from stormcast_train.sources.synthetic.months import MonthJob
 
     archive, period, jobs = _prepare(config)
-    archive.claim()
+    if jobs:
+        archive.claim()
     faults = synthetic.note_faults(archive, period) if period and config.faults else 0
     if config.oracle:
         synthetic.note_oracle(archive, config.starts(), config.hours)

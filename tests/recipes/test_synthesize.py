@@ -11,7 +11,7 @@ import pytest
 
 from stormcast_train.cli import main
 from stormcast_train.fields.errors import UnreadableError
-from stormcast_train.fields.files import read_json
+from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.sources import era5, qpepre, qpesums, rwrp
 
 COARSE = ["domain=taiwan_tiny", "domain.shape=[20,12]"]
@@ -129,6 +129,18 @@ def test_a_folder_with_files_of_other_origin_is_left_alone(tmp_path: Path) -> No
     (tmp_path / "precious.txt").write_text("mine")
     assert synthesize(f"out={tmp_path}", *COARSE, DAY) == 2
     assert [p.name for p in tmp_path.iterdir()] == ["precious.txt"]
+
+
+def test_an_archive_of_another_generator_is_complete_as_it_is_and_never_extended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"out={tmp_path / 'a'}", *COARSE, "variables=rwrf_surface"]
+    assert synthesize(*words, "period=2021-06-02T00/2021-06-02T01") == 0
+    record = tmp_path / "a" / "world.json"
+    write_json(record, read_json(record) | {"code": "older"})
+    assert synthesize(*words, "period=2021-06-02T00/2021-06-02T01") == 0
+    assert synthesize(*words, "period=2021-06-02T00/2021-06-02T02") == 2
+    assert "another version of the generator" in capsys.readouterr().err
 
 
 def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -50,15 +50,15 @@ class Archive:
         found = self.path / RECORD
         return dict(read_json(found)) if found.exists() else {}
 
-    def check(self) -> None:
-        """RequestError if the folder holds another world, or files of unknown origin."""
+    def check(self, going_on: bool = False) -> None:
+        """RequestError if the folder holds another world or files of unknown origin; `going_on`: or one of another generator's."""
         found = self.record()
         if not found:
             if self.path.is_dir() and any(self.path.iterdir()):
                 raise RequestError(f"{self.path} is not empty and has no {RECORD}: choose another out=")
             return
         asked = self.facts()
-        differing = [key for key in asked if found.get(key) != asked[key]]
+        differing = [key for key in asked if found.get(key) != asked[key] and (going_on or key != "code")]
         if differing:
             key = differing[0]
             what = {"code": "written by another version of the generator"}.get(
@@ -67,8 +67,8 @@ class Archive:
             raise RequestError(f"{self.path} holds a world {what}: choose another out=", differing=differing)
 
     def claim(self) -> None:
-        """Check, and write `world.json` where there is none."""
-        self.check()
+        """Write `world.json` where there is none; check first, as more is to be written."""
+        self.check(going_on=True)
         if not self.record():
             write_json(self.path / RECORD, self.facts())
 
