@@ -9,6 +9,7 @@ from pydantic import Field
 from stormcast_train.fields.variables import Frozen
 
 BackgroundTime = Literal["input", "target", "increment"]
+TimeFeature = Literal["hour", "zenith", "year"]
 
 
 class ConditionsConfig(Frozen):
@@ -17,7 +18,7 @@ class ConditionsConfig(Frozen):
     history: int | None = Field(default=None, ge=1)  # past states, the newest included
     background: tuple[BackgroundTime, ...] | None = None
     static: bool | None = None
-    time: bool | None = None  # hour, day of year, solar zenith at the target time
+    time: bool | tuple[TimeFeature, ...] | None = None  # at the target time; true: the default, false: none
     position: bool | None = None  # latitude and longitude
     regression: bool | None = None  # the frozen regression's prediction (diffusion)
     mask: Literal["auto", "always"] | None = None
@@ -31,7 +32,7 @@ class ConditionSpec(Frozen):
     history: int
     background: tuple[BackgroundTime, ...]
     static: bool
-    time: bool
+    time: tuple[TimeFeature, ...]
     position: bool
     regression: bool
     mask: Literal["auto", "always"]

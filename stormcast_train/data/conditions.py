@@ -11,6 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stormcast_train.data.batch import Window
@@ -22,7 +23,7 @@ from stormcast_train.data.scene import Scene
 from stormcast_train.data.solar import cos_zenith, day_and_hour
 from stormcast_train.fields.times import Times
 
-TIME_CHANNELS = ("hour_sin", "hour_cos", "year_sin", "year_cos", "cos_zenith")
+TIME_CHANNELS = {"hour": ("hour_sin", "hour_cos"), "zenith": ("cos_zenith",), "year": ("year_sin", "year_cos")}
 POSITION_CHANNELS = ("latitude", "longitude")
 
 
@@ -77,13 +78,20 @@ class Conditions:
         return replace(window, states_BKCHW=window.states_BKCHW + self.spec.state_noise * noise * window.present_BKCHW)
 
     def time_features(self, times: Times) -> Tensor:
-        """Hour of the day and day of the year on the circle, and the sun's height at these valid times: [B, 5, H, W]."""
+        """The asked features at these valid times [B, channels, H, W]: hour and day of the year on the circle, the sun's height."""
         day, hour = day_and_hour(times)
-        turns = 2 * np.pi * np.stack([hour / 24, day / 365.25], axis=1)
-        circle = np.stack([np.sin(turns), np.cos(turns)], axis=2).reshape(len(times), 4)
-        circle_B4 = torch.as_tensor(circle, dtype=torch.float32, device=self._lat_HW.device)
-        circle_B4HW = circle_B4[:, :, None, None].expand(-1, -1, *self._lat_HW.shape)
-        return torch.cat([circle_B4HW, cos_zenith(times, self._lat_HW, self._lon_HW)[:, None]], dim=1)
+        made = {
+            "hour": lambda: self._circle(hour / 24),
+            "year": lambda: self._circle(day / 365.25),
+            "zenith": lambda: cos_zenith(times, self._lat_HW, self._lon_HW)[:, None],
+        }
+        return torch.cat([made[feature]() for feature in self.spec.time], dim=1)
+
+    def _circle(self, turns_B: NDArray[np.float64]) -> Tensor:
+        """Sine and cosine as constant fields [B, 2, H, W]."""
+        angles = 2 * np.pi * turns_B
+        pair_B2 = torch.as_tensor(np.stack([np.sin(angles), np.cos(angles)], axis=1), dtype=torch.float32, device=self._lat_HW.device)
+        return pair_B2[:, :, None, None].expand(-1, -1, *self._lat_HW.shape)
 
     def _names(self) -> tuple[str, ...]:
         state, background = self._scene.names, [v.name for v in self._scene.background]
@@ -93,7 +101,7 @@ class Conditions:
         names += [f"background_{when}:{name}" for when in self.spec.background for name in background]
         names += [f"static:{v.name}" for v in self._scene.static] if self.spec.static else []
         names += POSITION_CHANNELS if self.spec.position else ()
-        names += TIME_CHANNELS if self.spec.time else ()
+        names += [name for feature in self.spec.time for name in TIME_CHANNELS[feature]]
         return (*names, *(f"regression:{name}" for name in state)) if self.spec.regression else tuple(names)
 
     def _static(self, device: torch.device) -> Tensor:

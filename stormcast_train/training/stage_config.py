@@ -22,6 +22,7 @@ _DEFAULTS: dict[str, dict[str, Any]] = {
     "regression": {"regression": False, "noise": 0.05},
     "diffusion": {"regression": True, "noise": 0.0},
 }
+TIME = ("hour", "zenith")  # the day of the year only tells training from test where the archive is shorter than a few years
 _SHARED: dict[str, Any] = {
     "history": 1,
     "background": ("target", "increment"),
@@ -68,6 +69,7 @@ class StageConfig(Frozen):
             raise RequestError("stage.conditions.static=true, and the store has no static fields; write stage.conditions.static=false")
         filled = {**_SHARED, **_DEFAULTS[self.kind], **asked}
         filled["background"] = tuple(filled["background"]) if has_background else ()
+        filled["time"] = TIME if filled["time"] is True else tuple(filled["time"] or ())
         filled["static"] = bool(filled["static"]) and has_static
         return StageSpec(kind=self.kind, target=self.target or "tendency", conditions=ConditionSpec(**filled))
 

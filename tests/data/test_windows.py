@@ -17,7 +17,14 @@ from stormcast_train.fields.grid import Grid
 CPU = torch.device("cpu")
 MIX = FractionsMix(train=0.7, validation=0.15, test=0.15)
 SPEC = ConditionSpec(
-    history=2, background=("target", "increment"), static=True, time=True, position=True, regression=True, mask="auto", noise=0.05
+    history=2,
+    background=("target", "increment"),
+    static=True,
+    time=("hour", "zenith", "year"),
+    position=True,
+    regression=True,
+    mask="auto",
+    noise=0.05,
 )
 TIMES = np.array(["2021-06-01T10", "2021-06-01T11"], "datetime64[s]")
 
@@ -88,6 +95,9 @@ def test_channels_are_named_in_the_order_they_are_laid(conditions, reader):
     assert (field[:, where("regression:rain1h")] == 7).all()
     # 11 UTC is the target of the window at 10: sin(2 pi 11 / 24)
     assert field[0, where("hour_sin"), 0, 0] == pytest.approx(np.sin(2 * np.pi * 11 / 24), abs=1e-5)
+    day = (np.datetime64("2021-06-01T11") - np.datetime64("2021-01-01T00")) / np.timedelta64(1, "D")
+    assert field[0, where("year_cos"), 0, 0] == pytest.approx(np.cos(2 * np.pi * day / 365.25), abs=1e-5)
+    assert conditions.channels[-5:-2] == ("cos_zenith", "year_sin", "year_cos")
     assert field[0, where("latitude"), [0, -1], 0].tolist() == [-1, 1]
 
 

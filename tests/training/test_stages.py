@@ -179,6 +179,8 @@ def test_null_means_the_stages_default_and_both_is_one_after_the_other():
     assert (first.conditions.regression, second.conditions.regression) == (False, True)
     assert first.conditions.background == ("target", "increment")
     assert first.target == "tendency"
+    assert first.conditions.time == ("hour", "zenith")
+    assert StageConfig(kind="regression", conditions={"time": False}).resolve(True, True).conditions.time == ()
 
 
 def test_the_science_record_changes_with_the_seed_and_the_used_part_of_the_store(tiny_store, tmp_path):
