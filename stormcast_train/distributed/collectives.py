@@ -39,7 +39,8 @@ def process_group(ranks: Ranks, device: torch.device, timeout_s: float) -> Itera
     except RuntimeError as error:
         if not any(word in str(error).lower() for word in GONE):
             raise
-        raise FailedError(f"another rank is gone ({str(error).splitlines()[0][:120]}); the same command resumes") from error
+        said = str(error).splitlines()[0][:120]
+        raise FailedError(f"another rank is gone ({said}); the same command resumes", peer_gone=True) from error
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()

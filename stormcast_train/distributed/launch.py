@@ -40,8 +40,8 @@ def run_ranks(processes: int, words: Sequence[str]) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="stormcast-ranks-") as folder:
         launch = _Launch(processes, words, Path(folder))
         with launch.forwarding():
-            first_to_end = launch.wait()
-        return _outcome(Path(folder), launch, first_to_end)
+            failed = launch.wait()
+        return _outcome(Path(folder), launch, failed)
 
 
 @contextmanager
@@ -96,22 +96,18 @@ class _Launch:
             for number, handler in previous.items():
                 signal.signal(number, handler)
 
-    def wait(self) -> int:
-        """Until all have ended, or have had their time after the first; gives the rank that decided: the first to fail, else 0."""
-        decisive: int | None = None
+    def wait(self) -> list[int]:
+        """Until all have ended, or have had their time after the first; gives the ranks that failed by themselves, in that order."""
+        failed: list[int] = []
         deadline = float("inf")
-        while any(child.poll() is None for child in self.children):
-            ended = [rank for rank, child in enumerate(self.children) if child.poll() is not None]
-            failed = [rank for rank in ended if self.children[rank].returncode not in (0, StoppedError.exit_code)]
-            if decisive is None and failed:
-                decisive, deadline = failed[0], time.monotonic() + GRACE_S
-            elif ended and deadline == float("inf"):
-                deadline = time.monotonic() + PATIENCE_S
-            if time.monotonic() > deadline:
-                break
+        while True:
+            codes = [child.poll() for child in self.children]
+            failed += [rank for rank, code in enumerate(codes) if code not in (None, 0, StoppedError.exit_code) and rank not in failed]
+            if None not in codes or time.monotonic() > deadline:
+                return failed
+            if any(code is not None for code in codes):
+                deadline = min(deadline, time.monotonic() + (GRACE_S if failed else PATIENCE_S))
             time.sleep(POLL_S)
-        codes = [child.poll() for child in self.children]
-        return decisive if decisive is not None else next((rank for rank, code in enumerate(codes) if code != 0), 0)
 
     def _signal(self, number: int) -> None:
         for child in self.children:
@@ -134,10 +130,12 @@ def _start(rank: int, world: int, port: int, words: Sequence[str], folder: Path)
     return subprocess.Popen([*COMMAND, *words], env=environment, stdout=sys.stderr.fileno())
 
 
-def _outcome(folder: Path, launch: _Launch, rank: int) -> dict[str, Any]:
-    code = launch.children[rank].returncode
-    path = folder / f"{rank}.json"
-    report = json.loads(path.read_text()) if path.is_file() else {}
+def _outcome(folder: Path, launch: _Launch, failed: Sequence[int]) -> dict[str, Any]:
+    """Rank 0's result where no rank failed; otherwise the error of the first that did not merely lose another."""
+    reports = {rank: json.loads(path.read_text()) for rank in range(len(launch.children)) if (path := folder / f"{rank}.json").is_file()}
+    causes = [rank for rank in failed if not reports.get(rank, {}).get("facts", {}).get("peer_gone")]
+    rank = next(iter([*causes, *failed]), 0)
+    report = reports.get(rank, {})
     if "result" in report:
         return dict(report["result"])
     if "errno" in report:
@@ -146,6 +144,7 @@ def _outcome(folder: Path, launch: _Launch, rank: int) -> dict[str, Any]:
         raise from_report(report)
     if launch.stop_asked:
         raise StoppedError("stopped on request; the same command resumes")
+    code = launch.children[rank].returncode
     how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code} (its message is above)"
     raise FailedError(f"rank {rank} {how}, and the others were ended; the same command resumes from the last checkpoint", rank=rank)
 

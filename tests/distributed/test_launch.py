@@ -70,6 +70,19 @@ def test_a_dead_rank_ends_the_others_promptly(program, monkeypatch):
     assert time.monotonic() - began < 20
 
 
+def test_the_rank_that_failed_is_told_and_not_the_one_that_lost_it(program):
+    words = program("""
+        from stormcast_train.fields.errors import FailedError
+        with reporting():
+            if rank == 1:
+                raise FailedError("another rank is gone", peer_gone=True)
+            time.sleep(0.5)
+            raise RequestError("the cause")
+    """)
+    with pytest.raises(RequestError, match="the cause"):
+        launch.run_ranks(2, words)
+
+
 LAUNCHER = """
 import sys
 from stormcast_train.distributed import launch
