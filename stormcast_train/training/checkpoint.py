@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -15,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -45,7 +47,7 @@ class Background:
         """Write when what was submitted before is written; waits while more than one write is under way."""
         while len(self._pending) > 1:
             self._pending.pop(0).result()
-        self._pending.append(self._thread.submit(write))
+        self._pending.append(self._thread.submit(_told_as_os_error, write))
 
     def wait(self) -> None:
         """Until everything is on disk."""
@@ -55,6 +57,17 @@ class Background:
     def close(self) -> None:
         """End the thread after what it is writing."""
         self._thread.shutdown(wait=True, cancel_futures=True)
+
+
+def _told_as_os_error(write: Callable[[], None]) -> None:
+    """safetensors has an error of its own for a full disk; a person and the exit code need the system's."""
+    try:
+        write()
+    except SafetensorError as error:
+        found = re.search(r"os error (\d+)", str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 def on_host(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -67,20 +80,27 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, kept: int = KEPT) 
     final = directory / f"{checkpoint.facts['samples']:012d}"
     aside = directory / f".{final.name}.{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir(parents=True)
-    for name, tensors in ((WEIGHTS, checkpoint.weights), (OPTIM, checkpoint.optim)):
-        save_file(tensors, aside / name)
-        _sync(aside / name)
-    hashes = {name: _sha256(aside / name) for name in (WEIGHTS, OPTIM)}
-    write_json(aside / FACTS, {**checkpoint.facts, "sha256": hashes})
-    _sync(aside)
-    shutil.rmtree(final, ignore_errors=True)
-    aside.rename(final)
-    _sync(directory)
+    try:
+        _write_files(aside, checkpoint)
+        shutil.rmtree(final, ignore_errors=True)
+        aside.rename(final)
+        _sync(directory)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
     for old in checkpoint_folders(directory)[:-kept]:
         shutil.rmtree(old, ignore_errors=True)
     for debris in directory.glob(".[0-9]*"):
         shutil.rmtree(debris, ignore_errors=True)
+
+
+def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
+    folder.mkdir(parents=True)
+    for name, tensors in ((WEIGHTS, checkpoint.weights), (OPTIM, checkpoint.optim)):
+        save_file(tensors, folder / name)
+        _sync(folder / name)
+    hashes = {name: _sha256(folder / name) for name in (WEIGHTS, OPTIM)}
+    write_json(folder / FACTS, {**checkpoint.facts, "sha256": hashes})
+    _sync(folder)
 
 
 def checkpoint_folders(directory: Path) -> list[Path]:

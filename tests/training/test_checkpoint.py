@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
+from stormcast_train.training import checkpoint as checkpoints
 from stormcast_train.training.checkpoint import Background, Checkpoint, checkpoint_folders, newest_whole, read_checkpoint, write_checkpoint
 
 
@@ -60,13 +62,23 @@ def test_what_a_crash_left_half_written_is_never_read_and_goes_with_the_next_one
     assert not debris.exists()
 
 
-def test_an_error_of_the_background_surfaces():
+FULL = [
+    OSError(28, "No space left on device"),
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+]
+
+
+@pytest.mark.parametrize("error", FULL)
+def test_a_full_disk_surfaces_as_the_systems_error_and_leaves_nothing_half_written(tmp_path, monkeypatch, error):
+    def full(tensors, path) -> None:
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
     disk = Background()
-
-    def full() -> None:
-        raise OSError(28, "No space left on device")
-
-    disk.submit(full)
-    with pytest.raises(OSError, match="No space"):
+    disk.submit(lambda: write_checkpoint(tmp_path, checkpoint(8)))
+    with pytest.raises(OSError, match="No space left on device") as caught:
         disk.wait()
     disk.close()
+    assert caught.value.errno == 28
+    assert list(tmp_path.iterdir()) == []
