@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -113,7 +114,7 @@ def _one(cyclone: Cyclone, hours: Array, east: Array, north: Array, displaced: A
     inverse = (radius / r) ** HOLLAND_B
     taper = np.exp(-((r / REACH_KM) ** 2))
     speed = wind * np.sqrt(inverse * np.exp(1 - inverse)) * taper
-    drop = wind**2 * np.e / HOLLAND_B  # pressure fall over density, m2 s-2
+    drop = wind**2 * math.e / HOLLAND_B  # pressure fall over density, m2 s-2
     angle = np.arctan2(dy, dx)
     u = -speed * np.sin(angle + INFLOW)
     v = speed * np.cos(angle + INFLOW)
