@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -34,7 +34,7 @@ class TrainKeys(Frozen):
     """`train.*`; null leaves what `optim=` says. `batch_size`: global; `micro_batch`: of one backward pass on one rank."""
 
     batch_size: int | None = Field(default=None, ge=1)
-    total_samples: int | Lengths | None = None
+    total_samples: Annotated[int, Field(ge=1)] | Lengths | None = None
     micro_batch: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False

@@ -98,6 +98,7 @@ def test_one_rank_accumulating_halves_killed_and_resumed_ends_in_the_bits_of_two
         (["init=nowhere"], "nowhere does not exist"),
         (["store=nowhere"], "is not a store"),
         (["train.precision=fp8"], "train.precision"),
+        (["train.total_samples=-4"], "train.total_samples"),
         (["validate.every_samples=0"], "validate.every_samples"),
     ],
 )
