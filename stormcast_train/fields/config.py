@@ -20,6 +20,7 @@ from stormcast_train.fields.errors import RequestError, nearest
 
 T = TypeVar("T", bound=BaseModel)
 PACKAGED = Path(__file__).resolve().parents[1] / "conf"
+_UNION_MEMBER = re.compile(r"[-\[(A-Z]|^(int|float|str|bool)$")  # pydantic names the tried member of a union in a location
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
 
 
@@ -134,7 +135,7 @@ def typed_choice(annotation: Any, values: Any) -> Any:
 def explain_validation(error: ValidationError, kind: type[BaseModel] | None) -> str:
     """One line for the first problem pydantic found."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    where = ".".join(str(part) for part in first["loc"] if not _UNION_MEMBER.search(str(part)))
     if first["type"] == "extra_forbidden":
         known = _fields_at(kind, first["loc"][:-1]) if kind else []
         return f"'{where}' is not a known key.{nearest(str(first['loc'][-1]), known)}"
