@@ -24,6 +24,7 @@ class ConditionsConfig(Frozen):
     mask: Literal["auto", "always"] | None = None
     noise: float | None = Field(default=None, ge=0)  # on the context, in training: normalised, one draw per sample and channel
     state_noise: float | None = Field(default=None, ge=0)  # on the past states, in training: normalised, one draw per cell
+    mirror: bool | None = None  # in training: each sample's rows and columns flipped or not, where nothing knows its place
 
 
 class ConditionSpec(Frozen):
@@ -38,3 +39,4 @@ class ConditionSpec(Frozen):
     mask: Literal["auto", "always"]
     noise: float
     state_noise: float = 0.0
+    mirror: bool = False

@@ -17,6 +17,7 @@ from torch import Tensor
 from stormcast_train.data.batch import Window
 from stormcast_train.data.condition_config import ConditionSpec
 from stormcast_train.data.interpolate import Interpolator
+from stormcast_train.data.mirror import Mirror, check_mirror
 from stormcast_train.data.noise import normal
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.scene import Scene
@@ -31,6 +32,7 @@ class Conditions:
     """Assembles a network's input from a window: states, their masks, background, static fields, position, time, regression."""
 
     def __init__(self, spec: ConditionSpec, scene: Scene, device: torch.device) -> None:
+        check_mirror(spec, scene.names)
         self.spec = spec
         self.history = spec.history
         self._scene = scene
@@ -69,6 +71,10 @@ class Conditions:
             return None
         draw_BC11 = normal(seed, ("condition_noise",), positions, (len(self.channels), 1, 1), self._context_C11.device)
         return self.spec.noise * draw_BC11 * self._context_C11
+
+    def mirror(self, seed: int, positions: Sequence[int]) -> Mirror | None:
+        """The mirror of these training samples, where the conditions ask for one."""
+        return Mirror(seed, positions, self._lat_HW.device) if self.spec.mirror else None
 
     def perturb(self, window: Window, seed: int, positions: Sequence[int]) -> Window:
         """The window with training noise on its present states: a rollout's inputs are not perfect either."""
@@ -166,5 +172,4 @@ class Target:
 
     def present(self, target_present_BCHW: Tensor, newest_present_BCHW: Tensor) -> Tensor:
         """Cells that carry loss: a tendency needs both of its ends."""
-        present = target_present_BCHW & self._coverage_CHW.bool()
-        return present & newest_present_BCHW if self._tendency else present
+        return target_present_BCHW & newest_present_BCHW if self._tendency else target_present_BCHW

@@ -36,6 +36,8 @@ class RegressionStage:
 
     def loss(self, network: nn.Module, batch: Batch) -> LossTerms:
         """See `Stage.loss`; conditioning noise is keyed by the batch's positions."""
+        mirror = self.step.conditions.mirror(self.seed, batch.positions)
+        batch = mirror.batch(batch) if mirror else batch
         window, target = self.step.conditions.perturb(batch.window, self.seed, batch.positions), self.step.target
         offsets_BC11 = self.step.conditions.offsets(self.seed, batch.positions)
         output_BCHW = network(self.step.conditions.assemble(window, offsets_BC11=offsets_BC11))

@@ -46,8 +46,9 @@ class ResidualStage:
 
     def loss(self, network: nn.Module, batch: Batch) -> LossTerms:
         """See `Stage.loss`; noise level, noise and conditioning noise are keyed by the batch's positions."""
+        mean_BCHW, mirror = self._mean(batch), self.step.conditions.mirror(self.seed, batch.positions)
+        batch, mean_BCHW = (mirror.batch(batch), mirror(mean_BCHW)) if mirror else (batch, mean_BCHW)
         window, device = batch.window, batch.target_BCHW.device
-        mean_BCHW = self._mean(batch)
         condition_BCHW = self.step.condition(window, mean_BCHW)
         offsets_BC11 = self.step.conditions.offsets(self.seed, batch.positions)
         condition_BCHW = condition_BCHW if offsets_BC11 is None else condition_BCHW + offsets_BC11

@@ -31,6 +31,7 @@ _SHARED: dict[str, Any] = {
     "position": False,
     "mask": "auto",
     "state_noise": 0.0,
+    "mirror": False,
 }
 
 

@@ -172,6 +172,29 @@ def test_a_store_too_short_to_validate_still_trains(tmp_path):
     assert residual.template.mix["residual_std_from"] == "train"
 
 
+def test_mirrored_samples_are_refused_where_something_knows_its_place(tiny_store):
+    with pytest.raises(RequestError, match="does not go with background, static, time"):
+        build_stage(tiny_stages.request(tiny_store, "regression", conditions={"mirror": True}), CPU)
+
+
+def test_a_mirrored_sample_is_flipped_with_its_target_its_mask_and_its_mean(tiny_store, tmp_path):
+    bare = {"mirror": True, "background": [], "static": False, "time": False}
+    stage, stream = build_stage(tiny_stages.request(tiny_store, "regression", conditions=bare), CPU)
+    batch = stream.batch(range(24))
+    mirror = stage.step.conditions.mirror(0, batch.positions)
+    turned = mirror.batch(batch)
+    again = mirror.batch(turned)
+    assert torch.equal(again.target_BCHW, batch.target_BCHW)
+    assert torch.equal(again.window.present_BKCHW, batch.window.present_BKCHW)
+    # the hole at the south-west corner has moved in three samples of four
+    moved = turned.target_present_BCHW[:, 1, 0, 0]
+    assert moved.any()
+    assert not moved.all()
+    stage.save_package(tmp_path / "r", stage.network.state_dict(), {})
+    residual, stream = build_stage(tiny_stages.request(tiny_store, "diffusion", conditions=bare, regression=str(tmp_path / "r")), CPU)
+    assert float(residual.loss(residual.network, stream.batch(range(8))).total.detach()) > 0
+
+
 def test_null_means_the_stages_default_and_both_is_one_after_the_other():
     both = StageConfig(kind="both")
     assert both.kinds() == ("regression", "diffusion")
