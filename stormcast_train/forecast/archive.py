@@ -18,6 +18,7 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
+import stormcast_train.fields.load_order  # noqa: F401
 from stormcast_train.fields.errors import FailedError, RequestError, UnreadableError
 from stormcast_train.fields.files import replacing, write_json
 from stormcast_train.fields.fingerprint import digest

@@ -184,15 +184,13 @@ def _layouts(work: Work) -> dict[str, GroupLayout]:
         found[role] = GroupLayout.load(store, role)
     if "static" in request.variables.roles():
         if not (store / "static" / "zarr.json").is_file():
-            described = tuple(request.variables.describe(n) for n in request.variables.static)
-            GroupLayout(store, "static", described, found["state"].grid, EPOCH, HOUR, "none").create()
+            GroupLayout(store, "static", request.described("static"), found["state"].grid, EPOCH, HOUR, "none").create()
         found["static"] = GroupLayout.load(store, "static")
     return found
 
 
 def _new_layout(work: Work, role: str, axis: p.Axis, made: dict[str, GroupLayout]) -> GroupLayout:
     request = work.request
-    names = request.variables.roles()[role]
     base: Regrid | None = None
     if role == "state":
         first, name = _first(work, role) if request.domain.kind == "native" else (None, "")
@@ -201,8 +199,7 @@ def _new_layout(work: Work, role: str, axis: p.Axis, made: dict[str, GroupLayout
         halo, coarsen = request.domain.halo_degrees, request.source.background_coarsen
         grid, base = background_grid(_first(work, role)[0], made["state"].grid, halo, coarsen)
     Weights(request.store / "weights", role, grid, base).save_base()
-    described = tuple(request.variables.describe(n) for n in names)
-    return GroupLayout(request.store, role, described, grid, axis.start, axis.step, request.pack)
+    return GroupLayout(request.store, role, request.described(role), grid, axis.start, axis.step, request.pack)
 
 
 def _first(work: Work, role: str) -> tuple[Any, str]:

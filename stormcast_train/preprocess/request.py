@@ -14,7 +14,7 @@ from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.fields.fingerprint import canonical
 from stormcast_train.fields.grid import NativeDomain, RegularDomain
 from stormcast_train.fields.times import Period
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variables import Variable, VariablesConfig
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.store.layout import FORMAT, describe_variable
 from stormcast_train.store.packing import Pack
@@ -37,7 +37,7 @@ class Request:
 
     def identity(self) -> dict[str, Any]:
         """What a store is made of besides its period; another identity is another store."""
-        roles = {role: [describe_variable(self.variables.describe(n)) for n in names] for role, names in self.variables.roles().items()}
+        roles = {role: [describe_variable(v) for v in self.described(role)] for role in self.variables.roles()}
         return {
             "format": FORMAT,
             "domain": self.domain.model_dump(mode="json"),
@@ -45,6 +45,11 @@ class Request:
             "source": self.source.model_dump(mode="json"),
             "pack": self.pack,
         }
+
+    def described(self, role: str) -> tuple[Variable, ...]:
+        """The role's variables in order; reflectivity has the source's no-echo floor."""
+        found = (self.variables.describe(name) for name in self.variables.roles()[role])
+        return tuple(v if v.no_echo is None else v.model_copy(update={"no_echo": self.source.no_echo_dbz}) for v in found)
 
 
 def check_store(request: Request) -> bool:

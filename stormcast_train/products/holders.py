@@ -236,7 +236,7 @@ def open_holder(
     path: Path, source: SourceConfig, role: str | None = None, start: np.datetime64 | None = None, member: int | None = None
 ) -> Holder:
     """The holder for what `path` is; a RequestError where it holds no fields."""
-    import pyproj  # noqa: F401  # its libraries must load before netCDF4 reads, or the process aborts when it ends
+    import stormcast_train.fields.load_order  # noqa: F401
 
     if not path.exists():
         raise RequestError(f"there is nothing at {path}", path=str(path))

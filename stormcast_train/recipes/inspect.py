@@ -70,8 +70,9 @@ def kind_of(path: Path) -> Kind:
 def _netcdf_forecast(path: Path) -> bool:
     if path.suffix != ".nc":
         return False
-    import pyproj  # noqa: F401  # its libraries must load before netCDF4 reads
     from netCDF4 import Dataset
+
+    import stormcast_train.fields.load_order  # noqa: F401
 
     try:
         with Dataset(path) as opened:

@@ -76,8 +76,7 @@ def plan(config: Config) -> dict[str, Any]:
 
 def run(config: Config, console: Console) -> dict[str, Any]:
     """Score, draw, and write; says so where it is done already."""
-    import pyproj  # noqa: F401  # its libraries must load before netCDF4 reads, or the process aborts when it ends
-
+    import stormcast_train.fields.load_order  # noqa: F401
     from stormcast_train.recipes._baseline_inputs import Asked, prepare
 
     question = ask(config)

@@ -22,7 +22,6 @@ def asked(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[st
 def test_knmi_is_four_by_four_means_in_the_covered_box_every_five_minutes(
     real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import pyproj  # noqa: F401  # before netCDF4 reads
     from netCDF4 import Dataset
 
     words = ["domain=knmi_box", "variables=knmi_rain", "source=knmi", f"archive={real_data / 'knmi'}", f"store={tmp_path / 's'}"]

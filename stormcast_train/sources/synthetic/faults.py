@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyproj  # noqa: F401  before netCDF4 reads anything, or the interpreter may crash at exit
 from netCDF4 import Dataset
 
+import stormcast_train.fields.load_order  # noqa: F401
 from stormcast_train.fields.seeds import generator
 from stormcast_train.fields.times import iso
 from stormcast_train.sources.synthetic import write_qpepre, write_qpesums, write_rwrf

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyproj  # noqa: F401  before netCDF4 reads anything, or the interpreter may crash at exit
 from netCDF4 import Dataset
 from numpy.typing import NDArray
 
+import stormcast_train.fields.load_order  # noqa: F401
 from stormcast_train.fields.variables import split_level
 
 GRAVITY = 9.80665
