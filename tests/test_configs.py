@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from stormcast_train.cli import build_config, parse, recipe
 from stormcast_train.fields.config import choices, search_path
+from stormcast_train.fields.errors import RequestError
 
 GROUPS = ["site", "domain", "variables", "source", "driver", "events", "mix", "stage", "network", "objective", "optim", "score"]
 READERS = {
@@ -58,3 +61,16 @@ def test_primary_configs_are_short_and_share_one_list_of_groups() -> None:
             lines = primary.read_text().splitlines()
             assert len(lines) < 25, f"{primary.name} has {len(lines)} lines"
             assert "  - groups" in lines
+
+
+def test_a_fact_of_a_variable_is_changed_by_one_word_and_a_wrong_fact_is_named() -> None:
+    def config(word: str) -> Any:
+        return build_config(recipe("preprocess"), parse(["preprocess", *NEEDED["preprocess"], "domain=taiwan_tiny", word]))
+
+    rain = config("variables.override.rain1h.transform.kind=sqrt").variables.describe("rain1h")
+    assert (rain.transform.kind, rain.units) == ("sqrt", "mm")
+    assert config("source.regrid={rain1h: nearest}").source.method_of("rain1h") == "nearest"
+    with pytest.raises(RequestError, match=r"variables\.override\.rain1h: 'drizle' is not a known key\. Did you mean 'drizzle'"):
+        config("variables.override.rain1h.drizle=0.2")
+    with pytest.raises(RequestError, match="no variable is called 'rain1x'"):
+        config("variables.override.rain1x.drizzle=0.2")

@@ -21,6 +21,7 @@ from stormcast_train.fields.errors import RequestError, nearest
 T = TypeVar("T", bound=BaseModel)
 PACKAGED = Path(__file__).resolve().parents[1] / "conf"
 _UNION_MEMBER = re.compile(r"[-\[(A-Z]|^(int|float|str|bool)$")  # pydantic names the tried member of a union in a location
+_OPEN = re.compile(r"(variables\.override|source\.(readers|state|background|static|regrid))[.=]")  # their keys are the user's own names
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
 
 
@@ -50,7 +51,7 @@ def compose(verb: str, overrides: Sequence[str], config_dir: Path | None = None)
     base = folders[-1]
     try:
         with initialize_config_dir(str(base), version_base="1.3"):
-            composed = hydra_compose(verb, [*extra, *overrides])
+            composed = hydra_compose(verb, [*extra, *(f"++{word}" if _OPEN.match(word) else word for word in overrides)])
         return _plain(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(_explain(verb, list(overrides), error, base, config_dir)) from error

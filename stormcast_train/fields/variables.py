@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stormcast_train.fields.errors import RequestError, nearest
 
@@ -176,6 +176,17 @@ class VariablesConfig(Frozen):
     background: tuple[str, ...] = ()
     static: tuple[str, ...] = ("orog", "lsm")
     override: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _overrides_fit(self) -> VariablesConfig:
+        for name, changes in self.override.items():
+            try:
+                describe(name, changes)
+            except ValidationError as error:
+                from stormcast_train.fields.config import explain_validation
+
+                raise RequestError(f"variables.override.{name}: {explain_validation(error, Variable)}") from None
+        return self
 
     def describe(self, name: str) -> Variable:
         """The variable with this set's overrides."""

@@ -46,6 +46,7 @@ class ResidualStage:
 
     def loss(self, network: nn.Module, batch: Batch) -> LossTerms:
         """See `Stage.loss`; noise level, noise and conditioning noise are keyed by the batch's positions."""
+        batch = replace(batch, window=self.step.conditions.perturb(batch.window, self.seed, batch.positions))
         mean_BCHW, mirror = self._mean(batch), self.step.conditions.mirror(self.seed, batch.positions)
         batch, mean_BCHW = (mirror.batch(batch), mirror(mean_BCHW)) if mirror else (batch, mean_BCHW)
         window, device = batch.window, batch.target_BCHW.device
@@ -68,7 +69,7 @@ class ResidualStage:
         return residual_sums(replace(self.step, network=evaluating(self.network, weights)), self.cases, share)
 
     def _mean(self, batch: Batch) -> Tensor:
-        if self.means_NCHW is None:
+        if self.means_NCHW is None or self.step.conditions.spec.state_noise:  # the mean of what the network is told
             return self.step.regression.mean(batch.window)
         return self.means_NCHW[list(batch.dataset_indices)].to(batch.target_BCHW.device)
 

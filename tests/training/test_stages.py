@@ -217,3 +217,23 @@ def test_the_science_record_changes_with_the_seed_and_the_used_part_of_the_store
 
     other = tiny_world.write(tmp_path / "other", changes=warm)
     assert science_record(tiny_stages.request(other, "regression"), open_store(other), None)["store"] != record["store"]
+
+
+def test_noise_on_the_states_reaches_both_networks_and_the_mean_beneath_the_residual(tiny_store, trained):
+    noisy = {"state_noise": 0.2}
+    regression, stream = build_stage(tiny_stages.request(tiny_store, "regression", conditions=noisy), CPU)
+    clean, _ = build_stage(tiny_stages.request(tiny_store, "regression"), CPU)
+    batch = stream.batch(range(6))
+    assert not torch.equal(regression.loss(regression.network, batch).total, clean.loss(clean.network, batch).total)
+    asked = {"conditions": noisy, "regression": str(trained["regression"])}
+    residual, stream = build_stage(tiny_stages.request(tiny_store, "diffusion", **asked), CPU)
+    batch, seen = stream.batch(range(6)), []
+
+    def network(x, t, condition):
+        seen.append(condition)
+        return torch.zeros_like(x)
+
+    residual.loss(network, batch)
+    window = residual.step.conditions.perturb(batch.window, residual.seed, batch.positions)
+    assert not torch.equal(window.states_BKCHW, batch.window.states_BKCHW)
+    assert torch.equal(seen[0], residual.step.condition(window, residual.step.regression.mean(window)))
