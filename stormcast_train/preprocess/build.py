@@ -241,8 +241,10 @@ def _check_space(store: Path, needed: int) -> None:
     """FailedError before anything is written when the disk cannot hold it."""
     free = shutil.disk_usage(store).free
     if needed > free:
-        gib = 2.0**30
-        raise FailedError(f"{store} needs {needed / gib:.1f} GiB more and its disk has {free / gib:.1f} GiB free", needed=needed, free=free)
+        mib = 2.0**20
+        raise FailedError(
+            f"{store} needs {needed / mib:,.0f} MiB more and its disk has {free / mib:,.1f} MiB free", needed=needed, free=free
+        )
 
 
 def _facts(work: Work) -> dict[str, Any]:
