@@ -97,6 +97,8 @@ def _torch() -> Finding:
 def _library(name: str, use: str) -> Finding:
     try:
         with library_noise():
+            import stormcast_train.fields.load_order  # noqa: F401
+
             module = importlib.import_module(name)
     except (ImportError, OSError, RuntimeError) as error:
         return Finding(name, False, f"for {use}: {_first_line(error)}", REINSTALL)
