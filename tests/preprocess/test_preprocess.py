@@ -299,7 +299,7 @@ def test_a_full_disk_fails_cleanly_and_can_be_resumed(asked: Ask, tmp_path: Path
 
 def test_a_disk_too_small_is_noticed_before_anything_is_written(asked: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10})())
-    with pytest.raises(FailedError, match="GiB free"):
+    with pytest.raises(FailedError, match="MiB free"):
         build.preprocess(asked(), QUIET)
 
 
