@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from stormcast_train.fields.fingerprint import canonical
 from stormcast_train.fields.grid import NativeDomain, RegularDomain
 from stormcast_train.fields.times import Period
 from stormcast_train.fields.variables import Variable, VariablesConfig
+from stormcast_train.preprocess.background import BackgroundConfig, supplies_of
+from stormcast_train.preprocess.draws import Supply
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.store.layout import FORMAT, describe_variable
 from stormcast_train.store.packing import Pack
@@ -34,6 +36,7 @@ class Request:
     period: Period | None = None
     workers: int = 1
     pack: Pack = "none"
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
 
     def identity(self) -> dict[str, Any]:
         """What a store is made of besides its period; another identity is another store."""
@@ -43,8 +46,13 @@ class Request:
             "domain": self.domain.model_dump(mode="json"),
             "variables": {"name": self.variables.name, "step": self.variables.step, "roles": roles},
             "source": self.source.model_dump(mode="json"),
+            "background": self.background.model_dump(mode="json"),
             "pack": self.pack,
         }
+
+    def supplies(self, role: str) -> dict[str, Supply]:
+        """Where each variable of a role comes from."""
+        return supplies_of(self.source, self.variables, self.background, role)
 
     def described(self, role: str) -> tuple[Variable, ...]:
         """The role's variables in order; reflectivity has the source's no-echo floor."""
@@ -65,7 +73,7 @@ def check_store(request: Request) -> bool:
             )
         return False
     there, asked = read_json(folder / PLAN), request.identity()
-    for part in ("format", "domain", "variables", "source", "pack"):
+    for part in ("format", "domain", "variables", "source", "background", "pack"):
         if canonical(there.get(part)) != canonical(asked[part]):
             raise RequestError(_difference(folder, part, there.get(part), asked[part]), store=str(folder), part=part)
     return True

@@ -12,6 +12,7 @@ from stormcast_train.fields.console import Console
 from stormcast_train.fields.grid import DomainConfig
 from stormcast_train.fields.times import Period, iso
 from stormcast_train.fields.variables import Frozen, VariablesConfig
+from stormcast_train.preprocess.background import BackgroundConfig
 from stormcast_train.preprocess.request import Request
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.store.packing import Pack
@@ -32,11 +33,12 @@ class Config(Frozen):
     period: str | None = None
     workers: int | None = Field(None, ge=1)
     pack: Pack = "none"
+    background: BackgroundConfig = BackgroundConfig()
 
 
 def plan(config: Config) -> dict[str, Any]:
     """What would be written, from the names and headers of the files alone."""
-    from stormcast_train.preprocess.build import survey
+    from stormcast_train.preprocess.survey import survey
 
     work = survey(request_of(config))
     roles = config.variables.roles()
@@ -61,7 +63,7 @@ def request_of(config: Config) -> Request:
     """The request in the terms of the floor below."""
     period = Period.parse(config.period) if config.period else None
     folders = Path(config.archive).expanduser(), Path(config.store).expanduser()
-    return Request(config.domain, config.variables, config.source, *folders, period, workers_of(config), config.pack)
+    return Request(config.domain, config.variables, config.source, *folders, period, workers_of(config), config.pack, config.background)
 
 
 def workers_of(config: Config) -> int:

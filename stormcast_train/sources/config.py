@@ -8,6 +8,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from stormcast_train.fields.errors import RequestError, nearest
 from stormcast_train.fields.variables import Frozen, describe
+from stormcast_train.sources.policy import EXACT, Accumulate, Exact, Hold, Interpolate, Policy, fitting
 
 
 def _tuple(value: Any) -> Any:
@@ -137,6 +138,8 @@ DEFAULT_METHODS: dict[str, Method] = {"instant": "bilinear", "accumulation": "bi
 class SourceConfig(Frozen):
     """`source=`: readers by name, and for each role the reader of each variable (`*`: all others).
 
+    groups: the readers of further roles (`variables.groups`), by role; the state's where one is not named.
+    policy: how a value at a time comes from the times a source has, by variable or by reader; exact where nothing is said.
     regrid: method per variable name or kind. background_coarsen: means over n x n cells of the background's reader.
     no_echo_dbz: the one floor that "covered, nothing seen" becomes, for all sources of reflectivity.
     """
@@ -146,26 +149,46 @@ class SourceConfig(Frozen):
     state: dict[str, str]
     background: dict[str, str] = Field(default={})
     static: dict[str, str] = Field(default={})
+    groups: dict[str, dict[str, str]] = Field(default={})
+    policy: dict[str, Policy] = Field(default={})
     regrid: dict[str, Method] = Field(default={})
     background_coarsen: int = Field(default=1, ge=1)
     no_echo_dbz: float = 0.0
 
     @model_validator(mode="after")
     def _readers_exist(self) -> SourceConfig:
-        for role in ("state", "background", "static"):
-            for variable, reader in getattr(self, role).items():
+        roles = {"state": self.state, "background": self.background, "static": self.static, **self.groups}
+        for role, chosen in roles.items():
+            for variable, reader in chosen.items():
                 if reader not in self.readers:
                     known = f"{nearest(reader, self.readers)} Known: {sorted(self.readers)}"
                     raise ValueError(f"{role}.{variable} names the reader '{reader}', which this source lacks.{known}")
         return self
 
+    @model_validator(mode="after")
+    def _policies_fit(self) -> SourceConfig:
+        for name, policy in self.policy.items():
+            if isinstance(policy, Accumulate):
+                if name in self.readers:
+                    raise ValueError(f"policy.{name}: accumulate is said of a variable (rain1h), not of a reader")
+                policy.pieces(name)
+            elif name not in self.readers:
+                describe(name)
+        return self
+
     def reader_of(self, role: str, variable: str) -> str:
         """The name of the reader that supplies this variable of this role."""
-        chosen: dict[str, str] = getattr(self, role, {})
+        named = {"state": self.state, "background": self.background, "static": self.static, **self.groups}
+        chosen = named.get(role, self.state)
         reader = chosen.get(variable, chosen.get("*"))
         if reader is None:
             raise RequestError(f"source={self.name} names no reader for {role} variable '{variable}' (it has {sorted(chosen) or 'none'})")
         return reader
+
+    def policy_of(self, role: str, variable: str) -> Exact | Hold | Accumulate | Interpolate:
+        """How a value of this variable at a time is made: by the variable's name, else by its reader, else exactly."""
+        found = self.policy.get(variable) or self.policy.get(self.reader_of(role, variable)) or EXACT
+        return fitting(found, variable)
 
     def method_of(self, variable: str) -> Method:
         """How this variable is regridded: by its name, else by its kind, else the default of its kind."""

@@ -17,6 +17,8 @@ from stormcast_train.fields.variables import Variable
 KINDS = ("value", "transformed", "tendency")
 QUANTITIES = ("count", "mean", "m2", "minimum", "maximum")
 EDGES = np.concatenate([[0.0], np.round(0.1 * 10 ** (np.arange(0, 33) / 8), 6), [np.inf]])  # mm: dry, then eight bins a decade
+WET_MM = 0.1
+ECHO_DB = 5.0  # above the floor: seen
 NOTHING = np.array([0.0, 0.0, 0.0, np.inf, -np.inf])
 Moments = NDArray[np.float64]
 
@@ -24,6 +26,17 @@ Moments = NDArray[np.float64]
 def counted(variables: Sequence[Variable]) -> tuple[str, ...]:
     """The variables that have a histogram: accumulations of rain in mm."""
     return tuple(v.name for v in variables if v.kind == "accumulation" and v.units == "mm")
+
+
+def wettable(variables: Sequence[Variable]) -> list[tuple[int, float]]:
+    """(channel, threshold) of the variables whose wet cells are counted: rain from 0.1 mm, reflectivity above its no-echo floor."""
+    found = []
+    for channel, v in enumerate(variables):
+        if v.kind == "accumulation" and v.units == "mm":
+            found.append((channel, WET_MM))
+        elif v.kind == "reflectivity":
+            found.append((channel, (v.no_echo or 0.0) + ECHO_DB))
+    return found
 
 
 def of_plane(values: NDArray[np.floating]) -> Moments:
