@@ -107,6 +107,13 @@ def _say_done(console: Console, store: Path, manifest: dict[str, Any]) -> None:
         shape = " x ".join(map(str, group["grid"]["shape"]))
         held = f"{len(group['variables'])} variables, {times['count']} times from {times['first']}, {shape} points"
         console.say(f"{role}: {held}, {gaps} gaps")
+        for name, (count, squares) in group["facts"].get("cadence_error", {}).items():
+            spread = group["moments"][name]["value"]["std"] or float("nan")
+            rms = (squares / max(count, 1)) ** 0.5
+            console.say(
+                f"  {name}: interpolated between the cadence's times it is off by {rms:.4g} {group['variables'][name]['units']} "
+                f"(root mean square, {rms / spread:.1%} of its standard deviation)"
+            )
     console.say(f"{store} is ready; fingerprint {manifest['fingerprint'][:12]}")
 
 

@@ -53,6 +53,14 @@ class Supply:
     rule: Rule
     cadence_s: int = 1
 
+    def reach_s(self, name: str) -> int:
+        """How far from a time (seconds) the files may lie that make it."""
+        if isinstance(self.rule, Hold):
+            return seconds(parse_duration(self.rule.limit))
+        if isinstance(self.rule, Interpolate):
+            return seconds(parse_duration(self.rule.gap))
+        return describe(name).interval_s if isinstance(self.rule, Accumulate) else 0
+
 
 def draw(index: Index, supply: Supply, name: str, time: int) -> Draw | Absence:
     """The draw of a variable at a time (seconds since 1970)."""

@@ -54,11 +54,14 @@ class Unit:
 def axis_for(times: NDArray[np.int64], step: np.timedelta64, low: int, high: int) -> Axis | None:
     """The axis from the first to the last possible time in low..high (seconds, both included) on the sources' own clock.
 
-    The clock is the commonest remainder of the sources' times by the step: hours that are stamped at :00 stay at :00.
+    The clock is the commonest remainder of the sources' times by the step, and :00 where that is about as common: ten-minute
+    files do not move an hourly axis because some of those at :00 are missing.
     """
     width = seconds(step)
     remainders, counts = np.unique(times % width, return_counts=True)
     offset = int(remainders[np.argmax(counts)]) if len(times) else low % width
+    if 2 * int(counts[remainders == 0].sum()) >= int(counts.max(initial=0)):
+        offset = 0
     start = low + (offset - low) % width
     if start > high:
         return None

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import Period, iso, parse_duration, seconds
 from stormcast_train.preprocess import plan as p
 from stormcast_train.preprocess.index import Index, nothing_found, scan
 from stormcast_train.preprocess.request import Request, check_store
+from stormcast_train.sources.policy import Accumulate
 from stormcast_train.sources.source import Source, build_sources
 from stormcast_train.store.layout import GroupLayout
 
@@ -38,23 +41,32 @@ def survey(request: Request) -> Work:
         raise RequestError(f"archive={request.archive} is not a folder", archive=str(request.archive))
     work = Work(request, build_sources(request.source, request.archive), Index(), {}, exists)
     roles = [role for role in request.variables.roles() if role != "static"]
-    work.index = scan(work.sources, [r for role in roles for r in work.readers(role).values()], request.period)
+    work.index = scan(work.sources, [r for role in roles for r in work.readers(role).values()], _looked_at(request, roles))
     for role in roles:
         work.axes[role] = _axis(work, role)
     return work
 
 
+def _looked_at(request: Request, roles: Sequence[str]) -> Period | None:
+    """The period, and as much on both sides as the policies reach."""
+    if request.period is None:
+        return None
+    reach = max((supply.reach_s(name) for role in roles for name, supply in request.supplies(role).items()), default=0)
+    margin = np.timedelta64(reach, "s")
+    return Period(request.period.start - margin, request.period.end + margin)
+
+
 def _axis(work: Work, role: str) -> p.Axis:
     """The axis of a role: the period's (or the state's) times on the clock of its sources, joined with what the store has."""
     request, readers = work.request, sorted(set(work.readers(role).values()))
-    times = work.index.times(readers)
     step = parse_duration(request.variables.step_of(role))
+    times = _times(work, role, seconds(step))
     old = _old_axis(request.store, role)
     if not len(times):
         if old is None or request.period is None or not _within(request.period, old):
             raise nothing_found(work.sources, readers, request.archive, request.period, work.index)
         return old
-    low, high = _span(work, role)
+    low, high = _span(work, role, times)
     step = old.step if old else (step if _own_clock(work, role) else p.clock_step(times, step))
     if old:
         times = np.array([int(old.start.astype(np.int64))])
@@ -64,6 +76,24 @@ def _axis(work: Work, role: str) -> p.Axis:
     return _joined(old, new)
 
 
+def _times(work: Work, role: str, step_s: int) -> NDArray[np.int64]:
+    """The times (seconds since 1970) that the sources have of any variable of a role, in the period if there is one."""
+    found: set[int] = set()
+    for name, supply in work.request.supplies(role).items():
+        if isinstance(supply.rule, Accumulate):
+            pieces = work.index.times_of(supply.reader, supply.rule.of)
+            found |= set(pieces[pieces % step_s == 0].tolist())  # sums end where the axis has its times
+        else:
+            found |= set(work.index.times_of(supply.reader, name).tolist())
+    times = np.array(sorted(found), dtype=np.int64)
+    if work.request.period is None:
+        return times
+    low, high = p.limits(work.request.period, times)
+    inside = times[(times >= low) & (times <= high)]
+    reached = any(supply.rule.kind == "hold" for supply in work.request.supplies(role).values())
+    return inside if len(inside) or not reached else times
+
+
 def _own_clock(work: Work, role: str) -> bool:
     """Whether the role's step is the config's; a driver that is neither interpolated nor held keeps its source's."""
     if role != "background":
@@ -71,13 +101,13 @@ def _own_clock(work: Work, role: str) -> bool:
     return any(supply.rule.kind != "exact" for supply in work.request.supplies(role).values())
 
 
-def _span(work: Work, role: str) -> tuple[int, int]:
+def _span(work: Work, role: str, times: NDArray[np.int64]) -> tuple[int, int]:
     """Without a period, the state's first to last time bounds every role: nothing lies outside."""
     if work.request.period is None and role != "state" and "state" in work.axes:
         state = work.axes["state"]
         first = int(state.start.astype(np.int64))
         return first, first + (state.rows - 1) * seconds(state.step)
-    return p.limits(work.request.period, work.index.times(set(work.readers(role).values())))
+    return p.limits(work.request.period, times)
 
 
 def _old_axis(store: Path, role: str) -> p.Axis | None:
@@ -104,13 +134,17 @@ def _within(period: Period, axis: p.Axis) -> bool:
 
 
 def off_axis(work: Work) -> dict[str, str]:
-    """Files whose times lie between those of the store: used nowhere, so they are named."""
+    """Files whose times lie between those of the store, and that no policy reaches either: used nowhere, so they are named."""
     found: dict[str, str] = {}
+    used: set[str] = set()
     for role, axis in work.axes.items():
         start, step = int(axis.start.astype(np.int64)), seconds(axis.step)
+        reaching = {supply.reader for supply in work.request.supplies(role).values() if supply.rule.kind != "exact"}
         for reader in set(work.readers(role).values()):
             for time, records in work.index.records[reader].items():
-                if (time - start) % step:
-                    what = f"{iso(np.datetime64(time, 's'))} is not a time of the store's {role} (from {iso(axis.start)} every {step} s)"
-                    found |= {r.path.name: what for r in records}
-    return found
+                if reader in reaching or (time - start) % step == 0:
+                    used |= {r.path.name for r in records}
+                    continue
+                what = f"{iso(np.datetime64(time, 's'))} is not a time of the store's {role} (from {iso(axis.start)} every {step} s)"
+                found |= {r.path.name: what for r in records}
+    return {name: what for name, what in found.items() if name not in used}

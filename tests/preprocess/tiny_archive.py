@@ -76,8 +76,8 @@ class Tiny(Source):
             raise RequestError(f"the archive {self.archive} has no folder '{self.product}'")
         records = []
         for path in sorted(folder.glob("*.npz")):
-            day, hour = path.stem.split("_")[1:]
-            time = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{hour}", "s")
+            day, hour = path.stem.split("_")[1:3]
+            time = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{hour[:2]}:{hour[2:4] or '00'}", "s")
             if period is None or time in period:
                 records.append(Record(time, path, NAMES[self.product]))
         return records, []
