@@ -1,8 +1,10 @@
-"""From an archive to a store: scan, plan, write shards, finish. Repeating it continues, extends, or says that it is done."""
+"""From an archive to a store: survey, write shards, check across hours, finish. Repeating it continues, extends, or says that it is done."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,36 @@ from stormcast_train.fields.regrid import Regrid
 from stormcast_train.fields.times import iso
 from stormcast_train.preprocess import plan as p
 from stormcast_train.preprocess.context import Context
-from stormcast_train.preprocess.groups import layouts_of, make_room_before, write_static
-from stormcast_train.preprocess.pool import run_all
-from stormcast_train.preprocess.request import Request, locked, remember
+from stormcast_train.preprocess.engine import run_units
+from stormcast_train.preprocess.groups import layouts_of, make_room_before, prepared, write_static
+from stormcast_train.preprocess.locks import StoreLock, opened_lock, taken
+from stormcast_train.preprocess.marking import mark_units, run_mark_unit
+from stormcast_train.preprocess.request import Request, remember
 from stormcast_train.preprocess.survey import Work, off_axis, survey
-from stormcast_train.preprocess.unit import run_unit
+from stormcast_train.preprocess.unit import Done, run_unit
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.manifest import finish
+from stormcast_train.store.writer import intact
+
+SAID = 20  # failures told one by one before the rest is left to the manifest
+
+
+@dataclass
+class Site:
+    """A store that is ready to be written to: its groups, how many rows each gets, what every unit shares."""
+
+    layouts: dict[str, GroupLayout]
+    rows: dict[str, int]
+    context: Context
+    static_written: bool = False
+
+    def complete(self) -> bool:
+        """Whether every shard is there."""
+        return all(intact(self.layouts[role], k) for role, n in self.rows.items() for k in range(self.layouts[role].shards(n)))
+
+    def missing(self) -> int:
+        """How many shards are not there yet."""
+        return sum(not intact(self.layouts[role], k) for role, n in self.rows.items() for k in range(self.layouts[role].shards(n)))
 
 
 def preprocess(request: Request, console: Console) -> dict[str, Any]:
@@ -27,50 +52,106 @@ def preprocess(request: Request, console: Console) -> dict[str, Any]:
     work = survey(request)
     if not work.exists:
         remember(request)
-    with locked(request.store):
-        return _write(work, console)
+    with opened_lock(request.store) as lock:
+        site = _prepare(work, lock)
+        wanted = _wanted(work, site.layouts)
+        if not wanted and not site.static_written and _published(request.store, site.rows):
+            manifest = read_json(request.store / "manifest.json")
+            console.say(f"{request.store} is done: every shard is there and no file is new (fingerprint {manifest['fingerprint'][:12]})")
+            return _result(request, manifest, 0)
+        _unfinished(request.store).touch()
+        _write(work, site, run_unit, wanted, console, f"preprocess {request.store}")
+        if request.part is not None and not (lock.try_alone() and site.complete()):
+            console.say(
+                f"part {request.part} is written; {site.missing()} shards of other parts are not there yet: the last to end publishes"
+            )
+            return {"store": str(request.store), "part": str(request.part), "shards_written": len(wanted), "published": False}
+        return _publish(work, site, len(wanted), console)
 
 
-def _write(work: Work, console: Console) -> dict[str, Any]:
+def _prepare(work: Work, lock: StoreLock) -> Site:
+    """Groups, static fields and weights, made by whoever comes first, alone; then a part shares the store with the others."""
     request = work.request
-    for leftover in request.store.rglob(".*.tmp"):  # of a process that was killed: we hold the lock, so nobody writes them
+    while True:
+        if lock.try_alone():
+            site = _made_ready(work)
+            if request.part is not None:
+                lock.share()
+            return site
+        if request.part is None:
+            raise taken(request.store)
+        lock.share()  # waits while another prepares
+        if prepared(work):
+            return _site(work, layouts_of(work))
+
+
+def _made_ready(work: Work) -> Site:
+    for leftover in work.request.store.rglob(".*.tmp"):  # of a process that was killed: we hold the lock, so nobody writes them
         if leftover.is_file():
             leftover.unlink()
     make_room_before(work)
-    layouts = layouts_of(work)
-    context = Context(request.store, p.store_folder(request.store), request.archive, request.source, request.variables)
-    wanted = _wanted(work, layouts)
-    static = write_static(work, layouts, context)
+    site = _site(work, layouts_of(work))
+    site.static_written = write_static(work, site.layouts, site.context)
+    return site
+
+
+def _site(work: Work, layouts: dict[str, GroupLayout]) -> Site:
+    request = work.request
     rows = {role: axis.rows for role, axis in work.axes.items()} | ({"static": 1} if "static" in layouts else {})
-    if not wanted and not static and _published(request.store, rows):
-        manifest = read_json(request.store / "manifest.json")
-        console.say(f"{request.store} is done: every shard is there and no file is new (fingerprint {manifest['fingerprint'][:12]})")
-        return _result(request, manifest, 0)
-    with console.progress(f"preprocess {request.store}", len(wanted)) as advance:
-        for role, shard in run_all(run_unit, context.of_processes(), wanted, request.workers):
-            advance(1, f"{role} {iso(layouts[role].start + shard * layouts[role].rows_per_shard * layouts[role].step)[:10]}")
-    manifest = finish(request.store, [(layouts[role], n) for role, n in rows.items()], _facts(work))
+    return Site(layouts, rows, Context(request.store, p.store_folder(request.store), request.archive, request.source, request.variables))
+
+
+def _write(work: Work, site: Site, function: Callable[[Context, Any], Done], units: Sequence[Any], console: Console, what: str) -> None:
+    """Run the units; what could not be read is told as it is met."""
+    failures = 0
+    with console.progress(what, len(units)) as advance:
+        for done in run_units(work.request.engine, function, site.context.of_processes(), units):
+            for problem in done.problems[: max(0, SAID - failures)]:
+                console.say(f"{done.role} {problem}")
+            failures += len(done.problems)
+            layout = site.layouts[done.role]
+            day = iso(layout.start + done.shard * layout.rows_per_shard * layout.step)[:10]
+            advance(1, f"{done.role} {day}" + (f", {failures} files unreadable" if failures else ""))
+    if failures > SAID:
+        console.say(f"and {failures - SAID} more unreadable files: manifest.json names every gap and its reason")
+
+
+def _publish(work: Work, site: Site, written: int, console: Console) -> dict[str, Any]:
+    """Mark what only many hours together show, then make everything visible."""
+    request = work.request
+    marking = [unit for role in work.axes for unit in mark_units(work, site.layouts[role], site.rows[role], site.context)]
+    if marking:
+        _write(work, site, run_mark_unit, marking, console, "mark stuck fields, spikes and blocked beams")
+    manifest = finish(request.store, [(site.layouts[role], n) for role, n in site.rows.items()], _facts(work))
     shutil.rmtree(request.store / ".before", ignore_errors=True)
+    _unfinished(request.store).unlink(missing_ok=True)
     _say_done(console, request.store, manifest)
-    return _result(request, manifest, len(wanted))
+    return _result(request, manifest, written)
 
 
 def _wanted(work: Work, layouts: dict[str, GroupLayout]) -> list[p.Unit]:
-    """The shards to write, of all roles; FailedError where the disk cannot hold them."""
+    """The shards to write, of all roles (of this part); FailedError where the disk cannot hold them."""
     wanted: list[p.Unit] = []
     needed = 0
     for role, axis in work.axes.items():
-        found = p.units(layouts[role], axis.rows, work.index, work.request.supplies(role), work.request.period)
+        found = p.units(layouts[role], axis.rows, work.index, work.request.supplies(role), work.request.period, work.request.part)
         needed += p.estimated_bytes(layouts[role], found)
         wanted += found
     _check_space(work.request.store, needed)
     return wanted
 
 
+def _unfinished(store: Path) -> Path:
+    """There while shards are newer than the manifest."""
+    return store / ".unfinished"
+
+
 def _published(store: Path, rows: dict[str, int]) -> bool:
-    """Whether the manifest is there and counts the same rows."""
+    """Whether the manifest is there, nothing was written since, and it counts the same rows."""
     path = store / "manifest.json"
-    return path.is_file() and {role: group["times"]["count"] for role, group in read_json(path)["groups"].items()} == rows
+    if not path.is_file() or _unfinished(store).exists():
+        return False
+    return {role: group["times"]["count"] for role, group in read_json(path)["groups"].items()} == rows
 
 
 def _check_space(store: Path, needed: int) -> None:
@@ -110,10 +191,8 @@ def _say_done(console: Console, store: Path, manifest: dict[str, Any]) -> None:
         for name, (count, squares) in group["facts"].get("cadence_error", {}).items():
             spread = group["moments"][name]["value"]["std"] or float("nan")
             rms = (squares / max(count, 1)) ** 0.5
-            console.say(
-                f"  {name}: interpolated between the cadence's times it is off by {rms:.4g} {group['variables'][name]['units']} "
-                f"(root mean square, {rms / spread:.1%} of its standard deviation)"
-            )
+            off = f"{rms:.4g} {group['variables'][name]['units']} (root mean square, {rms / spread:.1%} of its standard deviation)"
+            console.say(f"  {name}: interpolated between the cadence's times it is off by {off}")
     console.say(f"{store} is ready; fingerprint {manifest['fingerprint'][:12]}")
 
 
@@ -122,6 +201,7 @@ def _result(request: Request, manifest: dict[str, Any], written: int) -> dict[st
         "store": str(request.store),
         "fingerprint": manifest["fingerprint"],
         "shards_written": written,
+        "published": True,
         "gaps": {role: len(group["gaps"]) for role, group in manifest["groups"].items()},
         "times": {role: group["times"] for role, group in manifest["groups"].items()},
         "refused": manifest.get("refused", {}),

@@ -100,3 +100,14 @@ def write_static(work: Work, layouts: dict[str, GroupLayout], context: Context) 
     produce: Callable[[int], Row] = lambda _: row  # noqa: E731
     write_shard(layout, 0, 1, produce)
     return True
+
+
+def prepared(work: Work) -> bool:
+    """Whether another process has made every group with these axes, and the static fields."""
+    store = work.request.store
+    if (store / ".before").exists() or (store / ".before.tmp").exists():
+        return False
+    there = all((store / role / "zarr.json").is_file() for role in work.request.variables.roles())
+    if not there or any(GroupLayout.load(store, role).start != axis.start for role, axis in work.axes.items()):
+        return False
+    return "static" not in work.request.variables.roles() or intact(GroupLayout.load(store, "static"), 0) is not None

@@ -14,6 +14,7 @@ from stormcast_train.fields.files import read_json
 from stormcast_train.fields.times import Period, seconds
 from stormcast_train.preprocess.draws import Absence, Draw, Supply, Term, draw, stamp
 from stormcast_train.preprocess.index import Index
+from stormcast_train.preprocess.parts import Part
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.writer import intact, previous_record
 
@@ -103,13 +104,16 @@ def row_plan(index: Index, supplies: Mapping[str, Supply], time: np.datetime64) 
     return RowPlan(time, draws, inputs, {name: d for name, d in found.items() if isinstance(d, Absence)}, truths)
 
 
-def units(layout: GroupLayout, rows: int, index: Index, supplies: Mapping[str, Supply], period: Period | None) -> list[Unit]:
-    """The shards to write: those not finished, too short, or with files that came or changed since.
+def units(
+    layout: GroupLayout, rows: int, index: Index, supplies: Mapping[str, Supply], period: Period | None, part: Part | None = None
+) -> list[Unit]:
+    """The shards to write (of a part): those not finished, too short, or with files that came or changed since.
 
     Times outside `period` are not looked up again: their rows stay as they are.
     """
     wanted = []
-    for shard in range(layout.shards(rows)):
+    total = layout.shards(rows)
+    for shard in part.shards(total) if part else range(total):
         numbers = layout.shard_rows(shard, rows)
         times = [layout.start + n * layout.step for n in numbers]
         plans = tuple(row_plan(index, supplies if period is None or t in period else {}, t) for t in times)

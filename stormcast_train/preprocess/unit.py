@@ -6,6 +6,7 @@ Shape suffixes: C channels, Y rows, X columns.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 
 from stormcast_train.fields.errors import FailedError
 from stormcast_train.fields.reasons import Reason
+from stormcast_train.fields.times import iso
 from stormcast_train.preprocess.context import Context
 from stormcast_train.preprocess.draws import Draw
 from stormcast_train.preprocess.fill import Planes, planes_of
@@ -22,16 +24,35 @@ from stormcast_train.store.rows import RowReader
 from stormcast_train.store.writer import Row, write_shard
 
 
-def run_unit(context: Context, unit: Unit) -> tuple[str, int]:
-    """Write one shard; returns its role and number."""
+@dataclass(frozen=True)
+class Done:
+    """A shard that was written, and what could not be read for it, a line each."""
+
+    role: str
+    shard: int
+    problems: tuple[str, ...] = ()
+
+
+def run_unit(context: Context, unit: Unit) -> Done:
+    """Write one shard."""
     layout = context.layout(context.store, unit.role)
     old = OldRows(context, unit)
 
     def produce(i: int) -> Row:
         return make_row(context, layout, unit.rows[i], old)
 
-    write_shard(layout, unit.shard, len(unit.rows), produce)
-    return unit.role, unit.shard
+    record = write_shard(layout, unit.shard, len(unit.rows), produce)
+    return Done(unit.role, unit.shard, _problems(layout, unit, record))
+
+
+def _problems(layout: GroupLayout, unit: Unit, record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Files of this shard that could not be read, with their reasons."""
+    found: dict[str, None] = {}
+    for plan, row in zip(unit.rows, record["rows"], strict=True):
+        for name, detail in row["details"].items():
+            if row["gaps"].get(name) == Reason.UNREADABLE and detail:
+                found[f"{iso(plan.time)}: {detail}"] = None
+    return tuple(found)
 
 
 def blank(layout: GroupLayout) -> Row:

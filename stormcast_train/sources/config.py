@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from stormcast_train.fields.errors import RequestError, nearest
 from stormcast_train.fields.variables import Frozen, describe
 from stormcast_train.sources.policy import EXACT, Accumulate, Exact, Hold, Interpolate, Policy, fitting
+from stormcast_train.sources.quality_config import QualityConfig
 
 
 def _tuple(value: Any) -> Any:
@@ -141,6 +142,7 @@ class SourceConfig(Frozen):
     groups: the readers of further roles (`variables.groups`), by role; the state's where one is not named.
     policy: how a value at a time comes from the times a source has, by variable or by reader; exact where nothing is said.
     regrid: method per variable name or kind. background_coarsen: means over n x n cells of the background's reader.
+    quality: the checks of raw fields, each with its switch.
     no_echo_dbz: the one floor that "covered, nothing seen" becomes, for all sources of reflectivity.
     """
 
@@ -154,6 +156,7 @@ class SourceConfig(Frozen):
     regrid: dict[str, Method] = Field(default={})
     background_coarsen: int = Field(default=1, ge=1)
     no_echo_dbz: float = 0.0
+    quality: QualityConfig = QualityConfig()
 
     @model_validator(mode="after")
     def _readers_exist(self) -> SourceConfig:

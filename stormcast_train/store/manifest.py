@@ -28,7 +28,7 @@ def finish(store: Path, layouts: Sequence[tuple[GroupLayout, int]], facts: dict[
     versions: dict[str, list[dict[str, Any]]] = {}
     codes: set[str] = set()
     for layout, rows in layouts:
-        _join_borders(layout, rows)
+        join_borders(layout, rows)
         records = [read_json(layout.record_path(k)) for k in range(layout.shards(rows))]
         groups[layout.role] = publish(layout, rows, records)
         codes |= {record["code"] for record in records}
@@ -178,7 +178,7 @@ def _cells(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
     return total
 
 
-def _join_borders(layout: GroupLayout, rows: int) -> None:
+def join_borders(layout: GroupLayout, rows: int) -> None:
     """The tendency of each shard's first row, from the last row of the shard before: read from the store, so no engine matters."""
     blocks, reader = Blocks.of(layout), RowReader(layout)
     for shard in range(1, layout.shards(rows)):

@@ -179,7 +179,7 @@ def test_the_cadence_of_operation_is_what_training_sees_and_its_cost_is_told(ask
     store = made(request)
     background = store.group("background")
     assert len(background.times) == 24
-    expected = 100000 + 10 * background.grid.lat2d + 36 + (8 - 6) / 6 * (144 - 36)
+    expected = 100008 + 10 * background.grid.lat2d + 36 + (8 - 6) / 6 * (144 - 36)
     np.testing.assert_allclose(background.read([8], ["msl"])[0, 0], expected, atol=0.02)
     count, squares = store.manifest["groups"]["background"]["facts"]["cadence_error"]["msl"]
     # hours 1..5 after each sixth: errors (n-a)(b-n) = 5, 8, 9, 8, 5; mean square over them (25+64+81+64+25)/5 = 51.8
