@@ -189,6 +189,6 @@ def join_borders(layout: GroupLayout, rows: int) -> None:
             continue
         before, now = (reader.transformed(row) for row in (first - 1, first))
         block = blocks.moments.read(shard)
-        block[0, :, 2] = m.of_tendency(now, before)
+        block[0, :, 2] = m.of_tendency(list(now), list(before))
         blocks.moments.write(shard, block)
         write_json(layout.record_path(shard), record | {"border": key})

@@ -27,21 +27,22 @@ class Tally:
         self.seen, self.wet = self.blocks.seen.empty(), self.blocks.wet.empty()
         self.rows: list[dict[str, Any]] = []
         self.reasons: dict[str, dict[str, int]] = {name: {} for name in layout.names}
-        self._before: NDArray[np.float32] | None = None
+        self._before: list[NDArray[np.float32]] | None = None
+        self._all_seen = np.zeros(len(layout.names), bool)
         self._unmarked: dict[str, int] = {}
 
     def before_marks(self, i: int, row: Row) -> None:
         """Remember of the planes what the checks across hours look at, then apply the marks."""
         for n, (channel, threshold) in enumerate(m.wettable(self.layout.variables)):
-            plane = np.where(row.mask_CYX[channel] == 0, row.values_CYX[channel], np.float32(np.nan))
-            self.wet[0, n, 0] += plane >= threshold
-            self.wet[0, n, 1] += ~np.isnan(plane)
+            heard = row.mask_CYX[channel] == 0
+            self.wet[0, n, 0] += heard & (row.values_CYX[channel] >= threshold)
+            self.wet[0, n, 1] += heard
         names = self.layout.names
         self._unmarked = {name: plane_digest(self.layout, row, names.index(name)) for name in row.marks}
         row.apply_marks(names)
 
     def add(self, i: int, row: Row, coded: NDArray[Any], values: NDArray[np.float32]) -> None:
-        """Count row `i`, as it lies on disk (`coded`) and as a reader will see it (`values`)."""
+        """Count row `i`, as it lies on disk (`coded`) and as a reader will see it (`values`, unchanged until the next row)."""
         variables = self.layout.variables
         self.checksum[i] = [crc32c(np.ascontiguousarray(plane)) for plane in coded]
         self.mask_checksum[i] = [crc32c(np.ascontiguousarray(plane)) for plane in row.mask_CYX]
@@ -50,13 +51,23 @@ class Tally:
             self.moments[i, :, 2] = m.of_tendency(transformed, self._before)
         self._before = transformed
         self.histogram[i] = m.histogram(values, variables)
-        self.seen[0] |= row.mask_CYX == 0
-        gaps = {name: int(plane.max()) for name, plane in zip(self.layout.names, row.mask_CYX, strict=True) if plane.min() > 0}
-        for name, plane in zip(self.layout.names, row.mask_CYX, strict=True):
-            for code, cells in enumerate(np.bincount(plane.ravel())):
-                if code and cells and name not in gaps:
-                    self.reasons[name][str(code)] = self.reasons[name].get(str(code), 0) + int(cells)
+        whole_C = row.mask_CYX.max(axis=(1, 2)) == 0
+        for channel in np.flatnonzero(~self._all_seen):
+            self.seen[0, channel] |= row.mask_CYX[channel] == 0
+            self._all_seen[channel] = whole_C[channel]
+        gaps: dict[str, int] = {}
+        for channel in np.flatnonzero(~whole_C):
+            self._count_reasons(self.layout.names[channel], row.mask_CYX[channel], gaps)
         self.rows.append(self._facts(row, gaps))
+
+    def _count_reasons(self, name: str, mask_YX: NDArray[np.uint8], gaps: dict[str, int]) -> None:
+        """A plane that is wholly missing is a gap; of others, the cells by reason."""
+        if mask_YX.min() > 0:
+            gaps[name] = int(mask_YX.max())
+            return
+        for code, cells in enumerate(np.bincount(mask_YX.ravel())):
+            if code and cells:
+                self.reasons[name][str(code)] = self.reasons[name].get(str(code), 0) + int(cells)
 
     def _facts(self, row: Row, gaps: dict[str, int]) -> dict[str, Any]:
         marks = {name: {"codes": sorted({k.code for k in row.marks[name]}), "unmarked": d} for name, d in self._unmarked.items()}

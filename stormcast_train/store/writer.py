@@ -117,10 +117,14 @@ def previous_record(layout: GroupLayout, shard: int) -> dict[str, Any] | None:
 
 
 def _coded(layout: GroupLayout, row: Row) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """The row as it lies on disk, and as a reader will see it; every missing cell is the one NaN (or the sentinel)."""
+    """The row as it lies on disk, and as a reader will see it; every missing cell becomes the one NaN (or the sentinel), in place."""
     assert row.values_CYX.shape == row.mask_CYX.shape == layout.plane, f"{row.values_CYX.shape} is not {layout.plane}"
-    row.mask_CYX[np.isnan(row.values_CYX) & (row.mask_CYX == 0)] = Reason.NOT_IN_FILE
-    values = np.where(row.mask_CYX == 0, row.values_CYX, np.float32(np.nan)).astype("<f4")
+    for values_YX, mask_YX in zip(row.values_CYX, row.mask_CYX, strict=True):
+        if np.isnan(values_YX.min()):  # the minimum of a plane with a NaN is NaN
+            mask_YX[np.isnan(values_YX) & (mask_YX == 0)] = Reason.NOT_IN_FILE
+        if mask_YX.any():
+            values_YX[mask_YX > 0] = np.nan
+    values = row.values_CYX
     if layout.pack == "none":
         return values, values
     codes = np.stack([c.encode(plane) for c, plane in zip(layout.codings, values, strict=True)]).astype("<i2")
