@@ -21,6 +21,7 @@ from stormcast_train.sources.wrf_fields import RAIN, STATIC, held_names
 from stormcast_train.sources.wrf_file import KINDS, Named, folder_time, open_wrf
 
 SEVERAL_TIMES = 1.5  # a file this many times larger than one time of its kind is opened to see its times
+SMALL_BYTES = 1 << 20  # below it sizes say little (headers): raw files are opened
 
 
 @dataclass(frozen=True)
@@ -109,9 +110,12 @@ def _sampled(named: Sequence[Named], levels_hpa: Sequence[int], period: Period |
                 break
     sizes = {n.path: _size(n.path) for n in named} if headers else {}
     one_time = min((sizes[p] / len(h.times) for p, h in headers.items()), default=np.inf)
-    for path in (p for p, size in sizes.items() if size > SEVERAL_TIMES * one_time and p not in headers):
-        with contextlib.suppress(UnreadableError):
-            headers[path] = read_header(path, levels_hpa)
+    several = any(len(h.times) > 1 for h in headers.values())
+    for one in (n for n in named if n.path in sizes and n.path not in headers):
+        small = one.kind != "interp" and sizes[one.path] < SMALL_BYTES
+        if several or small or sizes[one.path] > SEVERAL_TIMES * one_time:
+            with contextlib.suppress(UnreadableError):
+                headers[one.path] = read_header(one.path, levels_hpa)
     return headers
 
 
