@@ -84,9 +84,8 @@ def test_of_interp_files_only_the_first_and_last_header_is_opened(tmp_path, monk
 def test_of_raw_files_those_that_are_larger_than_one_time_are_opened_too(tmp_path, monkeypatch):
     for hour in (0, 1, 2, 6, 7):
         write(tmp_path / "rwrf", [hour])
-    write(tmp_path / "rwrf", [3, 4, 5])
-    monkeypatch.setattr(wrf_archive, "SMALL_BYTES", 0)
-    monkeypatch.setattr(wrf_archive, "SEVERAL_TIMES", 1.005)  # small files are nearly all header
+    several = write(tmp_path / "rwrf", [3, 4, 5])
+    monkeypatch.setattr(wrf_archive, "_size", lambda path: 29_000_000 if path == several else 10_000_000)  # as large as real ones
     assert headers_opened(tmp_path, monkeypatch) == ["00", "07", "03"]
 
 
