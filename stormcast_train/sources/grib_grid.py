@@ -21,7 +21,7 @@ from stormcast_train.sources.cubes import Cube
 
 Array = NDArray[Any]
 _ALONG_PARALLELS = ("regular_ll", "regular_gg", "reduced_ll", "reduced_gg", "mercator")
-_UNSCANNED = ("polar_stereographic", "albers", "lambert_azimuthal_equal_area", "mercator")  # walked to the north-east as well
+_UNSCANNED = ("polar_stereographic", "albers")  # walked to the north-east as well
 _WIND = re.compile(r"^(\d*)([uv])$")
 
 
@@ -105,10 +105,11 @@ def turned(cube: Cube, message: Mapping[str, Any], others: Sequence[Cube]) -> Cu
     if not alike or not relative_to_grid(alike[0]):
         return f"its wind is relative to the grid (uvRelativeToGrid=1) and the file holds no such '{wanted}' to turn it to the earth with"
     other, sign = alike[0], 1 if found[2] == "u" else -1
+    lambert = projection(message)
 
     @lru_cache(maxsize=1)
     def angle() -> tuple[Array, Array]:
-        degrees = projection(message).get_factors(cube.lon, cube.lat).meridian_convergence
+        degrees = lambert.get_factors(cube.lon, cube.lat).meridian_convergence
         return np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
 
     def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
