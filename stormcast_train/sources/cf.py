@@ -42,7 +42,7 @@ def _find(file: GriddedFile, path: Path, declared: CfVariable) -> tuple[Cube, in
         raise UnreadableError(f"{path}: no '{declared.source}' has keys {declared.keys}; it has {_kinds(named)}", path=str(path))
     rows = [(c, 0 if declared.level is None else c.level_row(declared.level)) for c in chosen]
     found = [(c, row) for c, row in rows if row is not None] or rows
-    if len({str(c.attrs.get("GRIB_typeOfLevel")) for c, _ in found} | {str(c.attrs.get("GRIB_stepType")) for c, _ in found}) > 2:
+    if len({(str(c.attrs.get("GRIB_typeOfLevel")), str(c.attrs.get("GRIB_stepType"))) for c, _ in found}) > 1:
         raise UnreadableError(f"{path} holds '{declared.source}' as {_kinds([c for c, _ in found])}; say which with keys:", path=str(path))
     return _checked(*found[0], path, declared)
 

@@ -83,7 +83,8 @@ def _cube(index: Any) -> Cube | str:
     if others:
         return f"its dimension {', '.join(others)} is neither time nor level"
     rows, columns = variable.data.shape[-2:]
-    place = geometry(index.first(), *(opened.variables[k].data for k in ("latitude", "longitude")), (rows, columns))
+    lat, lon = (opened.variables[k].data for k in ("latitude", "longitude"))
+    place = geometry(index.first(), lat, lon, (rows, columns))
     if isinstance(place, str):
         return place
     time_axis, level_axis = dims.index("valid_time"), dims.index(index["typeOfLevel"][0]) if len(levels) else -1

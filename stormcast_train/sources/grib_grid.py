@@ -74,7 +74,8 @@ def _lambert_points(message: Mapping[str, Any], shape: tuple[int, int]) -> tuple
     north = 1 if message.get("jScansPositively", 0) else -1
     x_X = x0 + east * float(message["DxInMetres"]) * np.arange(shape[1])
     y_Y = y0 + north * float(message["DyInMetres"]) * np.arange(shape[0])
-    lon, lat = lambert(*np.meshgrid(x_X, y_Y), inverse=True)
+    x_YX, y_YX = np.meshgrid(x_X, y_Y)
+    lon, lat = lambert(x_YX, y_YX, inverse=True)
     return np.asarray(lat, np.float64), np.asarray(lon, np.float64)
 
 

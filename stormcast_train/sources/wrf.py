@@ -152,21 +152,23 @@ class RawHour:
         return lower, np.where((pair[0] >= target) & (pair[1] <= target), weight, np.nan)
 
     @staticmethod
-    def _taken(column: NDArray[np.float32], lower_YX: NDArray[np.intp]) -> Pair:
-        return np.take_along_axis(column, np.stack([lower_YX, lower_YX + 1]), axis=0).astype(np.float64)
+    def _taken(column: NDArray[np.float32], lower_YX: NDArray[np.intp], shift: tuple[int, int, int] = (0, 0, 0)) -> Pair:
+        """Values at a level of each point and at the one above, from a neighbour that lies `shift` (z, y, x) away."""
+        _, rows, columns = column.shape
+        points = (np.arange(lower_YX.shape[0]) + shift[1])[:, None] * columns + np.arange(lower_YX.shape[1]) + shift[2]
+        at_YX = (lower_YX + shift[0]) * (rows * columns) + points
+        return np.stack([column.take(at_YX), column.take(at_YX + rows * columns)]).astype(np.float64)
 
     def _pair(self, name: str, lower_YX: NDArray[np.intp]) -> Pair:
-        """A variable (empty: the pressure) on the two model levels, brought to the mass points."""
+        """A variable (empty: the pressure) on the two model levels; between the mass points, the mean of the two neighbours."""
         column = self.file.column(name, self.row_number) if name else self._pressure()
         z, y, x = self.file.staggered(name) if name else (False, False, False)
-        halves = (column[:, :-1], column[:, 1:]) if y else (column[:, :, :-1], column[:, :, 1:]) if x else (column,)
-        if z:
-            halves = (column[:-1], column[1:])
-        return np.asarray(sum(self._taken(half, lower_YX) for half in halves) / len(halves), np.float64)
+        pair = self._taken(column, lower_YX)
+        return (pair + self._taken(column, lower_YX, (z, y, x))) / 2 if z or y or x else pair
 
     def _geopotential(self, lower_YX: NDArray[np.intp]) -> Pair:
         column = self.file.total("PHB", "PH", self.row_number)
-        return (self._taken(column[:-1], lower_YX) + self._taken(column[1:], lower_YX)) / 2
+        return (self._taken(column, lower_YX) + self._taken(column, lower_YX, (1, 0, 0))) / 2
 
     def _temperature(self, lower_YX: NDArray[np.intp]) -> Pair:
         theta = self._pair("T", lower_YX) + BASE_THETA_K

@@ -134,6 +134,8 @@ class WrfFile:
 
     def _read(self, name: str, row: int, level_row: int | None) -> NDArray[np.float32]:
         variable = self.handle[name]
+        # without a declared fill, looking for the default one costs a pass; beyond UNWRITTEN it is found anyway
+        variable.set_auto_mask("_FillValue" in variable.ncattrs() or "missing_value" in variable.ncattrs())
         index: tuple[int, ...] = (row,) if variable.dimensions[0] == "Time" else ()
         values = variable[(*index, level_row) if level_row is not None else index or slice(None)]
         return np.ma.filled(values.astype(np.float32, copy=False), np.nan)
