@@ -9,6 +9,7 @@ lowest and above the highest model level it is NaN.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import final
 
 import numpy as np
@@ -102,12 +103,16 @@ class RawHour:
     def _plane(self, name: str) -> Plane:
         return self.file.plane(name, self.row_number).astype(np.float64)
 
+    @cached_property
+    def _turn(self) -> tuple[Plane, Plane]:
+        return self._plane("COSALPHA"), self._plane("SINALPHA")
+
     def _pressure(self) -> NDArray[np.float32]:
         return self.file.total("PB", "P", self.row_number)
 
     def _turned(self, letter: str, u: Plane, v: Plane) -> Plane:
         """A component relative to the earth, from those along the grid's axes."""
-        cosine, sine = self._plane("COSALPHA"), self._plane("SINALPHA")
+        cosine, sine = self._turn
         return u * cosine - v * sine if letter == "u" else v * cosine + u * sine
 
     def _on_level(self, letter: str, level_hpa: int) -> Plane:
