@@ -37,7 +37,7 @@ def _find(file: GriddedFile, path: Path, declared: CfVariable) -> tuple[Cube, in
         why = f" ({file.skipped[declared.source]})" if declared.source in file.skipped else ""
         hint = f"{nearest(declared.source, held)} It holds {', '.join(held) or 'none'}"
         raise UnreadableError(f"{path} holds no field '{declared.source}'{why}.{hint}", path=str(path))
-    chosen = [c for c in named if all(str(c.attrs.get(f"GRIB_{k}", c.attrs.get(k))) == v for k, v in declared.keys.items())]
+    chosen = [c for c in named if all(str(c.attrs.get(f"GRIB_{k}", c.attrs.get(k))) == str(v) for k, v in declared.keys.items())]
     if not chosen:
         raise UnreadableError(f"{path}: no '{declared.source}' has keys {declared.keys}; it has {_kinds(named)}", path=str(path))
     rows = [(c, 0 if declared.level is None else c.level_row(declared.level)) for c in chosen]

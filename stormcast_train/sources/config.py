@@ -98,7 +98,7 @@ class CfVariable(Frozen):
     scale: float | None = None
     offset: float | None = None
     level: float | None = None
-    keys: dict[str, str] = Field(default={})
+    keys: dict[str, str | int | float] = Field(default={})
 
 
 class CfReader(Frozen):

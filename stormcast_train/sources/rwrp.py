@@ -80,10 +80,11 @@ class Rwrp(Source):
         super().__init__(name, self.reader.role, Clock(0.0, "end"))
         self.archive = archive
         self._listed: list[Named] | None = None
-        for text in (self.reader.lead, self.reader.lead_from, self.reader.lead_to or "0h"):
-            parse_duration(text)
-        if self.role == "forecast" and self.reader.lead != "0h":
-            key = f"source.readers.{name}"
+        key = f"source.readers.{name}"
+        lead, shortest, longest = (parse_duration(t) for t in (self.reader.lead, self.reader.lead_from, self.reader.lead_to or "0h"))
+        if self.reader.lead_to is not None and longest < shortest:
+            raise RequestError(f"{key}.lead_to={self.reader.lead_to} is shorter than {key}.lead_from={self.reader.lead_from}")
+        if self.role == "forecast" and lead:
             raise RequestError(f"{key}.lead is for analyses; of a forecast choose leads with {key}.lead_from and {key}.lead_to")
 
     def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:

@@ -193,9 +193,9 @@ class RawHour:
     def _sea_level_pressure(self) -> Plane:
         """Reduction from the lowest model level with 6.5 K per km from the temperature 100 hPa above it.
 
-        Steps and constants of RIP4's and wrf-python's `DCOMPUTESEAPRS`, which made the `slp` of `_interp` files. Two things are
-        as they were meant: the level 100 hPa up is interpolated by the quotient of logarithms, not their product, and the
-        correction of warm columns (290.66 K) is Shuell's in NCEP's UPP (`NGMSLP`), which leaves cold columns alone.
+        The steps of RIP4's and wrf-python's `DCOMPUTESEAPRS`, whose name `slp` the `_interp` files use. Two things are as they
+        were meant: the level 100 hPa up is interpolated by the quotient of logarithms, not their product, and the correction
+        of warm columns (290.66 K) is Shuell's in NCEP's UPP (`NGMSLP`), which leaves cold columns alone.
         """
         pressure, lapse, critical = self._pressure()[0].astype(np.float64), 0.0065, 273.16 + 17.5
         lower_YX, weight_YX = self._bracket(pressure - 1e4)

@@ -7,7 +7,7 @@ the cycle that the folder is named for (or since the file's first time), then th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,6 +44,10 @@ class Found:
     place: tuple[int, ...]  # among files of the same time, the least first
     offered: bool = True  # a lead outside the chosen ones is known only as the hour before another
 
+    def run(self, reader: RwrpReader) -> tuple[Hashable, ...]:
+        """What files of one run share, as far as it is known before analyses are opened."""
+        return self.named.domain, self.named.kind, self.reference if reader.role == "forecast" else None
+
 
 def read_header(path: Path, levels_hpa: Sequence[int]) -> Header:
     """What the file's header tells; raises UnreadableError."""
@@ -64,14 +68,13 @@ def records_of(named: Sequence[Named], reader: RwrpReader, archive: Path, period
     else:
         found = _analyses(early, reader, archive, period)
     found.sort(key=lambda f: (f.time, f.place, str(f.named.path)))
-    forecast = reader.role == "forecast"
-    rained = {(f.named.domain, f.reference if forecast else None, f.time) for f in found if RAIN in f.names}
+    rained = {(f.run(reader), f.time) for f in found if RAIN in f.names}
     records: list[Record] = []
     for f in found:
         if f.offered and (period is None or f.time in period):
             names = tuple(n for n in f.names if n not in STATIC and n != RAIN)
             records.append(Record(f.time, f.named.path, names, f.reference))
-            if RAIN in f.names and (f.named.domain, f.reference if forecast else None, f.time - HOUR) in rained:
+            if RAIN in f.names and (f.run(reader), f.time - HOUR) in rained:
                 records.append(Record(f.time, f.named.path, (RAIN,), f.reference))
     return records, refusals
 

@@ -117,19 +117,16 @@ class WrfFile:
     def column(self, name: str, row: int) -> NDArray[np.float32]:
         """[z, y, x] of a variable at a time, decoded when first asked for. Fill values are NaN."""
         if (name, row) not in self._kept:
-            values = self._read(name, row, None)
-            if np.fmax.reduce(values, axis=None) > UNWRITTEN:  # one pass: a whole field is the usual case
-                values[values > UNWRITTEN] = np.nan
-            self._kept[name, row] = values
+            self._kept[name, row] = _written(self._read(name, row, None))
         return self._kept[name, row]
 
     def total(self, base: str, perturbation: str, row: int) -> NDArray[np.float32]:
-        """[z, y, x] of a base state plus its perturbation, summed when first asked for."""
+        """[z, y, x] of a base state plus its perturbation, summed when first asked for. Fill values are NaN."""
         key = (f"{base}+{perturbation}", row)
         if key not in self._kept:
             values = self._read(base, row, None)
             values += self._read(perturbation, row, None)
-            self._kept[key] = values
+            self._kept[key] = _written(values)
         return self._kept[key]
 
     def _read(self, name: str, row: int, level_row: int | None) -> NDArray[np.float32]:
@@ -139,6 +136,13 @@ class WrfFile:
         index: tuple[int, ...] = (row,) if variable.dimensions[0] == "Time" else ()
         values = variable[(*index, level_row) if level_row is not None else index or slice(None)]
         return np.ma.filled(values.astype(np.float32, copy=False), np.nan)
+
+
+def _written(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The values, NaN where nothing was written; in one pass where everything was, the usual case."""
+    if np.fmax.reduce(values, axis=None) > UNWRITTEN:
+        values[values > UNWRITTEN] = np.nan
+    return values
 
 
 @contextmanager

@@ -144,6 +144,8 @@ def test_levels_are_picked_by_value_and_a_shared_one_by_its_keys(tmp_path):
     assert [round(float(field[n][0, 0])) for n in wanted] == [280, 380, 480]
     with pytest.raises(UnreadableError, match=r"typeOfLevel: heightAboveGround.*typeOfLevel: isobaricInhPa.*keys:"):
         cf.read(path, {"t500": CfVariable(source="t", level=500)})
+    by_number = CfVariable(source="t", level=500, keys={"paramId": 130, "typeOfLevel": "isobaricInhPa"})
+    assert float(cf.read(path, {"t500": by_number}).t500[0, 0]) == pytest.approx(380, abs=1e-3)
     with pytest.raises(UnreadableError, match="no 't' has keys"):
         cf.read(path, {"t500": CfVariable(source="t", level=500, keys={"typeOfLevel": "surface"})})
     with pytest.raises(UnreadableError, match=r"no level 700.*80\.0, 500\.0"):

@@ -181,11 +181,13 @@ def test_cells_that_were_never_written_are_missing(tmp_path):
     broken = np.array(theta)
     broken[:, 1, 1] = netCDF4.default_fillvals["f4"]
     fields["T"] = (letters, broken)
-    fields["QVAPOR"] = ("zyx", broken)
-    field = rwrp.read(raw_wrf.write(tmp_path / NAME, fields, TIMES), ["t500", "q500", "tcwv"])
-    for name in ("t500", "q500"):
-        assert np.argwhere(np.isnan(field[name].values)).tolist() == [[1, 1]]
-    assert np.isnan(field.tcwv[1, 1])
+    letters, pressure = fields["P"]
+    lost = np.array(pressure)
+    lost[:, 2, 2] = netCDF4.default_fillvals["f4"]
+    fields["P"] = (letters, lost)
+    field = rwrp.read(raw_wrf.write(tmp_path / NAME, fields, TIMES), ["t500", "q500", "tcwv", "msl"])
+    missing = {name: np.argwhere(np.isnan(field[name].values)).tolist() for name in field}
+    assert missing == {"t500": [[1, 1], [2, 2]], "q500": [[2, 2]], "tcwv": [[2, 2]], "msl": [[1, 1], [2, 2]]}
 
 
 def test_a_real_wrf_file_makes_physical_sense(real_data):

@@ -164,6 +164,8 @@ def test_a_lead_of_an_analysis_is_refused_for_forecasts(tmp_path):
         forecast(tmp_path, lead="1h")
     with pytest.raises(RequestError, match="duration"):
         forecast(tmp_path, lead_to="soon")
+    with pytest.raises(RequestError, match="lead_to=1h is shorter"):
+        forecast(tmp_path, lead_from="2h", lead_to="1h")
 
 
 def test_an_unreadable_forecast_file_is_refused_with_a_reason(tmp_path):
