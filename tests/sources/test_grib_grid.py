@@ -116,7 +116,7 @@ def test_a_wind_that_cannot_be_turned_is_refused(tmp_path):
         cf.read(grib_messages.write(tmp_path / "b.grib2", rotated), UV)
     straight = [grib_messages.regular(np.ones((3, 4)), shortName=n, uvRelativeToGrid=1) for n in ("10u", "10v")]
     field = cf.read(grib_messages.write(tmp_path / "c.grib2", straight), UV)
-    np.testing.assert_array_equal(field.u10m, 1), "east and north are this grid's axes"
+    np.testing.assert_array_equal(field.u10m, 1, err_msg="east and north are this grid's axes")
 
 
 def levels(path: Path) -> Path:
