@@ -19,14 +19,17 @@ def _tuple(value: Any) -> Any:
 Words = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
 Method = Literal["bilinear", "nearest", "area", "max"]
 PRODUCTS = {"CB_GC_PCP_1H_RAD": "rain1h", "CB_GC_PCP_10M_RAD": "rain10m", "COMPREF": "refc"}
+STANDARD_LEVELS_HPA = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 GRIDDED_SUFFIXES = ("**/*.nc", "**/*.nc4", "**/*.zip", "**/*.grib", "**/*.grib2", "**/*.grb", "**/*.grb2")
 
 
 class RwrpReader(Frozen):
     """RWRP/RWRF hourly analyses (`_interp`) or raw wrfout/wrfinput.
 
-    root: folders below the archive, every one that exists is read. lead: how far the file's valid time lies after its
-    reference time (`0h` for an analysis, `1h` where the file is the first hour of a forecast). domain: nest number, null for any.
+    root: folders below the archive, every one that exists is read. lead: how far an analysis's valid time lies after its
+    reference time (`0h`, or `1h` where the file is the first hour of a forecast). domain: nest number, null for any.
+    levels: pressure levels (hPa) that raw files are offered on. role: `forecast` takes the reference time from the file or its
+    folder and, for each valid time, the shortest lead of `lead_from`..`lead_to` (both included, null: any).
     """
 
     kind: Literal["rwrp"] = "rwrp"
@@ -34,6 +37,10 @@ class RwrpReader(Frozen):
     pattern: Words = ("**/wrfout_d*", "**/wrfinput_d*", "**/[rR][wW][rR][fFpP]*_[0-9]*")
     domain: int | None = None
     lead: str = "0h"
+    levels: tuple[int, ...] = STANDARD_LEVELS_HPA
+    role: Literal["analysis", "forecast"] = "analysis"
+    lead_from: str = "0h"
+    lead_to: str | None = None
 
 
 class QpesumsReader(Frozen):
@@ -84,7 +91,8 @@ class CfVariable(Frozen):
     """A variable in a CF file: canonical value = stored value * scale + offset.
 
     units: what the file must declare (null: anything; without scale and offset a known unit is converted).
-    level: picked by value along the file's vertical coordinate.
+    level: picked by value along the file's vertical coordinate. keys: GRIB keys that the message must have, where the name alone
+    is ambiguous (`{typeOfLevel: heightAboveGround}`).
     """
 
     source: str
@@ -92,6 +100,7 @@ class CfVariable(Frozen):
     scale: float | None = None
     offset: float | None = None
     level: float | None = None
+    keys: dict[str, str | int | float] = Field(default={})
 
 
 class CfReader(Frozen):

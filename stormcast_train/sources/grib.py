@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from stormcast_train.fields.errors import UnreadableError
 from stormcast_train.fields.times import Times
 from stormcast_train.sources.cubes import NO_LEVELS, Cube
+from stormcast_train.sources.grib_grid import geometry, relative_to_grid, turned
 from stormcast_train.sources.units import normalised
 
 _KEYS = ("shortName", "typeOfLevel", "stepType")
@@ -39,9 +40,15 @@ def grib_cubes(path: Path) -> tuple[list[Cube], dict[str, str]]:
         index = _index(path)
         if not len(index.header_values):
             raise UnreadableError(f"{path} holds no GRIB message", path=str(path))
-        made = [(str(query["shortName"]), _cube(index.subindex(**query))) for query in _variables(index)]
-    cubes = [cube for _, cube in made if isinstance(cube, Cube)]
-    return cubes, {name: reason for name, reason in made if isinstance(reason, str)}
+        made = [(str(query["shortName"]), _cube(part), part) for query in _variables(index) for part in (index.subindex(**query),)]
+        stored = [cube for _, cube, _ in made if isinstance(cube, Cube)]
+        made = [(name, _earth_relative(cube, part, stored), part) for name, cube, part in made]
+    cubes = [cube for _, cube, _ in made if isinstance(cube, Cube)]
+    return cubes, {name: reason for name, reason, _ in made if isinstance(reason, str)}
+
+
+def _earth_relative(cube: Cube | str, index: Any, others: list[Cube]) -> Cube | str:
+    return turned(cube, index.first(), others) if isinstance(cube, Cube) and relative_to_grid(cube) else cube
 
 
 def _index(path: Path) -> Any:
@@ -75,6 +82,11 @@ def _cube(index: Any) -> Cube | str:
     others = [d for d in dims[:-2] if d != "valid_time" and opened.variables[d].data.size > 1 and d != index["typeOfLevel"][0]]
     if others:
         return f"its dimension {', '.join(others)} is neither time nor level"
+    rows, columns = variable.data.shape[-2:]
+    lat, lon = (opened.variables[k].data for k in ("latitude", "longitude"))
+    place = geometry(index.first(), lat, lon, (rows, columns))
+    if isinstance(place, str):
+        return place
     time_axis, level_axis = dims.index("valid_time"), dims.index(index["typeOfLevel"][0]) if len(levels) else -1
 
     def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
@@ -83,14 +95,13 @@ def _cube(index: Any) -> Cube | str:
         if level_axis >= 0:
             item[level_axis] = level_row
         with _grib_errors():
-            return np.asarray(variable.data[(*item, slice(None), slice(None))], np.float32)
+            return np.asarray(place.ordered(variable.data[(*item, slice(None), slice(None))]), np.float32)
 
-    lat, lon = (np.asarray(opened.variables[k].data, np.float64) for k in ("latitude", "longitude"))
     attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)}
     units = normalised(str(attributes.get("units", attributes.get("GRIB_units", ""))))
     alias = str(attributes.get("GRIB_shortName", name))
     version = "GRIB " + str(attributes.get("GRIB_dataType", ""))
-    return Cube(name, units, times, levels, pressure, lat, lon, plane, (version,), (alias,), attributes)
+    return Cube(name, units, times, levels, pressure, place.lat, place.lon, plane, (version,), (alias,), attributes)
 
 
 def _data_variable(opened: Any) -> tuple[str, Any]:
