@@ -17,6 +17,7 @@ from stormcast_train.sources.cubes import NO_LEVELS, Cube
 from stormcast_train.sources.units import normalised
 
 _KEYS = ("shortName", "typeOfLevel", "stepType")
+_STEP_KEYS = ("startStep:int", "endStep:int", "stepUnits:int")
 
 
 @contextmanager
@@ -30,18 +31,38 @@ def _grib_errors() -> Iterator[None]:
         raise ValueError(f"ecCodes says: {error}") from error
 
 
-def grib_cubes(path: Path) -> tuple[list[Cube], dict[str, str]]:
+def grib_cubes(path: Path, forecasts: bool = False, member: int | None = None) -> tuple[list[Cube], dict[str, str]]:
     """The cubes of a GRIB file by valid time (base time plus step), and the variables that cannot be one with the reason.
 
+    forecasts: a cube for each reference time, so that a valid time may occur in several. member: which one of an ensemble.
     The index is made in memory: an archive may be read-only.
     """
+    made: list[tuple[str, Cube | str]] = []
     with _grib_errors():
-        index = _index(path)
+        index = _of_member(_index(path), member)
         if not len(index.header_values):
             raise UnreadableError(f"{path} holds no GRIB message", path=str(path))
-        made = [(str(query["shortName"]), _cube(index.subindex(**query))) for query in _variables(index)]
+        for query in _variables(index):
+            part = index.subindex(**query)
+            for reference in sorted(_values(part, "time")) if forecasts else [None]:
+                whole = part if reference is None else part.subindex(time=reference)
+                made.append((str(query["shortName"]), _cube(whole, reference)))
     cubes = [cube for _, cube in made if isinstance(cube, Cube)]
     return cubes, {name: reason for name, reason in made if isinstance(reason, str)}
+
+
+def _values(index: Any, key: str) -> set[Any]:
+    position = index.index_keys.index(key)
+    return {header[position] for header, _ in index.iter_index()}
+
+
+def _of_member(index: Any, member: int | None) -> Any:
+    numbers = _values(index, "number") - {"undef", None}
+    if member is None or not numbers:
+        return index
+    if member not in numbers:
+        raise UnreadableError(f"it holds no member {member}; it holds {sorted(numbers)[:8]}")
+    return index.subindex(number=member)
 
 
 def _index(path: Path) -> Any:
@@ -49,7 +70,7 @@ def _index(path: Path) -> Any:
     from cfgrib import cfmessage, messages
 
     stream = messages.FileStream(os.fspath(path), errors="raise")
-    keys = sorted({*cfgrib.dataset.INDEX_KEYS, *_KEYS, "valid_time", "time", "step"})
+    keys = sorted({*cfgrib.dataset.INDEX_KEYS, *_KEYS, *_STEP_KEYS, "valid_time", "time", "step", "number"})
     return messages.FileIndex.from_indexpath_or_filestream(stream, keys, indexpath="", computed_keys=cfmessage.COMPUTED_KEYS)
 
 
@@ -59,7 +80,7 @@ def _variables(index: Any) -> list[dict[str, Any]]:
     return [dict(zip(_KEYS, values, strict=True)) for values in sorted(found)]
 
 
-def _cube(index: Any) -> Cube | str:
+def _cube(index: Any, reference: int | None = None) -> Cube | str:
     """One variable's cube; a reason where two messages share a valid time and level, or where the grid is not regular."""
     from cfgrib.dataset import open_from_index
 
@@ -86,11 +107,26 @@ def _cube(index: Any) -> Cube | str:
             return np.asarray(variable.data[(*item, slice(None), slice(None))], np.float32)
 
     lat, lon = (np.asarray(opened.variables[k].data, np.float64) for k in ("latitude", "longitude"))
-    attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)}
+    attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)} | _accumulated(index)
     units = normalised(str(attributes.get("units", attributes.get("GRIB_units", ""))))
     alias = str(attributes.get("GRIB_shortName", name))
     version = "GRIB " + str(attributes.get("GRIB_dataType", ""))
-    return Cube(name, units, times, levels, pressure, lat, lon, plane, (version,), (alias,), attributes)
+    references = times[:0] if reference is None else np.full(len(times), np.datetime64(int(reference), "s"))
+    return Cube(name, units, times, levels, pressure, lat, lon, plane, (version,), (alias,), attributes, references)
+
+
+def _accumulated(index: Any) -> dict[str, Any]:
+    """`accumulated_s`: over how many seconds a sum runs, by its message; -1 where that differs from step to step.
+
+    The steps of ERA5's own forecast stream are an hour long (class `ea`, stream `oper`), whatever the start that is declared.
+    """
+    from cfgrib.cfmessage import GRIB_STEP_UNITS_TO_SECONDS
+
+    positions = [index.index_keys.index(k) for k in _STEP_KEYS]
+    if "accum" not in _values(index, "stepType"):
+        return {}
+    found = {(end - start) * (GRIB_STEP_UNITS_TO_SECONDS[unit] or 0) for start, end, unit in (tuple(h[p] for p in positions) for h, _ in index.iter_index())}
+    return {"accumulated_s": int(found.pop()) if len(found) == 1 else -1}
 
 
 def _data_variable(opened: Any) -> tuple[str, Any]:
