@@ -15,8 +15,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import UnreadableError
-from stormcast_train.fields.times import Times
-from stormcast_train.sources.leads import NO_TIMES, TimeReader, empty_hours
+from stormcast_train.fields.times import Period, Times
+from stormcast_train.sources.leads import NO_TIMES, TimeReader
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.units import normalised
 
@@ -59,7 +59,9 @@ class Cube:
             if place < len(self.times) and self.times[place] == time:
                 return place
         held = self.times == time
-        found = np.flatnonzero(held if reference is None else held & (self.references == reference) if len(self.references) else held & False)
+        found = np.flatnonzero(
+            held if reference is None else held & (self.references == reference) if len(self.references) else held & False
+        )
         return int(found[0]) if len(found) else None
 
     def level_row(self, level: float) -> int | None:
@@ -73,12 +75,16 @@ class Cube:
 
 @dataclass(eq=False)
 class GriddedFile:
-    """An opened file: its cubes, the variables that cannot be one (with the reason), and how to close it."""
+    """An opened file: its cubes, the variables that cannot be one (with the reason), and how to close it.
+
+    empty: what it declares to hold no data, in words -> when.
+    """
 
     cubes: list[Cube]
     skipped: dict[str, str]
     closers: list[Callable[[], Any]]
     bytes_held: int = 0
+    empty: dict[str, Period] = field(default_factory=dict)
 
     def close(self) -> None:
         while self.closers:
@@ -155,10 +161,10 @@ def _cache_one_time(variable: Any) -> None:
 def _from_datasets(datasets: Sequence[xr.Dataset], closers: list[Callable[[], Any]], coordinates: Coordinates, held: int) -> GriddedFile:
     cubes: list[Cube] = []
     skipped: dict[str, str] = {}
+    empty: dict[str, Period] = {}
     try:
         for dataset in datasets:
             clock = TimeReader(dataset, coordinates.time, coordinates.unitless)
-            skipped |= empty_hours(dataset.attrs)
             for key in map(str, dataset.data_vars):
                 for name, variable in _members(dataset, key, coordinates.member):
                     made = _cube(dataset, name, variable, coordinates, clock)
@@ -166,11 +172,12 @@ def _from_datasets(datasets: Sequence[xr.Dataset], closers: list[Callable[[], An
                         cubes.append(made)
                     else:
                         skipped[name] = made
+            empty |= clock.empty
     except BaseException:
         for close in closers:
             close()
         raise
-    return GriddedFile(cubes, skipped, closers, held)
+    return GriddedFile(cubes, skipped, closers, held, empty)
 
 
 def _members(dataset: xr.Dataset, name: str, member: int | None) -> list[tuple[str, xr.Variable]]:

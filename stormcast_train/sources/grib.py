@@ -18,6 +18,7 @@ from stormcast_train.sources.units import normalised
 
 _KEYS = ("shortName", "typeOfLevel", "stepType")
 _STEP_KEYS = ("startStep:int", "endStep:int", "stepUnits:int")
+_ORIGIN_KEYS = ("class", "stream")
 
 
 @contextmanager
@@ -70,7 +71,7 @@ def _index(path: Path) -> Any:
     from cfgrib import cfmessage, messages
 
     stream = messages.FileStream(os.fspath(path), errors="raise")
-    keys = sorted({*cfgrib.dataset.INDEX_KEYS, *_KEYS, *_STEP_KEYS, "valid_time", "time", "step", "number"})
+    keys = sorted({*cfgrib.dataset.INDEX_KEYS, *_KEYS, *_STEP_KEYS, *_ORIGIN_KEYS, "valid_time", "time", "step", "number"})
     return messages.FileIndex.from_indexpath_or_filestream(stream, keys, indexpath="", computed_keys=cfmessage.COMPUTED_KEYS)
 
 
@@ -118,14 +119,17 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
 def _accumulated(index: Any) -> dict[str, Any]:
     """`accumulated_s`: over how many seconds a sum runs, by its message; -1 where that differs from step to step.
 
-    The steps of ERA5's own forecast stream are an hour long (class `ea`, stream `oper`), whatever the start that is declared.
+    In ERA5's own forecasts (class `ea`, stream `oper`) every step holds its own hour (ECMWF, "ERA5: data documentation").
     """
     from cfgrib.cfmessage import GRIB_STEP_UNITS_TO_SECONDS
 
-    positions = [index.index_keys.index(k) for k in _STEP_KEYS]
     if "accum" not in _values(index, "stepType"):
         return {}
-    found = {(end - start) * (GRIB_STEP_UNITS_TO_SECONDS[unit] or 0) for start, end, unit in (tuple(h[p] for p in positions) for h, _ in index.iter_index())}
+    if [_values(index, key) for key in _ORIGIN_KEYS] == [{"ea"}, {"oper"}]:
+        return {"accumulated_s": 3600}
+    positions = [index.index_keys.index(key) for key in _STEP_KEYS]
+    steps = {tuple(header[p] for p in positions) for header, _ in index.iter_index()}
+    found = {(end - start) * (GRIB_STEP_UNITS_TO_SECONDS[unit] or 0) for start, end, unit in steps}
     return {"accumulated_s": int(found.pop()) if len(found) == 1 else -1}
 
 

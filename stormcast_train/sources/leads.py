@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import UnreadableError
-from stormcast_train.fields.times import Times, iso
+from stormcast_train.fields.times import Period, Times, iso
 
 NO_TIMES: Times = np.array([], "datetime64[s]")
 LEADS = ("lead_time", "step", "forecast_period", "prediction_timedelta", "leadtime")
@@ -59,7 +59,7 @@ class TimeReader:
     """The clocks of one dataset, each made once: variables on the same dimensions share theirs.
 
     time: the name of the time coordinate where conventions do not tell. unitless: what integers without units count (time
-    since 1970), or None to refuse them.
+    since 1970), or None to refuse them. `empty`: hours of the axes that the dataset declares to hold no data, in words.
     """
 
     def __init__(self, dataset: xr.Dataset, time: str | None = None, unitless: str | None = None) -> None:
@@ -67,6 +67,7 @@ class TimeReader:
         self._time = time
         self._unitless = unitless
         self._made: dict[tuple[str, ...], TimeAxes] = {}
+        self.empty: dict[str, Period] = {}
 
     def axes(self, variable: xr.Variable) -> TimeAxes:
         """The clock of a variable; UnreadableError where it cannot be trusted."""
@@ -74,8 +75,21 @@ class TimeReader:
         if key not in self._made:
             lead = self._lead(variable)
             found = self._analysis(variable) if lead is None else self._forecast(variable, *lead)
-            self._made[key] = _within_data(_unique(found), self._dataset.attrs)
+            self._made[key] = self._with_data(_unique(found))
         return self._made[key]
+
+    def _with_data(self, axes: TimeAxes) -> TimeAxes:
+        start, after = data_span(self._dataset.attrs)
+        ends = (
+            (axes.times < start, "valid_time_start") if start is not None else None,
+            (axes.times >= after, "valid_time_stop") if after is not None else None,
+        )
+        for beyond, attribute in (e for e in ends if e is not None and e[0].any()):
+            hours = axes.times[beyond]
+            said = f"the hours {iso(hours.min())} to {iso(hours.max())} are empty by its {attribute}"
+            self.empty[said] = Period(hours.min(), hours.max() + np.timedelta64(1, "s"))
+        empty = [e[0] for e in ends if e is not None]
+        return _within(axes, ~np.any(empty, axis=0)) if self.empty and empty else axes
 
     def _along(self, variable: xr.Variable, name: str) -> xr.Variable | None:
         found = self._dataset.variables.get(name)
@@ -189,22 +203,7 @@ def data_span(attrs: dict[Any, Any]) -> tuple[np.datetime64 | None, np.datetime6
     return (None if start is None else start.astype("datetime64[s]")), (None if after is None else after.astype("datetime64[s]"))
 
 
-def _within_data(axes: TimeAxes, attrs: dict[Any, Any]) -> TimeAxes:
-    """Without the hours that the dataset itself declares to be empty: they are no data, and never read."""
-    start, after = data_span(attrs)
-    inside = np.ones(len(axes.times), bool)
-    if start is not None:
-        inside &= axes.times >= start
-    if after is not None:
-        inside &= axes.times < after
-    if inside.all():
-        return axes
+def _within(axes: TimeAxes, inside: NDArray[np.bool_]) -> TimeAxes:
+    """Only the rows that hold data: the others are never read."""
     references = axes.references[inside] if len(axes.references) else axes.references
     return TimeAxes(axes.dims, axes.shape, axes.times[inside], references, np.flatnonzero(inside))
-
-
-def empty_hours(attrs: dict[Any, Any]) -> dict[str, str]:
-    """What `_within_data` leaves out, in words, for the list of what a file holds and is not read."""
-    start, after = data_span(attrs)
-    said = {} if start is None else {f"hours before {iso(start)}": "valid_time_start says that they hold no data"}
-    return said if after is None else said | {f"hours from {iso(after)}": "valid_time_stop says that they hold no data"}
