@@ -73,9 +73,9 @@ def catalogue(cubes: Sequence[Cube], further: Mapping[str, str] | None = None) -
 def other_sum(cube: Cube) -> str:
     """Why a precipitation is not that of one hour and has no name here; empty for everything else."""
     known = [cube.name, *cube.aliases]
-    several = next((n for n in known if _SEVERAL_HOURS.match(n)), None)
+    several = next((found for found in map(_SEVERAL_HOURS.match, known) if found), None)
     if several:
-        return f"it holds the sum of {_SEVERAL_HOURS.match(several)[1]} hours, never an hour's"  # type: ignore[index]
+        return f"it holds the sum of {int(several[1])} hours, never an hour's"
     length = cube.attrs.get("accumulated_s", HOUR_S) if set(known) & {"tp", "total_precipitation"} else HOUR_S
     if length == HOUR_S:
         return ""

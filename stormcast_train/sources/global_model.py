@@ -17,7 +17,7 @@ import numpy as np
 import xarray as xr
 
 from stormcast_train.fields.errors import RequestError, UnreadableError
-from stormcast_train.fields.times import HOUR, Period, Times, iso, parse_duration, parse_time
+from stormcast_train.fields.times import HOUR, SECOND, Period, Times, iso, parse_duration, parse_time
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources import era5
 from stormcast_train.sources.config import GlobalModelReader
@@ -152,12 +152,18 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
         said = f"it holds {', '.join(sorted(known)) or 'nothing known'} {_left_out(file, {})}".strip()
         raise RequestError(f"{path} does not hold {', '.join(lacking) or 'any known variable'}; {said}")
     complete = sorted((pair for pair, found in held.items() if set(wanted) <= set(found)), key=lambda p: (p[0], -p[1].astype(np.int64)))
-    shortest = {t: r for t, r in reversed(complete)}
+    shortest = dict(reversed(complete))
     times = sorted(shortest) if time is None else [parse_time(time)]
     if not times or times[0] not in shortest:
         inside = f"from {iso(min(shortest))} to {iso(max(shortest))}" if shortest else "at no common time"
         raise RequestError(f"{path} does not hold {', '.join(wanted)} at {time or 'one time'}; it holds them {inside}")
     return stacked([_fields(file, Record(t, path, wanted, shortest[t]), wanted, {}) for t in times])
+
+
+def _lead(record: Record) -> np.int64:
+    """Lead in seconds."""
+    assert record.reference_time is not None, "a forecast has a reference time"
+    return np.int64((record.time - record.reference_time) / SECOND)
 
 
 class GlobalModel(Source):
@@ -187,8 +193,8 @@ class GlobalModel(Source):
                 continue
         for files in single.values():
             records += self._single(files, wanted, refusals)
-        sign = 1 if self.reader.prefer == "shortest_lead" else -1
-        return sorted(records, key=lambda r: (r.time, sign * (r.time - r.reference_time).astype(np.int64), str(r.path))), refusals
+        sign = np.int64(1 if self.reader.prefer == "shortest_lead" else -1)
+        return sorted(records, key=lambda r: (r.time, sign * _lead(r), str(r.path))), refusals
 
     def _inside(self, path: Path, named: Name | None, wanted: Wanted) -> list[Record]:
         """A record for each forecast and valid time that the file holds, by its header; UnreadableError where it holds none."""
@@ -207,20 +213,25 @@ class GlobalModel(Source):
         meant = [(path, n.reference + (n.lead or 0), n.reference) for path, n in files]
         inside = wanted.rows(np.array([t for _, t, _ in meant]), np.array([r for _, _, r in meant]))
         taken = [m for m, keep in zip(meant, inside, strict=True) if keep]
-        names: dict[str, None] = {}
+        held: set[str] = set()
+        unreadable: dict[Path, str] = {}
         for ordered in (taken, taken[::-1]):
             for path, _, _ in ordered:
                 try:
-                    found = catalogue(opened(path, self._open).cubes, self.reader.names)
+                    file = opened(path, self._open)
+                    found = catalogue(file.cubes, self.reader.names)
                 except UnreadableError as error:
-                    refusals.append(Refusal(path, str(error)))
+                    unreadable[path] = str(error)
                     continue
-                names.update(dict.fromkeys(found))
+                if not found:
+                    unreadable[path] = f"it holds no known variable of a forecast {_left_out(file, self.reader.names)}".strip()
+                held |= set(found)
                 break
-        unreadable = {r.path for r in refusals}
+        refusals += [Refusal(path, reason) for path, reason in unreadable.items()]
+        names = tuple(sorted(held))
         early = tuple(n for n in names if not describe(n).interval_s)
-        known = [(p, t, r, tuple(names) if t - r >= HOUR else early) for p, t, r in taken if p not in unreadable]
-        return [Record(t, p, held, r) for p, t, r, held in known if held]
+        records = [Record(t, p, names if t - r >= HOUR else early, r) for p, t, r in taken if p not in unreadable]
+        return [record for record in records if record.names]
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         return _fields(opened(record.path, self._open), record, names, self.reader.names)

@@ -129,7 +129,8 @@ class TimeReader:
         assert valid is not None
         if declared is not None and not bool((valid == declared).all()):
             raise UnreadableError(f"its valid times are not its reference times plus '{lead_name}': its clock cannot be trusted")
-        valid, references = xr.broadcast_variables(valid, valid - lead)
+        references = valid - lead
+        valid = references + lead  # on all the dimensions of both
         return TimeAxes(tuple(map(str, valid.dims)), valid.shape, valid.values.ravel(), references.values.ravel())
 
     def _clock(self, name: str, found: xr.Variable) -> xr.Variable | None:
