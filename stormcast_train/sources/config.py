@@ -115,6 +115,7 @@ class CfReader(Frozen):
     """Any CF NetCDF, Zarr or GRIB.
 
     variables: canonical name -> where it is in the file. stamp: whether an accumulation's time is its end, start or middle.
+    box: (south, north, west, east); only the rows and columns around it are read (of a satellite's disk: none that sees space).
     """
 
     kind: Literal["cf"] = "cf"
@@ -127,6 +128,7 @@ class CfReader(Frozen):
     stamp: Literal["end", "start", "middle"] = "end"
     utc_offset: float = 0.0
     role: Literal["analysis", "forecast"] = "analysis"
+    box: tuple[float, float, float, float] | None = None
 
 
 class PluginReader(Frozen):

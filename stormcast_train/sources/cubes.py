@@ -96,7 +96,7 @@ class Coordinates:
     """Names of the coordinates where a file's own conventions do not tell, and how forecasts are taken.
 
     forecasts: whether a valid time may occur in several forecasts. member: which one of an ensemble. unitless: what integers
-    of time and lead without units count, None to refuse them.
+    of time and lead without units count, None to refuse them. box: (south, north, west, east) to which it is cut.
     """
 
     time: str | None = None
@@ -105,6 +105,7 @@ class Coordinates:
     forecasts: bool = False
     member: int | None = None
     unitless: str | None = None
+    box: tuple[float, float, float, float] | None = None
 
 
 def open_gridded(path: Path, coordinates: Coordinates = Coordinates()) -> GriddedFile:
@@ -201,6 +202,11 @@ def _cube(dataset: xr.Dataset, name: str, variable: xr.Variable, coordinates: Co
     if horizontal is None:
         return "it has no latitude and longitude"
     lat, lon, plane_dims = horizontal
+    if coordinates.box is not None:
+        rows, columns = _touching(lat, lon, coordinates.box)
+        lat, lon = (lat[rows], lon[columns]) if lat.ndim == 1 else (lat[rows, columns], lon[rows, columns])
+        variable = variable.isel({plane_dims[0]: rows, plane_dims[1]: columns})
+    _check_places(lat, lon)
     axes = clock.axes(variable)
     if axes.overlapping() and not coordinates.forecasts:
         return "several forecasts in it hold the same valid time; read it with kind: global_model"
@@ -243,6 +249,28 @@ def _horizontal(
     if len(set(dims)) < 2 or not set(dims) <= set(variable.dims):
         return None
     return _degrees(lat), _degrees(lon.transpose(*dims) if lon.ndim == 2 else lon), dims
+
+
+def _touching(lat: NDArray[np.float64], lon: NDArray[np.float64], box: tuple[float, float, float, float]) -> tuple[slice, slice]:
+    """The rows and columns that have a point in the box, and one more on every side; the rest, such as space around a satellite's disk, is left."""
+    south, north, west, east = box
+    in_lat, in_lon = (lat >= south) & (lat <= north), (lon - west) % 360.0 <= east - west
+    inside = in_lat & in_lon if lat.ndim == 2 else in_lat[:, None] & in_lon[None]
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not len(rows):
+        raise UnreadableError(f"no point of its grid lies in the box {box} (south, north, west, east)")
+    return slice(max(int(rows[0]) - 1, 0), int(rows[-1]) + 2), slice(max(int(columns[0]) - 1, 0), int(columns[-1]) + 2)
+
+
+def _check_places(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> None:
+    """UnreadableError where points have no place on earth: no interpolation between their neighbours could be trusted."""
+    lost = ~(np.abs(lat) <= 90.0).all() or ~(np.abs(lon) <= 540.0).all()
+    if lost:
+        share = np.mean(~(np.abs(lat) <= 90.0)) if lat.shape != lon.shape else np.mean(~((np.abs(lat) <= 90.0) & (np.abs(lon) <= 540.0)))
+        raise UnreadableError(
+            f"{share:.0%} of its points have no latitude or longitude (space around a satellite's disk?);"
+            " cut the domain and its halo out with box: [south, north, west, east]"
+        )
 
 
 def _degrees(coordinate: xr.Variable) -> NDArray[np.float64]:
