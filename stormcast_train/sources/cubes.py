@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import UnreadableError
 from stormcast_train.fields.times import Period, Times
+from stormcast_train.sources.blocks import plane_of_block, zarr_chunk
 from stormcast_train.sources.leads import NO_TIMES, TimeReader
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.units import normalised
@@ -59,9 +60,9 @@ class Cube:
             if place < len(self.times) and self.times[place] == time:
                 return place
         held = self.times == time
-        found = np.flatnonzero(
-            held if reference is None else held & (self.references == reference) if len(self.references) else held & False
-        )
+        if reference is not None:
+            held &= self.references == reference if len(self.references) else False
+        found = np.flatnonzero(held)
         return int(found[0]) if len(found) else None
 
     def level_row(self, level: float) -> int | None:
@@ -219,8 +220,10 @@ def _cube(dataset: xr.Dataset, name: str, variable: xr.Variable, coordinates: Co
 
     def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
         rows = {**(axes.index(time_row) if len(axes.times) else {}), **({level_dim: level_row} if level_dim else {})}
-        part = variable.isel({**rows, **dict.fromkeys(rest, 0)})
-        return _first_present(part, plane_dims)
+        rows |= dict.fromkeys(rest, 0)
+        if level_dim and zarr_chunk(variable, level_dim) > 1:
+            return plane_of_block(variable, rows, level_dim, plane_dims)
+        return _first_present(variable.isel(rows), plane_dims)
 
     attrs = {str(k): v for k, v in variable.attrs.items()}
     units = normalised(attrs.get("units", ""))
@@ -264,9 +267,9 @@ def _touching(lat: NDArray[np.float64], lon: NDArray[np.float64], box: tuple[flo
 
 def _check_places(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> None:
     """UnreadableError where points have no place on earth: no interpolation between their neighbours could be trusted."""
-    lost = ~(np.abs(lat) <= 90.0).all() or ~(np.abs(lon) <= 540.0).all()
-    if lost:
-        share = np.mean(~(np.abs(lat) <= 90.0)) if lat.shape != lon.shape else np.mean(~((np.abs(lat) <= 90.0) & (np.abs(lon) <= 540.0)))
+    lost = [~(np.abs(lat) <= 90.0), ~(np.abs(lon) <= 540.0)]
+    share = np.mean(lost[0] | lost[1] if lat.ndim == 2 else np.concatenate(lost))
+    if share:
         raise UnreadableError(
             f"{share:.0%} of its points have no latitude or longitude (space around a satellite's disk?);"
             " cut the domain and its halo out with box: [south, north, west, east]"

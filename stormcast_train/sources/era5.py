@@ -20,7 +20,7 @@ from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import Era5Reader
 from stormcast_train.sources.cubes import Cube, GriddedFile, open_gridded
 from stormcast_train.sources.opened import opened, reading
-from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files, stacked
+from stormcast_train.sources.source import Clock, Record, Refusal, Source, check_size, dataset, find_files, stacked
 from stormcast_train.sources.units import conversion
 
 SURFACE = {
@@ -174,6 +174,8 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
     if time is not None:
         return _fields(file, path, parse_time(time), wanted, {})
     shared = common_times([p.cube for n in wanted for p in places[n][:1]])
+    first = places[wanted[0]][0].cube
+    check_size(path, len(shared) * len(wanted), len(first.lat) * first.lon.shape[-1])
     return stacked([_fields(file, path, t, wanted, {}) for t in shared] or [_fields(file, path, None, wanted, {})])
 
 

@@ -24,7 +24,7 @@ from stormcast_train.sources.config import GlobalModelReader
 from stormcast_train.sources.cubes import Coordinates, Cube, GriddedFile, open_gridded
 from stormcast_train.sources.era5 import Place, other_sum
 from stormcast_train.sources.opened import opened, reading
-from stormcast_train.sources.source import Clock, Record, Refusal, Source, find_files, stacked
+from stormcast_train.sources.source import Clock, Record, Refusal, Source, check_size, find_files, stacked
 
 NAMES = {"u100m": "u100m", "v100m": "v100m", "tp01": "tp"}  # of Earth2Studio's vocabulary, besides those that ERA5's files use too
 _NAMED = re.compile(r"^(?P<model>.+?)[-_](?P<base>\d{10})(?:-(?P<lead>\d{1,4})h?)?\.(?:grb2?|grib2?|nc4?)$")
@@ -144,7 +144,8 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
     """
     path = Path(path)
     file = opened(path, _opener(0, None))
-    held = forecasts(catalogue(file.cubes), Wanted(np.timedelta64(0, "s"), None))
+    places = catalogue(file.cubes)
+    held = forecasts(places, Wanted(np.timedelta64(0, "s"), None))
     known = {name for found in held.values() for name in found}
     wanted = tuple(names or sorted(known - {"tp"}))
     lacking = [n for n in wanted if n not in known]
@@ -157,6 +158,8 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
     if not times or times[0] not in shortest:
         inside = f"from {iso(min(shortest))} to {iso(max(shortest))}" if shortest else "at no common time"
         raise RequestError(f"{path} does not hold {', '.join(wanted)} at {time or 'one time'}; it holds them {inside}")
+    first = places[wanted[0]][0].cube
+    check_size(path, len(times) * len(wanted), len(first.lat) * first.lon.shape[-1])
     return stacked([_fields(file, Record(t, path, wanted, shortest[t]), wanted, {}) for t in times])
 
 
@@ -174,7 +177,10 @@ class GlobalModel(Source):
         self.archive = archive
         self.reader = reader or GlobalModelReader()
         self._open = _opener(self.reader.member, self.reader.unitless)
-        self._leads = Wanted(parse_duration(self.reader.lead_from), parse_duration(self.reader.lead_to) if self.reader.lead_to else None)
+        low, last = parse_duration(self.reader.lead_from), self.reader.lead_to
+        self._leads = Wanted(low, None if last is None else parse_duration(last))
+        if self._leads.high is not None and self._leads.high < low:
+            raise RequestError(f"source.readers.{name}: lead_to={last} lies before lead_from={self.reader.lead_from}; no lead is taken")
 
     def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:
         wanted = replace(self._leads, period=period)

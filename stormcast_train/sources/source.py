@@ -34,6 +34,8 @@ KINDS = {
     "cf": "stormcast_train.sources.cf:Cf",
 }
 
+READ_LIMIT_BYTES = 8 << 30
+
 
 @dataclass(frozen=True)
 class Record:
@@ -179,6 +181,15 @@ def build_sources(config: SourceConfig, archive: Path) -> dict[str, Source]:
             raise RequestError(f"reader '{name}': {reader.kind} is not a stormcast_train.sources.source.Source")
         built[name] = source
     return built
+
+
+def check_size(path: Path, planes: int, cells: int) -> None:
+    """RequestError where reading so many planes of a file at once would take more memory than a look at it may."""
+    if 4 * planes * cells > READ_LIMIT_BYTES:
+        size = f"{4 * planes * cells / 2**30:.0f} GiB"
+        raise RequestError(
+            f"{path} holds {planes} fields of {cells} points ({size}) for what is asked; ask for one time, or for fewer variables"
+        )
 
 
 def stacked(fields: Sequence[xr.Dataset]) -> xr.Dataset:

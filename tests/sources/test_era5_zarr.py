@@ -12,6 +12,7 @@ import xarray as xr
 from stormcast_train.fields.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period
 from stormcast_train.sources import detect, era5
+from stormcast_train.sources import source as source_module
 from stormcast_train.sources.config import Era5Reader
 from stormcast_train.sources.opened import close_all
 
@@ -136,6 +137,29 @@ def test_a_century_and_a_half_of_hours_makes_records_of_the_period_alone(tmp_pat
     assert all(r.names is records[0].names for r in records)
     assert len(records[0].names) == 18
     assert spent < 5.0, "a record for each hour of the axis would take minutes"
+
+
+def test_the_levels_of_one_chunk_are_decoded_once(tmp_path, monkeypatch):
+    write(world([0, 6]), tmp_path / "era5" / "a.zarr")  # a chunk holds all levels of an hour
+    source = era5.Era5("e", tmp_path)
+    records, _ = source.scan()
+    decoded = []
+    real = xr.Variable.values.fget
+    monkeypatch.setattr(xr.Variable, "values", property(lambda self: decoded.append(self.shape) or real(self)))
+    got = source.read(records[1], ["z500", "z850", "z1000"])
+    assert decoded.count((3, 13, 12)) == 1
+    for level in (500, 850, 1000):
+        expected = code(got.lat.values[:, None], got.lon.values[None], 6, level).astype("f4")
+        np.testing.assert_array_equal(got[f"z{level}"], expected)
+
+
+def test_a_file_too_large_to_be_looked_at_whole_is_asked_for_by_time(tmp_path, monkeypatch):
+    path = write(world([0, 6, 12]), tmp_path / "a.zarr")
+    # 3 times, 10 variables unasked (t2m, msl, 3 z, 3 q, rain1h, lsm) of 156 points and 4 bytes: 18,720 bytes
+    monkeypatch.setattr(source_module, "READ_LIMIT_BYTES", 18_000)
+    with pytest.raises(RequestError, match="30 fields of 156 points"):
+        era5.read(path)
+    assert era5.read(path, ["t2m"]).sizes["time"] == 3
 
 
 def test_the_chunks_of_a_zarr_are_not_searched_for_files(tmp_path):

@@ -152,6 +152,8 @@ def test_longer_leads_come_first_where_they_are_preferred_and_leads_outside_are_
     assert pairs(reader(tmp_path, prefer="longest_lead").scan()[0])[1:3] == [(6, 6), (6, 0)]
     assert pairs(reader(tmp_path, lead_from="6h").scan()[0]) == [(6, 6), (12, 6), (12, 12), (18, 12)]
     assert pairs(reader(tmp_path, lead_from="6h", lead_to="6h").scan()[0]) == [(6, 6), (12, 6)]
+    with pytest.raises(RequestError, match="lead_to=6h lies before lead_from=12h"):
+        reader(tmp_path, lead_from="12h", lead_to="6h")
     period = Period.parse("2024-01-01T06/2024-01-01T12")  # of the valid time, end exclusive
     assert pairs(reader(tmp_path).scan(period)[0]) == [(6, 0), (6, 6)]
 
