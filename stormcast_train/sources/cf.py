@@ -144,7 +144,7 @@ class Cf(Source):
         super().__init__(name, reader.role, Clock(reader.utc_offset, reader.stamp))
         self.archive = archive
         self.reader = reader
-        self._open = _opener(Coordinates(reader.time, reader.latitude, reader.longitude))
+        self._open = _opener(Coordinates(reader.time, reader.latitude, reader.longitude, box=reader.box))
 
     def _shift(self, name: str) -> np.timedelta64:
         """Valid time minus the file's stamp."""

@@ -76,15 +76,34 @@ class QpepreReader(Frozen):
 
 
 class Era5Reader(Frozen):
-    """ERA5 in any layout: CDS new and old, ZIP, hourly or monthly splits, GRIB.
+    """ERA5 in any layout: CDS new and old, ZIP, hourly or monthly splits, GRIB, ARCO or WeatherBench Zarr.
 
     names: further names in the files -> variable (`t` with levels becomes `t850` by its level's value).
     """
 
     kind: Literal["era5"] = "era5"
     root: Words = ("era5", "ERA5")
-    pattern: Words = GRIDDED_SUFFIXES
+    pattern: Words = (*GRIDDED_SUFFIXES, "**/*.zarr")
     names: dict[str, str] = Field(default={})
+
+
+class GlobalModelReader(Frozen):
+    """Forecasts of a global model: Zarr, NetCDF or GRIB with reference time and lead, or `MODEL_YYYYMMDDHH-LEAD.grb`.
+
+    lead_from, lead_to: leads outside are not taken (`lead_to` null: no limit). prefer: which of several forecasts of one valid
+    time comes first. member: which one of an ensemble, by its number. names: further names in the files -> variable.
+    unitless: what integers of time and lead without units count (`nanoseconds`: Earth2Studio with zarr 3.0); null refuses them.
+    """
+
+    kind: Literal["global_model"] = "global_model"
+    root: Words = ("global_model", "ai_model", "GLOBAL_MODEL")
+    pattern: Words = (*GRIDDED_SUFFIXES, "**/*.zarr")
+    names: dict[str, str] = Field(default={})
+    lead_from: str = "0h"
+    lead_to: str | None = None
+    prefer: Literal["shortest_lead", "longest_lead"] = "shortest_lead"
+    member: int = 0
+    unitless: Literal["nanoseconds", "seconds", "hours"] | None = None
 
 
 class CfVariable(Frozen):
@@ -107,6 +126,7 @@ class CfReader(Frozen):
     """Any CF NetCDF, Zarr or GRIB.
 
     variables: canonical name -> where it is in the file. stamp: whether an accumulation's time is its end, start or middle.
+    box: (south, north, west, east); only the rows and columns around it are read (of a satellite's disk: none that sees space).
     """
 
     kind: Literal["cf"] = "cf"
@@ -119,6 +139,7 @@ class CfReader(Frozen):
     stamp: Literal["end", "start", "middle"] = "end"
     utc_offset: float = 0.0
     role: Literal["analysis", "forecast"] = "analysis"
+    box: tuple[float, float, float, float] | None = None
 
 
 class PluginReader(Frozen):
@@ -138,6 +159,7 @@ ReaderConfig = Annotated[
     | Annotated[QpesumsReader, Tag("qpesums")]
     | Annotated[QpepreReader, Tag("qpepre")]
     | Annotated[Era5Reader, Tag("era5")]
+    | Annotated[GlobalModelReader, Tag("global_model")]
     | Annotated[CfReader, Tag("cf")]
     | Annotated[PluginReader, Tag("plugin")],
     Discriminator(_tag),

@@ -6,9 +6,11 @@ Fields returned have dims (y, x), rows south to north and columns west to east, 
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,8 +30,11 @@ KINDS = {
     "qpesums": "stormcast_train.sources.qpesums:Qpesums",
     "qpepre": "stormcast_train.sources.qpepre:Qpepre",
     "era5": "stormcast_train.sources.era5:Era5",
+    "global_model": "stormcast_train.sources.global_model:GlobalModel",
     "cf": "stormcast_train.sources.cf:Cf",
 }
+
+READ_LIMIT_BYTES = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,23 @@ def find_files(archive: Path, roots: Sequence[str], patterns: Sequence[str]) -> 
         held = f"it holds {', '.join(found) or 'nothing'}" if found is not None else "it does not exist"
         asked = " or ".join(map(repr, roots))
         raise RequestError(f"the archive {archive} has no folder {asked}: {held}. Give archive=DIR or another source=")
-    paths = {p for folder in folders.values() for pattern in patterns for p in folder.glob(pattern)}
+    anywhere = [p.removeprefix("**/") for p in patterns if p.startswith("**/") and "/" not in p.removeprefix("**/")]
+    paths = {p for folder in folders.values() for p in _walk(folder, anywhere)}
+    paths |= {
+        p
+        for folder in folders.values()
+        for pattern in patterns
+        if pattern.removeprefix("**/") not in anywhere
+        for p in folder.glob(pattern)
+    }
     return sorted(p for p in paths if not p.name.startswith(".") and (p.is_file() or p.suffix == ".zarr"))
+
+
+def _walk(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Files and `.zarr` folders below a folder by the pattern of their name; the millions of chunks inside a Zarr are not visited."""
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, n) for n in (*files, *folders) if any(fnmatch.fnmatchcase(n, name) for name in names))
+        folders[:] = [n for n in folders if not n.endswith(".zarr")]
 
 
 def dataset(
@@ -161,6 +181,15 @@ def build_sources(config: SourceConfig, archive: Path) -> dict[str, Source]:
             raise RequestError(f"reader '{name}': {reader.kind} is not a stormcast_train.sources.source.Source")
         built[name] = source
     return built
+
+
+def check_size(path: Path, planes: int, cells: int) -> None:
+    """RequestError where reading so many planes of a file at once would take more memory than a look at it may."""
+    if 4 * planes * cells > READ_LIMIT_BYTES:
+        size = f"{4 * planes * cells / 2**30:.0f} GiB"
+        raise RequestError(
+            f"{path} holds {planes} fields of {cells} points ({size}) for what is asked; ask for one time, or for fewer variables"
+        )
 
 
 def stacked(fields: Sequence[xr.Dataset]) -> xr.Dataset:
