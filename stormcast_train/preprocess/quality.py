@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.variables import Variable
+from stormcast_train.preprocess.radar_checks import absurd, speckle
+from stormcast_train.sources.quality_config import QualityConfig
 
 ROUNDING = 1e-6  # of the variable's range: what packing in a file can put a value beyond its end
+DEFAULT = QualityConfig()
+Checked = tuple[NDArray[np.float32], NDArray[np.uint8]]
 
 
-def check(variable: Variable, values_YX: NDArray[np.float32]) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def check(variable: Variable, values_YX: NDArray[np.float32], in_range: bool = True) -> Checked:
     """The field with NaN where it is unusable, and the reason of every cell (0: usable).
 
     A value outside by no more than the rounding of a packed file (-1e-19 mm of rain) is put on the end of the range,
-    and reflectivity below the no-echo floor on the floor: sources differ in how weak an echo they still tell.
+    and reflectivity below the no-echo floor on the floor: sources differ in how weak an echo they still tell. Without
+    `in_range` only what is no number is refused.
     """
     codes_YX = np.zeros(values_YX.shape, dtype=np.uint8)
     codes_YX[np.isnan(values_YX)] = Reason.NOT_IN_FILE
-    low, high = variable.low, variable.high
+    low, high = (variable.low, variable.high) if in_range else (-np.inf, np.inf)
     if np.isfinite(low) and np.isfinite(high):
         slack = ROUNDING * (high - low)
         near = (values_YX >= low - slack) & (values_YX <= high + slack)
@@ -28,3 +36,26 @@ def check(variable: Variable, values_YX: NDArray[np.float32]) -> tuple[NDArray[n
         codes_YX[(values_YX < low) | (values_YX > high) | np.isinf(values_YX)] = Reason.OUT_OF_RANGE
     checked_YX = np.where(codes_YX == 0, values_YX, np.float32(np.nan))
     return (checked_YX if variable.no_echo is None else np.maximum(checked_YX, np.float32(variable.no_echo))), codes_YX
+
+
+def examine(
+    variable: Variable,
+    values_YX: NDArray[np.float32],
+    config: QualityConfig = DEFAULT,
+    companions: Mapping[str, NDArray[np.floating[Any]]] | None = None,
+) -> Checked:
+    """All checks of one field at one time on the source's own grid: range, speckle, absurd; each by its switch.
+
+    Returns what `check` does. companions: other fields of the same time and grid (`radar_checks.absurd`).
+    """
+    checked_YX, codes_YX = check(variable, values_YX, config.range.enabled)
+    found = (
+        (Reason.SPECKLE, speckle(checked_YX, variable, config.speckle)),
+        (Reason.ABSURD, absurd(checked_YX, variable, companions or {}, config.absurd)),
+    )
+    for reason, found_YX in found:
+        if found_YX.any():
+            codes_YX[found_YX] = reason
+    if any(found_YX.any() for _, found_YX in found):
+        checked_YX[codes_YX > 0] = np.nan
+    return checked_YX, codes_YX
