@@ -54,6 +54,10 @@ class Role:
         return sample(self.group, self.rows)
 
     @cached_property
+    def raster(self) -> store_maps.Raster:
+        return store_maps.Raster.of(self.group.grid)
+
+    @cached_property
     def monthly(self) -> Monthly:
         return monthly(self.group)
 
@@ -79,7 +83,7 @@ def write_store_report(store: Store, out: Path) -> Path:
             store_tables.regridding(store.manifest),
             store_tables.provenance(store.manifest),
         ]
-        return write_report(path, f"What is in the store {store.path.name}?", store_tables.lead(store), sections)
+        return write_report(path, "What is in this store?", store_tables.lead(store), sections)
 
 
 Drawer = Callable[[Any, str], Image]
@@ -136,7 +140,9 @@ def _values(role: Role, draw: Drawer) -> Iterator[Section]:
     """Moments, distributions and maps of one role."""
     sampled = list(role.sampled.values())
     if role.name == "static":
-        drawing = store_maps.single([(one.variable.name, one.mean, palette(one.variable)) for one in sampled], role.group.grid)
+        drawing = store_maps.figure(
+            [store_maps.MapPanel(one.variable.name, one.mean, palette(one.variable)) for one in sampled], role.group.grid
+        )
         yield Section("static", images=(draw(drawing, "The fields that do not change."),))
         return
     every = np.arange(len(role.group.times))
@@ -144,7 +150,8 @@ def _values(role: Role, draw: Drawer) -> Iterator[Section]:
     source = _sampling(role)
     images = [draw(store_pictures.distributions(sampled, rain), f"Values of {source}; rain: of all times, bins by intensity.")]
     for first in range(0, len(sampled), VARIABLES_PER_PICTURE):
-        drawing = store_maps.figure(sampled[first : first + VARIABLES_PER_PICTURE], role.group.grid)
+        panels = [panel for one in sampled[first : first + VARIABLES_PER_PICTURE] for panel in store_maps.panels_of(one)]
+        drawing = store_maps.figure(panels, role.raster)
         images.append(draw(drawing, f"From {source}. Missing: of the sampled times that have any value. Grey: never seen."))
     yield store_tables.moments(role.group, tuple(images))
 

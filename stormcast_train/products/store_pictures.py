@@ -46,12 +46,10 @@ def calendars(states: Mapping[str, Array], times: Times, step: np.timedelta64) -
     long = (times[-1] - times[0]) / np.timedelta64(1, "D") > BY_DAYS
     grids = {title: (_months if long else _days)(state, times, step) for title, state in states.items()}
     rows = max(len(labels) for _, labels in grids.values())
-    columns = 1 if len(grids) == 1 or not long else 2
+    columns = 2 if long else 1
     height = 0.5 + 0.19 * max(rows, 2)
     lines = -(-len(grids) // columns)
-    drawing = Figure(
-        figsize=(6.4 if columns == 1 and long else 12.0, height * lines + 0.75), dpi=DPI, layout="constrained", facecolor="white"
-    )
+    drawing = Figure(figsize=(12.0, height * lines + 0.75), dpi=DPI, layout="constrained", facecolor="white")
     axes = drawing.subplots(lines, columns, squeeze=False).ravel()
     for axis in axes[len(grids) :]:
         axis.set_axis_off()
@@ -147,16 +145,26 @@ def _cut(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def distributions(sampled: Sequence[Sampled], rain: Mapping[str, tuple[Array, Array]]) -> Any:
-    """A histogram a variable in the unit that is shown; `rain` holds the store's own (edges mm, counts) of all hours."""
+def _panels(count: int, columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
+    """A figure of axes at fixed places (inches): finding places for hundreds of labels would cost more than drawing them."""
     from matplotlib.figure import Figure
 
-    columns = min(4, len(sampled))
-    lines = -(-len(sampled) // columns)
-    drawing = Figure(figsize=(3.0 * columns, 2.05 * lines), dpi=DPI, layout="constrained", facecolor="white")
-    axes = drawing.subplots(lines, columns, squeeze=False).ravel()
-    for axis in axes[len(sampled) :]:
-        axis.set_axis_off()
+    columns = min(columns, count)
+    lines = -(-count // columns)
+    whole = width * columns, height * lines
+    drawing = Figure(figsize=whole, dpi=DPI, facecolor="white")
+    axes = []
+    for number in range(count):
+        line, column = divmod(number, columns)
+        left, bottom = column * width + 0.62, whole[1] - (line + 1) * height + 0.48
+        axes.append(drawing.add_axes((left / whole[0], bottom / whole[1], (width - 0.82) / whole[0], (height - 0.78) / whole[1])))
+    return drawing, axes
+
+
+def distributions(sampled: Sequence[Sampled], rain: Mapping[str, tuple[Array, Array]]) -> Any:
+    """A histogram a variable in the unit that is shown; `rain` holds the store's own (edges mm, counts) of all hours."""
+
+    drawing, axes = _panels(len(sampled), 4, 2.95, 1.95)
     for axis, one in zip(axes, sampled, strict=False):
         chosen = palette(one.variable)
         if one.variable.name in rain:
@@ -167,50 +175,49 @@ def distributions(sampled: Sequence[Sampled], rain: Mapping[str, tuple[Array, Ar
             axis.set_ylabel("cells (log)" if sparse else "cells")
             axis.set_yticks([]) if not sparse else None
         axis.set_xlabel(chosen.units)
-        axis.set_title(one.variable.name, loc="left", fontsize=9.5, color=INK)
+        dry = _dry(rain[one.variable.name][1]) if one.variable.name in rain else ""
+        axis.set_title(one.variable.name + dry, loc="left", fontsize=9.5, color=INK)
         dress(axis)
         axis.xaxis.grid(visible=False)
     return drawing
 
 
+def _dry(counts: Array) -> str:
+    return f": {100 * counts[0] / max(int(counts.sum()), 1):.1f} % below 0.1 mm"
+
+
 def _rain(axis: Any, edges_mm: Array, counts: Array) -> None:
-    """Wet bins by log intensity, the dry part in words."""
-    total = max(int(counts.sum()), 1)
+    """The wet bins by log intensity."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
     inner = np.flatnonzero(counts[1:-1]) + 1
-    axis.set_xscale("log")
-    axis.set_yscale("log")
     last = int(inner[-1]) + 1 if inner.size else 10
     left, right = edges_mm[1:last], edges_mm[2 : last + 1]
-    axis.bar(left, np.maximum(counts[1:last], 0) / total, width=right - left, align="edge", color="#0072B2")
-    axis.set_ylabel("fraction")
-    axis.text(
-        0.97, 0.95, f"{100 * counts[0] / total:.1f} % below 0.1 mm", transform=axis.transAxes, fontsize=7.5, color=INK, ha="right", va="top"
-    )
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.bar(left, counts[1:last] / max(int(counts.sum()), 1), width=right - left, align="edge", color="#0072B2")
+    axis.set_ylabel("fraction (log)")
+    for scale in (axis.xaxis, axis.yaxis):
+        scale.set_major_locator(LogLocator(numticks=6))
+        scale.set_major_formatter(FuncFormatter(lambda v, _: f"{v:g}"))
+        scale.set_minor_formatter(NullFormatter())
 
 
 def monthly_series(of: Monthly, found: Sequence[ChangePoint], units: Mapping[str, str]) -> Any:
     """Monthly means with one standard deviation by variable; a change of mean or spread is a vertical line."""
-    from matplotlib.dates import AutoDateLocator, ConciseDateFormatter
-    from matplotlib.figure import Figure
-
     names = list(dict.fromkeys(name for name, _ in of.series))
-    columns = min(3, len(names))
-    lines = -(-len(names) // columns)
-    drawing = Figure(figsize=(4.0 * columns, 2.0 * lines), dpi=DPI, layout="constrained", facecolor="white")
-    axes = drawing.subplots(lines, columns, squeeze=False).ravel()
-    for axis in axes[len(names) :]:
-        axis.set_axis_off()
-    when = of.months.astype("datetime64[D]")
+    drawing, axes = _panels(len(names), 4, 2.95, 1.8)
+    when = (of.months - of.months[0]).astype(int)
+    every = next(step for step in (1, 2, 3, 6, 12, 24, 60, 120) if when[-1] / step <= 4)
+    ticks = np.arange(0, when[-1] + 1, every)
     for axis, name in zip(axes, names, strict=False):
         mean, std = of.series[name, "mean"], of.series[name, "std"]
         axis.fill_between(when, mean - std, mean + std, color="#0072B2", alpha=0.15, linewidth=0)
         axis.plot(when, mean, color="#0072B2", marker="o", markersize=2.5, linewidth=1.2)
         for point in found:
             if point.variable == name:
-                axis.axvline(np.datetime64(point.month, "D"), color="#D55E00", linewidth=1.2)
-        locator = AutoDateLocator(minticks=3, maxticks=6)
-        axis.xaxis.set_major_locator(locator)
-        axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
+                axis.axvline((np.datetime64(point.month, "M") - of.months[0]).astype(int) - 0.5, color="#D55E00", linewidth=1.2)
+        axis.set_xticks(ticks, [str(of.months[0] + int(t)) for t in ticks])
         axis.set_title(f"{name}, {units[name]}", loc="left", fontsize=9.5, color=INK)
         dress(axis)
         axis.tick_params(labelsize=7.5, colors=FAINT)
