@@ -176,7 +176,7 @@ def _bar(axis: Any, canvas: Array, cmap: Any, norm: Any, chosen: Palette, corner
         canvas[top : top + BAR, left : left + length] = cmap(np.linspace(0, 1, length))[:, :3]
         ticks = [(f * (length - 1), low + f * (high - low)) for f in (0.0, 0.5, 1.0)]
     for x, value in ticks:
-        text = _number(value, high - low)
+        text = f"{value:g}" if chosen.levels else _number(value, high - low)
         axis.plot([left + x + 0.5] * 2, [top + BAR, top + BAR + 3], color=INK, linewidth=0.6)
         axis.text(left + x, top + BAR + 5, text, fontsize=6.5, color=INK, ha="center", va="top")
     axis.text(left + length + 8, top + BAR / 2, chosen.units, fontsize=7, color=INK, va="center")

@@ -141,7 +141,7 @@ def _values(role: Role, draw: Drawer) -> Iterator[Section]:
     sampled = list(role.sampled.values())
     if role.name == "static":
         drawing = store_maps.figure(
-            [store_maps.MapPanel(one.variable.name, one.mean, palette(one.variable)) for one in sampled], role.group.grid
+            [store_maps.MapPanel(one.variable.name, one.mean, palette(one.variable)) for one in sampled], role.raster
         )
         yield Section("static", images=(draw(drawing, "The fields that do not change."),))
         return

@@ -163,6 +163,7 @@ def _panels(count: int, columns: int, width: float, height: float) -> tuple[Any,
 
 def distributions(sampled: Sequence[Sampled], rain: Mapping[str, tuple[Array, Array]]) -> Any:
     """A histogram a variable in the unit that is shown; `rain` holds the store's own (edges mm, counts) of all hours."""
+    from matplotlib.ticker import MaxNLocator
 
     drawing, axes = _panels(len(sampled), 4, 2.95, 1.95)
     for axis, one in zip(axes, sampled, strict=False):
@@ -173,7 +174,9 @@ def distributions(sampled: Sequence[Sampled], rain: Mapping[str, tuple[Array, Ar
             sparse = one.wet is not None
             axis.hist(chosen.shown(one.values.astype(float)), bins=40, color="#0072B2", log=sparse)
             axis.set_ylabel("cells (log)" if sparse else "cells")
-            axis.set_yticks([]) if not sparse else None
+            axis.xaxis.set_major_locator(MaxNLocator(4))
+            if not sparse:
+                axis.set_yticks([])
         axis.set_xlabel(chosen.units)
         dry = _dry(rain[one.variable.name][1]) if one.variable.name in rain else ""
         axis.set_title(one.variable.name + dry, loc="left", fontsize=9.5, color=INK)

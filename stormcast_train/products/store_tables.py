@@ -163,8 +163,8 @@ def change_points(found: Mapping[str, Scan], images: Images) -> Section:
             Cell(f"{role} {p.variable}"),
             Cell(p.statistic.replace("_", " ")),
             Cell(month_name(p.month)),
-            Cell(f"{p.before:.4g}"),
-            Cell(f"{p.after:.4g}"),
+            Cell(_number(p.before)),
+            Cell(_number(p.after)),
             Cell(f"{p.test_statistic:+.1f}"),
             Cell(p.coincides_with or "no change of version", words=True),
         )
@@ -186,7 +186,7 @@ def moments(group: Group, images: Images) -> Section:
     header = ("variable", "unit", "mean", "standard deviation", "minimum", "maximum", "times", "cells ever seen, %")
     rows = []
     for c, (name, facts) in enumerate(group.statistics("value", np.arange(len(group.times))).items()):
-        numbers = (Cell(f"{facts[key]:.5g}") for key in ("mean", "std", "minimum", "maximum"))
+        numbers = (Cell(_number(facts[key])) for key in ("mean", "std", "minimum", "maximum"))
         seen = f"{100 * group.coverage[c].mean():.4g}"
         rows.append((Cell(name), Cell(group.variables[name].units), *numbers, Cell(f"{int(group.available[:, c].sum()):,}"), Cell(seen)))
     return Section(group.role, ("Statistics of every present cell and time.",), header, tuple(rows), images)
@@ -243,6 +243,10 @@ def provenance(manifest: Mapping[str, Any]) -> Section:
     config = manifest.get("config") or {}
     facts |= {key: value["name"] for key, value in config.items() if isinstance(value, dict) and "name" in value}
     return Section("Provenance", facts=facts)
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1e5 else f"{value:.5g}"
 
 
 def _listed(names: Sequence[str]) -> str:
