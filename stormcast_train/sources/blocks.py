@@ -1,12 +1,18 @@
-"""Levels that lie in one chunk of a Zarr, decoded together once: ARCO-ERA5 keeps all 37 levels of an hour in one chunk."""
+"""The chunks of a Zarr: levels that lie in one are decoded together once (ARCO-ERA5 keeps 37), and one that was never written is no zero."""
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 import xarray as xr
+import zarr
 from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import UnreadableError
 
 _kept: dict[tuple[int, tuple[tuple[str, int], ...], int], tuple[xr.Variable, NDArray[np.float32]]] = {}  # the last block of this process
 
@@ -29,3 +35,14 @@ def plane_of_block(variable: xr.Variable, rows: Mapping[str, int], level_dim: st
         _kept.clear()
         _kept[key] = (variable, values)  # the variable too, so that its id stays its own
     return _kept[key][1][rows[level_dim] - first].copy()
+
+
+def check_written(folder: Path, name: str, rows: Mapping[str, int], dims: tuple[str, ...]) -> None:
+    """UnreadableError where no chunk of the plane at these rows is there: a forecast that is not finished reads as zeros."""
+    array = zarr.open_group(folder, mode="r", use_consolidated=False)[name]
+    assert isinstance(array, zarr.Array), "a variable of a Zarr is an array"
+    sizes = array.shards or array.chunks
+    along = [[rows[d] // c] if d in rows else range(math.ceil(n / c)) for d, n, c in zip(dims, array.shape, sizes, strict=True)]
+    keys = (array.metadata.encode_chunk_key(place) for place in itertools.product(*along))
+    if not any((folder / name / key).is_file() for key in keys):
+        raise UnreadableError(f"{folder}: '{name}' is not written at {dict(rows)}; the forecast is not finished", path=str(folder))

@@ -102,7 +102,7 @@ class GlobalModelReader(Frozen):
     lead_from: str = "0h"
     lead_to: str | None = None
     prefer: Literal["shortest_lead", "longest_lead"] = "shortest_lead"
-    member: int = 0
+    member: int = Field(default=0, ge=0)
     unitless: Literal["nanoseconds", "seconds", "hours"] | None = None
 
 

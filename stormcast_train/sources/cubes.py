@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import UnreadableError
 from stormcast_train.fields.times import Period, Times
-from stormcast_train.sources.blocks import plane_of_block, zarr_chunk
-from stormcast_train.sources.leads import NO_TIMES, TimeReader
+from stormcast_train.sources.blocks import check_written, plane_of_block, zarr_chunk
+from stormcast_train.sources.leads import NO_TIMES, TimeAxes, TimeReader
 from stormcast_train.sources.netcdf import open_netcdf
+from stormcast_train.sources.places import check_places, touching
 from stormcast_train.sources.units import normalised
 
 CHUNK_CACHE_LIMIT = 64 << 20
@@ -27,6 +28,7 @@ _LATITUDES = ("latitude", "lat", "XLAT", "nav_lat")
 _LONGITUDES = ("longitude", "lon", "XLONG", "nav_lon")
 _NAMED = ("variable", "channel")  # a dimension along which each place is a variable of its own
 _MEMBERS = ("ensemble", "member", "number", "realization")
+FIRST_MEMBER = -1
 _LEVELS = ("pressure_level", "level", "isobaricInhPa", "plev", "lev", "pressure")
 
 
@@ -96,7 +98,7 @@ class GriddedFile:
 class Coordinates:
     """Names of the coordinates where a file's own conventions do not tell, and how forecasts are taken.
 
-    forecasts: whether a valid time may occur in several forecasts. member: which one of an ensemble. unitless: what integers
+    forecasts: whether a valid time may occur in several forecasts. member: which one of an ensemble (-1: the first). unitless: what integers
     of time and lead without units count, None to refuse them. box: (south, north, west, east) to which it is cut.
     """
 
@@ -113,7 +115,7 @@ def open_gridded(path: Path, coordinates: Coordinates = Coordinates()) -> Gridde
     """The cubes of a NetCDF, GRIB, ZIP or Zarr; the first bytes decide, not the name."""
     if path.is_dir():
         store = xr.open_zarr(path, chunks=None, decode_times=False, consolidated=False)
-        return _from_datasets([store], [store.close], coordinates, 0)
+        return _from_datasets([store], [store.close], coordinates, 0, path)
     with open(path, "rb") as handle:
         magic = handle.read(8)
     if magic.startswith(b"PK"):
@@ -160,7 +162,9 @@ def _cache_one_time(variable: Any) -> None:
         variable.set_var_chunk_cache(size=max(2 * needed, 1 << 20), nelems=4099, preemption=1.0)
 
 
-def _from_datasets(datasets: Sequence[xr.Dataset], closers: list[Callable[[], Any]], coordinates: Coordinates, held: int) -> GriddedFile:
+def _from_datasets(
+    datasets: Sequence[xr.Dataset], closers: list[Callable[[], Any]], coordinates: Coordinates, held: int, folder: Path | None = None
+) -> GriddedFile:
     cubes: list[Cube] = []
     skipped: dict[str, str] = {}
     empty: dict[str, Period] = {}
@@ -168,8 +172,10 @@ def _from_datasets(datasets: Sequence[xr.Dataset], closers: list[Callable[[], An
         for dataset in datasets:
             clock = TimeReader(dataset, coordinates.time, coordinates.unitless)
             for key in map(str, dataset.data_vars):
-                for name, variable in _members(dataset, key, coordinates.member):
+                for name, variable, at in _members(dataset, key, coordinates.member):
                     made = _cube(dataset, name, variable, coordinates, clock)
+                    if isinstance(made, Cube) and folder is not None and coordinates.forecasts:
+                        made = _written(made, clock.axes(variable), folder, key, at, tuple(map(str, dataset.variables[key].dims)))
                     if isinstance(made, Cube):
                         cubes.append(made)
                     else:
@@ -182,19 +188,34 @@ def _from_datasets(datasets: Sequence[xr.Dataset], closers: list[Callable[[], An
     return GriddedFile(cubes, skipped, closers, held, empty)
 
 
-def _members(dataset: xr.Dataset, name: str, member: int | None) -> list[tuple[str, xr.Variable]]:
-    """A variable by its name, or, where one of its dimensions names variables, each of these; of one member where asked."""
+def _members(dataset: xr.Dataset, name: str, member: int | None) -> list[tuple[str, xr.Variable, dict[str, int]]]:
+    """A variable by its name, or, where one of its dimensions names variables, each of these; of one member where asked.
+
+    With where it lies along the dimensions that it has lost.
+    """
     variable = dataset.variables[name]
+    at: dict[str, int] = {}
     for dim in (d for d in _MEMBERS if member is not None and (d in variable.dims or d in dataset.variables)):
         numbers = np.atleast_1d(dataset.variables[dim].values) if dim in dataset.variables else np.arange(dataset.sizes[dim])
-        found = np.flatnonzero(numbers == member)
+        found = np.flatnonzero(numbers == member) if member != FIRST_MEMBER else np.array([0])
         if not len(found):
             raise UnreadableError(f"it holds no {dim} {member}; it holds {numbers[:8].tolist()}")
-        variable = variable.isel({dim: int(found[0])}) if dim in variable.dims else variable
+        at |= {dim: int(found[0])} if dim in variable.dims else {}
+    variable = variable.isel(at)
     for dim in (d for d in _NAMED if d in variable.dims and d in dataset.variables and dataset.variables[d].dtype.kind in "UOTS"):
         names = [n.decode() if isinstance(n, bytes) else str(n) for n in dataset.variables[dim].values]
-        return [(own, variable.isel({dim: i})) for i, own in enumerate(names)]
-    return [(name, variable)]
+        return [(own, variable.isel({dim: i}), at | {dim: i}) for i, own in enumerate(names)]
+    return [(name, variable, at)]
+
+
+def _written(cube: Cube, axes: TimeAxes, folder: Path, name: str, at: Mapping[str, int], dims: tuple[str, ...]) -> Cube:
+    """The cube, whose planes are refused where their chunks were never written."""
+
+    def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
+        check_written(folder, name, {**at, **axes.index(time_row)}, dims)
+        return cube.plane(time_row, level_row)
+
+    return replace(cube, plane=plane)
 
 
 def _cube(dataset: xr.Dataset, name: str, variable: xr.Variable, coordinates: Coordinates, clock: TimeReader) -> Cube | str:
@@ -204,10 +225,10 @@ def _cube(dataset: xr.Dataset, name: str, variable: xr.Variable, coordinates: Co
         return "it has no latitude and longitude"
     lat, lon, plane_dims = horizontal
     if coordinates.box is not None:
-        rows, columns = _touching(lat, lon, coordinates.box)
+        rows, columns = touching(lat, lon, coordinates.box)
         lat, lon = (lat[rows], lon[columns]) if lat.ndim == 1 else (lat[rows, columns], lon[rows, columns])
         variable = variable.isel({plane_dims[0]: rows, plane_dims[1]: columns})
-    _check_places(lat, lon)
+    check_places(lat, lon)
     axes = clock.axes(variable)
     if axes.overlapping() and not coordinates.forecasts:
         return "several forecasts in it hold the same valid time; read it with kind: global_model"
@@ -252,28 +273,6 @@ def _horizontal(
     if len(set(dims)) < 2 or not set(dims) <= set(variable.dims):
         return None
     return _degrees(lat), _degrees(lon.transpose(*dims) if lon.ndim == 2 else lon), dims
-
-
-def _touching(lat: NDArray[np.float64], lon: NDArray[np.float64], box: tuple[float, float, float, float]) -> tuple[slice, slice]:
-    """The rows and columns that have a point in the box, and one more on every side; the rest, such as space around a satellite's disk, is left."""
-    south, north, west, east = box
-    in_lat, in_lon = (lat >= south) & (lat <= north), (lon - west) % 360.0 <= east - west
-    inside = in_lat & in_lon if lat.ndim == 2 else in_lat[:, None] & in_lon[None]
-    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
-    if not len(rows):
-        raise UnreadableError(f"no point of its grid lies in the box {box} (south, north, west, east)")
-    return slice(max(int(rows[0]) - 1, 0), int(rows[-1]) + 2), slice(max(int(columns[0]) - 1, 0), int(columns[-1]) + 2)
-
-
-def _check_places(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> None:
-    """UnreadableError where points have no place on earth: no interpolation between their neighbours could be trusted."""
-    lost = [~(np.abs(lat) <= 90.0), ~(np.abs(lon) <= 540.0)]
-    share = np.mean(lost[0] | lost[1] if lat.ndim == 2 else np.concatenate(lost))
-    if share:
-        raise UnreadableError(
-            f"{share:.0%} of its points have no latitude or longitude (space around a satellite's disk?);"
-            " cut the domain and its halo out with box: [south, north, west, east]"
-        )
 
 
 def _degrees(coordinate: xr.Variable) -> NDArray[np.float64]:

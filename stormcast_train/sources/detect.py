@@ -12,7 +12,7 @@ import xarray as xr
 
 from stormcast_train.fields.errors import UnreadableError
 from stormcast_train.sources import cf, era5, global_model, qpepre, qpesums, rwrp
-from stormcast_train.sources.cubes import Coordinates, open_gridded
+from stormcast_train.sources.cubes import FIRST_MEMBER, Coordinates, open_gridded
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.opened import reading
 
@@ -48,7 +48,7 @@ def detect(path: Path | str) -> Kind:
 
 def _gridded(path: Path) -> Kind:
     """A global model's file has forecasts of known names with a lead; ERA5's own accumulations have steps too, and no other field has."""
-    gridded = open_gridded(path, Coordinates(forecasts=True))
+    gridded = open_gridded(path, Coordinates(forecasts=True, member=FIRST_MEMBER))
     try:
         forecasts = global_model.catalogue(gridded.cubes)
         ahead = any((p.cube.times != p.cube.references).any() for where in forecasts.values() for p in where)

@@ -21,7 +21,7 @@ from stormcast_train.fields.times import HOUR, SECOND, Period, Times, iso, parse
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources import era5
 from stormcast_train.sources.config import GlobalModelReader
-from stormcast_train.sources.cubes import Coordinates, Cube, GriddedFile, open_gridded
+from stormcast_train.sources.cubes import FIRST_MEMBER, Coordinates, Cube, GriddedFile, open_gridded
 from stormcast_train.sources.era5 import Place, other_sum
 from stormcast_train.sources.opened import opened, reading
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, check_size, find_files, stacked
@@ -137,13 +137,13 @@ def _checked(named: Name, places: Mapping[str, Sequence[Place]], record: Record)
 
 
 def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None) -> xr.Dataset:
-    """A file's fields by canonical name (all that are known, or `names`) on their own grid, from the shortest lead of each valid time.
+    """A file's fields by canonical name (all that are known, or `names`) on their own grid, from the shortest lead of each valid time (of the first member).
 
     With `time`, or where the file holds one valid time: [y, x] with scalar `valid_time`; otherwise [time, y, x] over the valid
     times that have all the names. Raises UnreadableError, RequestError for a name or time that the file lacks.
     """
     path = Path(path)
-    file = opened(path, _opener(0, None))
+    file = opened(path, _opener(FIRST_MEMBER, None))
     places = catalogue(file.cubes)
     held = forecasts(places, Wanted(np.timedelta64(0, "s"), None))
     known = {name for found in held.values() for name in found}

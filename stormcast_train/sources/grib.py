@@ -67,6 +67,7 @@ def _of_member(index: Any, member: int | None) -> Any:
     numbers = _values(index, "number") - {"undef", None}
     if member is None or not numbers:
         return index
+    member = min(numbers) if member < 0 else member
     if member not in numbers:
         raise UnreadableError(f"it holds no member {member}; it holds {sorted(numbers)[:8]}")
     return index.subindex(number=member)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import warnings
 from pathlib import Path
 
@@ -189,6 +190,7 @@ def test_the_member_asked_for_is_read_and_one_that_is_not_there_is_named(tmp_pat
         source = reader(tmp_path, member=member)
         record = source.scan()[0][2]
         check_place(source.read(record, ["t2m"]), "t2m", 0, 6, 0, member)
+    assert detect.detect(tmp_path / "global_model" / "run.zarr") == "global_model"
     _, refusals = reader(tmp_path, member=5).scan()
     assert "no ensemble 5; it holds [0, 1, 2]" in refusals[0].reason
 
@@ -203,6 +205,20 @@ def test_integers_without_units_are_refused_until_the_config_says_what_they_coun
     records, _ = source.scan()
     assert pairs(records) == [(0, 0), (6, 0), (6, 6), (12, 6), (12, 12), (18, 12)]
     check_place(source.read(records[3], ["u10m"]), "u10m", 6, 6, 1)
+
+
+@pytest.mark.parametrize("layout", ["arrays", "fields"])
+def test_a_lead_that_is_not_written_yet_is_no_field_of_zeros(tmp_path, layout):
+    path = earth2studio_zarr(tmp_path / "global_model" / "run.zarr", layout=layout, names=("t2m", "u10m"), members=2)
+    # the chunk of reference 0 h, lead 6 h (row 1) of all members; Earth2Studio's arrays have the fill value 0
+    for chunk in (path / ("u10m" if layout == "arrays" else "fields") / "c").glob("*/0/1"):
+        shutil.rmtree(chunk)
+    source = reader(tmp_path, member=1)
+    records, _ = source.scan()
+    assert pairs(records)[1:3] == [(6, 0), (6, 6)]
+    with pytest.raises(UnreadableError, match="the forecast is not finished"):
+        source.read(records[2], ["u10m"])
+    check_place(source.read(records[1], ["u10m"]), "u10m", 6, 0, 1, member=1)
 
 
 @pytest.mark.parametrize(
