@@ -16,7 +16,6 @@ Array = NDArray[np.float64]
 Verdict = Literal["agree", "shifted", "cannot tell"]
 LONGEST_H = 12.0  # lags looked at, either way
 PART_H = 12.0  # what is drawn together when the record is resampled: longer than a shower, shorter than the record
-LEAST_PARTS = 6  # three days
 REPLICATES = 400
 SURE = (0.005, 0.995)
 LEAST_SCORE = 0.1  # a correlation below this is no resemblance
@@ -86,7 +85,7 @@ def _mean(values_TB: Array) -> Array:
 
 
 def best_lag(
-    firsts: Sequence[Array], seconds: Sequence[Array], step_h: float, phase_h: float, rng: np.random.Generator
+    firsts: Sequence[Array], seconds: Sequence[Array], step_h: float, phase_h: float, rng: np.random.Generator, least_days: float = 3
 ) -> tuple[Lag | None, str]:
     """The lag of `firsts` behind which `seconds` fit best, or None and why.
 
@@ -98,8 +97,9 @@ def best_lag(
     lags_K = np.array([phase_h + k * step_h for k in shifts])
     parts_PKM = np.concatenate([_moments(a, b, shifts, round(PART_H / step_h)) for a, b in zip(firsts, seconds, strict=True)])
     parts_PKM = parts_PKM[parts_PKM[:, :, 0].max(axis=1) > 0]
-    if len(parts_PKM) < LEAST_PARTS:
-        return None, f"they share {len(parts_PKM) * PART_H / 24:.1f} days; it takes {LEAST_PARTS * PART_H / 24:.0f}"
+    days = len(parts_PKM) * PART_H / 24
+    if days < least_days:
+        return None, f"they share {days:.1f} days; it takes {least_days:g}"
     drawn_RP = rng.multinomial(len(parts_PKM), np.full(len(parts_PKM), 1 / len(parts_PKM)), REPLICATES)
     drawn_RP[0] = 1  # the record as it is
     scores_RK = correlation(np.einsum("rp,pkm->rkm", drawn_RP, parts_PKM))
@@ -124,7 +124,8 @@ def _moments(first_TB: Array, second_TB: Array, shifts: Sequence[int], part: int
             both[:, low:high] = first_TB[low + shift : high + shift], second_TB[low:high]
         there = np.isfinite(both).all(axis=0)
         x, y = np.where(there, both, 0.0)
-        rows = np.stack([there.sum(1), x.sum(1), y.sum(1), (x * x).sum(1), (y * y).sum(1), (x * y).sum(1), there.any(1)], axis=1)
+        sums_TM = [np.sum(values, axis=1) for values in (there, x, y, x * x, y * y, x * y)]
+        rows = np.stack([*sums_TM, np.any(there, axis=1)], axis=1)
         sums[:, k] = np.add.reduceat(rows, starts, axis=0)
     return sums
 

@@ -25,7 +25,8 @@ Array = NDArray[np.float64]
 RAIN = ("rain1h", "rain10m", "rain5m")
 WIND = ("u10m", "v10m", "msl", "sp")
 LEAST_MM = 0.1
-DIURNAL_H, SHOWER_H, SUN_H, COARSE_RAIN_H, WIND_H = 0.75, 0.75, 2.0, 4.0, 5.0  # tolerances
+DIURNAL_H, SHOWER_H, SUN_H, COARSE_RAIN_H, WIND_H = 0.5, 0.6, 2.0, 4.0, 5.0  # tolerances
+LEAST_DAYS, FEW_SYSTEMS_DAYS = 3, 6  # a coarse model's rain and wind follow weather systems, of which three days hold one
 SUN_AHEAD_H = 1.5  # the day's course of 2 m temperature over land runs this much behind the sun's
 
 
@@ -51,7 +52,8 @@ def _compared(pair: Pair, rng: np.random.Generator) -> Comparison:
         steps = f"steps of {pair.first.step_s} s and {pair.second.step_s} s do not fit into each other"
         return Comparison(first, second, pair.by, pair.tolerance_h, None, "cannot tell", steps)
     a, b = _thinned(pair.first, step_s), _thinned(pair.second, step_s)
-    lag, why = best_lag(a.stretches, b.stretches, step_s / 3600, (a.phase_s - b.phase_s) / 3600, rng)
+    least_days = FEW_SYSTEMS_DAYS if pair.tolerance_h > SUN_H else LEAST_DAYS
+    lag, why = best_lag(a.stretches, b.stretches, step_s / 3600, (a.phase_s - b.phase_s) / 3600, rng, least_days)
     if lag is None:
         return Comparison(first, second, pair.by, pair.tolerance_h, None, "cannot tell", why)
     return Comparison(first, second, pair.by, pair.tolerance_h, lag, *judge(lag, pair.tolerance_h))

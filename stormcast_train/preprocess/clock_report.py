@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict
@@ -51,7 +52,7 @@ def compare_clocks(
 def _plain(comparison: Comparison) -> dict[str, Any]:
     facts = asdict(comparison)
     lag = facts.pop("lag") or {"lag_h": None, "low_h": None, "high_h": None, "score_zero": None, "score_best": None, "hours": 0}
-    return {**facts, **lag}
+    return {**facts, **{name: value if value is not None and math.isfinite(value) else None for name, value in lag.items()}}
 
 
 def warnings(finding: Finding, comparisons: Sequence[Comparison], source: SourceConfig | None) -> list[dict[str, Any]]:
@@ -104,7 +105,8 @@ def sentences(told: Mapping[str, Any]) -> Iterator[str]:
     """The comparisons for a person, and a warning for each clock that is not right."""
     yield f"  clocks, compared over {', '.join(told['clock_periods'])}"
     for pair in told["clocks"]:
-        used = f", {pair['hours']} h, correlation {pair['score_best']:.2f} ({pair['score_zero']:.2f} at 0 h)" if pair["hours"] else ""
+        scores = [f"{pair[key]:.2f}" if pair[key] is not None else "none" for key in ("score_best", "score_zero")]
+        used = f"; correlation {scores[0]} ({scores[1]} at 0 h) over {pair['hours']} h" if pair["hours"] else ""
         yield f"    {pair['first']} against {pair['second']} by {pair['by']}: {pair['verdict']}, {pair['why']}{used}"
     if not told["clocks"]:
         yield "    nothing to compare: no two sources hold related variables of one area"

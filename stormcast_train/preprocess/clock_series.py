@@ -267,13 +267,13 @@ class _Means:
 
     def __init__(self, blocks: Blocks) -> None:
         self.blocks, self.grid = blocks, Grid(np.zeros(1), np.zeros(1))
-        self.index = self.all_B = np.zeros(0)
+        self.index, self.all_B = np.zeros(0, np.int64), np.zeros(0, np.int64)
 
     def __call__(self, grid: Grid, values_YX: NDArray[np.float32]) -> Array:
         count = len(self.blocks.lat)
         if not (np.array_equal(grid.lat, self.grid.lat) and np.array_equal(grid.lon, self.grid.lon)):
             self.grid, self.index = grid, self.blocks.index(grid).ravel()
-            self.all_B = np.bincount(self.index[self.index >= 0], minlength=count)
+            self.all_B = np.bincount(self.index[self.index >= 0], minlength=count).astype(np.int64)
         flat = np.asarray(values_YX, np.float64).ravel()
         use = (self.index >= 0) & np.isfinite(flat)
         present_B = np.bincount(self.index[use], minlength=count)
