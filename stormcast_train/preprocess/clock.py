@@ -20,16 +20,19 @@ REPLICATES = 400
 SURE = (0.005, 0.995)
 LEAST_SCORE = 0.1  # a correlation below this is no resemblance
 WIDEST_H = 6.0
+SLACK_H = 0.5
 
 
 @dataclass(frozen=True)
 class Lag:
     """How far the first series' stamps are later than the second's, in hours, with the range that resampling leaves.
 
-    Scores are correlations over all blocks and times. `hours`: how many of the second's times were used.
+    `step_h` is the nearest lag that moves stamps onto stamps. Scores are correlations over all blocks and times. `hours`: how many
+    of the second's times were used.
     """
 
     lag_h: float
+    step_h: float
     low_h: float
     high_h: float
     score_zero: float
@@ -77,6 +80,11 @@ def without_daily_course(values_TB: Array, per_day: int) -> Array:
     return left
 
 
+def without_area_mean(values_TB: Array) -> Array:
+    """Minus the mean over all blocks at each time: what is left is where it happens."""
+    return values_TB - _mean(values_TB.T)[:, None]
+
+
 def _mean(values_TB: Array) -> Array:
     """Over time [B]; NaN for a block without any value."""
     present = np.isfinite(values_TB)
@@ -109,7 +117,8 @@ def best_lag(
     low, high = np.quantile(peaks_R, SURE)
     best, zero = int(np.argmax(scores_RK[0])), int(np.argmin(np.abs(lags_K)))
     hours = round(float(parts_PKM[:, best, 6].sum()) * step_h)
-    return Lag(float(peaks_R[0]), float(low), float(high), float(scores_RK[0, zero]), float(scores_RK[0, best]), hours), ""
+    nearest = float(lags_K[np.argmin(np.abs(lags_K - peaks_R[0]))])
+    return Lag(float(peaks_R[0]), nearest, float(low), float(high), float(scores_RK[0, zero]), float(scores_RK[0, best]), hours), ""
 
 
 def _moments(first_TB: Array, second_TB: Array, shifts: Sequence[int], part: int) -> Array:
@@ -151,7 +160,7 @@ def _peaks(scores_RK: Array, lags_K: Array) -> Array:
 
 
 def judge(lag: Lag, tolerance_h: float) -> tuple[Verdict, str]:
-    """`shifted` only where the whole range lies beyond the tolerance; `agree` where none of it lies an hour beyond; and why."""
+    """`shifted` only where the whole range lies beyond the tolerance; `agree` where none of it lies half an hour beyond; and why."""
     span = f"{lag.low_h:+.1f} to {lag.high_h:+.1f} h"
     if lag.score_best < LEAST_SCORE:
         return "cannot tell", f"they hardly resemble each other at any lag (correlation {lag.score_best:.2f})"
@@ -159,6 +168,6 @@ def judge(lag: Lag, tolerance_h: float) -> tuple[Verdict, str]:
         return "cannot tell", f"lags of {span} fit as well"
     if lag.low_h > tolerance_h or lag.high_h < -tolerance_h:
         return "shifted", f"{lag.lag_h:+.1f} h ({span}); sound clocks differ by at most {tolerance_h:g} h here"
-    if max(-lag.low_h, lag.high_h) <= tolerance_h + 1.0:
+    if max(-lag.low_h, lag.high_h) <= tolerance_h + SLACK_H:
         return "agree", f"{lag.lag_h:+.1f} h ({span})"
     return "cannot tell", f"lags of {span} fit, and sound clocks may differ by {tolerance_h:g} h here"

@@ -55,7 +55,7 @@ def culprits(comparisons: Sequence[Comparison]) -> Finding:
     if not wrong:
         return Finding((), 0, told)
     ranked: dict[tuple[int, int], list[tuple[float, Shifts]]] = {}
-    for shifts in _hypotheses(sorted(nodes), sorted({sign * _whole(c) for c in wrong for sign in (1, -1)})):
+    for shifts in _hypotheses(sorted(nodes), sorted({sign * c.lag.step_h for c in wrong if c.lag for sign in (1, -1)})):
         unexplained, misfit = _against(edges, dict(shifts))
         ranked.setdefault((unexplained, len(shifts)), []).append((misfit, shifts))
     unexplained, size = min(ranked)
@@ -67,13 +67,6 @@ def culprits(comparisons: Sequence[Comparison]) -> Finding:
 def source_of(node: str) -> str:
     """`qpesums` of `qpesums.rain1h`."""
     return node.rsplit(".", 1)[0]
-
-
-def _whole(comparison: Comparison) -> float:
-    """The lag in whole hours, or half ones where it lies between."""
-    assert comparison.lag is not None
-    lag = comparison.lag.lag_h
-    return float(round(lag)) if abs(lag - round(lag)) <= 0.3 else round(2 * lag) / 2
 
 
 def _hypotheses(nodes: Sequence[str], shifts: Sequence[float]) -> Iterator[Shifts]:

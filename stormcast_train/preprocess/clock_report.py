@@ -51,7 +51,15 @@ def compare_clocks(
 
 def _plain(comparison: Comparison) -> dict[str, Any]:
     facts = asdict(comparison)
-    lag = facts.pop("lag") or {"lag_h": None, "low_h": None, "high_h": None, "score_zero": None, "score_best": None, "hours": 0}
+    lag = facts.pop("lag") or {
+        "lag_h": None,
+        "step_h": None,
+        "low_h": None,
+        "high_h": None,
+        "score_zero": None,
+        "score_best": None,
+        "hours": 0,
+    }
     return {**facts, **{name: value if value is not None and math.isfinite(value) else None for name, value in lag.items()}}
 
 
