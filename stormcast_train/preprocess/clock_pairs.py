@@ -52,7 +52,8 @@ def _compared(pair: Pair, rng: np.random.Generator) -> Comparison:
     if step_s % pair.first.step_s or step_s % pair.second.step_s:
         steps = f"steps of {pair.first.step_s} s and {pair.second.step_s} s do not fit into each other"
         return Comparison(first, second, pair.by, pair.tolerance_h, None, "cannot tell", steps)
-    a, b = _thinned(pair.first, step_s), _thinned(pair.second, step_s)
+    phase_s = max(pair.first, pair.second, key=lambda s: s.step_s).phase_s
+    a, b = _thinned(pair.first, step_s, phase_s), _thinned(pair.second, step_s, phase_s)
     least_days = FEW_SYSTEMS_DAYS if pair.tolerance_h > SUN_H else LEAST_DAYS
     lag, why = best_lag(a.stretches, b.stretches, step_s / 3600, (a.phase_s - b.phase_s) / 3600, rng, least_days)
     if lag is None:
@@ -64,9 +65,12 @@ def _label(series: Series) -> str:
     return series.feed if series.feed == SUN else f"{series.feed}.{series.name}"
 
 
-def _thinned(series: Series, step_s: int) -> Series:
+def _thinned(series: Series, step_s: int, phase_s: int) -> Series:
+    """Every so many of its times that they step by `step_s`, those nearest before the other's."""
     every = step_s // series.step_s
-    return replace(series, step_s=step_s, stretches=tuple(s[::every] for s in series.stretches)) if every > 1 else series
+    first = (phase_s - series.phase_s) // series.step_s % every
+    phase = series.phase_s + first * series.step_s
+    return replace(series, step_s=step_s, phase_s=phase, stretches=tuple(s[first::every] for s in series.stretches))
 
 
 def pairs(series: Sequence[Series], periods: Sequence[Period], blocks: Blocks) -> Iterator[Pair]:
@@ -106,8 +110,10 @@ def _logarithm(series: Series) -> Series:
 
 
 def _over_interval(echo: Series, rain: Series) -> Series:
-    """The rate's mean (trapezoids) over the interval that ends at each time, as long as the rain's."""
-    steps = max(1, describe(rain.name).interval_s // echo.step_s)
+    """The rate's mean (trapezoids) over the interval that ends at each time, as long as the rain's; as it is where it is too rare."""
+    steps = describe(rain.name).interval_s // echo.step_s
+    if steps < 1:
+        return echo
     weights = np.full(steps + 1, 1 / steps)
     weights[[0, -1]] /= 2
 

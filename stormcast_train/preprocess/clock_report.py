@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.seeds import generator
 from stormcast_train.fields.times import Period
-from stormcast_train.preprocess.clock import Comparison
+from stormcast_train.preprocess.clock import Comparison, Lag
 from stormcast_train.preprocess.clock_culprits import Culprit, Finding, culprits
 from stormcast_train.preprocess.clock_pairs import RAIN, compare
 from stormcast_train.preprocess.clock_series import archive_feeds, collect, plan_source, store_feeds, stretches, times_in
@@ -24,18 +24,22 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[..., None]]]
 def compare_clocks(
     path: Path, kind: str, source: SourceConfig, period: Period | None, hours: int, progress: Progress, seed: int = 0
 ) -> dict[str, Any]:
-    """What `--json` gives: `clocks` (a list of comparisons), `clock_offsets` (hours by source), `clock_warnings`, `clocks_agree`.
+    """What `--json` gives: `clocks` (a list of comparisons), `clock_offsets` (hours by source), `clock_warnings`, `clocks_agree`,
+    `clock_periods`, and in `clock_left_out` why a source took no part.
 
     kind: `archive` or `store`. hours: how many are read at most. `clocks_agree` is None where nothing could be told.
     RequestError where nothing can be compared.
     """
-    feeds = archive_feeds(path, source, period) if kind == "archive" else store_feeds(path, period)
+    feeds, left_out = archive_feeds(path, source, period) if kind == "archive" else (store_feeds(path, period), {})
     if not feeds:
         during = f" in period={period}" if period else ""
         raise RequestError(f"{path} holds nothing{during} whose clock could be compared: rain, reflectivity, t2m, 10 m wind, msl or sp")
     periods = stretches(feeds, hours)
     with progress(f"clock {path}", sum(len(times_in(f, p)) for f in feeds for p in periods)) as advance:
         series, blocks = collect(feeds, periods, advance)
+    seen = {s.feed for s in series}
+    unseen = "no hour of it can be read in the periods compared" if blocks else "the sources share no area"
+    left_out |= {f.name: unseen for f in feeds if f.name not in seen}
     found = compare(series, periods, blocks, generator(seed, "clock")) if blocks is not None else []
     finding = culprits(found)
     readers = source if kind == "archive" else plan_source(path)
@@ -43,6 +47,7 @@ def compare_clocks(
     return {
         "clocks": [_plain(c) for c in found],
         "clock_periods": [str(p) for p in periods],
+        "clock_left_out": left_out,
         "clock_offsets": finding.offsets(),
         "clock_warnings": warnings(finding, found, readers),
         "clocks_agree": "shifted" not in told if told else None,
@@ -51,16 +56,8 @@ def compare_clocks(
 
 def _plain(comparison: Comparison) -> dict[str, Any]:
     facts = asdict(comparison)
-    lag = facts.pop("lag") or {
-        "lag_h": None,
-        "step_h": None,
-        "low_h": None,
-        "high_h": None,
-        "score_zero": None,
-        "score_best": None,
-        "hours": 0,
-    }
-    return {**facts, **{name: value if value is not None and math.isfinite(value) else None for name, value in lag.items()}}
+    lag = facts.pop("lag") or {**{field.name: math.nan for field in fields(Lag)}, "hours": 0}
+    return {**facts, **{name: value if math.isfinite(value) else None for name, value in lag.items()}}
 
 
 def warnings(finding: Finding, comparisons: Sequence[Comparison], source: SourceConfig | None) -> list[dict[str, Any]]:
@@ -112,6 +109,7 @@ def _remedy(reader: str, variable: str, lag: float, source: SourceConfig | None)
 def sentences(told: Mapping[str, Any]) -> Iterator[str]:
     """The comparisons for a person, and a warning for each clock that is not right."""
     yield f"  clocks, compared over {', '.join(told['clock_periods'])}"
+    yield from (f"    {name} takes no part: {why}" for name, why in told["clock_left_out"].items())
     for pair in told["clocks"]:
         scores = [f"{pair[key]:.2f}" if pair[key] is not None else "none" for key in ("score_best", "score_zero")]
         used = f"; correlation {scores[0]} ({scores[1]} at 0 h) over {pair['hours']} h" if pair["hours"] else ""

@@ -28,6 +28,8 @@ READ = ("t2m", "u10m", "v10m", "msl", "sp", "refc", "rain1h", "rain10m", "rain5m
 STRETCH_H = 120  # consecutive hours at least: a lag of 12 h and a mean over 24 h are lost at each end
 COARSE_M = 12000.0  # a model with wider spacing makes its own showers, not the observed ones
 BLOCKS_ACROSS = 12
+LONGEST_STEP_S = 6 * 3600
+DEGREE_M = 111195.0
 LEAST_DBZ = 5.0
 
 
@@ -88,21 +90,25 @@ def _by_name(keys: Sequence[tuple[str, np.datetime64]]) -> dict[str, Times]:
     return {name: np.array(sorted(times), "datetime64[s]") for name, times in found.items()}
 
 
-def archive_feeds(path: Path, config: SourceConfig, period: Period | None) -> list[Feed]:
-    """The sources of an archive that are there; of two files for one time the first by the reader's order counts."""
+def archive_feeds(path: Path, config: SourceConfig, period: Period | None) -> tuple[list[Feed], dict[str, str]]:
+    """The sources of an archive, and why any is left out; of two files for one time the first by the reader's order counts."""
     feeds: list[Feed] = []
+    left_out: dict[str, str] = {}
     for name, source in build_sources(config, path).items():
         try:
             found, _ = source.scan(period)
-        except RequestError:
-            continue  # this archive has no folder for it
+        except RequestError as error:
+            left_out[name] = str(error)
+            continue
         records: dict[tuple[str, np.datetime64], Record] = {}
         for record in found:
             for variable in (n for n in record.names if n in READ):
                 records.setdefault((variable, record.time), record)
         if records:
             feeds.append(_FileFeed(name, records, source))
-    return feeds
+        else:
+            left_out[name] = f"it holds none of {', '.join(READ)}" + (f" in {period}" if period else "")
+    return feeds, left_out
 
 
 def store_feeds(path: Path, period: Period | None) -> list[Feed]:
@@ -221,7 +227,7 @@ def _blocks(grids: Sequence[Grid]) -> Blocks | None:
     (south, west), (north, east) = bounds[:, [0, 2]].max(axis=0), bounds[:, [1, 3]].min(axis=0)
     if north <= south or east <= west:
         return None
-    widest = max(max(np.diff(g.lat2d[:, 0]).mean(), np.diff(g.lon2d[0]).mean()) for g in grids)
+    widest = max(float(np.nanmax(g.spacing_m)) for g in grids) / DEGREE_M
     size = float(max(2 * widest, max(north - south, east - west) / BLOCKS_ACROSS))
     return Blocks(float(south), float(west), size, (max(1, int((north - south) / size)), max(1, int((east - west) / size))))
 
@@ -247,10 +253,10 @@ def _series_of(feed: Feed, periods: Sequence[Period], blocks: Blocks, advance: C
 
 
 def _clock(times: Times) -> tuple[int, int]:
-    """(step, commonest remainder by it) in seconds; a step of an hour at most."""
+    """(commonest step, commonest remainder by it) in seconds; a step of six hours at most."""
     stamps = times.astype(np.int64)
     gaps, counts = np.unique(np.diff(stamps), return_counts=True)
-    step = min(int(gaps[np.argmax(counts)]), 3600) if len(gaps) else 3600
+    step = min(int(gaps[np.argmax(counts)]), LONGEST_STEP_S) if len(gaps) else 3600
     remainders, counts = np.unique(stamps % step, return_counts=True)
     return step, int(remainders[np.argmax(counts)])
 

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
+from stormcast_train.fields.times import Period
 from stormcast_train.preprocess.clock import Comparison, Lag, best_lag, correlation, high_passed, judge, without_daily_course
 from stormcast_train.preprocess.clock_culprits import Culprit, culprits
+from stormcast_train.preprocess.clock_pairs import compare
 from stormcast_train.preprocess.clock_report import warnings
-from stormcast_train.preprocess.clock_series import Blocks, Feed, stretches
+from stormcast_train.preprocess.clock_series import Blocks, Feed, Series, stretches
 from stormcast_train.sources.config import SourceConfig
 
 
@@ -199,3 +201,29 @@ def test_a_block_is_where_its_points_are():
     grid = Grid(np.array([19.9, 20.1, 20.6]), np.array([120.2, 121.4, 121.6]))
     np.testing.assert_array_equal(blocks.index(grid), [[-1, -1, -1], [0, 2, -1], [3, 5, -1]])
     np.testing.assert_allclose((blocks.lat[3], blocks.lon[3]), (20.75, 120.25))
+
+
+@pytest.mark.parametrize("late_h", [0, 6])
+def test_a_six_hourly_model_is_compared_at_its_own_times(late_h):
+    period = Period.parse("2021-06-01T00/2021-06-11T00")
+    blocks = Blocks(20.0, 120.0, 0.5, (2, 2))
+    hours = np.arange(240.0)[:, None] + np.zeros(4)
+    truth = np.sin(2 * np.pi * hours / 24) + 0.3 * weather(240, 4)
+    fine = Series("fine", "t2m", 3600, 0, False, (truth,))
+    rare = Series("rare", "t2m", 6 * 3600, 3 * 3600, True, (np.roll(truth, late_h, axis=0)[3::6],))  # at 03, 09, 15, 21
+    (found,) = (c for c in compare([fine, rare], [period], blocks, np.random.default_rng(0)) if c.second == "rare.t2m")
+    assert found.lag is not None
+    assert found.lag.step_h == -late_h
+
+
+def test_an_hours_rain_is_compared_with_the_echoes_of_that_hour():
+    period = Period.parse("2021-06-01T00/2021-06-11T00")
+    rate = np.exp(4 * weather(240, 4, per_hour=6))  # every ten minutes, the first at 00:00
+    total = np.array([rate[k - 6 : k + 1].mean(axis=0) if k else rate[0] for k in range(0, len(rate), 6)])
+    rain = Series("radar", "rain1h", 3600, 0, False, (total,))
+    for every in (1, 6):
+        echo = Series("radar", "refc", 600 * every, 0, False, (rate[::every],))
+        (found,) = compare([rain, echo], [period], Blocks(20.0, 120.0, 0.5, (2, 2)), np.random.default_rng(0))
+        assert found.verdict == "agree"
+        assert found.lag is not None
+        assert abs(found.lag.lag_h) < 0.1

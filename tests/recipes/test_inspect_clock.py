@@ -78,7 +78,8 @@ def collected(archive: Path) -> tuple[list[Any], list[Any], Any]:
 
     composed = compose("inspect", ["source=qpepre", "path=x"], None)
     source = typed(Config, {"path": "x", "source": composed["source"]}).source
-    feeds = archive_feeds(archive, source, None)
+    feeds, left_out = archive_feeds(archive, source, None)
+    assert left_out == {}
     periods = stretches(feeds, 240)
     series, blocks = collect(feeds, periods, lambda n=1: None)
     return series, periods, blocks
@@ -116,7 +117,8 @@ def test_other_worlds_raise_no_false_alarm(tmp_path: Path, asked: Asked, seed: i
 
 
 def test_a_period_is_compared_alone_and_one_too_short_cannot_tell(archive: Path, asked: Asked) -> None:
-    told = asked(str(archive), "period=2021-06-02T00/2021-06-03T00")
+    told = asked(str(archive), "period=2021-06-02T00/2021-06-03T00", "source.readers.era5.root=elsewhere")
+    assert "no folder 'elsewhere'" in told["clock_left_out"]["era5"]
     assert told["clock_periods"] == ["2021-06-02T00:00:00/2021-06-03T00:00:00"]
     assert told["clocks_agree"] is None
     assert {p["verdict"] for p in told["clocks"]} == {"cannot tell"}
