@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.regrid import Regrid
 from stormcast_train.fields.variables import Variable, VariablesConfig
-from stormcast_train.preprocess.targets import Weights, base_path
+from stormcast_train.preprocess.targets import Weights, base_path, method_for
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.source import Source, build_sources
 from stormcast_train.store.layout import GroupLayout
@@ -30,6 +31,7 @@ class Context:
     _sources: dict[str, Source] = field(default_factory=dict)
     _layouts: dict[tuple[Path, str], GroupLayout] = field(default_factory=dict)
     _weights: dict[str, Weights] = field(default_factory=dict)
+    _regrids: dict[tuple[str, str], tuple[Grid, Regrid]] = field(default_factory=dict)
 
     def sources(self) -> dict[str, Source]:
         if not self._sources:
@@ -48,6 +50,20 @@ class Context:
             base = Regrid.load(path) if path.is_file() else None
             self._weights[role] = Weights(self.store / "weights", role, self.layout(self.store, role).grid, base)
         return self._weights[role]
+
+    def regrid(self, layout: GroupLayout, variable: Variable, grid: Grid) -> Regrid:
+        """The weights that take this variable from its source's grid to the role's; looked up once for a grid."""
+        key = (layout.role, variable.name)
+        known = self._regrids.get(key)
+        if known is None or known[0] is not grid:
+            self._regrids[key] = known = (grid, self._chosen(layout, variable, grid))
+        return known[1]
+
+    def _chosen(self, layout: GroupLayout, variable: Variable, grid: Grid) -> Regrid:
+        weights = self.weights(layout.role)
+        if layout.role == "background":
+            return weights.of(grid, "area" if self.source.background_coarsen > 1 else "bilinear")
+        return weights.of(grid, method_for(self.source, variable, grid, layout.grid))
 
     def describe(self, name: str) -> Variable:
         """A variable that is read for another (the pieces of a sum)."""

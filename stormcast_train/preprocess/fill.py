@@ -6,17 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.reasons import Reason
-from stormcast_train.fields.regrid import Regrid
 from stormcast_train.fields.variables import Variable
 from stormcast_train.preprocess.context import Context
 from stormcast_train.preprocess.index import reason_of
-from stormcast_train.preprocess.quality import check
-from stormcast_train.preprocess.targets import grid_of, method_for
+from stormcast_train.preprocess.quality import examine
 from stormcast_train.sources.source import Record
 from stormcast_train.store.layout import GroupLayout
 
@@ -60,31 +58,26 @@ def _read(context: Context, layout: GroupLayout, records: tuple[Record, ...], na
     problems = []
     for record in records:
         try:
-            fields = context.sources()[reader].read(record, list(dict.fromkeys(names)))
+            fields = context.sources()[reader].read_fields(record, list(dict.fromkeys(names)))
         except UnreadableError as error:
             problems.append(reason_of(record.path, error))
             continue
         shape = (len(names), *layout.grid.shape)
-        planes = Planes(np.empty(shape, np.float32), np.empty(shape, np.uint8), str(fields.attrs.get("source_version", "unknown")))
+        planes = Planes(np.empty(shape, np.float32), np.empty(shape, np.uint8), fields.version)
         for n, name in enumerate(names):
             variable = next((v for v in layout.variables if v.name == name), None) or context.describe(name)
-            planes.values_NYX[n], planes.mask_NYX[n] = on_grid(context, layout, variable, fields[name])
+            planes.values_NYX[n], planes.mask_NYX[n] = on_grid(context, layout, variable, fields.grid, fields.planes[name])
         return planes
     return "; ".join(problems)
 
 
 def on_grid(
-    context: Context, layout: GroupLayout, variable: Variable, field: xr.DataArray
-) -> tuple[NDArray[np.float32], NDArray[np.uint8] | int]:
+    context: Context, layout: GroupLayout, variable: Variable, grid: Grid, values_YX: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8] | np.uint8]:
     """A source field checked and on the role's grid, and the reasons of its cells."""
-    regrid = _regrid(context, layout, variable, field)
-    checked, codes = check(variable, np.asarray(field.values, np.float32))
+    regrid = context.regrid(layout, variable, grid)
+    checked, codes = examine(variable, values_YX, context.source.quality)
     values = regrid.apply(checked, decibel=variable.kind == "reflectivity")
-    return values, np.where(regrid.outside, np.uint8(Reason.OUTSIDE_COVERAGE), regrid.worst(codes) if codes.any() else np.uint8(0))
-
-
-def _regrid(context: Context, layout: GroupLayout, variable: Variable, field: xr.DataArray) -> Regrid:
-    grid, weights = grid_of(field.to_dataset(name=variable.name)), context.weights(layout.role)
-    if layout.role == "background":
-        return weights.of(grid, "area" if context.source.background_coarsen > 1 else "bilinear")
-    return weights.of(grid, method_for(context.source, variable, grid, layout.grid))
+    if not codes.any():
+        return values, regrid.outside_reasons
+    return values, np.where(regrid.outside, np.uint8(Reason.OUTSIDE_COVERAGE), regrid.worst(codes))

@@ -16,7 +16,7 @@ from stormcast_train.preprocess.fill import on_grid
 from stormcast_train.preprocess.survey import Work
 from stormcast_train.preprocess.targets import Weights, background_grid, first_readable, state_grid
 from stormcast_train.preprocess.unit import blank
-from stormcast_train.sources.source import Record
+from stormcast_train.sources.source import Fields, Record
 from stormcast_train.store.layout import EPOCH, GroupLayout
 from stormcast_train.store.writer import Row, intact, write_shard
 
@@ -92,11 +92,13 @@ def write_static(work: Work, layouts: dict[str, GroupLayout], context: Context) 
         by_reader.setdefault(reader, []).append(name)
     row = blank(layout)
     for reader, names in by_reader.items():
-        fields = work.sources[reader].read_static(names)
-        row.versions[reader] = str(fields.attrs.get("source_version", "unknown"))
+        read = Fields.of(work.sources[reader].read_static(names))
+        row.versions[reader] = read.version
         for name in names:
             channel = layout.names.index(name)
-            row.values_CYX[channel], row.mask_CYX[channel] = on_grid(context, layout, layout.variables[channel], fields[name])
+            row.values_CYX[channel], row.mask_CYX[channel] = on_grid(
+                context, layout, layout.variables[channel], read.grid, read.planes[name]
+            )
     produce: Callable[[int], Row] = lambda _: row  # noqa: E731
     write_shard(layout, 0, 1, produce)
     return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,23 @@ def check(variable: Variable, values_YX: NDArray[np.float32], in_range: bool = T
     and reflectivity below the no-echo floor on the floor: sources differ in how weak an echo they still tell. Without
     `in_range` only what is no number is refused.
     """
+    low, high = (variable.low, variable.high) if in_range else (-np.inf, np.inf)
+    least, most = values_YX.min(), values_YX.max()  # a NaN anywhere makes both NaN
+    if variable.no_echo is None and np.isfinite([least, most]).all() and low <= least and most <= high:
+        return values_YX, _clean(values_YX.shape)  # nearly every field
+    return _checked(variable, values_YX, low, high)
+
+
+@lru_cache(maxsize=8)
+def _clean(shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    codes = np.zeros(shape, dtype=np.uint8)
+    codes.setflags(write=False)
+    return codes
+
+
+def _checked(variable: Variable, values_YX: NDArray[np.float32], low: float, high: float) -> Checked:
     codes_YX = np.zeros(values_YX.shape, dtype=np.uint8)
     codes_YX[np.isnan(values_YX)] = Reason.NOT_IN_FILE
-    low, high = (variable.low, variable.high) if in_range else (-np.inf, np.inf)
     if np.isfinite(low) and np.isfinite(high):
         slack = ROUNDING * (high - low)
         near = (values_YX >= low - slack) & (values_YX <= high + slack)
@@ -49,13 +64,15 @@ def examine(
     Returns what `check` does. companions: other fields of the same time and grid (`radar_checks.absurd`).
     """
     checked_YX, codes_YX = check(variable, values_YX, config.range.enabled)
+    if variable.kind not in ("accumulation", "reflectivity"):
+        return checked_YX, codes_YX  # the others are checks of radars
     found = (
         (Reason.SPECKLE, speckle(checked_YX, variable, config.speckle)),
         (Reason.ABSURD, absurd(checked_YX, variable, companions or {}, config.absurd)),
     )
-    for reason, found_YX in found:
-        if found_YX.any():
-            codes_YX[found_YX] = reason
     if any(found_YX.any() for _, found_YX in found):
-        checked_YX[codes_YX > 0] = np.nan
+        checked_YX, codes_YX = checked_YX.copy(), codes_YX.copy()
+        for reason, found_YX in found:
+            codes_YX[found_YX] = reason
+            checked_YX[found_YX] = np.nan
     return checked_YX, codes_YX

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import UnreadableError
 
+DAY = 24
+BLOCK_BYTES = 1 << 20
 _kept: dict[tuple[int, tuple[tuple[str, int], ...], int], tuple[xr.Variable, NDArray[np.float32]]] = {}  # the last block of this process
 
 
@@ -46,3 +48,29 @@ def check_written(folder: Path, name: str, rows: Mapping[str, int], dims: tuple[
     keys = (array.metadata.encode_chunk_key(place) for place in itertools.product(*along))
     if not any((folder / name / key).is_file() for key in keys):
         raise UnreadableError(f"{folder}: '{name}' is not written at {dict(rows)}; the forecast is not finished", path=str(folder))
+
+
+class DayBlocks:
+    """Small planes of a NetCDF variable, decoded a day at a time: the library's cost of one plane is more than its bytes'."""
+
+    def __init__(self, variable: xr.Variable, dim: str, plane_dims: tuple[str, ...]) -> None:
+        self._variable, self._dim, self._plane_dims = variable, dim, plane_dims
+        self._kept: dict[tuple[tuple[str, int], ...], tuple[int, NDArray[np.float32]]] = {}
+
+    def plane(self, rows: Mapping[str, int]) -> NDArray[np.float32]:
+        """[y, x] at these rows."""
+        row = rows[self._dim]
+        others = tuple(sorted((dim, at) for dim, at in rows.items() if dim != self._dim))
+        first = row // DAY * DAY
+        if others not in self._kept or self._kept[others][0] != first:
+            part = self._variable.isel({**dict(others), self._dim: slice(first, first + DAY)})
+            self._kept[others] = first, np.asarray(part.transpose(self._dim, *self._plane_dims).values, np.float32)
+        return self._kept[others][1][row - first].copy()
+
+
+def day_blocks(variable: xr.Variable, time_dims: tuple[str, ...], plane_dims: tuple[str, ...]) -> DayBlocks | None:
+    """For variables with one time dimension and planes so small that a day of them is little; None for all others."""
+    size = math.prod(variable.sizes[d] for d in plane_dims)
+    if len(time_dims) != 1 or "expver" in variable.dims or "compressors" in variable.encoding or size * DAY * 4 > BLOCK_BYTES:
+        return None
+    return DayBlocks(variable, time_dims[0], plane_dims)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import UnreadableError
 from stormcast_train.fields.times import Period, Times
-from stormcast_train.sources.blocks import check_written, plane_of_block, zarr_chunk
+from stormcast_train.sources.blocks import check_written, day_blocks, plane_of_block, zarr_chunk
 from stormcast_train.sources.leads import NO_TIMES, TimeAxes, TimeReader
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.places import check_places, touching
@@ -88,6 +88,7 @@ class GriddedFile:
     closers: list[Callable[[], Any]]
     bytes_held: int = 0
     empty: dict[str, Period] = field(default_factory=dict)
+    catalogues: dict[Any, Any] = field(default_factory=dict)  # what a reader found in it, made once
 
     def close(self) -> None:
         while self.closers:
@@ -244,8 +245,11 @@ def _cube(dataset: xr.Dataset, name: str, variable: xr.Variable, coordinates: Co
         rows |= dict.fromkeys(rest, 0)
         if level_dim and zarr_chunk(variable, level_dim) > 1:
             return plane_of_block(variable, rows, level_dim, plane_dims)
+        if days is not None:
+            return days.plane(rows)
         return _first_present(variable.isel(rows), plane_dims)
 
+    days = day_blocks(variable, axes.dims, plane_dims)
     attrs = {str(k): v for k, v in variable.attrs.items()}
     units = normalised(attrs.get("units", ""))
     return Cube(name, units, axes.times, levels, pressure, lat, lon, plane, versions, attrs=attrs, references=axes.references)

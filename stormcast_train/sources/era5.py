@@ -20,7 +20,7 @@ from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import Era5Reader
 from stormcast_train.sources.cubes import Cube, GriddedFile, open_gridded
 from stormcast_train.sources.opened import opened, reading
-from stormcast_train.sources.source import Clock, Record, Refusal, Source, check_size, dataset, find_files, stacked
+from stormcast_train.sources.source import Clock, Fields, Record, Refusal, Source, check_size, collect, find_files, stacked
 from stormcast_train.sources.units import conversion
 
 SURFACE = {
@@ -121,8 +121,17 @@ def _values(name: str, place: Place, row: int, path: Path) -> NDArray[np.float32
     return values if factor == (1.0, 0.0) else (values * np.float64(factor[0]) + factor[1]).astype(np.float32)
 
 
-def _fields(file: GriddedFile, path: Path, time: np.datetime64 | None, names: Sequence[str], further: Mapping[str, str]) -> xr.Dataset:
-    return fields(catalogue(file.cubes, further), path, time, names)
+def _fields(file: GriddedFile, path: Path, time: np.datetime64 | None, names: Sequence[str], further: Mapping[str, str]) -> Fields:
+    return fields(_catalogue_of(file, further), path, time, names)
+
+
+def _catalogue_of(file: GriddedFile, further: Mapping[str, str]) -> dict[str, list[Place]]:
+    """The file's catalogue, made once."""
+    key = tuple(sorted(further.items()))
+    if key not in file.catalogues:
+        file.catalogues[key] = catalogue(file.cubes, further)
+    found: dict[str, list[Place]] = file.catalogues[key]
+    return found
 
 
 def fields(
@@ -132,7 +141,7 @@ def fields(
     names: Sequence[str],
     model: str = "ERA5",
     reference: np.datetime64 | None = None,
-) -> xr.Dataset:
+) -> Fields:
     """The named fields at exactly this time (static ones at any); a name that the file lacks then is all NaN.
 
     model: what the source's version begins with. reference: the reference time of the forecast that is meant.
@@ -154,7 +163,7 @@ def fields(
         raise UnreadableError(f"{path} holds {', '.join(found)} on different grids; ask for them one by one", path=str(path))
     absent = np.full_like(next(iter(found.values())), np.nan)
     versions = sorted({f"{model} {c.version(row)}".strip() for c, row in used})
-    return dataset({n: found.get(n, absent) for n in names}, first.lat, first.lon, time, ", ".join(versions))
+    return collect({n: found.get(n, absent) for n in names}, first.lat, first.lon, time, ", ".join(versions))
 
 
 def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None) -> xr.Dataset:
@@ -172,11 +181,11 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
         held = f"it holds {', '.join(sorted(places)) or 'nothing known'} {_skipped(file)}".strip()
         raise RequestError(f"{path} does not hold {', '.join(lacking) or 'any known variable'}; {held}")
     if time is not None:
-        return _fields(file, path, parse_time(time), wanted, {})
+        return _fields(file, path, parse_time(time), wanted, {}).dataset()
     shared = common_times([p.cube for n in wanted for p in places[n][:1]])
     first = places[wanted[0]][0].cube
     check_size(path, len(shared) * len(wanted), len(first.lat) * first.lon.shape[-1])
-    return stacked([_fields(file, path, t, wanted, {}) for t in shared] or [_fields(file, path, None, wanted, {})])
+    return stacked([_fields(file, path, t, wanted, {}).dataset() for t in list(shared) or [None]])
 
 
 def common_times(cubes: Sequence[Cube]) -> Times:
@@ -249,6 +258,9 @@ class Era5(Source):
         return [Record(t, path, named[keys]) for t, keys in by_time.items()]
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
+        return self.read_fields(record, names).dataset()
+
+    def read_fields(self, record: Record, names: Sequence[str]) -> Fields:
         return _fields(opened(record.path, _open), record.path, record.time, names, self.reader.names)
 
     def read_static(self, names: Sequence[str]) -> xr.Dataset:
@@ -258,7 +270,7 @@ class Era5(Source):
             try:
                 file = opened(path, _open)
                 if set(names) <= set(catalogue(file.cubes, self.reader.names)):
-                    return _fields(file, path, None, names, self.reader.names)
+                    return _fields(file, path, None, names, self.reader.names).dataset()
             except UnreadableError:
                 continue  # the scan reports it
         raise RequestError(f"no readable ERA5 file of {self.archive} holds {', '.join(names)} together")

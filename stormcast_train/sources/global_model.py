@@ -119,7 +119,7 @@ def _fields(file: GriddedFile, record: Record, names: Sequence[str], further: Ma
     named = parse_name(record.path)
     reference = record.reference_time if named is None else _checked(named, places, record)
     model = "forecast" if named is None else named.model
-    field = era5.fields(places, record.path, record.time, names, model, reference)
+    field = era5.fields(places, record.path, record.time, names, model, reference).dataset()
     when = {"standard_name": "forecast_reference_time"}
     return field.assign_coords(forecast_reference_time=((), record.reference_time.astype("datetime64[ns]"), when))
 

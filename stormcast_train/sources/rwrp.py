@@ -16,7 +16,7 @@ from stormcast_train.fields.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import HOUR, Period, parse_duration, parse_time
 from stormcast_train.fields.variables import split_level
 from stormcast_train.sources.config import STANDARD_LEVELS_HPA, RwrpReader
-from stormcast_train.sources.source import Clock, Record, Refusal, Source, find_files, stacked
+from stormcast_train.sources.source import Clock, Fields, Record, Refusal, Source, find_files, stacked
 from stormcast_train.sources.wrf_archive import records_of
 from stormcast_train.sources.wrf_fields import RAIN, STATIC, fields, held_names, supplies
 from stormcast_train.sources.wrf_file import Named, check_name, open_wrf, parse_name
@@ -40,7 +40,7 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
             raise RequestError(f"{path} does not hold {', '.join(lacking) or 'any known variable'}; it holds {', '.join(held)}")
         rows = range(len(file.times)) if time is None else [file.row(parse_time(time))]
         beside = _named(path.parent.iterdir())[0] if RAIN in wanted and named is not None else []
-        return stacked([fields(file, row, wanted, _earlier(named, file.times[row], beside)) for row in rows])
+        return stacked([fields(file, row, wanted, _earlier(named, file.times[row], beside)).dataset() for row in rows])
 
 
 def _named(paths: Iterable[Path]) -> tuple[list[Named], list[Refusal]]:
@@ -108,6 +108,9 @@ class Rwrp(Source):
         return [p for p in find_files(self.archive, self.reader.root, self.reader.pattern) if not p.name.endswith((".tmp", ".part"))]
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
+        return self.read_fields(record, names).dataset()
+
+    def read_fields(self, record: Record, names: Sequence[str]) -> Fields:
         named = parse_name(record.path)
         with open_wrf(record.path) as file:
             check_name(file, named)
@@ -125,7 +128,7 @@ class Rwrp(Source):
             try:
                 with open_wrf(path) as file:
                     if all(supplies(file, name) for name in names):
-                        return fields(file, 0, names)
+                        return fields(file, 0, names).dataset()
             except UnreadableError:
                 continue  # the scan or its reading says why
         raise RequestError(f"no readable RWRP file of {self.archive} holds {', '.join(names)} (HGT, LANDMASK)")

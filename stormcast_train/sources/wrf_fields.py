@@ -11,11 +11,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.fields.variables import describe, split_level
-from stormcast_train.sources.source import dataset
+from stormcast_train.sources.source import Fields, collect
 from stormcast_train.sources.units import conversion
 from stormcast_train.sources.wrf import RawHour, derivable, derivable_names
 from stormcast_train.sources.wrf_file import WrfFile
@@ -52,7 +51,7 @@ def held_names(file: WrfFile, levels_hpa: Sequence[int]) -> tuple[str, ...]:
     """Canonical names of the fields it can give; model levels are offered on `levels_hpa`, and winds only relative to the earth."""
     found = [n for n, (own, _) in SURFACE.items() if file.has(own)]
     if file.has("pres_levels"):
-        ready = [round(float(p)) for p in _pressure_levels(file)]
+        ready = [round(float(p)) for p in file.pressure_levels]
         found += [f"{letter}{p}" for letter, (own, _) in LEVELS.items() if file.has(own) for p in ready]
     found += derivable_names(file, levels_hpa)
     return (*dict.fromkeys(found), *([RAIN] if has_rain(file) else []))
@@ -63,19 +62,34 @@ def supplies(file: WrfFile, name: str) -> bool:
     return derivable(file, name) or name in held_names(file, ())
 
 
-def fields(file: WrfFile, row: int, names: Sequence[str], earlier: Sequence[Path] = ()) -> xr.Dataset:
+def fields(file: WrfFile, row: int, names: Sequence[str], earlier: Sequence[Path] = ()) -> Fields:
     """The named fields at one time row; a name that the file lacks is all NaN.
 
     earlier: files that may hold the hour before, for `rain1h`. Raises UnreadableError where that rain cannot be told.
     """
-    lat, lon = (np.round(file.plane(n, row).astype(np.float64), 6) for n in ("XLAT", "XLONG"))
-    if not (np.isfinite(lat).all() and np.isfinite(lon).all()):
-        raise ValueError("its XLAT or XLONG has missing points")
+    lat, lon = _places(file.plane("XLAT", row), file.plane("XLONG", row))
     raw = RawHour(file, row)
     found = {name: _field(file, raw, name, row, earlier) for name in names}
-    absent = np.full(lat.shape, np.nan, np.float32)
-    planes = {n: absent if v is None else v for n, v in found.items()}
-    return dataset(planes, lat, lon, file.times[row], file.version)
+    absent = np.full(lat.shape, np.nan, np.float32) if any(v is None for v in found.values()) else None
+    planes: dict[str, NDArray[np.float32]] = {n: absent if v is None else v for n, v in found.items()}  # type: ignore[misc]
+    return collect(planes, lat, lon, file.times[row], file.version)
+
+
+_last: list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]] = []
+
+
+def _places(lat: NDArray[np.float32], lon: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Float64 coordinates, the same arrays as long as the file's are the same."""
+    if not (_last and np.array_equal(_last[0][0], lat) and np.array_equal(_last[0][1], lon)):
+        if not (np.isfinite(lat).all() and np.isfinite(lon).all()):
+            raise ValueError("its XLAT or XLONG has missing points")
+        _last[:] = [(lat, lon, _exact(lat), _exact(lon))]
+    return _last[0][2], _last[0][3]
+
+
+def _exact(degrees: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Float64 without the noise of float32."""
+    return np.asarray(np.round(degrees.astype(np.float64), 6), np.float64)
 
 
 def _field(file: WrfFile, raw: RawHour, name: str, row: int, earlier: Sequence[Path]) -> NDArray[np.float32] | None:
@@ -98,18 +112,11 @@ def _ready_level(file: WrfFile, name: str, letter: str, level: int, row: int) ->
     own, assumed = LEVELS.get(letter, ("", ""))
     if not file.has(own, "pres_levels"):
         return None
-    found = np.flatnonzero(np.isclose(_pressure_levels(file), level, rtol=1e-5))
+    found = np.flatnonzero(np.isclose(file.pressure_levels, level, rtol=1e-5))
     if not len(found):
         return None
     values = _converted(file, own, assumed, describe(name).units, file.plane(own, row, int(found[0])))
     return values / (1 + values) if letter == "q" else values  # q = r / (1 + r)
-
-
-def _pressure_levels(file: WrfFile) -> NDArray[np.float64]:
-    """Pressure levels of an `_interp` file in hPa [P]."""
-    values = np.asarray(np.ma.filled(file.handle["pres_levels"][:], np.nan), np.float64)
-    values = values[0] if values.ndim == 2 else values
-    return values / 100.0 if file.units("pres_levels") == "Pa" else values
 
 
 def _converted(file: WrfFile, own: str, assumed: str, wanted: str, values: NDArray[np.float32]) -> NDArray[np.float32]:

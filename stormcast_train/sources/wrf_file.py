@@ -75,6 +75,7 @@ class WrfFile:
     handle: netCDF4.Dataset
     times: Times
     _kept: dict[tuple[str, int], NDArray[np.float32]] = field(default_factory=dict)
+    _levels: NDArray[np.float64] | None = None
 
     def has(self, *names: str) -> bool:
         return all(name in self.handle.variables for name in names)
@@ -109,10 +110,18 @@ class WrfFile:
         z, y, x = (str(d).endswith("_stag") for d in self.handle[name].dimensions[-3:])
         return z, y, x
 
+    @property
+    def pressure_levels(self) -> NDArray[np.float64]:
+        """Pressure levels of an `_interp` file in hPa [P]."""
+        if self._levels is None:
+            values = np.asarray(np.ma.filled(self.handle["pres_levels"][:], np.nan), np.float64)
+            values = values[0] if values.ndim == 2 else values
+            self._levels = values / 100.0 if self.units("pres_levels") == "Pa" else values
+        return self._levels
+
     def plane(self, name: str, row: int, level_row: int | None = None) -> NDArray[np.float32]:
         """[y, x] of a variable at a time (and level); its `Time` dimension may be lacking. Fill values are NaN."""
-        values = self._read(name, row, level_row)
-        return np.where(np.abs(values) > UNWRITTEN, np.float32(np.nan), values)
+        return _written(self._read(name, row, level_row))
 
     def column(self, name: str, row: int) -> NDArray[np.float32]:
         """[z, y, x] of a variable at a time, decoded when first asked for. Fill values are NaN."""
@@ -139,9 +148,9 @@ class WrfFile:
 
 
 def _written(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """The values, NaN where nothing was written; in one pass where everything was, the usual case."""
-    if np.fmax.reduce(values, axis=None) > UNWRITTEN:
-        values[values > UNWRITTEN] = np.nan
+    """The values, NaN where nothing was written; in two fast passes where everything was, the usual case."""
+    if not (values.max() <= UNWRITTEN and values.min() >= -UNWRITTEN):  # a NaN is neither
+        values[np.abs(values) > UNWRITTEN] = np.nan
     return values
 
 
