@@ -7,6 +7,7 @@ state's 2-D latitude and longitude at every sample; normalised in place; dask's 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import dask
@@ -28,7 +29,7 @@ def write_yearly(folder: Path, state: Group, background: Group) -> None:
     _write(folder / "background.zarr", "data", background, ("latitude", "longitude"), axes)
 
 
-def _write(path: Path, name: str, group: Group, dims: tuple[str, str], coordinates: dict[str, object]) -> None:
+def _write(path: Path, name: str, group: Group, dims: tuple[str, str], coordinates: Mapping[str, object]) -> None:
     values = group.read(np.arange(len(group.times)))
     chosen = {"time": group.times.astype("datetime64[ns]"), "channel": list(group.channels), **coordinates}
     dataset = xr.Dataset({name: (("time", "channel", *dims), values)}, coords=chosen)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
+from io import StringIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,6 +19,8 @@ from stormcast_train.fields.files import plain
 from stormcast_train.fields.provenance import PACKAGE, code_record
 from stormcast_train.monitor.environment import memory_gib, processor
 
+WIDTH = 140
+VERDICTS = {None: "", True: "held", False: "MISSED"}
 LIBRARIES = ("numpy", "scipy", "xarray", "zarr", "netCDF4", "h5netcdf", "dask")
 
 
@@ -82,13 +85,18 @@ def default_folder() -> Path:
     return scripts / "results" if scripts.is_dir() else Path("bench")
 
 
-def show(measured: Sequence[Measured], *, stderr: bool) -> None:
-    """The table: case, measured, limit, and whether it holds."""
-    table = Table(highlight=False)
+def table(measured: Sequence[Measured]) -> str:
+    """Case, measured, limit, and whether it holds, as text."""
+    made = Table(highlight=False)
     for title in ("case", "measured", "limit", ""):
-        table.add_column(title, justify="left" if title in ("case", "") else "right", overflow="fold")
+        made.add_column(title, justify="left" if title in ("case", "") else "right", overflow="fold")
     for m in measured:
-        limit = "" if m.limit is None else f"{m.sense} {m.limit:g}"
-        verdict = {None: "", True: "held", False: "MISSED"}[m.held]
-        table.add_row(m.case, f"{m.value:.4g} {m.unit}".strip(), limit, verdict)
-    RichConsole(stderr=stderr).print(table)
+        made.add_row(m.case, f"{m.value:.4g} {m.unit}".strip(), limit_text(m.limit, m.sense), VERDICTS[m.held])
+    text = StringIO()
+    RichConsole(file=text, width=WIDTH).print(made)
+    return text.getvalue().rstrip()
+
+
+def limit_text(limit: float | None, sense: str) -> str:
+    """`<= 1.5`; empty without a limit."""
+    return "" if limit is None else f"{sense} {limit:g}"
