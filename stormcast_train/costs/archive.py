@@ -12,6 +12,7 @@ from stormcast_train.fields.times import Period, parse_time
 from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.sources.synthetic import archive as synthetic
 from stormcast_train.sources.synthetic.contents import contents_of
+from stormcast_train.sources.synthetic.hours import Job
 from stormcast_train.sources.synthetic.lattice import lattice_for
 from stormcast_train.sources.synthetic.months import MonthJob
 
@@ -36,7 +37,7 @@ def make(path: Path, period: Period, spacing_m: float | None, workers: int) -> d
     bounds = float(lat.min()), float(lat.max()), float(lon.min()), float(lon.max())
     found = synthetic.Archive(path, 0, lattice, bounds, contents_of(VARIABLES, False), rwrf.model_dump(mode="json"))
     found.check()
-    jobs: list[synthetic.Job | MonthJob] = [*synthetic.month_jobs(found, period), *synthetic.hour_jobs(found, period)]
+    jobs: list[Job | MonthJob] = [*synthetic.month_jobs(found, period), *synthetic.hour_jobs(found, period)]
     if jobs:
         found.claim()
     for job, _ in synthetic.perform(jobs, workers, lambda _: None):

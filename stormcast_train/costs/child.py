@@ -55,7 +55,8 @@ def watched() -> Iterator[Watch]:
     """Inside, every unit that `preprocess` hands to the pool is measured where it runs."""
     from stormcast_train.preprocess import build
 
-    watch, original = Watch(), build.run_all
+    names, watch = vars(build), Watch()
+    original = names["run_all"]
 
     def measuring(function: Any, shared: Any, tasks: Sequence[Any], *rest: Any, **named: Any) -> Iterator[Any]:
         watch.shared, watch.tasks = shared, tasks
@@ -63,11 +64,11 @@ def watched() -> Iterator[Watch]:
             watch.units.append(cost)
             yield result
 
-    build.run_all = measuring
+    names["run_all"] = measuring
     try:
         yield watch
     finally:
-        build.run_all = original
+        names["run_all"] = original
 
 
 def preprocess(task: Task) -> dict[str, Any]:

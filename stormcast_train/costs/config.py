@@ -11,23 +11,23 @@ class PreprocessSizes(Frozen):
     """What `bench preprocess` measures. Days are whole: a shard is one; the first warms up and is not counted."""
 
     start: str = "2021-06-01"
-    days: int = Field(2, ge=1)  # counted with one worker
-    days_of_many: int = Field(4, ge=2)  # counted with several workers, and for the memory's constancy
-    workers: int = Field(2, ge=2)
-    repeats: int = Field(5, ge=1)
+    days: int = Field(default=2, ge=1)  # counted with one worker
+    days_of_many: int = Field(default=4, ge=2)  # counted with several workers, and for the memory's constancy
+    workers: int = Field(default=2, ge=2)
+    repeats: int = Field(default=5, ge=1)
     spacing_m: float | None = None  # of the archive's RWRF grid
-    processors: int = Field(112, ge=1)  # of the node that is predicted
-    threads_gain: float = Field(1.25, ge=1.0)  # assumed throughput of two hardware threads of a core, over one
-    years: float = Field(3.5, gt=0)
+    processors: int = Field(default=112, ge=1)  # of the node that is predicted
+    threads_gain: float = Field(default=1.25, ge=1.0)  # assumed throughput of two hardware threads of a core, over one
+    years: float = Field(default=3.5, gt=0)
 
 
 class LoadSizes(Frozen):
     """What `bench load` measures."""
 
     grids: tuple[tuple[int, int], ...] = ((224, 128), (320, 200))
-    hours: int = Field(48, ge=24)
-    channels: int = Field(24, ge=2, le=24)
-    batch: int = Field(8, ge=1)
-    batches: int = Field(4, ge=1)  # in one repeat
-    repeats: int = Field(15, ge=1)
-    peer_samples: int = Field(4, ge=1)  # of the peer's in one repeat
+    hours: int = Field(default=48, ge=24)
+    channels: int = Field(default=24, ge=2, le=24)
+    batch: int = Field(default=8, ge=1)
+    batches: int = Field(default=4, ge=1)  # in one repeat
+    repeats: int = Field(default=15, ge=1)
+    peer_samples: int = Field(default=4, ge=1)  # of the peer's in one repeat
