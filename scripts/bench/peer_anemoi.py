@@ -20,9 +20,9 @@ from statistics import median
 import netCDF4
 import numpy as np
 import zarr
+from peers import FIELDS, leave
 
 import stormcast_train.fields.load_order  # noqa: F401
-from peers import FIELDS, leave
 from stormcast_train.costs import archive as bench
 from stormcast_train.costs.config import PreprocessSizes
 from stormcast_train.costs.preprocessing import Bench, together

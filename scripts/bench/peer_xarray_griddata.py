@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import xarray as xr
+from peers import FIELDS, best_ours, leave, resources
 from scipy.interpolate import griddata
 
 import stormcast_train.fields.load_order  # noqa: F401
-from peers import FIELDS, best_ours, leave, resources
 from stormcast_train.costs.archive import DRIVER
 from stormcast_train.costs.rows import Measured
 from stormcast_train.fields.variables import split_level

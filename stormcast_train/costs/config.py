@@ -12,10 +12,11 @@ class PreprocessSizes(Frozen):
 
     start: str = "2021-06-01"
     days: int = Field(default=2, ge=1)  # counted with one worker
-    days_of_many: int = Field(default=4, ge=2)  # counted with several workers, and for the memory's constancy
+    days_of_many: int = Field(default=4, ge=1)  # counted with several workers, and for the memory's constancy
     workers: int = Field(default=2, ge=2)
     repeats: int = Field(default=5, ge=1)
     spacing_m: float | None = None  # of the archive's RWRF grid
+    spin_s: float = Field(default=2.0, gt=0)  # of pure arithmetic, the control
     processors: int = Field(default=112, ge=1)  # of the node that is predicted
     threads_gain: float = Field(default=1.25, ge=1.0)  # assumed throughput of two hardware threads of a core, over one
     years: float = Field(default=3.5, gt=0)
