@@ -12,7 +12,7 @@ import pytest
 from stormcast_train.cli import main, parse, verbs
 from stormcast_train.fields.config import quoted
 
-VERBS = {"synthesize", "preprocess", "inspect", "plot", "train", "forecast", "verify", "runs", "doctor"}
+VERBS = {"synthesize", "preprocess", "inspect", "plot", "train", "forecast", "verify", "runs", "doctor", "bench"}
 
 
 def test_the_verbs_of_the_interface_exist_and_no_other() -> None:

@@ -30,6 +30,7 @@ NEEDED = {
     "forecast": ["run=r", "store=s", "out=o", "start=2021-01-01T00", "hours=1"],
     "verify": ["forecast=f", "store=s", "out=o"],
     "doctor": [],
+    "bench": ["load"],
 }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,10 @@ class RowReader:
 
     def __init__(self, layout: GroupLayout) -> None:
         self.layout = layout
-        self._kept: OrderedDict[Path, z.ShardFile] = OrderedDict()
+        self._rows_per_shard = layout.rows_per_shard
+        self._plane_bytes = layout.dtype.itemsize * layout.plane[1] * layout.plane[2]
+        self._direct = layout.pack == "none" and layout.dtype.isnative
+        self._kept: OrderedDict[tuple[str, int], z.ShardFile] = OrderedDict()
         self._lock = threading.Lock()
 
     def __getstate__(self) -> GroupLayout:
@@ -33,31 +36,30 @@ class RowReader:
 
     def values(self, row: int, runs: Sequence[tuple[int, int, int]], out_CYX: NDArray[np.float32]) -> None:
         """Channels of a row into `out_CYX`: each run (first channel on disk, first in `out`, how many) is one read."""
-        layout = self.layout
-        shard = self._shard(layout.values_path(row // layout.rows_per_shard))
-        number = row % layout.rows_per_shard
+        shard, number = self._values_of(row)
         if shard is None or not shard.has(number):
             out_CYX[...] = np.nan
-            return
-        plane_bytes = layout.dtype.itemsize * layout.plane[1] * layout.plane[2]
+        elif self._direct and out_CYX.flags.c_contiguous:
+            size, whole = self._plane_bytes, out_CYX.data.cast("B")
+            for source, target, count in runs:
+                shard.read_into(number, source * size, whole[target * size : (target + count) * size])
+        else:
+            self._decoded(shard, number, runs, out_CYX)
+
+    def _decoded(self, shard: z.ShardFile, number: int, runs: Sequence[tuple[int, int, int]], out_CYX: NDArray[np.float32]) -> None:
+        layout = self.layout
         for source, target, count in runs:
-            part = out_CYX[target : target + count]
-            if layout.pack == "none" and part.flags.c_contiguous:
-                shard.read_into(number, source * plane_bytes, part.data.cast("B"))
-            else:
-                raw = np.empty(part.shape, dtype=layout.dtype)
-                shard.read_into(number, source * plane_bytes, raw.data.cast("B"))
-                for c in range(count):
-                    part[c] = raw[c] if layout.pack == "none" else layout.codings[source + c].decode(raw[c])
+            raw = np.empty((count, *layout.plane[1:]), dtype=layout.dtype)
+            shard.read_into(number, source * self._plane_bytes, raw.data.cast("B"))
+            for c in range(count):
+                out_CYX[target + c] = raw[c] if layout.pack == "none" else layout.codings[source + c].decode(raw[c])
 
     def raw(self, row: int) -> NDArray[np.generic] | None:
         """All channels of a row as they lie on disk; None where the row is all missing."""
-        layout = self.layout
-        shard = self._shard(layout.values_path(row // layout.rows_per_shard))
-        number = row % layout.rows_per_shard
+        shard, number = self._values_of(row)
         if shard is None or not shard.has(number):
             return None
-        return np.frombuffer(shard.chunk(number), dtype=layout.dtype).reshape(layout.plane)
+        return np.frombuffer(shard.chunk(number), dtype=self.layout.dtype).reshape(self.layout.plane)
 
     def all_values(self, row: int) -> NDArray[np.float32]:
         """All channels [C, y, x] of a row, NaN where missing."""
@@ -68,8 +70,8 @@ class RowReader:
     def mask(self, row: int) -> NDArray[np.uint8]:
         """The reasons [C, y, x] of a row."""
         layout = self.layout
-        shard = self._shard(layout.mask_path(row // layout.rows_per_shard))
-        number = row % layout.rows_per_shard
+        of, number = divmod(row, self._rows_per_shard)
+        shard = self._shard("mask", of)
         if shard is None or not shard.has(number):
             return np.full(layout.plane, Reason.NOT_RECEIVED, dtype=np.uint8)
         content = z.decompress(shard.chunk(number), shard.path)
@@ -83,17 +85,24 @@ class RowReader:
                 plane[...] = variable.transform.forward(plane)
         return values_CYX
 
-    def _shard(self, path: Path) -> z.ShardFile | None:
+    def _values_of(self, row: int) -> tuple[z.ShardFile | None, int]:
+        of, number = divmod(row, self._rows_per_shard)
+        return self._shard("values", of), number
+
+    def _shard(self, kind: Literal["values", "mask"], of: int) -> z.ShardFile | None:
+        """The open shard; looked up by number, because making a path of every row costs as much as reading a small one."""
+        key = (kind, of)
         with self._lock:
-            kept = self._kept.get(path)
+            kept = self._kept.get(key)
             if kept is not None:
-                self._kept.move_to_end(path)
+                self._kept.move_to_end(key)
                 return kept
+        path = self.layout.values_path(of) if kind == "values" else self.layout.mask_path(of)
         if not path.is_file():
             return None
-        opened = z.ShardFile(path, self.layout.rows_per_shard)
+        opened = z.ShardFile(path, self._rows_per_shard)
         with self._lock:
-            self._kept[path] = opened
+            self._kept[key] = opened
             while len(self._kept) > OPEN_SHARDS:
                 self._kept.popitem(last=False)
         return opened

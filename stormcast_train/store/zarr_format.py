@@ -166,14 +166,20 @@ class ShardFile:
         if len(tail) != 16 * chunks + 4 or struct.pack("<I", crc32c(tail[:-4])) != tail[-4:]:
             raise FailedError(f"{path} is damaged: its index is cut or changed; `inspect --verify` tells more", path=str(path))
         self.index = np.frombuffer(tail[:-4], dtype="<u8").reshape(chunks, 2)
+        self._offsets: list[int] = self.index[:, 0].tolist()  # a number out of an array costs as much as a small read
 
     def __del__(self) -> None:
         if hasattr(self, "_fd"):
             os.close(self._fd)
 
+    @property
+    def descriptor(self) -> int:
+        """The open file, for as long as this object lives."""
+        return self._fd
+
     def has(self, number: int) -> bool:
         """Whether the shard holds this chunk; one that it lacks is all fill value."""
-        return int(self.index[number, 0]) != ABSENT
+        return self._offsets[number] != ABSENT
 
     def chunk(self, number: int) -> bytes:
         """The chunk's bytes."""
@@ -185,9 +191,9 @@ class ShardFile:
 
     def read_into(self, number: int, start: int, buffer: memoryview) -> None:
         """Bytes of a chunk from `start` straight into `buffer`."""
-        offset, done = int(self.index[number, 0]) + start, 0
-        while done < len(buffer):
-            got = os.preadv(self._fd, [buffer[done:]], offset + done)
+        offset, left = self._offsets[number] + start, buffer
+        while left:
+            got = os.preadv(self._fd, [left], offset)
             if got == 0:
                 raise FailedError(f"{self.path} is cut in chunk {number}", path=str(self.path))
-            done += got
+            offset, left = offset + got, left[got:]
