@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError, UnreadableError
 from stormcast_train.fields.grid import Grid, orient, orientation
-from stormcast_train.fields.times import Period
+from stormcast_train.fields.times import Period, parse_time
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import PluginReader, SourceConfig
 
@@ -154,7 +154,7 @@ class Fields:
         """Back from the Dataset of a reader that gives nothing else."""
         grid, _ = orient(read["lat"].values, read["lon"].values, np.empty((1, 1)))
         planes = {str(name): np.asarray(array.values, np.float32) for name, array in read.data_vars.items()}
-        time = read["valid_time"].values.astype("datetime64[s]")[()] if "valid_time" in read.coords else None
+        time = parse_time(read["valid_time"].values) if "valid_time" in read.coords else None
         return cls(grid, planes, time, str(read.attrs.get("source_version", "unknown")), read.attrs)
 
 
