@@ -21,6 +21,7 @@ from stormcast_train.store.versions import VersionRun
 
 Array = NDArray[Any]
 BY_DAYS = 45  # days: longer periods show one cell a day
+EIGHTHS = 8
 NAMES = {**{int(r): text for r, text in DESCRIPTIONS.items()}, PARTLY: "partly there"}
 COLOURS = {
     int(Reason.PRESENT): "#a8cfae",
@@ -71,19 +72,26 @@ def _days(state: Array, times: Times, step: np.timedelta64) -> tuple[Array, list
 
 
 def _months(state: Array, times: Times, _: np.timedelta64) -> tuple[Array, list[str]]:
-    """Cells [months, 31] (-1: not in the period) and the months: a day has the state of most of its times, partly where it has two."""
+    """Cells [months x EIGHTHS, 31] (-1: not in the period) and the months: a day is cut into eighths by what its times are."""
     days = times.astype("datetime64[D]")
     of_month = times.astype("datetime64[M]")
-    cells = np.full((int((of_month[-1] - of_month[0]).astype(int)) + 1, 31), -1)
+    cells = np.full((int((of_month[-1] - of_month[0]).astype(int)) + 1, EIGHTHS, 31), -1)
     for day, first, end in _runs(days):
-        own = state[first:end]
-        codes, counts = np.unique(own, return_counts=True)
         month = day.astype("datetime64[M]")
         place = int((month - of_month[0]).astype(int)), int((day - month.astype("datetime64[D]")).astype(int))
-        commonest = int(codes[counts.argmax()])
-        mixed = commonest == Reason.PRESENT and len(codes) > 1
-        cells[place] = PARTLY if mixed else commonest
-    return cells, [str(of_month[0] + k) for k in range(len(cells))]
+        cells[place[0], :, place[1]] = _eighths(state[first:end])
+    return cells.reshape(-1, 31), [str(of_month[0] + k) for k in range(len(cells))]
+
+
+def _eighths(states: Array) -> Array:
+    """The states of a day's times in EIGHTHS parts, what is there first; a state that occurs has two parts at least, to be seen."""
+    codes, counts = np.unique(states, return_counts=True)
+    order = np.argsort([list(COLOURS).index(int(code)) for code in codes])
+    codes, counts = codes[order][: EIGHTHS // 2], counts[order][: EIGHTHS // 2]
+    parts = np.maximum(2, np.round(EIGHTHS * counts / counts.sum()).astype(int))
+    while parts.sum() != EIGHTHS:
+        parts[parts.argmax()] += np.sign(EIGHTHS - parts.sum())
+    return np.repeat(codes.astype(int), parts)
 
 
 def _runs(days: Array) -> list[tuple[np.datetime64, int, int]]:
@@ -97,11 +105,11 @@ def _calendar(axis: Any, cells: Array, labels: Sequence[str], title: str, long: 
     image = np.ones((*cells.shape, 3))
     for code, colour in COLOURS.items():
         image[cells == code] = to_rgb(colour)
-    axis.imshow(image, aspect="auto", interpolation="nearest")
-    if cells.shape[1] <= 48:  # white lines between the cells
+    axis.imshow(image, aspect="auto", interpolation="nearest", extent=(-0.5, cells.shape[1] - 0.5, len(labels) - 0.5, -0.5))
+    axis.set_yticks(np.arange(len(labels) - 1) + 0.5, minor=True)
+    if cells.shape[1] <= 48:
         axis.set_xticks(np.arange(cells.shape[1] - 1) + 0.5, minor=True)
-        axis.set_yticks(np.arange(cells.shape[0] - 1) + 0.5, minor=True)
-        axis.grid(which="minor", color="white", linewidth=0.8)
+    axis.grid(which="minor", color="white", linewidth=0.8)
     every = max(1, -(-len(labels) // 60))
     axis.set_yticks(range(0, len(labels), every), labels[::every])
     per_hour = 3600 / seconds(step)

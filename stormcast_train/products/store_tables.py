@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from stormcast_train.fields.reasons import DESCRIPTIONS, Reason
+from stormcast_train.fields.times import parse_time
 from stormcast_train.preprocess.change_points import Scan
 from stormcast_train.products.report import Cell, Section
 from stormcast_train.products.store_facts import fields_lost
@@ -17,7 +18,7 @@ from stormcast_train.store.reader import Group, Store
 from stormcast_train.store.versions import Record, VersionRun
 
 Images = tuple[tuple[Path, str], ...]
-MOST_ROWS = 200
+MOST_ROWS, MOST_GAPS = 200, 40
 CHECKS = (Reason.NOT_IN_FILE, Reason.OUT_OF_RANGE, Reason.STUCK, Reason.SPIKE, Reason.SPECKLE, Reason.ABSURD)
 
 
@@ -86,26 +87,35 @@ def versions(runs: Sequence[VersionRun], images: Images) -> Section:
 
 
 def gaps(manifest: Mapping[str, Any]) -> Section:
-    """Times without any value of a variable, and why."""
-    header = ("role", "from", "to", "variables", "reason", "what was found")
-    rows = [
+    """Times without any value of a variable, and why: all of them by reason, and the longest one by one."""
+    header = ("role", "from", "to", "times", "variables", "reason", "what was found")
+    found = [(role, _length(gap, group), gap) for role, group in manifest["groups"].items() for gap in group["gaps"]]
+    if not found:
+        return Section("Gaps", ("No field is wholly missing at any time.",))
+    by_reason: dict[str, list[int]] = {}
+    for _, length, gap in found:
+        by_reason.setdefault(", ".join(gap["reasons"]), []).append(length)
+    counted = "; ".join(f"{reason}: {len(lengths):,} gap(s), {sum(lengths):,} time(s)" for reason, lengths in sorted(by_reason.items()))
+    longest = sorted(sorted(found, key=lambda one: -one[1])[:MOST_GAPS], key=lambda one: (one[0], one[2]["first"]))
+    rows = tuple(
         (
             Cell(role),
             Cell(stamp(gap["first"])),
             Cell(stamp(gap["last"])),
+            Cell(f"{length:,}"),
             Cell(_listed(gap["variables"]), words=True),
             Cell(", ".join(gap["reasons"]), words=True),
             Cell("; ".join(gap["details"]), words=True),
         )
-        for role, group in manifest["groups"].items()
-        for gap in group["gaps"]
-    ]
-    said = (
-        "Fields that are wholly missing, from the first to the last time of each gap."
-        if rows
-        else "No field is wholly missing at any time."
+        for role, length, gap in longest
     )
-    return Section("Gaps", (said, *_more(rows)), header, tuple(rows[:MOST_ROWS]))
+    shown = f"The {MOST_GAPS} longest of {len(found):,}; the manifest has them all." if len(found) > MOST_GAPS else "All of them:"
+    return Section("Gaps", (f"Fields that are wholly missing. {counted}.", shown), header, rows)
+
+
+def _length(gap: Mapping[str, Any], group: Mapping[str, Any]) -> int:
+    """How many times a gap has, from its first to its last."""
+    return int((parse_time(gap["last"]) - parse_time(gap["first"])) / np.timedelta64(group["times"]["step_seconds"], "s")) + 1
 
 
 def refused(manifest: Mapping[str, Any]) -> Section:
