@@ -235,7 +235,9 @@ def _lines(value: Any, key: str | None = None) -> list[dict[str, Any]]:
         return [line for one in value for line in _lines(one, key)]
     if not isinstance(value, dict):
         return [{"what": key, "value": value} if key else {"value": value}]
-    if value and all(isinstance(inner, (dict, list)) for inner in value.values()):
+    if value and all(
+        isinstance(inner, dict) or (isinstance(inner, list) and inner and isinstance(inner[0], dict)) for inner in value.values()
+    ):
         return [line for name, inner in value.items() for line in _lines(inner, name)]
     line: dict[str, Any] = {"what": key} if key else {}
     for name, inner in value.items():

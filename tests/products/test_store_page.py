@@ -101,13 +101,13 @@ def test_a_store_that_says_nothing_about_its_making_has_a_page_too(tiny_store: P
 def test_what_the_manifest_tells_of_regridding_becomes_a_table(tmp_path: Path) -> None:
     told = {
         "state": [{"variable": "t2m", "method": "bilinear", "response": {"16 km": 0.95, "4 km": 0.3512345}}],
-        "background": {"area": {"cells": 4}},
+        "background": {"area": {"cells": 4, "variables": ["msl", "t2m"]}},
     }
     store = toy(tmp_path / "s", facts={**FACTS, "regridding": told})
     page = write_store_report(store, tmp_path).read_text()
     assert "<th>4 km</th><th>16 km</th>" in page
     assert "<td>0.3512</td><td>0.95</td>" in page
-    assert '<td>background</td><td>-</td><td>-</td><td class="words">area</td><td>4</td><td>-</td><td>-</td>' in page
+    assert '<td>background</td><td>-</td><td>-</td><td class="words">area</td><td>4</td><td>msl, t2m</td><td>-</td><td>-</td>' in page
 
 
 def test_matplotlib_is_not_imported_until_something_is_drawn() -> None:
