@@ -23,7 +23,7 @@ Array = NDArray[Any]
 BY_DAYS = 45  # days: longer periods show one cell a day
 EIGHTHS = 8
 NAMES = {**{int(r): text for r, text in DESCRIPTIONS.items()}, PARTLY: "partly there"}
-COLOURS = {
+CHOSEN = {
     int(Reason.PRESENT): "#a8cfae",
     PARTLY: "#f0d84a",
     int(Reason.OUTSIDE_COVERAGE): "#e3dccf",
@@ -36,6 +36,8 @@ COLOURS = {
     int(Reason.SPECKLE): "#332288",
     int(Reason.ABSURD): "#882255",
 }
+COLOURS = {**CHOSEN, **{int(r): "#3d3d3d" for r in Reason if int(r) not in CHOSEN}}
+IN_LEGEND = 12  # versions: a source that names its radars has hundreds
 QUALITATIVE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#332288")
 
 
@@ -131,12 +133,14 @@ def versions(runs: Sequence[VersionRun], step: np.timedelta64) -> Any:
 
     readers = list(dict.fromkeys(run.reader for run in runs))
     known = list(dict.fromkeys((run.reader, run.version) for run in runs))
-    drawing = Figure(figsize=(12.0, 0.9 + 0.34 * len(readers) + 0.2 * len(known)), dpi=DPI, layout="constrained", facecolor="white")
+    drawing = Figure(
+        figsize=(12.0, 0.9 + 0.34 * len(readers) + 0.2 * min(len(known), IN_LEGEND + 1)), dpi=DPI, layout="constrained", facecolor="white"
+    )
     axis = drawing.subplots()
     colours = {key: QUALITATIVE[i % len(QUALITATIVE)] for i, key in enumerate(known)}
-    for run in runs:
-        begin, end = date2num(run.first), date2num(run.last + step)
-        axis.broken_barh([(begin, end - begin)], (readers.index(run.reader) - 0.35, 0.7), color=colours[run.reader, run.version])
+    for key, colour in colours.items():
+        own = [(date2num(r.first), date2num(r.last + step) - date2num(r.first)) for r in runs if (r.reader, r.version) == key]
+        axis.broken_barh(own, (readers.index(key[0]) - 0.35, 0.7), color=colour)
     axis.set_yticks(range(len(readers)), readers)
     axis.set_ylim(len(readers) - 0.4, -0.6)
     locator = AutoDateLocator()
@@ -145,6 +149,8 @@ def versions(runs: Sequence[VersionRun], step: np.timedelta64) -> Any:
     dress(axis)
     axis.tick_params(labelcolor=INK)
     patches = [Patch(facecolor=colour, label=f"{reader}: {_cut(version, 110)}") for (reader, version), colour in colours.items()]
+    if len(patches) > IN_LEGEND:
+        patches = [*patches[:IN_LEGEND], Patch(facecolor="white", label=f"and {len(patches) - IN_LEGEND} more versions")]
     drawing.legend(handles=patches, loc="outside lower left", fontsize=8, frameon=False, labelcolor=INK)
     return drawing
 

@@ -21,7 +21,7 @@ from stormcast_train.store.versions import Record, VersionRun
 
 Images = tuple[tuple[Path, str], ...]
 MOST_ROWS, MOST_GAPS, MOST_NOTES = 200, 40, 20
-CHECKS = (Reason.NOT_IN_FILE, Reason.OUT_OF_RANGE, Reason.STUCK, Reason.SPIKE, Reason.SPECKLE, Reason.ABSURD)
+CHECKS = tuple(reason for reason in Reason if reason >= Reason.NOT_IN_FILE)
 
 
 def stamp(text: str) -> str:

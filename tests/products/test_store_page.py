@@ -19,7 +19,7 @@ from stormcast_train.products.maps import save
 from stormcast_train.products.store_facts import PARTLY, calendar, fields_lost, readers_of, sample, sample_rows
 from stormcast_train.products.store_page import write_store_report
 from stormcast_train.store.reader import Store, open_store
-from stormcast_train.store.versions import records_of
+from stormcast_train.store.versions import VersionRun, records_of
 from stormcast_train.store.writer import write_store
 
 START = np.datetime64("2021-06-01", "s")
@@ -199,3 +199,8 @@ def test_figures_of_one_variable_and_of_nothing_are_drawn(store: Store, tmp_path
     save(store_maps.figure(panels, store_maps.Raster.of(GRID)), tmp_path / "m.png")
     save(store_pictures.distributions([rain], {"rain1h": store.group("state").histogram("rain1h", np.arange(4))}), tmp_path / "d.png")
     assert all(p.stat().st_size > 2000 for p in tmp_path.iterdir())
+
+
+def test_a_source_whose_version_changes_every_day_still_fits_its_picture() -> None:
+    runs = [VersionRun("radar", f"V{k}", START + 24 * k * HOUR, START + (24 * k + 23) * HOUR) for k in range(300)]
+    assert store_pictures.versions(runs, HOUR).get_size_inches()[1] < 5
