@@ -20,7 +20,7 @@ from stormcast_train.fields.errors import FailedError, RequestError, StormcastEr
 from stormcast_train.fields.files import plain
 
 USAGE = "stormcast <verb> [word] [group=choice ...] [key=value ...] [--dry-run] [--json] [--config-dir DIR]"
-SWITCHES = {"--verify": "verify=true"}  # flags of the interface that are keys of their verb
+SWITCHES = {"--verify": "verify=true", "--clock": "clock=true"}  # flags of the interface that are keys of their verb
 
 
 @dataclass(frozen=True)

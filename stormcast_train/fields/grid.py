@@ -112,24 +112,62 @@ class NativeDomain(Frozen):
 DomainConfig = Annotated[RegularDomain | NativeDomain, Field(discriminator="kind")]
 
 
-def orient(lat: NDArray[Any], lon: NDArray[Any], values: NDArray[Any]) -> tuple[Grid, NDArray[Any]]:
-    """The grid and values [..., y, x] turned so that rows run south to north and columns west to east.
+@dataclass(frozen=True, eq=False)
+class Orientation:
+    """How fields of a source are turned so that rows run south to north and columns west to east, and their grid then."""
+
+    grid: Grid
+    columns: NDArray[np.intp] | None  # the order of the columns of a global grid from 0 to 360
+    north_first: bool
+    east_first: bool
+
+    def turn(self, values: NDArray[Any]) -> NDArray[Any]:
+        """The values [..., y, x] turned: a view, unless columns are reordered."""
+        if self.columns is not None:
+            values = values[..., self.columns]
+        return values[..., :: -1 if self.north_first else 1, :: -1 if self.east_first else 1]
+
+
+_known: list[tuple[NDArray[Any], NDArray[Any], Orientation]] = []  # the last few grids of this process, so that each is made once
+KNOWN = 8
+
+
+def orientation(lat: NDArray[Any], lon: NDArray[Any]) -> Orientation:
+    """The orientation for these coordinates; the same object as long as they are the same.
 
     Longitudes become -180..180 unless that would split the grid at the date line.
     """
-    lat, lon = np.asarray(lat, np.float64), np.asarray(lon, np.float64)
+    for i, (known_lat, known_lon, known) in enumerate(_known):
+        same = known_lat is lat and known_lon is lon
+        if same or (known_lat.shape == lat.shape and np.array_equal(known_lat, lat) and np.array_equal(known_lon, lon)):
+            if not same:
+                _known[i] = (lat, lon, known)
+            return known
+    found = _orientation(np.asarray(lat, np.float64), np.asarray(lon, np.float64))
+    _known.insert(0, (lat, lon, found))
+    del _known[KNOWN:]
+    return found
+
+
+def _orientation(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> Orientation:
     wrapped = np.where((lon < -180.0) | (lon >= 180.0), (lon + 180.0) % 360.0 - 180.0, lon)
     if np.ptp(wrapped) <= np.ptp(lon) + 1e-9:
         lon = wrapped
+    columns = None
     if lon.ndim == 1 and np.any(np.diff(lon) > 0) and np.any(np.diff(lon) < 0):  # a global grid from 0 to 360
-        order = np.argsort(lon, kind="stable")
-        lon, values = lon[order], values[..., order]
+        columns = np.argsort(lon, kind="stable")
+        lon = lon[columns]
     first_column = lat if lat.ndim == 1 else lat[:, 0]
     first_row = lon if lon.ndim == 1 else lon[0]
-    if first_column[0] > first_column[-1]:
-        lat, values = lat[::-1], values[..., ::-1, :]
-        lon = lon if lon.ndim == 1 else lon[::-1]
-    if first_row[0] > first_row[-1]:
-        lon, values = lon[..., ::-1], values[..., ::-1]
-        lat = lat if lat.ndim == 1 else lat[:, ::-1]
-    return Grid(lat, lon), values
+    north_first, east_first = bool(first_column[0] > first_column[-1]), bool(first_row[0] > first_row[-1])
+    if north_first:
+        lat, lon = lat[::-1], lon if lon.ndim == 1 else lon[::-1]
+    if east_first:
+        lon, lat = lon[..., ::-1], lat if lat.ndim == 1 else lat[:, ::-1]
+    return Orientation(Grid(lat, lon), columns, north_first, east_first)
+
+
+def orient(lat: NDArray[Any], lon: NDArray[Any], values: NDArray[Any]) -> tuple[Grid, NDArray[Any]]:
+    """The grid and values [..., y, x] turned so that rows run south to north and columns west to east."""
+    found = orientation(np.asarray(lat), np.asarray(lon))
+    return found.grid, found.turn(values)

@@ -19,6 +19,7 @@ from stormcast_train.fields.files import replacing
 from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.locate import cell_coordinates, nearest_points, spacing_degrees
+from stormcast_train.fields.reasons import Reason
 
 Method = Literal["bilinear", "nearest", "area", "max", "crop"]
 SNAP = 1e-6  # of a cell: closer than this to a source point is that point, so its neighbours' gaps do not matter
@@ -45,6 +46,11 @@ class Regrid:
     def outside(self) -> NDArray[np.bool_]:
         """Target cells [y, x] that the source does not cover."""
         return (np.diff(self.indptr) == 0).reshape(self.target_shape)
+
+    @cached_property
+    def outside_reasons(self) -> NDArray[np.uint8]:
+        """The reasons [y, x] of a field without a missing source point."""
+        return np.where(self.outside, np.uint8(Reason.OUTSIDE_COVERAGE), np.uint8(0))
 
     @cached_property
     def _matrix(self) -> Any:

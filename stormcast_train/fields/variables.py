@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stormcast_train.fields.errors import RequestError, nearest
+from stormcast_train.fields.times import parse_duration
 
 Array = NDArray[Any]
 
@@ -167,15 +168,34 @@ def describe(name: str, overrides: dict[str, Any] | None = None) -> Variable:
     return Variable.model_validate({**variable.model_dump(), **(overrides or {})}) if overrides else variable
 
 
+class RoleConfig(Frozen):
+    """A further role of a store on the state's points with a clock of its own: ten-minute radar beside an hourly state."""
+
+    variables: tuple[str, ...] = Field(min_length=1)
+    step: str
+
+
 class VariablesConfig(Frozen):
-    """`variables=`: which channels each role of the store holds, in order; `override` changes a variable's facts."""
+    """`variables=`: which channels each role of the store holds, in order; `override` changes a variable's facts.
+
+    groups: further roles by name, each with its own step.
+    """
 
     name: str
     step: str = "1h"
     state: tuple[str, ...]
     background: tuple[str, ...] = ()
     static: tuple[str, ...] = ("orog", "lsm")
+    groups: dict[str, RoleConfig] = {}
     override: dict[str, dict[str, Any]] = {}
+
+    @model_validator(mode="after")
+    def _groups_are_new_roles(self) -> VariablesConfig:
+        for role, group in self.groups.items():
+            if role in ("state", "background", "static") or not role.isidentifier():
+                raise ValueError(f"variables.groups.{role}: choose another name; state, background and static are roles already")
+            parse_duration(group.step)
+        return self
 
     @model_validator(mode="after")
     def _overrides_fit(self) -> VariablesConfig:
@@ -192,7 +212,12 @@ class VariablesConfig(Frozen):
         """The variable with this set's overrides."""
         return describe(name, self.override.get(name))
 
+    def step_of(self, role: str) -> str:
+        """The step of a role's clock (the background's is its source's own, never finer)."""
+        return self.groups[role].step if role in self.groups else self.step
+
     def roles(self) -> dict[str, tuple[str, ...]]:
         """Channel names by role, only the roles that have any."""
-        named = {"state": self.state, "background": self.background, "static": self.static}
+        further = {role: group.variables for role, group in self.groups.items()}
+        named = {"state": self.state, "background": self.background, "static": self.static, **further}
         return {role: names for role, names in named.items() if names}

@@ -28,10 +28,19 @@ class Index:
     records: dict[str, dict[int, list[Record]]] = field(default_factory=dict)
     refusals: dict[str, list[Refusal]] = field(default_factory=dict)
     _stamps: dict[Path, str] = field(default_factory=dict)
+    _times: dict[tuple[str, str], NDArray[np.int64]] = field(default_factory=dict)
 
     def times(self, readers: Iterable[str]) -> NDArray[np.int64]:
         """All times (seconds since 1970) of these readers, sorted, each once."""
         return np.array(sorted({t for r in readers for t in self.records.get(r, {})}), dtype=np.int64)
+
+    def times_of(self, reader: str, name: str) -> NDArray[np.int64]:
+        """The times (seconds since 1970) at which this reader has this variable, sorted."""
+        if (reader, name) not in self._times:
+            by_time = self.records.get(reader, {})
+            found = sorted(t for t, records in by_time.items() if any(name in r.names for r in records))
+            self._times[reader, name] = np.array(found, dtype=np.int64)
+        return self._times[reader, name]
 
     def candidates(self, reader: str, name: str, time: int) -> tuple[Record, ...]:
         """Records that can supply the variable at exactly this time, the preferred first."""

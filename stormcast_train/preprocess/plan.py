@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.fields.files import read_json
-from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import Period, seconds
-from stormcast_train.preprocess.index import Index, reason_of
-from stormcast_train.sources.source import Record
+from stormcast_train.preprocess.draws import Absence, Draw, Supply, Term, draw, stamp
+from stormcast_train.preprocess.index import Index
+from stormcast_train.preprocess.parts import Part
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.writer import intact, previous_record
 
@@ -32,14 +32,15 @@ class Axis:
 class RowPlan:
     """One time of one role.
 
-    records: by variable, the files that can supply it, preferred first. inputs: their stamps. absent: for a variable without
-    one, the reason and a detail.
+    draws: by variable, what makes it. inputs: the stamps of those files. absent: for a variable without any, why. truths:
+    files of this very time that a coarser cadence leaves aside, to tell what it costs.
     """
 
     time: np.datetime64
-    records: Mapping[str, tuple[Record, ...]]
+    draws: Mapping[str, Draw]
     inputs: Mapping[str, str]
-    absent: Mapping[str, tuple[int, str]]
+    absent: Mapping[str, Absence]
+    truths: Mapping[str, Draw]
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,14 @@ class Unit:
 def axis_for(times: NDArray[np.int64], step: np.timedelta64, low: int, high: int) -> Axis | None:
     """The axis from the first to the last possible time in low..high (seconds, both included) on the sources' own clock.
 
-    The clock is the commonest remainder of the sources' times by the step: hours that are stamped at :00 stay at :00.
+    The clock is the commonest remainder of the sources' times by the step, and :00 where that is about as common: ten-minute
+    files do not move an hourly axis because some of those at :00 are missing.
     """
     width = seconds(step)
     remainders, counts = np.unique(times % width, return_counts=True)
     offset = int(remainders[np.argmax(counts)]) if len(times) else low % width
+    if 2 * int(counts[remainders == 0].sum()) >= int(counts.max(initial=0)):
+        offset = 0
     start = low + (offset - low) % width
     if start > high:
         return None
@@ -89,34 +93,30 @@ def known_rows(layout: GroupLayout) -> int:
     return max(ends)
 
 
-def row_plan(index: Index, readers: Mapping[str, str], time: np.datetime64) -> RowPlan:
-    """Which records supply each variable (`readers`: by variable) at exactly this time."""
-    stamp = int(time.astype("datetime64[s]").astype(np.int64))
-    records = {name: index.candidates(reader, name, stamp) for name, reader in readers.items()}
-    inputs = {name: index.stamp(found) for name, found in records.items()}
-    absent = {name: _why_absent(index, readers[name], name, time, stamp) for name, found in records.items() if not found}
-    return RowPlan(time, {n: r for n, r in records.items() if r}, inputs, absent)
+def row_plan(index: Index, supplies: Mapping[str, Supply], time: np.datetime64) -> RowPlan:
+    """What makes each variable (`supplies`: by variable) at this time."""
+    at = int(time.astype("datetime64[s]").astype(np.int64))
+    found = {name: draw(index, supply, name, at) for name, supply in supplies.items()}
+    draws = {name: d for name, d in found.items() if isinstance(d, Draw)}
+    inputs = {name: stamp(index, d) if isinstance(d, Draw) else "" for name, d in found.items()}
+    left = {n: index.candidates(supplies[n].reader, n, at) for n, d in draws.items() if at % supplies[n].cadence_s}
+    truths = {name: Draw((Term(records),)) for name, records in left.items() if records}
+    return RowPlan(time, draws, inputs, {name: d for name, d in found.items() if isinstance(d, Absence)}, truths)
 
 
-def _why_absent(index: Index, reader: str, name: str, time: np.datetime64, stamp: int) -> tuple[int, str]:
-    refused = index.refusal(reader, time)
-    if refused is not None:
-        return Reason.UNREADABLE, reason_of(refused.path, refused.reason)
-    if index.records.get(reader, {}).get(stamp):
-        return Reason.NOT_IN_FILE, f"the files of '{reader}' hold no {name}"
-    return Reason.NOT_RECEIVED, ""
-
-
-def units(layout: GroupLayout, rows: int, index: Index, readers: Mapping[str, str], period: Period | None) -> list[Unit]:
-    """The shards to write: those not finished, too short, or with files that came or changed since.
+def units(
+    layout: GroupLayout, rows: int, index: Index, supplies: Mapping[str, Supply], period: Period | None, part: Part | None = None
+) -> list[Unit]:
+    """The shards to write (of a part): those not finished, too short, or with files that came or changed since.
 
     Times outside `period` are not looked up again: their rows stay as they are.
     """
     wanted = []
-    for shard in range(layout.shards(rows)):
+    total = layout.shards(rows)
+    for shard in part.shards(total) if part else range(total):
         numbers = layout.shard_rows(shard, rows)
         times = [layout.start + n * layout.step for n in numbers]
-        plans = tuple(row_plan(index, readers if period is None or t in period else {}, t) for t in times)
+        plans = tuple(row_plan(index, supplies if period is None or t in period else {}, t) for t in times)
         if not is_done(intact(layout, shard), plans):
             wanted.append(Unit(layout.role, shard, plans))
     return wanted
@@ -143,7 +143,7 @@ def written_rows(layout: GroupLayout, shard: int) -> Mapping[str, Any] | None:
 def estimated_bytes(layout: GroupLayout, wanted: list[Unit]) -> int:
     """What these shards need on disk, without compression of the masks counted."""
     plane = layout.dtype.itemsize * int(np.prod(layout.plane))
-    return sum(plane for unit in wanted for row in unit.rows if row.records)
+    return sum(plane for unit in wanted for row in unit.rows if row.draws)
 
 
 def store_folder(store: Path) -> Path:

@@ -28,11 +28,18 @@ def run_all(function: Callable[[Any, Task], Result], shared: Any, tasks: Sequenc
 
     The first failure stops the rest; what is finished stays. FailedError when the disk is full or a worker dies.
     """
-    try:
+    with disk_errors():
         if workers <= 1 or len(tasks) <= 1:
             yield from (function(shared, task) for task in tasks)
         else:
             yield from _in_processes(function, shared, tasks, min(workers, len(tasks)))
+
+
+@contextmanager
+def disk_errors() -> Iterator[None]:
+    """A full disk and a dead worker as a FailedError that says how to go on."""
+    try:
+        yield
     except BrokenProcessPool as error:
         message = "a preprocessing process died (out of memory?): take fewer workers=; the same command continues where it stopped"
         raise FailedError(message) from error

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stormcast_train.fields.errors import FailedError, RequestError
+from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.fields.fingerprint import canonical
 from stormcast_train.fields.grid import NativeDomain, RegularDomain
 from stormcast_train.fields.times import Period
 from stormcast_train.fields.variables import Variable, VariablesConfig
+from stormcast_train.preprocess.background import BackgroundConfig, supplies_of
+from stormcast_train.preprocess.draws import Supply
+from stormcast_train.preprocess.engine import DaskConfig, EngineConfig, Executor
+from stormcast_train.preprocess.parts import Part
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.store.layout import FORMAT, describe_variable
 from stormcast_train.store.packing import Pack
@@ -34,6 +35,15 @@ class Request:
     period: Period | None = None
     workers: int = 1
     pack: Pack = "none"
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
+    executor: Executor = "processes"
+    dask: DaskConfig = field(default_factory=DaskConfig)
+    part: Part | None = None
+
+    @property
+    def engine(self) -> EngineConfig:
+        """Where the units run: never part of what a store is."""
+        return EngineConfig(executor=self.executor, workers=self.workers, dask=self.dask)
 
     def identity(self) -> dict[str, Any]:
         """What a store is made of besides its period; another identity is another store."""
@@ -43,8 +53,13 @@ class Request:
             "domain": self.domain.model_dump(mode="json"),
             "variables": {"name": self.variables.name, "step": self.variables.step, "roles": roles},
             "source": self.source.model_dump(mode="json"),
+            "background": self.background.model_dump(mode="json"),
             "pack": self.pack,
         }
+
+    def supplies(self, role: str) -> dict[str, Supply]:
+        """Where each variable of a role comes from."""
+        return supplies_of(self.source, self.variables, self.background, role)
 
     def described(self, role: str) -> tuple[Variable, ...]:
         """The role's variables in order; reflectivity has the source's no-echo floor."""
@@ -58,14 +73,14 @@ def check_store(request: Request) -> bool:
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"store={folder} is a file, not a folder", store=str(folder))
     if not (folder / PLAN).is_file():
-        found = sorted(p.name for p in folder.iterdir())[:5] if folder.is_dir() else []
+        found = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))[:5] if folder.is_dir() else []
         if found:
             raise RequestError(
                 f"store={folder} is not empty and no store of preprocess (it holds {', '.join(found)}); choose another folder"
             )
         return False
     there, asked = read_json(folder / PLAN), request.identity()
-    for part in ("format", "domain", "variables", "source", "pack"):
+    for part in ("format", "domain", "variables", "source", "background", "pack"):
         if canonical(there.get(part)) != canonical(asked[part]):
             raise RequestError(_difference(folder, part, there.get(part), asked[part]), store=str(folder), part=part)
     return True
@@ -77,17 +92,6 @@ def _difference(folder: Path, part: str, there: Any, asked: Any) -> str:
         return f"the store {folder} was made with {part}={names[0]}, not {part}={names[1]}: give store= another folder"
     keys = sorted(k for k in {*there, *asked} if canonical(there.get(k)) != canonical(asked.get(k))) if isinstance(there, dict) else []
     return f"the store {folder} was made with another {part}={names[0]} (its {', '.join(keys)} differ): give store= another folder"
-
-
-@contextmanager
-def locked(store: Path) -> Iterator[None]:
-    """Hold the store for one writer; FailedError when another holds it. The lock goes with the process."""
-    with open(store / ".lock", "a") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise FailedError(f"another preprocess is writing {store}; wait for it, or stop it", store=str(store)) from error
-        yield
 
 
 def remember(request: Request) -> None:

@@ -1,131 +1,129 @@
-"""One shard of time: each source read at each hour, checked, regridded, written. What a worker process does."""
+"""One shard of time: each source read at each time, checked, regridded, written. What a worker process does.
+
+Shape suffixes: C channels, Y rows, X columns.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xarray as xr
 
-from stormcast_train.fields.errors import FailedError, UnreadableError
+from stormcast_train.fields.errors import FailedError
 from stormcast_train.fields.reasons import Reason
-from stormcast_train.fields.regrid import Regrid
-from stormcast_train.fields.variables import Variable
-from stormcast_train.preprocess.index import reason_of
+from stormcast_train.fields.times import iso
+from stormcast_train.preprocess.context import Context
+from stormcast_train.preprocess.draws import Draw
+from stormcast_train.preprocess.fill import Planes, planes_of
 from stormcast_train.preprocess.plan import RowPlan, Unit, kept, written_rows
-from stormcast_train.preprocess.quality import check
-from stormcast_train.preprocess.targets import Weights, base_path, grid_of, method_for
-from stormcast_train.sources.config import SourceConfig
-from stormcast_train.sources.source import Record, Source, build_sources
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.rows import RowReader
 from stormcast_train.store.writer import Row, write_shard
 
 
-@dataclass
-class Context:
-    """What every unit of a store shares; each process opens its own. `old_store`: where rows already written are taken from."""
+@dataclass(frozen=True)
+class Done:
+    """A shard that was written, and what could not be read for it, a line each."""
 
-    store: Path
-    old_store: Path
-    archive: Path
-    source: SourceConfig
-    _sources: dict[str, Source] = field(default_factory=dict)
-    _layouts: dict[tuple[Path, str], GroupLayout] = field(default_factory=dict)
-    _weights: dict[str, Weights] = field(default_factory=dict)
-
-    def sources(self) -> dict[str, Source]:
-        if not self._sources:
-            self._sources = build_sources(self.source, self.archive)
-        return self._sources
-
-    def layout(self, folder: Path, role: str) -> GroupLayout:
-        if (folder, role) not in self._layouts:
-            self._layouts[folder, role] = GroupLayout.load(folder, role)
-        return self._layouts[folder, role]
-
-    def weights(self, role: str) -> Weights:
-        if role not in self._weights:
-            path = base_path(self.store / "weights", "state" if role == "static" else role)  # the state's points are the static fields' too
-            base = Regrid.load(path) if path.is_file() else None
-            self._weights[role] = Weights(self.store / "weights", role, self.layout(self.store, role).grid, base)
-        return self._weights[role]
-
-    def of_processes(self) -> Context:
-        """The same with nothing opened, to be sent to another process."""
-        return Context(self.store, self.old_store, self.archive, self.source)
+    role: str
+    shard: int
+    problems: tuple[str, ...] = ()
 
 
-def run_unit(context: Context, unit: Unit) -> tuple[str, int]:
-    """Write one shard; returns its role and number."""
+def run_unit(context: Context, unit: Unit) -> Done:
+    """Write one shard."""
     layout = context.layout(context.store, unit.role)
     old = OldRows(context, unit)
 
     def produce(i: int) -> Row:
         return make_row(context, layout, unit.rows[i], old)
 
-    write_shard(layout, unit.shard, len(unit.rows), produce)
-    return unit.role, unit.shard
+    record = write_shard(layout, unit.shard, len(unit.rows), produce)
+    return Done(unit.role, unit.shard, _problems(layout, unit, record))
 
 
-def make_row(context: Context, layout: GroupLayout, plan: RowPlan, old: OldRows) -> Row:
+def _problems(layout: GroupLayout, unit: Unit, record: Mapping[str, Any]) -> tuple[str, ...]:
+    """Files of this shard that could not be read, with their reasons."""
+    found: dict[str, None] = {}
+    for plan, row in zip(unit.rows, record["rows"], strict=True):
+        for name, detail in row["details"].items():
+            if row["gaps"].get(name) == Reason.UNREADABLE and detail:
+                found[f"{iso(plan.time)}: {detail}"] = None
+    return tuple(found)
+
+
+def blank(layout: GroupLayout) -> Row:
+    """A row of which nothing has been received."""
+    return Row(np.full(layout.plane, np.nan, np.float32), np.full(layout.plane, Reason.NOT_RECEIVED, np.uint8))
+
+
+def make_row(context: Context, layout: GroupLayout, plan: RowPlan, old: OldRows | None) -> Row:
     """The row of one time: variables whose files have not changed from the store, the others from the files."""
-    row = Row(np.full(layout.plane, np.nan, np.float32), np.full(layout.plane, Reason.NOT_RECEIVED, np.uint8))
-    taken = old.take(plan, row, layout)
-    groups: dict[tuple[Record, ...], list[str]] = {}
-    for name in layout.names:
-        if name in taken:
-            continue
-        row.inputs[name] = plan.inputs.get(name, "")
-        if name in plan.records:
-            groups.setdefault(plan.records[name], []).append(name)
-        elif name in plan.absent:
-            code, detail = plan.absent[name]
-            row.mask_CYX[layout.names.index(name)] = code
-            row.details |= {name: detail} if detail else {}
-    for records, names in groups.items():
-        _fill(context, layout, row, records, names)
+    row = blank(layout)
+    taken = old.take(plan, row, layout) if old else set()
+    fill_row(context, layout, plan, row, [name for name in layout.names if name not in taken])
     return row
 
 
-def _fill(context: Context, layout: GroupLayout, row: Row, records: tuple[Record, ...], names: list[str]) -> None:
-    """Read the first record that can be read, into the row; when none can, the reason."""
+def fill_row(context: Context, layout: GroupLayout, plan: RowPlan, row: Row, wanted: Sequence[str]) -> None:
+    """Make these variables of a row from their files."""
+    together: dict[Draw, list[str]] = {}
+    for name in wanted:
+        row.inputs[name] = plan.inputs.get(name, "")
+        if name in plan.draws:
+            together.setdefault(plan.draws[name], []).append(name)
+        elif name in plan.absent:
+            absence = plan.absent[name]
+            row.mask_CYX[layout.names.index(name)] = absence.reason
+            row.details |= {name: absence.detail} if absence.detail else {}
+    for draw, names in together.items():
+        _fill(context, layout, row, draw, names)
+    for draw, names in _truths(plan).items():
+        _compare(context, layout, row, draw, names)
+
+
+def _fill(context: Context, layout: GroupLayout, row: Row, draw: Draw, names: list[str]) -> None:
+    """Sum the terms of a draw into the row; when one cannot be read, the reason."""
     reader = context.source.reader_of(layout.role, names[0])
-    problems = []
-    for record in records:
-        try:
-            field_ = context.sources()[reader].read(record, names)
-        except UnreadableError as error:
-            problems.append(reason_of(record.path, error))
-            continue
-        row.versions[reader] = str(field_.attrs.get("source_version", "unknown"))
-        for name in names:
-            place(context, layout, row, name, field_[name])
-        return
-    for name in names:
-        row.mask_CYX[layout.names.index(name)] = Reason.UNREADABLE
-        row.details[name] = "; ".join(problems)
+    summed: Planes | None = None
+    for term in draw.terms:
+        found = planes_of(context, layout, term.records, [draw.of] * len(names) if draw.of else names, reader, keep=len(draw.terms) > 1)
+        if isinstance(found, str):
+            for name in names:
+                row.mask_CYX[layout.names.index(name)] = Reason.UNREADABLE
+                row.details[name] = found
+            return
+        summed = found.weighted(term.weight) if summed is None else summed.plus(found, term.weight)
+    assert summed is not None
+    row.add_version(reader, summed.version)
+    for n, name in enumerate(names):
+        channel = layout.names.index(name)
+        row.values_CYX[channel], row.mask_CYX[channel] = summed.values_NYX[n], summed.mask_NYX[n]
+        row.made |= {name: draw.made} if draw.made else {}
 
 
-def place(context: Context, layout: GroupLayout, row: Row, name: str, values: xr.DataArray) -> None:
-    """Check a source field, regrid it, and put it with its reasons into the row."""
-    channel = layout.names.index(name)
-    variable = layout.variables[channel]
-    regrid = _regrid(context, layout, variable, values)
-    checked, codes = check(variable, np.asarray(values.values, np.float32))
-    decibel = variable.kind == "reflectivity"
-    row.values_CYX[channel] = regrid.apply(checked, decibel=decibel)
-    row.mask_CYX[channel] = np.where(regrid.outside, Reason.OUTSIDE_COVERAGE, regrid.worst(codes) if codes.any() else 0)
+def _truths(plan: RowPlan) -> dict[Draw, list[str]]:
+    """What the archive has at this very time of variables that were made otherwise, by draw."""
+    together: dict[Draw, list[str]] = {}
+    for name, draw in plan.truths.items():
+        together.setdefault(draw, []).append(name)
+    return together
 
 
-def _regrid(context: Context, layout: GroupLayout, variable: Variable, values: xr.DataArray) -> Regrid:
-    grid, weights = grid_of(values.to_dataset(name=variable.name)), context.weights(layout.role)
-    if layout.role == "background":
-        return weights.of(grid, "area" if context.source.background_coarsen > 1 else "bilinear")
-    return weights.of(grid, method_for(context.source, variable, grid, layout.grid))
+def _compare(context: Context, layout: GroupLayout, row: Row, draw: Draw, names: list[str]) -> None:
+    """How far the made values are from the archive's own: count, sum of squared differences, sum of squared values."""
+    reader = context.source.reader_of(layout.role, names[0])
+    found = planes_of(context, layout, draw.terms[0].records, names, reader, keep=True)
+    if isinstance(found, str):
+        return  # it was not used either: the row has its value, and its own file says nothing
+    for n, name in enumerate(names):
+        difference = row.values_CYX[layout.names.index(name)].astype(np.float64) - found.values_NYX[n]
+        there = np.isfinite(difference)
+        facts = [float(there.sum()), float(np.square(difference[there]).sum())]
+        row.facts.setdefault("cadence_error", {})[name] = facts
 
 
 class OldRows:
@@ -151,10 +149,11 @@ class OldRows:
             if record is None or at >= record["count"]:
                 continue
             facts = record["rows"][at]
-            names = {n for n in target.names if kept(facts, plan, n) and (facts["inputs"].get(n) or n not in plan.absent)}
+            marked = facts.get("marks", {})  # what a check across hours took out is not there any more
+            stays = (n for n in target.names if n not in marked and kept(facts, plan, n))
+            names = {n for n in stays if facts["inputs"].get(n) or n not in plan.absent}
             if names:
-                row.versions |= record["versions"]
-                return _copy(reader, number, names, facts, row)
+                return copy_names(reader, number, names, facts, row)
         return set()
 
     def _record(self, layout: GroupLayout, number: int) -> Mapping[str, Any] | None:
@@ -166,15 +165,20 @@ class OldRows:
         return self._records[key]
 
 
-def _copy(reader: RowReader, number: int, names: set[str], facts: Mapping[str, Any], row: Row) -> set[str]:
+def copy_names(reader: RowReader, number: int, names: set[str], facts: Mapping[str, Any], row: Row) -> set[str]:
     """Take these variables of a stored row; none when it is damaged, so that its files are read again."""
     try:
         values_CYX, mask_CYX = reader.all_values(number), reader.mask(number)
     except FailedError:
         return set()
+    for wrote, version in facts["versions"].items():
+        row.add_version(wrote, version)
+    for kind, by_name in facts.get("facts", {}).items():
+        row.facts.setdefault(kind, {}).update({n: numbers for n, numbers in by_name.items() if n in names})
     for name in names:
         channel = reader.layout.names.index(name)
         row.values_CYX[channel], row.mask_CYX[channel] = values_CYX[channel], mask_CYX[channel]
         row.inputs[name] = facts["inputs"].get(name, "")
         row.details |= {name: facts["details"][name]} if name in facts["details"] else {}
+        row.made |= {name: facts["made"][name]} if name in facts.get("made", {}) else {}
     return names

@@ -26,6 +26,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; margin: 8
 th, td { padding: 5px 12px; text-align: right; border-bottom: 1px solid #e4e7eb; white-space: nowrap; }
 th:first-child, td:first-child { text-align: left; }
 th { font-weight: 600; color: #52606d; font-size: 13px; white-space: normal; max-width: 150px; vertical-align: bottom; line-height: 1.3; }
+th.words, td.words { text-align: left; }
+td.words { white-space: normal; min-width: 12ch; max-width: 70ch; overflow-wrap: anywhere; }
 td.good { color: #00664b; font-weight: 600; }
 td.poor { color: #a33c00; font-weight: 600; }
 img { max-width: 100%; height: auto; display: block; margin: 6px 0; }
@@ -39,10 +41,11 @@ dd { margin: 0; word-break: break-all; font-family: ui-monospace, monospace; }
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell; `good` colours it (None: neither)."""
+    """A table cell; `good` colours it (None: neither), `words` sets it as text: to the left, over several lines."""
 
     text: str
     good: bool | None = None
+    words: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,20 @@ def _section(section: Section) -> str:
 
 
 def _table(header: tuple[str, ...], rows: tuple[tuple[Cell, ...], ...]) -> str:
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in header)
+    wordy = [cell.words for cell in rows[0]]
+    head = "".join(f"<th{_class('words' if w else '')}>{html.escape(name)}</th>" for name, w in zip(header, wordy, strict=True))
     body = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
 def _cell(cell: Cell) -> str:
-    kind = {True: ' class="good"', False: ' class="poor"', None: ""}[cell.good]
-    return f"<td{kind}>{html.escape(cell.text)}</td>"
+    colour = {True: "good", False: "poor", None: ""}[cell.good]
+    return f"<td{_class('words' if cell.words else '', colour)}>{html.escape(cell.text)}</td>"
+
+
+def _class(*names: str) -> str:
+    chosen = " ".join(filter(None, names))
+    return f' class="{chosen}"' if chosen else ""
 
 
 def _image(path: Path, caption: str) -> str:

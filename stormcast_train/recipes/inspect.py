@@ -6,13 +6,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import Field
+
 from stormcast_train.fields.console import Console
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.files import read_json
+from stormcast_train.fields.times import Period
 from stormcast_train.fields.variables import Frozen
 from stormcast_train.sources.config import SourceConfig
 
-HELP = "say what a raw file, archive, store, run, package or forecast holds; --verify recomputes a store's checksums"
+HELP = "say what a raw file, archive, store, run, package or forecast holds; --verify recomputes a store's checksums, --clock compares sources' clocks"
 EXAMPLE = "stormcast inspect stores/taiwan_tiny --verify"
 POSITIONAL: tuple[str, ...] = ("path",)
 Kind = Literal["store", "run", "package", "forecast", "archive", "file"]
@@ -25,26 +28,41 @@ class Config(Frozen):
     path: str
     source: SourceConfig
     verify: bool = False
+    clock: bool = False
+    period: str | None = None
+    clock_hours: int = Field(default=240, ge=72)
 
 
 def plan(config: Config) -> dict[str, Any]:
     """What would be looked at."""
     kind = kind_of(Path(config.path).expanduser())
-    return {"would": [f"describe the {kind} {config.path}" + (" and recompute its checksums" if config.verify else "")], "kind": kind}
+    _check(config, kind)
+    more = [" and recompute its checksums"] * config.verify + [" and compare the clocks in it"] * config.clock
+    return {"would": [f"describe the {kind} {config.path}" + "".join(more)], "kind": kind}
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Describe the path; with `verify`, recompute a store's checksums."""
+    """Describe the path; with `verify`, recompute a store's checksums; with `clock`, compare the clocks in it."""
     path = Path(config.path).expanduser()
     kind = kind_of(path)
-    if config.verify and kind != "store":
-        raise RequestError(f"--verify recomputes the checksums of a store; {path} is a {kind}")
+    _check(config, kind)
     described = describe(path, kind, config.source)
     if config.verify:
         described |= _verify(path, console)
     for line in sentences(described):
         console.show(line)
+    if config.clock:
+        described |= _clock(path, kind, config, console)
     return described
+
+
+def _check(config: Config, kind: Kind) -> None:
+    if config.verify and kind != "store":
+        raise RequestError(f"--verify recomputes the checksums of a store; {config.path} is a {kind}")
+    if config.clock and kind not in ("archive", "store"):
+        raise RequestError(f"--clock compares the sources of an archive or the roles of a store; {config.path} is a {kind}")
+    if config.period and not config.clock:
+        raise RequestError("period= belongs to --clock: give both, or neither")
 
 
 def kind_of(path: Path) -> Kind:
@@ -111,6 +129,16 @@ def _verify(path: Path, console: Console) -> dict[str, Any]:
         found = verify_store(path, advance)
     console.say(f"all {found['planes']} planes are what was written")
     return found
+
+
+def _clock(path: Path, kind: Kind, config: Config, console: Console) -> dict[str, Any]:
+    from stormcast_train.preprocess import clock_report
+
+    period = Period.parse(config.period) if config.period else None
+    told = clock_report.compare_clocks(path, kind, config.source, period, config.clock_hours, console.progress)
+    for line in clock_report.sentences(told):
+        console.show(line)
+    return told
 
 
 def sentences(described: dict[str, Any]) -> Iterator[str]:

@@ -12,6 +12,9 @@ from stormcast_train.fields.console import Console
 from stormcast_train.fields.grid import DomainConfig
 from stormcast_train.fields.times import Period, iso
 from stormcast_train.fields.variables import Frozen, VariablesConfig
+from stormcast_train.preprocess.background import BackgroundConfig
+from stormcast_train.preprocess.engine import DaskConfig, Executor
+from stormcast_train.preprocess.parts import Part
 from stormcast_train.preprocess.request import Request
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.store.packing import Pack
@@ -32,11 +35,15 @@ class Config(Frozen):
     period: str | None = None
     workers: int | None = Field(None, ge=1)
     pack: Pack = "none"
+    background: BackgroundConfig = BackgroundConfig()
+    executor: Executor = "processes"
+    dask: DaskConfig = DaskConfig()
+    part: str | None = None
 
 
 def plan(config: Config) -> dict[str, Any]:
     """What would be written, from the names and headers of the files alone."""
-    from stormcast_train.preprocess.build import survey
+    from stormcast_train.preprocess.survey import survey
 
     work = survey(request_of(config))
     roles = config.variables.roles()
@@ -59,9 +66,20 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 
 def request_of(config: Config) -> Request:
     """The request in the terms of the floor below."""
-    period = Period.parse(config.period) if config.period else None
-    folders = Path(config.archive).expanduser(), Path(config.store).expanduser()
-    return Request(config.domain, config.variables, config.source, *folders, period, workers_of(config), config.pack)
+    return Request(
+        domain=config.domain,
+        variables=config.variables,
+        source=config.source,
+        archive=Path(config.archive).expanduser(),
+        store=Path(config.store).expanduser(),
+        period=Period.parse(config.period) if config.period else None,
+        workers=workers_of(config),
+        pack=config.pack,
+        background=config.background,
+        executor=config.executor,
+        dask=config.dask,
+        part=Part.parse(config.part) if config.part else None,
+    )
 
 
 def workers_of(config: Config) -> int:

@@ -31,21 +31,37 @@ def _opener(coordinates: Coordinates):  # type: ignore[no-untyped-def]  # one fu
 
 def _find(file: GriddedFile, path: Path, declared: CfVariable) -> tuple[Cube, int]:
     """The cube and level row of a declared variable; UnreadableError says what the file holds instead."""
-    held = [c.name for c in file.cubes]
-    for cube in file.cubes:
-        if declared.source not in (cube.name, *cube.aliases):
-            continue
-        if declared.level is None and len(cube.levels) > 1:
-            raise UnreadableError(f"{path}: '{cube.name}' has levels {cube.levels.tolist()}; say which with level:", path=str(path))
-        row = 0 if declared.level is None else cube.level_row(declared.level)
-        if row is None:
-            raise UnreadableError(f"{path}: '{cube.name}' has no level {declared.level}; it has {cube.levels.tolist()}", path=str(path))
-        if declared.units is not None and normalised(declared.units) != cube.units:
-            raise UnreadableError(f"{path}: '{cube.name}' is in '{cube.units}', the config expects '{declared.units}'", path=str(path))
-        return cube, row
-    why = f" ({file.skipped[declared.source]})" if declared.source in file.skipped else ""
-    hint = f"{nearest(declared.source, held)} It holds {', '.join(held) or 'none'}"
-    raise UnreadableError(f"{path} holds no field '{declared.source}'{why}.{hint}", path=str(path))
+    named = [c for c in file.cubes if declared.source in (c.name, *c.aliases)]
+    if not named:
+        held = [c.name for c in file.cubes]
+        why = f" ({file.skipped[declared.source]})" if declared.source in file.skipped else ""
+        hint = f"{nearest(declared.source, held)} It holds {', '.join(held) or 'none'}"
+        raise UnreadableError(f"{path} holds no field '{declared.source}'{why}.{hint}", path=str(path))
+    chosen = [c for c in named if all(str(c.attrs.get(f"GRIB_{k}", c.attrs.get(k))) == str(v) for k, v in declared.keys.items())]
+    if not chosen:
+        raise UnreadableError(f"{path}: no '{declared.source}' has keys {declared.keys}; it has {_kinds(named)}", path=str(path))
+    rows = [(c, 0 if declared.level is None else c.level_row(declared.level)) for c in chosen]
+    found = [(c, row) for c, row in rows if row is not None] or rows
+    if len({(str(c.attrs.get("GRIB_typeOfLevel")), str(c.attrs.get("GRIB_stepType"))) for c, _ in found}) > 1:
+        raise UnreadableError(f"{path} holds '{declared.source}' as {_kinds([c for c, _ in found])}; say which with keys:", path=str(path))
+    return _checked(*found[0], path, declared)
+
+
+def _kinds(cubes: Sequence[Cube]) -> str:
+    """How cubes of one name differ, as `keys:` would say it."""
+    keys = ("typeOfLevel", "stepType")
+    return ", ".join("{" + ", ".join(f"{k}: {c.attrs.get(f'GRIB_{k}')}" for k in keys) + f"}} at {c.levels.tolist()}" for c in cubes)
+
+
+def _checked(cube: Cube, row: int | None, path: Path, declared: CfVariable) -> tuple[Cube, int]:
+    """The cube and row where level and unit are as declared; UnreadableError where not."""
+    if declared.level is None and len(cube.levels) > 1:
+        raise UnreadableError(f"{path}: '{cube.name}' has levels {cube.levels.tolist()}; say which with level:", path=str(path))
+    if row is None:
+        raise UnreadableError(f"{path}: '{cube.name}' has no level {declared.level}; it has {cube.levels.tolist()}", path=str(path))
+    if declared.units is not None and normalised(declared.units) != cube.units:
+        raise UnreadableError(f"{path}: '{cube.name}' is in '{cube.units}', the config expects '{declared.units}'", path=str(path))
+    return cube, row
 
 
 def _scale(name: str, declared: CfVariable, cube: Cube, path: Path) -> tuple[float, float]:
@@ -128,7 +144,7 @@ class Cf(Source):
         super().__init__(name, reader.role, Clock(reader.utc_offset, reader.stamp))
         self.archive = archive
         self.reader = reader
-        self._open = _opener(Coordinates(reader.time, reader.latitude, reader.longitude))
+        self._open = _opener(Coordinates(reader.time, reader.latitude, reader.longitude, box=reader.box))
 
     def _shift(self, name: str) -> np.timedelta64:
         """Valid time minus the file's stamp."""

@@ -8,6 +8,8 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from stormcast_train.fields.errors import RequestError, nearest
 from stormcast_train.fields.variables import Frozen, describe
+from stormcast_train.sources.policy import EXACT, Accumulate, Exact, Hold, Interpolate, Policy, fitting
+from stormcast_train.sources.quality_config import QualityConfig
 
 
 def _tuple(value: Any) -> Any:
@@ -17,14 +19,17 @@ def _tuple(value: Any) -> Any:
 Words = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
 Method = Literal["bilinear", "nearest", "area", "max"]
 PRODUCTS = {"CB_GC_PCP_1H_RAD": "rain1h", "CB_GC_PCP_10M_RAD": "rain10m", "COMPREF": "refc"}
+STANDARD_LEVELS_HPA = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 GRIDDED_SUFFIXES = ("**/*.nc", "**/*.nc4", "**/*.zip", "**/*.grib", "**/*.grib2", "**/*.grb", "**/*.grb2")
 
 
 class RwrpReader(Frozen):
     """RWRP/RWRF hourly analyses (`_interp`) or raw wrfout/wrfinput.
 
-    root: folders below the archive, every one that exists is read. lead: how far the file's valid time lies after its
-    reference time (`0h` for an analysis, `1h` where the file is the first hour of a forecast). domain: nest number, null for any.
+    root: folders below the archive, every one that exists is read. lead: how far an analysis's valid time lies after its
+    reference time (`0h`, or `1h` where the file is the first hour of a forecast). domain: nest number, null for any.
+    levels: pressure levels (hPa) that raw files are offered on. role: `forecast` takes the reference time from the file or its
+    folder and, for each valid time, the shortest lead of `lead_from`..`lead_to` (both included, null: any).
     """
 
     kind: Literal["rwrp"] = "rwrp"
@@ -32,6 +37,10 @@ class RwrpReader(Frozen):
     pattern: Words = ("**/wrfout_d*", "**/wrfinput_d*", "**/[rR][wW][rR][fFpP]*_[0-9]*")
     domain: int | None = None
     lead: str = "0h"
+    levels: tuple[int, ...] = STANDARD_LEVELS_HPA
+    role: Literal["analysis", "forecast"] = "analysis"
+    lead_from: str = "0h"
+    lead_to: str | None = None
 
 
 class QpesumsReader(Frozen):
@@ -67,22 +76,42 @@ class QpepreReader(Frozen):
 
 
 class Era5Reader(Frozen):
-    """ERA5 in any layout: CDS new and old, ZIP, hourly or monthly splits, GRIB.
+    """ERA5 in any layout: CDS new and old, ZIP, hourly or monthly splits, GRIB, ARCO or WeatherBench Zarr.
 
     names: further names in the files -> variable (`t` with levels becomes `t850` by its level's value).
     """
 
     kind: Literal["era5"] = "era5"
     root: Words = ("era5", "ERA5")
-    pattern: Words = GRIDDED_SUFFIXES
+    pattern: Words = (*GRIDDED_SUFFIXES, "**/*.zarr")
     names: dict[str, str] = Field(default={})
+
+
+class GlobalModelReader(Frozen):
+    """Forecasts of a global model: Zarr, NetCDF or GRIB with reference time and lead, or `MODEL_YYYYMMDDHH-LEAD.grb`.
+
+    lead_from, lead_to: leads outside are not taken (`lead_to` null: no limit). prefer: which of several forecasts of one valid
+    time comes first. member: which one of an ensemble, by its number. names: further names in the files -> variable.
+    unitless: what integers of time and lead without units count (`nanoseconds`: Earth2Studio with zarr 3.0); null refuses them.
+    """
+
+    kind: Literal["global_model"] = "global_model"
+    root: Words = ("global_model", "ai_model", "GLOBAL_MODEL")
+    pattern: Words = (*GRIDDED_SUFFIXES, "**/*.zarr")
+    names: dict[str, str] = Field(default={})
+    lead_from: str = "0h"
+    lead_to: str | None = None
+    prefer: Literal["shortest_lead", "longest_lead"] = "shortest_lead"
+    member: int = Field(default=0, ge=0)
+    unitless: Literal["nanoseconds", "seconds", "hours"] | None = None
 
 
 class CfVariable(Frozen):
     """A variable in a CF file: canonical value = stored value * scale + offset.
 
     units: what the file must declare (null: anything; without scale and offset a known unit is converted).
-    level: picked by value along the file's vertical coordinate.
+    level: picked by value along the file's vertical coordinate. keys: GRIB keys that the message must have, where the name alone
+    is ambiguous (`{typeOfLevel: heightAboveGround}`).
     """
 
     source: str
@@ -90,12 +119,14 @@ class CfVariable(Frozen):
     scale: float | None = None
     offset: float | None = None
     level: float | None = None
+    keys: dict[str, str | int | float] = Field(default={})
 
 
 class CfReader(Frozen):
     """Any CF NetCDF, Zarr or GRIB.
 
     variables: canonical name -> where it is in the file. stamp: whether an accumulation's time is its end, start or middle.
+    box: (south, north, west, east); only the rows and columns around it are read (of a satellite's disk: none that sees space).
     """
 
     kind: Literal["cf"] = "cf"
@@ -108,6 +139,7 @@ class CfReader(Frozen):
     stamp: Literal["end", "start", "middle"] = "end"
     utc_offset: float = 0.0
     role: Literal["analysis", "forecast"] = "analysis"
+    box: tuple[float, float, float, float] | None = None
 
 
 class PluginReader(Frozen):
@@ -127,6 +159,7 @@ ReaderConfig = Annotated[
     | Annotated[QpesumsReader, Tag("qpesums")]
     | Annotated[QpepreReader, Tag("qpepre")]
     | Annotated[Era5Reader, Tag("era5")]
+    | Annotated[GlobalModelReader, Tag("global_model")]
     | Annotated[CfReader, Tag("cf")]
     | Annotated[PluginReader, Tag("plugin")],
     Discriminator(_tag),
@@ -137,7 +170,10 @@ DEFAULT_METHODS: dict[str, Method] = {"instant": "bilinear", "accumulation": "bi
 class SourceConfig(Frozen):
     """`source=`: readers by name, and for each role the reader of each variable (`*`: all others).
 
+    groups: the readers of further roles (`variables.groups`), by role; the state's where one is not named.
+    policy: how a value at a time comes from the times a source has, by variable or by reader; exact where nothing is said.
     regrid: method per variable name or kind. background_coarsen: means over n x n cells of the background's reader.
+    quality: the checks of raw fields, each with its switch.
     no_echo_dbz: the one floor that "covered, nothing seen" becomes, for all sources of reflectivity.
     """
 
@@ -146,26 +182,47 @@ class SourceConfig(Frozen):
     state: dict[str, str]
     background: dict[str, str] = Field(default={})
     static: dict[str, str] = Field(default={})
+    groups: dict[str, dict[str, str]] = Field(default={})
+    policy: dict[str, Policy] = Field(default={})
     regrid: dict[str, Method] = Field(default={})
     background_coarsen: int = Field(default=1, ge=1)
     no_echo_dbz: float = 0.0
+    quality: QualityConfig = QualityConfig()
 
     @model_validator(mode="after")
     def _readers_exist(self) -> SourceConfig:
-        for role in ("state", "background", "static"):
-            for variable, reader in getattr(self, role).items():
+        roles = {"state": self.state, "background": self.background, "static": self.static, **self.groups}
+        for role, chosen in roles.items():
+            for variable, reader in chosen.items():
                 if reader not in self.readers:
                     known = f"{nearest(reader, self.readers)} Known: {sorted(self.readers)}"
                     raise ValueError(f"{role}.{variable} names the reader '{reader}', which this source lacks.{known}")
         return self
 
+    @model_validator(mode="after")
+    def _policies_fit(self) -> SourceConfig:
+        for name, policy in self.policy.items():
+            if isinstance(policy, Accumulate):
+                if name in self.readers:
+                    raise ValueError(f"policy.{name}: accumulate is said of a variable (rain1h), not of a reader")
+                policy.pieces(name)
+            elif name not in self.readers:
+                describe(name)
+        return self
+
     def reader_of(self, role: str, variable: str) -> str:
         """The name of the reader that supplies this variable of this role."""
-        chosen: dict[str, str] = getattr(self, role, {})
+        named = {"state": self.state, "background": self.background, "static": self.static, **self.groups}
+        chosen = named.get(role, self.state)
         reader = chosen.get(variable, chosen.get("*"))
         if reader is None:
             raise RequestError(f"source={self.name} names no reader for {role} variable '{variable}' (it has {sorted(chosen) or 'none'})")
         return reader
+
+    def policy_of(self, role: str, variable: str) -> Exact | Hold | Accumulate | Interpolate:
+        """How a value of this variable at a time is made: by the variable's name, else by its reader, else exactly."""
+        found = self.policy.get(variable) or self.policy.get(self.reader_of(role, variable)) or EXACT
+        return fitting(found, variable)
 
     def method_of(self, variable: str) -> Method:
         """How this variable is regridded: by its name, else by its kind, else the default of its kind."""

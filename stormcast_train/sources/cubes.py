@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +15,20 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import UnreadableError
-from stormcast_train.fields.times import Times
+from stormcast_train.fields.times import Period, Times
+from stormcast_train.sources.blocks import check_written, day_blocks, plane_of_block, zarr_chunk
+from stormcast_train.sources.leads import NO_TIMES, TimeAxes, TimeReader
 from stormcast_train.sources.netcdf import open_netcdf
+from stormcast_train.sources.places import check_places, touching
 from stormcast_train.sources.units import normalised
 
 CHUNK_CACHE_LIMIT = 64 << 20
-NO_TIMES: Times = np.array([], "datetime64[s]")
 NO_LEVELS: NDArray[np.float64] = np.array([], np.float64)
 _LATITUDES = ("latitude", "lat", "XLAT", "nav_lat")
 _LONGITUDES = ("longitude", "lon", "XLONG", "nav_lon")
+_NAMED = ("variable", "channel")  # a dimension along which each place is a variable of its own
+_MEMBERS = ("ensemble", "member", "number", "realization")
+FIRST_MEMBER = -1
 _LEVELS = ("pressure_level", "level", "isobaricInhPa", "plev", "lev", "pressure")
 
 
@@ -32,7 +37,8 @@ class Cube:
     """One variable of a file. `plane(time row, level row)` reads [y, x] float32, NaN where missing, in the file's row order.
 
     times: [T] valid times UTC, empty for a field without time. levels: [L], hPa where `pressure`, empty without levels.
-    lat, lon: 1-D [y], [x] or 2-D [y, x]. versions: what produced each time ([T] or one).
+    references: [T] the reference time of each row of a forecast, else empty. lat, lon: 1-D [y], [x] or 2-D [y, x].
+    versions: what produced each time ([T] or one).
     """
 
     name: str
@@ -46,10 +52,19 @@ class Cube:
     versions: tuple[str, ...] = ("",)
     aliases: tuple[str, ...] = ()
     attrs: dict[str, Any] = field(default_factory=dict)
+    references: Times = field(default_factory=lambda: NO_TIMES)
 
-    def row(self, time: np.datetime64) -> int | None:
-        """The index of exactly this valid time; None where the cube lacks it."""
-        found = np.flatnonzero(self.times == time.astype("datetime64[s]"))
+    def row(self, time: np.datetime64, reference: np.datetime64 | None = None) -> int | None:
+        """The index of exactly this valid time (of the forecast of that reference time); None where the cube lacks it."""
+        time = time.astype("datetime64[s]")
+        if reference is None:
+            place = int(np.searchsorted(self.times, time))  # a century of hours is not compared one by one
+            if place < len(self.times) and self.times[place] == time:
+                return place
+        held = self.times == time
+        if reference is not None:
+            held &= self.references == reference if len(self.references) else False
+        found = np.flatnonzero(held)
         return int(found[0]) if len(found) else None
 
     def level_row(self, level: float) -> int | None:
@@ -63,12 +78,17 @@ class Cube:
 
 @dataclass(eq=False)
 class GriddedFile:
-    """An opened file: its cubes, the variables that cannot be one (with the reason), and how to close it."""
+    """An opened file: its cubes, the variables that cannot be one (with the reason), and how to close it.
+
+    empty: what it declares to hold no data, in words -> when.
+    """
 
     cubes: list[Cube]
     skipped: dict[str, str]
     closers: list[Callable[[], Any]]
     bytes_held: int = 0
+    empty: dict[str, Period] = field(default_factory=dict)
+    catalogues: dict[Any, Any] = field(default_factory=dict)  # what a reader found in it, made once
 
     def close(self) -> None:
         while self.closers:
@@ -77,18 +97,26 @@ class GriddedFile:
 
 @dataclass(frozen=True)
 class Coordinates:
-    """Names of the coordinates where a file's own conventions do not tell."""
+    """Names of the coordinates where a file's own conventions do not tell, and how forecasts are taken.
+
+    forecasts: whether a valid time may occur in several forecasts. member: which one of an ensemble (-1: the first). unitless: what integers
+    of time and lead without units count, None to refuse them. box: (south, north, west, east) to which it is cut.
+    """
 
     time: str | None = None
     latitude: str | None = None
     longitude: str | None = None
+    forecasts: bool = False
+    member: int | None = None
+    unitless: str | None = None
+    box: tuple[float, float, float, float] | None = None
 
 
 def open_gridded(path: Path, coordinates: Coordinates = Coordinates()) -> GriddedFile:
     """The cubes of a NetCDF, GRIB, ZIP or Zarr; the first bytes decide, not the name."""
     if path.is_dir():
         store = xr.open_zarr(path, chunks=None, decode_times=False, consolidated=False)
-        return _from_datasets([store], [store.close], coordinates, 0)
+        return _from_datasets([store], [store.close], coordinates, 0, path)
     with open(path, "rb") as handle:
         magic = handle.read(8)
     if magic.startswith(b"PK"):
@@ -96,7 +124,7 @@ def open_gridded(path: Path, coordinates: Coordinates = Coordinates()) -> Gridde
     if magic.startswith(b"GRIB"):
         from stormcast_train.sources.grib import grib_cubes
 
-        cubes, skipped = grib_cubes(path)
+        cubes, skipped = grib_cubes(path, coordinates.forecasts, coordinates.member)
         return GriddedFile(cubes, skipped, [])
     return _from_datasets(*_as_dataset(open_netcdf(path)), coordinates, 0)
 
@@ -135,48 +163,96 @@ def _cache_one_time(variable: Any) -> None:
         variable.set_var_chunk_cache(size=max(2 * needed, 1 << 20), nelems=4099, preemption=1.0)
 
 
-def _from_datasets(datasets: Sequence[xr.Dataset], closers: list[Callable[[], Any]], coordinates: Coordinates, held: int) -> GriddedFile:
+def _from_datasets(
+    datasets: Sequence[xr.Dataset], closers: list[Callable[[], Any]], coordinates: Coordinates, held: int, folder: Path | None = None
+) -> GriddedFile:
     cubes: list[Cube] = []
     skipped: dict[str, str] = {}
+    empty: dict[str, Period] = {}
     try:
         for dataset in datasets:
-            for name in map(str, dataset.data_vars):
-                made = _cube(dataset, name, coordinates)
-                if isinstance(made, Cube):
-                    cubes.append(made)
-                else:
-                    skipped[name] = made
+            clock = TimeReader(dataset, coordinates.time, coordinates.unitless)
+            for key in map(str, dataset.data_vars):
+                for name, variable, at in _members(dataset, key, coordinates.member):
+                    made = _cube(dataset, name, variable, coordinates, clock)
+                    if isinstance(made, Cube) and folder is not None and coordinates.forecasts:
+                        made = _written(made, clock.axes(variable), folder, key, at, tuple(map(str, dataset.variables[key].dims)))
+                    if isinstance(made, Cube):
+                        cubes.append(made)
+                    else:
+                        skipped[name] = made
+            empty |= clock.empty
     except BaseException:
         for close in closers:
             close()
         raise
-    return GriddedFile(cubes, skipped, closers, held)
+    return GriddedFile(cubes, skipped, closers, held, empty)
 
 
-def _cube(dataset: xr.Dataset, name: str, coordinates: Coordinates) -> Cube | str:
-    """The cube of one variable, or the reason why it is none."""
+def _members(dataset: xr.Dataset, name: str, member: int | None) -> list[tuple[str, xr.Variable, dict[str, int]]]:
+    """A variable by its name, or, where one of its dimensions names variables, each of these; of one member where asked.
+
+    With where it lies along the dimensions that it has lost.
+    """
     variable = dataset.variables[name]
+    at: dict[str, int] = {}
+    for dim in (d for d in _MEMBERS if member is not None and (d in variable.dims or d in dataset.variables)):
+        numbers = np.atleast_1d(dataset.variables[dim].values) if dim in dataset.variables else np.arange(dataset.sizes[dim])
+        found = np.flatnonzero(numbers == member) if member != FIRST_MEMBER else np.array([0])
+        if not len(found):
+            raise UnreadableError(f"it holds no {dim} {member}; it holds {numbers[:8].tolist()}")
+        at |= {dim: int(found[0])} if dim in variable.dims else {}
+    variable = variable.isel(at)
+    for dim in (d for d in _NAMED if d in variable.dims and d in dataset.variables and dataset.variables[d].dtype.kind in "UOTS"):
+        names = [n.decode() if isinstance(n, bytes) else str(n) for n in dataset.variables[dim].values]
+        return [(own, variable.isel({dim: i}), at | {dim: i}) for i, own in enumerate(names)]
+    return [(name, variable, at)]
+
+
+def _written(cube: Cube, axes: TimeAxes, folder: Path, name: str, at: Mapping[str, int], dims: tuple[str, ...]) -> Cube:
+    """The cube, whose planes are refused where their chunks were never written."""
+
+    def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
+        check_written(folder, name, {**at, **axes.index(time_row)}, dims)
+        return cube.plane(time_row, level_row)
+
+    return replace(cube, plane=plane)
+
+
+def _cube(dataset: xr.Dataset, name: str, variable: xr.Variable, coordinates: Coordinates, clock: TimeReader) -> Cube | str:
+    """The cube of one variable, or the reason why it is none."""
     horizontal = _horizontal(dataset, variable, coordinates)
     if horizontal is None:
         return "it has no latitude and longitude"
     lat, lon, plane_dims = horizontal
-    time_dim, times = _times(dataset, variable, coordinates)
-    if len(np.unique(times)) != len(times):
-        raise UnreadableError(f"variable '{name}' has the same time twice: its time axis cannot be trusted")
-    level_dim, levels, pressure = _levels(dataset, variable, (*plane_dims, time_dim))
+    if coordinates.box is not None:
+        rows, columns = touching(lat, lon, coordinates.box)
+        lat, lon = (lat[rows], lon[columns]) if lat.ndim == 1 else (lat[rows, columns], lon[rows, columns])
+        variable = variable.isel({plane_dims[0]: rows, plane_dims[1]: columns})
+    check_places(lat, lon)
+    axes = clock.axes(variable)
+    if axes.overlapping() and not coordinates.forecasts:
+        return "several forecasts in it hold the same valid time; read it with kind: global_model"
+    level_dim, levels, pressure = _levels(dataset, variable, (*plane_dims, *axes.dims))
     versions = _versions(dataset, variable)
-    rest = [d for d in map(str, variable.dims) if d not in (*plane_dims, time_dim, level_dim, "expver")]
+    rest = [d for d in map(str, variable.dims) if d not in (*plane_dims, *axes.dims, level_dim, "expver")]
     unknown = [f"{d}={dataset.sizes[d]}" for d in rest if dataset.sizes[d] > 1]
     if unknown:
         return f"its dimension {', '.join(unknown)} is neither time, level, latitude nor longitude"
 
     def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
-        rows = {d: r for d, r in ((time_dim, time_row), (level_dim, level_row)) if d in variable.dims}
-        part = variable.isel({**rows, **dict.fromkeys(rest, 0)})
-        return _first_present(part, plane_dims)
+        rows = {**(axes.index(time_row) if len(axes.times) else {}), **({level_dim: level_row} if level_dim else {})}
+        rows |= dict.fromkeys(rest, 0)
+        if level_dim and zarr_chunk(variable, level_dim) > 1:
+            return plane_of_block(variable, rows, level_dim, plane_dims)
+        if days is not None:
+            return days.plane(rows)
+        return _first_present(variable.isel(rows), plane_dims)
 
+    days = day_blocks(variable, axes.dims, plane_dims)
     attrs = {str(k): v for k, v in variable.attrs.items()}
-    return Cube(name, normalised(attrs.get("units", "")), times, levels, pressure, lat, lon, plane, versions, attrs=attrs)
+    units = normalised(attrs.get("units", ""))
+    return Cube(name, units, axes.times, levels, pressure, lat, lon, plane, versions, attrs=attrs, references=axes.references)
 
 
 def _first_present(part: xr.Variable, plane_dims: tuple[str, ...]) -> NDArray[np.float32]:
@@ -225,22 +301,6 @@ def _find(
             if candidate.ndim in (1, 2) and set(candidate.dims) <= set(variable.dims):
                 return candidate
     return None
-
-
-def _times(dataset: xr.Dataset, variable: xr.Variable, coordinates: Coordinates) -> tuple[str, Times]:
-    """(dimension, valid times) of a variable: its dimension or scalar coordinate whose units say `... since ...`."""
-    names = [coordinates.time] if coordinates.time else ["valid_time", "time", *map(str, variable.dims)]
-    for name in names:
-        found = dataset.variables.get(name)
-        if found is None or found.ndim > 1 or " since " not in str(found.attrs.get("units", "")):
-            continue
-        if found.ndim == 0 or found.dims[0] in variable.dims:
-            decoded = xr.decode_cf(xr.Dataset({"t": found}))["t"].values
-            if decoded.dtype.kind != "M":
-                raise UnreadableError(f"its '{name}' is in the calendar '{found.attrs.get('calendar')}', which no real clock follows")
-            times = (np.atleast_1d(decoded).astype("datetime64[ns]") + np.timedelta64(500, "ms")).astype("datetime64[s]")
-            return (str(found.dims[0]) if found.ndim else ""), times
-    return "", NO_TIMES
 
 
 def _levels(dataset: xr.Dataset, variable: xr.Variable, taken: Sequence[str]) -> tuple[str, NDArray[np.float64], bool]:

@@ -11,20 +11,20 @@ import numpy as np
 import xarray as xr
 
 from stormcast_train.fields.errors import UnreadableError
-from stormcast_train.sources import cf, era5, qpepre, qpesums, rwrp
-from stormcast_train.sources.cubes import open_gridded
+from stormcast_train.sources import cf, era5, global_model, qpepre, qpesums, rwrp
+from stormcast_train.sources.cubes import FIRST_MEMBER, Coordinates, open_gridded
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.opened import reading
 
-Kind = Literal["rwrp", "qpesums", "qpepre", "era5", "cf"]
+Kind = Literal["rwrp", "qpesums", "qpepre", "era5", "global_model", "cf"]
 
 
 def detect(path: Path | str) -> Kind:
     """The kind of reader for a raw file. Raises UnreadableError for a file that is none of ours, or broken."""
     path = Path(path)
-    if path.is_dir():
-        return "cf"
     with reading(path):
+        if path.is_dir():
+            return _gridded(path)
         with open(path, "rb") as handle:
             magic = handle.read(512)
         if magic.startswith((b"\x89HDF", b"CDF")):
@@ -32,10 +32,7 @@ def detect(path: Path | str) -> Kind:
                 if {"Times", "XLAT"} <= set(opened_file.variables):
                     return "rwrp"
         if magic.startswith((b"\x89HDF", b"CDF", b"PK", b"GRIB")):
-            gridded = open_gridded(path)
-            known = era5.catalogue(gridded.cubes)
-            gridded.close()
-            return "era5" if known else "cf"
+            return _gridded(path)
         if magic.startswith(b"\x1f\x8b"):
             with gzip.open(path) as unpacked:
                 magic = unpacked.read(512)
@@ -44,7 +41,22 @@ def detect(path: Path | str) -> Kind:
             return "qpesums"
         if len(magic.decode("ascii").split("\n")[0].split()) == 4:
             return "qpepre"
-    raise UnreadableError(f"{path} is none of the raw formats read here (RWRP, QPESUMS, QPEPRE, ERA5, CF)", path=str(path))
+    raise UnreadableError(
+        f"{path} is none of the raw formats read here (RWRP, QPESUMS, QPEPRE, ERA5, a global model's forecast, CF)", path=str(path)
+    )
+
+
+def _gridded(path: Path) -> Kind:
+    """A global model's file has forecasts of known names with a lead; ERA5's own accumulations have steps too, and no other field has."""
+    gridded = open_gridded(path, Coordinates(forecasts=True, member=FIRST_MEMBER))
+    try:
+        forecasts = global_model.catalogue(gridded.cubes)
+        ahead = any((p.cube.times != p.cube.references).any() for where in forecasts.values() for p in where)
+        if ahead and not set(forecasts) <= {"tp", "rain1h"}:
+            return "global_model"
+        return "era5" if era5.catalogue(gridded.cubes) else "cf"
+    finally:
+        gridded.close()
 
 
 def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None) -> xr.Dataset:
@@ -54,6 +66,8 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
         return rwrp.read(path, names, time)
     if kind == "era5":
         return era5.read(path, names, time)
+    if kind == "global_model":
+        return global_model.read(path, names, time)
     if kind == "cf":
         return cf.read(path, time=time)
     return qpesums.read(path) if kind == "qpesums" else qpepre.read(path)

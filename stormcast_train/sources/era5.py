@@ -1,4 +1,4 @@
-"""ERA5 in any layout: new and old CDS NetCDF, the CDS ZIP, NCDR's hourly and monthly splits, GRIB.
+"""ERA5 in any layout: new and old CDS NetCDF, the CDS ZIP, NCDR's hourly and monthly splits, GRIB, ARCO and WeatherBench Zarr.
 
 Names become the canonical ones with levels picked by value; `tp` (m, hour ending at the valid time) is also `rain1h` in mm.
 """
@@ -20,7 +20,7 @@ from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import Era5Reader
 from stormcast_train.sources.cubes import Cube, GriddedFile, open_gridded
 from stormcast_train.sources.opened import opened, reading
-from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files, stacked
+from stormcast_train.sources.source import Clock, Fields, Record, Refusal, Source, check_size, collect, find_files, stacked
 from stormcast_train.sources.units import conversion
 
 SURFACE = {
@@ -45,6 +45,8 @@ LEVELS = {
 }  # fmt: skip
 DEFAULT_UNITS = {"orog": "m2 s-2"}  # of files that declare none; all others: the canonical unit
 STATIC = ("orog", "lsm")
+HOUR_S = 3600
+_SEVERAL_HOURS = re.compile(r"^(?:total_precipitation_|tp)(?!0?1(?:h|hr)?$)(\d{1,2})(?:h|hr)?$")
 PACKING_NOISE_M = 1e-6  # packed accumulations may fall this far below zero
 _HOURLY = re.compile(r"^(?P<variable>[a-z]+\d*m?)_(?P<day>\d{8})T?(?P<hour>\d{1,2})\.nc$")
 
@@ -60,12 +62,24 @@ class Place:
 def catalogue(cubes: Sequence[Cube], further: Mapping[str, str] | None = None) -> dict[str, list[Place]]:
     """Canonical name -> where it is, for all cubes that have one; levels by their value in hPa."""
     places: dict[str, list[Place]] = {}
-    for cube in cubes:
+    for cube in (c for c in cubes if not other_sum(c)):
         for name, row in _names(cube, further or {}):
             places.setdefault(name, []).append(Place(cube, row))
             if name == "tp":
                 places.setdefault("rain1h", []).append(Place(cube, row))
     return places
+
+
+def other_sum(cube: Cube) -> str:
+    """Why a precipitation is not that of one hour and has no name here; empty for everything else."""
+    known = [cube.name, *cube.aliases]
+    several = next((found for found in map(_SEVERAL_HOURS.match, known) if found), None)
+    if several:
+        return f"it holds the sum of {int(several[1])} hours, never an hour's"
+    length = cube.attrs.get("accumulated_s", HOUR_S) if set(known) & {"tp", "total_precipitation"} else HOUR_S
+    if length == HOUR_S:
+        return ""
+    return "its sums run over " + (f"{length / HOUR_S:g} h" if length >= 0 else "more hours from step to step") + ", never an hour"
 
 
 def _names(cube: Cube, further: Mapping[str, str]) -> list[tuple[str, int]]:
@@ -88,7 +102,8 @@ def _open(path: Path) -> GriddedFile:
 
 
 def _skipped(file: GriddedFile) -> str:
-    return "; ".join(f"'{name}' is left out: {reason}" for name, reason in file.skipped.items())
+    reasons = file.skipped | {c.name: other_sum(c) for c in file.cubes if other_sum(c)}
+    return "; ".join(f"'{name}' is left out: {reason}" for name, reason in reasons.items())
 
 
 def _values(name: str, place: Place, row: int, path: Path) -> NDArray[np.float32]:
@@ -106,14 +121,36 @@ def _values(name: str, place: Place, row: int, path: Path) -> NDArray[np.float32
     return values if factor == (1.0, 0.0) else (values * np.float64(factor[0]) + factor[1]).astype(np.float32)
 
 
-def _fields(file: GriddedFile, path: Path, time: np.datetime64 | None, names: Sequence[str], further: Mapping[str, str]) -> xr.Dataset:
-    """The named fields at exactly this time (static ones at any); a name that the file lacks then is all NaN."""
-    places = catalogue(file.cubes, further)
+def _fields(file: GriddedFile, path: Path, time: np.datetime64 | None, names: Sequence[str], further: Mapping[str, str]) -> Fields:
+    return fields(_catalogue_of(file, further), path, time, names)
+
+
+def _catalogue_of(file: GriddedFile, further: Mapping[str, str]) -> dict[str, list[Place]]:
+    """The file's catalogue, made once."""
+    key = tuple(sorted(further.items()))
+    if key not in file.catalogues:
+        file.catalogues[key] = catalogue(file.cubes, further)
+    found: dict[str, list[Place]] = file.catalogues[key]
+    return found
+
+
+def fields(
+    places: Mapping[str, Sequence[Place]],
+    path: Path,
+    time: np.datetime64 | None,
+    names: Sequence[str],
+    model: str = "ERA5",
+    reference: np.datetime64 | None = None,
+) -> Fields:
+    """The named fields at exactly this time (static ones at any); a name that the file lacks then is all NaN.
+
+    model: what the source's version begins with. reference: the reference time of the forecast that is meant.
+    """
     found: dict[str, NDArray[np.float32]] = {}
     used: list[tuple[Cube, int]] = []
     for name in names:
         for place in places.get(name, []):
-            row = 0 if time is None or (name in STATIC and len(place.cube.times) < 2) else place.cube.row(time)
+            row = 0 if time is None or (name in STATIC and len(place.cube.times) < 2) else place.cube.row(time, reference)
             if row is not None:
                 found[name] = _values(name, place, row, path)
                 used.append((place.cube, row))
@@ -125,8 +162,8 @@ def _fields(file: GriddedFile, path: Path, time: np.datetime64 | None, names: Se
     if any(not (np.array_equal(c.lat, first.lat) and np.array_equal(c.lon, first.lon)) for c, _ in used):
         raise UnreadableError(f"{path} holds {', '.join(found)} on different grids; ask for them one by one", path=str(path))
     absent = np.full_like(next(iter(found.values())), np.nan)
-    versions = sorted({f"ERA5 {c.version(row)}".strip() for c, row in used})
-    return dataset({n: found.get(n, absent) for n in names}, first.lat, first.lon, time, ", ".join(versions))
+    versions = sorted({f"{model} {c.version(row)}".strip() for c, row in used})
+    return collect({n: found.get(n, absent) for n in names}, first.lat, first.lon, time, ", ".join(versions))
 
 
 def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None) -> xr.Dataset:
@@ -144,9 +181,11 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
         held = f"it holds {', '.join(sorted(places)) or 'nothing known'} {_skipped(file)}".strip()
         raise RequestError(f"{path} does not hold {', '.join(lacking) or 'any known variable'}; {held}")
     if time is not None:
-        return _fields(file, path, parse_time(time), wanted, {})
+        return _fields(file, path, parse_time(time), wanted, {}).dataset()
     shared = common_times([p.cube for n in wanted for p in places[n][:1]])
-    return stacked([_fields(file, path, t, wanted, {}) for t in shared] or [_fields(file, path, None, wanted, {})])
+    first = places[wanted[0]][0].cube
+    check_size(path, len(shared) * len(wanted), len(first.lat) * first.lon.shape[-1])
+    return stacked([_fields(file, path, t, wanted, {}).dataset() for t in list(shared) or [None]])
 
 
 def common_times(cubes: Sequence[Cube]) -> Times:
@@ -156,6 +195,12 @@ def common_times(cubes: Sequence[Cube]) -> Times:
     for axis in axes[1:]:
         shared = np.intersect1d(shared, axis)
     return np.sort(shared)
+
+
+def empty_part(file: GriddedFile, path: Path, period: Period | None) -> list[Refusal]:
+    """What of the period the file itself declares to hold no data."""
+    wanted = [said for said, when in file.empty.items() if period is None or (when.start < period.end and period.start < when.end)]
+    return [Refusal(path, f"{said}; they are gaps") for said in wanted]
 
 
 class Era5(Source):
@@ -171,7 +216,7 @@ class Era5(Source):
         refusals: list[Refusal] = []
         for path in find_files(self.archive, self.reader.root, self.reader.pattern):
             try:
-                found = self._split(path) or self._inside(path)
+                found = self._split(path) or self._inside(path, period)
             except UnreadableError as error:
                 refusals.append(Refusal(path, str(error)))
                 continue
@@ -179,6 +224,7 @@ class Era5(Source):
                 refusals.append(found)
             else:
                 records += [r for r in found if period is None or r.time in period]
+                refusals += [] if _HOURLY.match(path.name) else empty_part(opened(path, _open), path, period)
         return sorted(records, key=lambda r: (r.time, str(r.path))), refusals
 
     def _split(self, path: Path) -> list[Record] | None:
@@ -195,21 +241,26 @@ class Era5(Source):
             time = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{int(found['hour']):02d}", "s")
         return [Record(time, path, ("tp", "rain1h") if name == "tp" else (name,))]
 
-    def _inside(self, path: Path) -> list[Record] | Refusal:
-        """A record for each time that the file holds, by its header."""
+    def _inside(self, path: Path, period: Period | None) -> list[Record] | Refusal:
+        """A record for each time of the period that the file holds, by its header."""
         places = catalogue(opened(path, _open).cubes, self.reader.names)
         if not places:
             return Refusal(path, f"it holds no known variable {_skipped(opened(path, _open))}".strip())
-        by_time: dict[np.datetime64, list[str]] = {}
+        clocks: dict[int, tuple[Times, set[str]]] = {}  # variables of one file share the array of their times
         for name, where in places.items():
-            if name not in STATIC:
-                for time in np.unique(np.concatenate([p.cube.times for p in where])):
-                    by_time.setdefault(time, []).append(name)
-        shared: dict[tuple[str, ...], tuple[str, ...]] = {}
-        named = {t: tuple(sorted(names)) for t, names in by_time.items()}
-        return [Record(t, path, shared.setdefault(names, names)) for t, names in named.items()]
+            for times in (p.cube.times for p in where if name not in STATIC):
+                clocks.setdefault(id(times), (times, set()))[1].add(name)
+        by_time: dict[np.datetime64, tuple[int, ...]] = {}
+        for key, (times, _) in clocks.items():
+            for time in times if period is None else times[(times >= period.start) & (times < period.end)]:
+                by_time[time] = (*by_time.get(time, ()), key)
+        named = {keys: tuple(sorted(set().union(*(clocks[k][1] for k in keys)))) for keys in set(by_time.values())}
+        return [Record(t, path, named[keys]) for t, keys in by_time.items()]
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
+        return self.read_fields(record, names).dataset()
+
+    def read_fields(self, record: Record, names: Sequence[str]) -> Fields:
         return _fields(opened(record.path, _open), record.path, record.time, names, self.reader.names)
 
     def read_static(self, names: Sequence[str]) -> xr.Dataset:
@@ -219,7 +270,7 @@ class Era5(Source):
             try:
                 file = opened(path, _open)
                 if set(names) <= set(catalogue(file.cubes, self.reader.names)):
-                    return _fields(file, path, None, names, self.reader.names)
+                    return _fields(file, path, None, names, self.reader.names).dataset()
             except UnreadableError:
                 continue  # the scan reports it
         raise RequestError(f"no readable ERA5 file of {self.archive} holds {', '.join(names)} together")

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from stormcast_train.fields.errors import UnreadableError
 from stormcast_train.fields.times import Times
 from stormcast_train.sources.cubes import NO_LEVELS, Cube
+from stormcast_train.sources.grib_grid import geometry, relative_to_grid, turned
 from stormcast_train.sources.units import normalised
 
 _KEYS = ("shortName", "typeOfLevel", "stepType")
+_STEP_KEYS = ("startStep:int", "endStep:int", "stepUnits:int")
+_ORIGIN_KEYS = ("class", "stream")
 
 
 @contextmanager
@@ -30,18 +33,44 @@ def _grib_errors() -> Iterator[None]:
         raise ValueError(f"ecCodes says: {error}") from error
 
 
-def grib_cubes(path: Path) -> tuple[list[Cube], dict[str, str]]:
+def grib_cubes(path: Path, forecasts: bool = False, member: int | None = None) -> tuple[list[Cube], dict[str, str]]:
     """The cubes of a GRIB file by valid time (base time plus step), and the variables that cannot be one with the reason.
 
+    forecasts: a cube for each reference time, so that a valid time may occur in several. member: which one of an ensemble.
     The index is made in memory: an archive may be read-only.
     """
     with _grib_errors():
-        index = _index(path)
+        index = _of_member(_index(path), member)
         if not len(index.header_values):
             raise UnreadableError(f"{path} holds no GRIB message", path=str(path))
-        made = [(str(query["shortName"]), _cube(index.subindex(**query))) for query in _variables(index)]
+        made: list[tuple[str, Cube | str]] = []
+        for reference in sorted(_values(index, "time")) if forecasts else [None]:
+            of_reference = index if reference is None else index.subindex(time=reference)
+            parts = [(str(query["shortName"]), of_reference.subindex(**query)) for query in _variables(of_reference)]
+            found = [(name, _cube(part, reference), part) for name, part in parts]
+            stored = [cube for _, cube, _ in found if isinstance(cube, Cube)]
+            made += [(name, _earth_relative(cube, part, stored)) for name, cube, part in found]
     cubes = [cube for _, cube in made if isinstance(cube, Cube)]
     return cubes, {name: reason for name, reason in made if isinstance(reason, str)}
+
+
+def _earth_relative(cube: Cube | str, index: Any, others: list[Cube]) -> Cube | str:
+    return turned(cube, index.first(), others) if isinstance(cube, Cube) and relative_to_grid(cube) else cube
+
+
+def _values(index: Any, key: str) -> set[Any]:
+    position = index.index_keys.index(key)
+    return {header[position] for header, _ in index.iter_index()}
+
+
+def _of_member(index: Any, member: int | None) -> Any:
+    numbers = _values(index, "number") - {"undef", None}
+    if member is None or not numbers:
+        return index
+    member = min(numbers) if member < 0 else member
+    if member not in numbers:
+        raise UnreadableError(f"it holds no member {member}; it holds {sorted(numbers)[:8]}")
+    return index.subindex(number=member)
 
 
 def _index(path: Path) -> Any:
@@ -49,7 +78,7 @@ def _index(path: Path) -> Any:
     from cfgrib import cfmessage, messages
 
     stream = messages.FileStream(os.fspath(path), errors="raise")
-    keys = sorted({*cfgrib.dataset.INDEX_KEYS, *_KEYS, "valid_time", "time", "step"})
+    keys = sorted({*cfgrib.dataset.INDEX_KEYS, *_KEYS, *_STEP_KEYS, *_ORIGIN_KEYS, "valid_time", "time", "step", "number"})
     return messages.FileIndex.from_indexpath_or_filestream(stream, keys, indexpath="", computed_keys=cfmessage.COMPUTED_KEYS)
 
 
@@ -59,7 +88,7 @@ def _variables(index: Any) -> list[dict[str, Any]]:
     return [dict(zip(_KEYS, values, strict=True)) for values in sorted(found)]
 
 
-def _cube(index: Any) -> Cube | str:
+def _cube(index: Any, reference: int | None = None) -> Cube | str:
     """One variable's cube; a reason where two messages share a valid time and level, or where the grid is not regular."""
     from cfgrib.dataset import open_from_index
 
@@ -75,6 +104,11 @@ def _cube(index: Any) -> Cube | str:
     others = [d for d in dims[:-2] if d != "valid_time" and opened.variables[d].data.size > 1 and d != index["typeOfLevel"][0]]
     if others:
         return f"its dimension {', '.join(others)} is neither time nor level"
+    rows, columns = variable.data.shape[-2:]
+    lat, lon = (opened.variables[k].data for k in ("latitude", "longitude"))
+    place = geometry(index.first(), lat, lon, (rows, columns))
+    if isinstance(place, str):
+        return place
     time_axis, level_axis = dims.index("valid_time"), dims.index(index["typeOfLevel"][0]) if len(levels) else -1
 
     def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
@@ -83,14 +117,31 @@ def _cube(index: Any) -> Cube | str:
         if level_axis >= 0:
             item[level_axis] = level_row
         with _grib_errors():
-            return np.asarray(variable.data[(*item, slice(None), slice(None))], np.float32)
+            return np.asarray(place.ordered(variable.data[(*item, slice(None), slice(None))]), np.float32)
 
-    lat, lon = (np.asarray(opened.variables[k].data, np.float64) for k in ("latitude", "longitude"))
-    attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)}
+    attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)} | _accumulated(index)
     units = normalised(str(attributes.get("units", attributes.get("GRIB_units", ""))))
     alias = str(attributes.get("GRIB_shortName", name))
     version = "GRIB " + str(attributes.get("GRIB_dataType", ""))
-    return Cube(name, units, times, levels, pressure, lat, lon, plane, (version,), (alias,), attributes)
+    references = times[:0] if reference is None else np.full(len(times), np.datetime64(int(reference), "s"))
+    return Cube(name, units, times, levels, pressure, place.lat, place.lon, plane, (version,), (alias,), attributes, references)
+
+
+def _accumulated(index: Any) -> dict[str, Any]:
+    """`accumulated_s`: over how many seconds a sum runs, by its message; -1 where that differs from step to step.
+
+    In ERA5's own forecasts (class `ea`, stream `oper`) every step holds its own hour (ECMWF, "ERA5: data documentation").
+    """
+    from cfgrib.cfmessage import GRIB_STEP_UNITS_TO_SECONDS
+
+    if "accum" not in _values(index, "stepType"):
+        return {}
+    if [_values(index, key) for key in _ORIGIN_KEYS] == [{"ea"}, {"oper"}]:
+        return {"accumulated_s": 3600}
+    positions = [index.index_keys.index(key) for key in _STEP_KEYS]
+    steps = {tuple(header[p] for p in positions) for header, _ in index.iter_index()}
+    found = {(end - start) * (GRIB_STEP_UNITS_TO_SECONDS[unit] or 0) for start, end, unit in steps}
+    return {"accumulated_s": int(found.pop()) if len(found) == 1 else -1}
 
 
 def _data_variable(opened: Any) -> tuple[str, Any]:

@@ -6,10 +6,12 @@ Fields returned have dims (y, x), rows south to north and columns west to east, 
 
 from __future__ import annotations
 
+import fnmatch
 import importlib
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,8 +20,8 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError, UnreadableError
-from stormcast_train.fields.grid import Grid, orient
-from stormcast_train.fields.times import Period
+from stormcast_train.fields.grid import Grid, orient, orientation
+from stormcast_train.fields.times import Period, parse_time
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import PluginReader, SourceConfig
 
@@ -28,8 +30,11 @@ KINDS = {
     "qpesums": "stormcast_train.sources.qpesums:Qpesums",
     "qpepre": "stormcast_train.sources.qpepre:Qpepre",
     "era5": "stormcast_train.sources.era5:Era5",
+    "global_model": "stormcast_train.sources.global_model:GlobalModel",
     "cf": "stormcast_train.sources.cf:Cf",
 }
+
+READ_LIMIT_BYTES = 8 << 30
 
 
 @dataclass(frozen=True)
@@ -81,6 +86,10 @@ class Source(ABC):
         A name that the file lacks is all NaN. `attrs["source_version"]` says what wrote the file. Raises UnreadableError.
         """
 
+    def read_fields(self, record: Record, names: Sequence[str]) -> Fields:
+        """What `read` gives, without the wrapping: what preprocessing takes, many thousand times."""
+        return Fields.of(self.read(record, names))
+
     def read_static(self, names: Sequence[str]) -> xr.Dataset:
         """The named static fields (`orog` m, `lsm` 1) from the first readable file that has them; RequestError where none has."""
         raise RequestError(f"source '{self.name}' holds no static fields (asked for {', '.join(names)})")
@@ -94,8 +103,75 @@ def find_files(archive: Path, roots: Sequence[str], patterns: Sequence[str]) -> 
         held = f"it holds {', '.join(found) or 'nothing'}" if found is not None else "it does not exist"
         asked = " or ".join(map(repr, roots))
         raise RequestError(f"the archive {archive} has no folder {asked}: {held}. Give archive=DIR or another source=")
-    paths = {p for folder in folders.values() for pattern in patterns for p in folder.glob(pattern)}
+    anywhere = [p.removeprefix("**/") for p in patterns if p.startswith("**/") and "/" not in p.removeprefix("**/")]
+    paths = {p for folder in folders.values() for p in _walk(folder, anywhere)}
+    paths |= {
+        p
+        for folder in folders.values()
+        for pattern in patterns
+        if pattern.removeprefix("**/") not in anywhere
+        for p in folder.glob(pattern)
+    }
     return sorted(p for p in paths if not p.name.startswith(".") and (p.is_file() or p.suffix == ".zarr"))
+
+
+def _walk(folder: Path, names: Sequence[str]) -> Iterator[Path]:
+    """Files and `.zarr` folders below a folder by the pattern of their name; the millions of chunks inside a Zarr are not visited."""
+    for parent, folders, files in os.walk(folder):
+        yield from (Path(parent, n) for n in (*files, *folders) if any(fnmatch.fnmatchcase(n, name) for name in names))
+        folders[:] = [n for n in folders if not n.endswith(".zarr")]
+
+
+@dataclass(frozen=True, eq=False)
+class Fields:
+    """What a reader read of one time: planes float32 [y, x] by name on one grid, rows south to north, NaN where missing.
+
+    units: of planes that are not canonical (by name), left as the file has them.
+    """
+
+    grid: Grid
+    planes: dict[str, NDArray[np.float32]]
+    valid_time: np.datetime64 | None
+    version: str
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    units: Mapping[str, str] | None = None
+
+    def dataset(self) -> xr.Dataset:
+        """The Dataset that readers return, with units and names of `fields.variables`."""
+        dims = {"lat": ("y",), "lon": ("x",)} if self.grid.regular else {"lat": ("y", "x"), "lon": ("y", "x")}
+        coords: dict[str, Any] = {
+            "lat": (dims["lat"], self.grid.lat, {"units": "degrees_north", "standard_name": "latitude"}),
+            "lon": (dims["lon"], self.grid.lon, {"units": "degrees_east", "standard_name": "longitude"}),
+        }
+        if self.valid_time is not None:
+            coords["valid_time"] = ((), self.valid_time.astype("datetime64[s]").astype("datetime64[ns]"))
+        units = self.units
+        data = {n: (("y", "x"), values, {"units": units[n]} if units else _attributes(n)) for n, values in self.planes.items()}
+        return xr.Dataset(data, coords=coords, attrs={"source_version": self.version, **self.attrs})
+
+    @classmethod
+    def of(cls, read: xr.Dataset) -> Fields:
+        """Back from the Dataset of a reader that gives nothing else."""
+        grid, _ = orient(read["lat"].values, read["lon"].values, np.empty((1, 1)))
+        planes = {str(name): np.asarray(array.values, np.float32) for name, array in read.data_vars.items()}
+        time = parse_time(read["valid_time"].values) if "valid_time" in read.coords else None
+        return cls(grid, planes, time, str(read.attrs.get("source_version", "unknown")), read.attrs)
+
+
+def collect(
+    planes: Mapping[str, NDArray[Any]],
+    lat: NDArray[Any],
+    lon: NDArray[Any],
+    valid_time: np.datetime64 | None,
+    version: str,
+    attrs: Mapping[str, Any] | None = None,
+    units: Mapping[str, str] | None = None,
+) -> Fields:
+    """Planes [y, x] as a file has them, with its coordinates, turned south to north and west to east."""
+    assert planes, "fields need at least one plane"
+    turn = orientation(np.asarray(lat), np.asarray(lon))
+    turned = {name: np.ascontiguousarray(turn.turn(values), dtype=np.float32) for name, values in planes.items()}
+    return Fields(turn.grid, turned, valid_time, version, attrs or {}, units)
 
 
 def dataset(
@@ -111,21 +187,7 @@ def dataset(
 
     units: of fields that are not canonical (by name), left as the file has them.
     """
-    turned: dict[str, NDArray[np.float32]] = {}
-    grid: Grid | None = None
-    for name, values in fields.items():
-        grid, oriented = orient(lat, lon, values)
-        turned[name] = np.ascontiguousarray(oriented, dtype=np.float32)
-    assert grid is not None, "a dataset needs at least one field"
-    dims = {"lat": ("y",), "lon": ("x",)} if grid.regular else {"lat": ("y", "x"), "lon": ("y", "x")}
-    coords: dict[str, Any] = {
-        "lat": (dims["lat"], grid.lat, {"units": "degrees_north", "standard_name": "latitude"}),
-        "lon": (dims["lon"], grid.lon, {"units": "degrees_east", "standard_name": "longitude"}),
-    }
-    if valid_time is not None:
-        coords["valid_time"] = ((), valid_time.astype("datetime64[s]").astype("datetime64[ns]"))
-    data = {name: (("y", "x"), values, {"units": units[name]} if units else _attributes(name)) for name, values in turned.items()}
-    return xr.Dataset(data, coords=coords, attrs={"source_version": version, **(attrs or {})})
+    return collect(fields, lat, lon, valid_time, version, attrs, units).dataset()
 
 
 def _attributes(name: str) -> dict[str, Any]:
@@ -161,6 +223,15 @@ def build_sources(config: SourceConfig, archive: Path) -> dict[str, Source]:
             raise RequestError(f"reader '{name}': {reader.kind} is not a stormcast_train.sources.source.Source")
         built[name] = source
     return built
+
+
+def check_size(path: Path, planes: int, cells: int) -> None:
+    """RequestError where reading so many planes of a file at once would take more memory than a look at it may."""
+    if 4 * planes * cells > READ_LIMIT_BYTES:
+        size = f"{4 * planes * cells / 2**30:.0f} GiB"
+        raise RequestError(
+            f"{path} holds {planes} fields of {cells} points ({size}) for what is asked; ask for one time, or for fewer variables"
+        )
 
 
 def stacked(fields: Sequence[xr.Dataset]) -> xr.Dataset:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stormcast_train.fields.files import write_bytes, write_json
 from stormcast_train.store import zarr_format as z
 from stormcast_train.store.layout import GroupLayout
-from stormcast_train.store.moments import EDGES, KINDS, QUANTITIES, counted
+from stormcast_train.store.moments import EDGES, KINDS, QUANTITIES, counted, wettable
 
 
 @dataclass(frozen=True)
@@ -71,11 +71,12 @@ class Blocks:
     moments: BlockArray
     histogram: BlockArray
     seen: BlockArray
+    wet: BlockArray
 
     @classmethod
     def of(cls, layout: GroupLayout) -> Blocks:
         rows, channels, folder = layout.rows_per_shard, len(layout.variables), layout.moments_folder
-        rain = counted(layout.variables)
+        rain, wet = counted(layout.variables), wettable(layout.variables)
         return cls(
             BlockArray(layout.folder / "checksum", rows, (channels,), "u4", ("time", "channel"), {"algorithm": "crc32c"}),
             BlockArray(folder / "mask_checksum", rows, (channels,), "u4", ("time", "channel"), {"algorithm": "crc32c"}),
@@ -96,4 +97,12 @@ class Blocks:
                 {"counted": list(rain), "edges_mm": EDGES.tolist()},
             ),
             BlockArray(folder / "seen", 1, layout.plane, "u1", ("shard", "channel", "y", "x"), {}),
+            BlockArray(
+                folder / "wet",
+                1,
+                (len(wet), 2, *layout.grid.shape),
+                "u2",
+                ("shard", "counted", "quantity", "y", "x"),
+                {"counted": [layout.names[c] for c, _ in wet], "at_least": [t for _, t in wet], "quantity": ["wet", "heard"]},
+            ),
         )

@@ -25,15 +25,15 @@ from stormcast_train.store.rows import RowReader
 def finish(store: Path, layouts: Sequence[tuple[GroupLayout, int]], facts: dict[str, Any]) -> dict[str, Any]:
     """Join the shards of each group (with its number of rows) and write the manifest, last; returns it."""
     groups: dict[str, Any] = {}
-    versions: dict[str, str] = {}
+    versions: dict[str, list[dict[str, Any]]] = {}
     codes: set[str] = set()
     for layout, rows in layouts:
-        _join_borders(layout, rows)
+        join_borders(layout, rows)
         records = [read_json(layout.record_path(k)) for k in range(layout.shards(rows))]
         groups[layout.role] = publish(layout, rows, records)
-        for record in records:
-            versions |= record["versions"]
-            codes.add(record["code"])
+        codes |= {record["code"] for record in records}
+        for reader, runs in version_runs(layout, records).items():
+            versions.setdefault(f"{layout.role}/{reader}", runs)
     manifest = {
         "format": FORMAT,
         "fingerprint": digest({role: group["fingerprint"] for role, group in groups.items()}),
@@ -65,6 +65,7 @@ def publish(layout: GroupLayout, rows: int, records: Sequence[dict[str, Any]]) -
     for block in (blocks.checksum, blocks.mask_checksum, blocks.moments, blocks.histogram):
         block.publish(rows)
     blocks.seen.publish(layout.shards(rows))
+    blocks.wet.publish(layout.shards(rows))
     layout.publish_axis(rows)
     times = layout.times(rows)
     return {
@@ -77,7 +78,45 @@ def publish(layout: GroupLayout, rows: int, records: Sequence[dict[str, Any]]) -
         "moments": _moments_facts(layout, m.reduce(moments)),
         "gaps": list(_gaps(layout, times, records)),
         "partly_missing_cells": _cells(records),
+        "made": _made(records),
+        "facts": _sums(records),
     }
+
+
+def version_runs(layout: GroupLayout, records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """By reader, what wrote the files of each stretch of time: {version, first, last, times}, in the order of time."""
+    runs: dict[str, list[dict[str, Any]]] = {}
+    at = layout.start
+    for row in (row for record in records for row in record["rows"]):
+        for reader, version in row["versions"].items():
+            mine = runs.setdefault(reader, [])
+            if mine and mine[-1]["version"] == version:
+                mine[-1] |= {"last": iso(at), "times": mine[-1]["times"] + 1}
+            else:
+                mine.append({"version": version, "first": iso(at), "last": iso(at), "times": 1})
+        at = at + layout.step
+    return runs
+
+
+def _made(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
+    """By variable, how many times were made otherwise than from one file of that very time."""
+    total: dict[str, dict[str, int]] = {}
+    for row in (row for record in records for row in record["rows"]):
+        for name, how in row.get("made", {}).items():
+            mine = total.setdefault(name, {})
+            mine[how] = mine.get(how, 0) + 1
+    return total
+
+
+def _sums(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """The rows' facts, added up by kind and name in the order of time."""
+    total: dict[str, dict[str, list[float]]] = {}
+    for row in (row for record in records for row in record["rows"]):
+        for kind, by_name in row.get("facts", {}).items():
+            for name, numbers in by_name.items():
+                mine = total.setdefault(kind, {}).get(name, [0.0] * len(numbers))
+                total[kind][name] = [a + b for a, b in zip(mine, numbers, strict=True)]
+    return total
 
 
 def group_fingerprint(layout: GroupLayout, times: Times, checksum: NDArray[np.uint32], mask_checksum: NDArray[np.uint32]) -> str:
@@ -139,7 +178,7 @@ def _cells(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
     return total
 
 
-def _join_borders(layout: GroupLayout, rows: int) -> None:
+def join_borders(layout: GroupLayout, rows: int) -> None:
     """The tendency of each shard's first row, from the last row of the shard before: read from the store, so no engine matters."""
     blocks, reader = Blocks.of(layout), RowReader(layout)
     for shard in range(1, layout.shards(rows)):
@@ -150,6 +189,6 @@ def _join_borders(layout: GroupLayout, rows: int) -> None:
             continue
         before, now = (reader.transformed(row) for row in (first - 1, first))
         block = blocks.moments.read(shard)
-        block[0, :, 2] = m.of_tendency(now, before)
+        block[0, :, 2] = m.of_tendency(list(now), list(before))
         blocks.moments.write(shard, block)
         write_json(layout.record_path(shard), record | {"border": key})

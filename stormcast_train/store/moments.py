@@ -17,6 +17,9 @@ from stormcast_train.fields.variables import Variable
 KINDS = ("value", "transformed", "tendency")
 QUANTITIES = ("count", "mean", "m2", "minimum", "maximum")
 EDGES = np.concatenate([[0.0], np.round(0.1 * 10 ** (np.arange(0, 33) / 8), 6), [np.inf]])  # mm: dry, then eight bins a decade
+WET_MM = 0.1
+ECHO_DB = 5.0  # above the floor: seen
+BLOCK = 1 << 15  # values: 256 KiB of float64
 NOTHING = np.array([0.0, 0.0, 0.0, np.inf, -np.inf])
 Moments = NDArray[np.float64]
 
@@ -26,33 +29,81 @@ def counted(variables: Sequence[Variable]) -> tuple[str, ...]:
     return tuple(v.name for v in variables if v.kind == "accumulation" and v.units == "mm")
 
 
+def wettable(variables: Sequence[Variable]) -> list[tuple[int, float]]:
+    """(channel, threshold) of the variables whose wet cells are counted: rain from 0.1 mm, reflectivity above its no-echo floor."""
+    found = []
+    for channel, v in enumerate(variables):
+        if v.kind == "accumulation" and v.units == "mm":
+            found.append((channel, WET_MM))
+        elif v.kind == "reflectivity":
+            found.append((channel, (v.no_echo or 0.0) + ECHO_DB))
+    return found
+
+
 def of_plane(values: NDArray[np.floating]) -> Moments:
-    """The moments [5] of the finite values of one plane [y, x]."""
-    present = values[~np.isnan(values)].astype(np.float64)
-    if not present.size:
-        return NOTHING.copy()
-    mean = present.mean()
-    return np.array([present.size, mean, np.square(present - mean).sum(), present.min(), present.max()])
+    """The moments [5] of the values of one plane [y, x] that are not NaN."""
+    return _moments(values.ravel(), None)
 
 
-def of_row(row_CYX: NDArray[np.float32], variables: Sequence[Variable]) -> tuple[Moments, NDArray[np.float32]]:
-    """Moments [C, K, 5] of one time (no tendency yet) and its transformed values [C, y, x]."""
+def of_row(row_CYX: NDArray[np.float32], variables: Sequence[Variable]) -> tuple[Moments, list[NDArray[np.float32]]]:
+    """Moments [C, K, 5] of one time (no tendency yet) and its transformed planes [y, x], the same objects where nothing changes."""
     moments = np.broadcast_to(NOTHING, (len(variables), len(KINDS), 5)).copy()
-    transformed_CYX = np.empty_like(row_CYX)
+    transformed: list[NDArray[np.float32]] = []
     for c, variable in enumerate(variables):
         moments[c, 0] = of_plane(row_CYX[c])
         if variable.transform.kind == "identity":
-            transformed_CYX[c], moments[c, 1] = row_CYX[c], moments[c, 0]
+            transformed.append(row_CYX[c])
+            moments[c, 1] = moments[c, 0]
         else:
-            transformed_CYX[c] = variable.transform.forward(row_CYX[c])
-            moments[c, 1] = of_plane(transformed_CYX[c])
-    return moments, transformed_CYX
+            transformed.append(np.asarray(variable.transform.forward(row_CYX[c]), np.float32))
+            moments[c, 1] = of_plane(transformed[c])
+    return moments, transformed
 
 
-def of_tendency(now_CYX: NDArray[np.float32], before_CYX: NDArray[np.float32]) -> Moments:
-    """Moments [C, 5] of the change between two consecutive rows of transformed values."""
-    change = now_CYX.astype(np.float64) - before_CYX
-    return np.stack([of_plane(plane) for plane in change])
+def of_tendency(now: Sequence[NDArray[np.float32]], before: Sequence[NDArray[np.float32]]) -> Moments:
+    """Moments [C, 5] of the change between two consecutive rows of transformed planes."""
+    return np.stack([_moments(a.ravel(), b.ravel()) for a, b in zip(now, before, strict=True)])
+
+
+def _moments(now: NDArray[np.floating], before: NDArray[np.floating] | None) -> Moments:
+    """Moments [5] of `now`, or of `now - before`; in blocks that stay in the processor's cache, summed in float64."""
+    if not now.size:
+        return NOTHING.copy()
+    size = min(BLOCK, now.size)
+    narrow, wide, ones = np.empty(size, now.dtype), np.empty(size), np.ones(size)
+    total = (0.0, 0.0, 0.0, np.inf, -np.inf)
+    for start in range(0, now.size, BLOCK):
+        part = now[start : start + BLOCK]
+        if before is not None:
+            part = np.subtract(part, before[start : start + BLOCK], out=narrow[: part.size])
+        total = _joined(total, _block(part, wide[: part.size], ones[: part.size]))
+    return np.array(total)
+
+
+Five = tuple[float, float, float, float, float]
+
+
+def _block(part: NDArray[np.floating], wide: NDArray[np.float64], ones: NDArray[np.float64]) -> Five:
+    """Moments of a block, two-pass; NaN left out. `wide` is overwritten."""
+    wide[...] = part
+    mean = float(wide @ ones) / wide.size
+    if np.isnan(mean):
+        wide = wide[~np.isnan(wide)]
+        if not wide.size:
+            return 0.0, 0.0, 0.0, np.inf, -np.inf
+        part, mean = wide, float(wide @ ones[: wide.size]) / wide.size
+    low, high = float(part.min()), float(part.max())
+    wide -= mean
+    return wide.size, mean, float(wide @ wide), low, high
+
+
+def _joined(a: Five, b: Five) -> Five:
+    """`merge` of two plain tuples."""
+    count = a[0] + b[0]
+    if not b[0]:
+        return a
+    shift = b[1] - a[1]
+    return count, a[1] + shift * (b[0] / count), a[2] + b[2] + shift * shift * (a[0] * b[0] / count), min(a[3], b[3]), max(a[4], b[4])
 
 
 def histogram(row_CYX: NDArray[np.float32], variables: Sequence[Variable]) -> NDArray[np.int64]:

@@ -5,39 +5,46 @@ Arrays carry suffixes: C channels, Y rows, X columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from crc32c import crc32c
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.files import read_json, replacing, write_json
 from stormcast_train.fields.grid import Grid
-from stormcast_train.fields.provenance import code_fingerprint
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import HOUR, Times, iso
 from stormcast_train.fields.variables import Variable, describe
-from stormcast_train.store import moments as m
 from stormcast_train.store import zarr_format as z
-from stormcast_train.store.blocks import Blocks
 from stormcast_train.store.layout import EPOCH, GroupLayout
 from stormcast_train.store.manifest import finish
 from stormcast_train.store.packing import Pack
+from stormcast_train.store.tally import Tally
 
 Mask = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Mark:
+    """Cells [y, x] of a channel that a check across hours refuses (None: all of them), with the reason's code."""
+
+    code: int
+    cells_YX: NDArray[np.bool_] | None = None
 
 
 @dataclass
 class Row:
     """One time of a group: values float32 [C, y, x] (NaN where `mask` is not 0), reasons uint8 [C, y, x].
 
-    inputs: what each channel was made from, by name (a text that changes when its files do; empty: nothing).
-    details: why a whole channel is missing, by name. versions: what wrote the files.
+    By channel name: inputs, what it was made from (a text that changes when its files do; empty: nothing); details, why it is
+    missing as a whole; made, how it was made where not from one file of this very time; marks, what checks across hours
+    refuse; digests, of planes as they were before an earlier marking. versions: what wrote the files, by reader. facts: more
+    for the record, numbers that add up by name.
     """
 
     values_CYX: NDArray[np.float32]
@@ -45,10 +52,30 @@ class Row:
     inputs: dict[str, str] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
+    made: dict[str, str] = field(default_factory=dict)
+    marks: dict[str, list[Mark]] = field(default_factory=dict)
+    facts: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+
+    def add_version(self, reader: str, version: str) -> None:
+        """Remember what wrote a file; several in the order of their names."""
+        known = self.versions[reader].split(" + ") if reader in self.versions else []
+        self.versions[reader] = " + ".join(sorted({*known, *version.split(" + ")}))
+
+    def apply_marks(self, names: Sequence[str]) -> None:
+        """Take out what the marks refuse; a cell that has a reason already keeps it."""
+        for name, marks in self.marks.items():
+            channel = names.index(name)
+            for mark in marks:
+                free = self.mask_CYX[channel] == 0
+                self.mask_CYX[channel][free if mark.cells_YX is None else free & mark.cells_YX] = mark.code
 
 
-def write_shard(layout: GroupLayout, shard: int, count: int, produce: Callable[[int], Row]) -> dict[str, Any]:
+def write_shard(
+    layout: GroupLayout, shard: int, count: int, produce: Callable[[int], Row], facts: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """Write shard `shard` with `count` rows, `produce(i)` giving its i-th; returns (and stores) the shard's record.
+
+    facts: more for the record. Marks of a row are applied here, after what is remembered of the unmarked planes.
 
     One row is in memory at a time. The old record is set aside first and the new one comes last: a shard without one is
     unfinished, and what it had in common with the old one can still be taken from it (`previous_record`).
@@ -56,7 +83,7 @@ def write_shard(layout: GroupLayout, shard: int, count: int, produce: Callable[[
     record_path, previous = layout.record_path(shard), _previous_path(layout, shard)
     if record_path.is_file():
         record_path.replace(previous)
-    tally = _Tally(layout, shard)
+    tally = Tally(layout, shard)
     with ExitStack() as stack:
         values_file, mask_file = (
             stack.enter_context(open(stack.enter_context(replacing(path)), "wb"))
@@ -65,6 +92,7 @@ def write_shard(layout: GroupLayout, shard: int, count: int, produce: Callable[[
         values, mask = z.ShardWriter(values_file, layout.rows_per_shard), z.ShardWriter(mask_file, layout.rows_per_shard)
         for i in range(count):
             row = produce(i)
+            tally.before_marks(i, row)
             coded, seen_values = _coded(layout, row)
             if row.mask_CYX.min() == 0:
                 values.append(i, np.ascontiguousarray(coded).data.cast("B"))
@@ -72,7 +100,7 @@ def write_shard(layout: GroupLayout, shard: int, count: int, produce: Callable[[
             tally.add(i, row, coded, seen_values)
         values.finish()
         mask.finish()
-    record = tally.finish(count)
+    record = tally.finish(count) | dict(facts or {})
     write_json(record_path, record)
     previous.unlink(missing_ok=True)
     return record
@@ -89,66 +117,18 @@ def previous_record(layout: GroupLayout, shard: int) -> dict[str, Any] | None:
 
 
 def _coded(layout: GroupLayout, row: Row) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """The row as it lies on disk, and as a reader will see it; every missing cell is the one NaN (or the sentinel)."""
+    """The row as it lies on disk, and as a reader will see it; every missing cell becomes the one NaN (or the sentinel), in place."""
     assert row.values_CYX.shape == row.mask_CYX.shape == layout.plane, f"{row.values_CYX.shape} is not {layout.plane}"
-    row.mask_CYX[np.isnan(row.values_CYX) & (row.mask_CYX == 0)] = Reason.NOT_IN_FILE
-    values = np.where(row.mask_CYX == 0, row.values_CYX, np.float32(np.nan)).astype("<f4")
+    for values_YX, mask_YX in zip(row.values_CYX, row.mask_CYX, strict=True):
+        if np.isnan(values_YX.min()):  # the minimum of a plane with a NaN is NaN
+            mask_YX[np.isnan(values_YX) & (mask_YX == 0)] = Reason.NOT_IN_FILE
+        if mask_YX.any():
+            values_YX[mask_YX > 0] = np.nan
+    values = row.values_CYX
     if layout.pack == "none":
         return values, values
     codes = np.stack([c.encode(plane) for c, plane in zip(layout.codings, values, strict=True)]).astype("<i2")
     return codes, np.stack([c.decode(plane) for c, plane in zip(layout.codings, codes, strict=True)])
-
-
-class _Tally:
-    """What a shard's record, checksums and moments need, gathered row by row."""
-
-    def __init__(self, layout: GroupLayout, shard: int) -> None:
-        self.layout, self.shard, self.blocks = layout, shard, Blocks.of(layout)
-        self.checksum, self.mask_checksum = self.blocks.checksum.empty(), self.blocks.mask_checksum.empty()
-        self.moments, self.histogram = self.blocks.moments.empty(), self.blocks.histogram.empty()
-        self.seen = self.blocks.seen.empty()
-        self.rows: list[dict[str, Any]] = []
-        self.reasons: dict[str, dict[str, int]] = {name: {} for name in layout.names}
-        self.versions: dict[str, str] = {}
-        self._before: NDArray[np.float32] | None = None
-
-    def add(self, i: int, row: Row, coded: NDArray[Any], values: NDArray[np.float32]) -> None:
-        variables = self.layout.variables
-        self.checksum[i] = [crc32c(np.ascontiguousarray(plane).tobytes()) for plane in coded]
-        self.mask_checksum[i] = [crc32c(np.ascontiguousarray(plane).tobytes()) for plane in row.mask_CYX]
-        self.moments[i], transformed = m.of_row(values, variables)
-        if self._before is not None:
-            self.moments[i, :, 2] = m.of_tendency(transformed, self._before)
-        self._before = transformed
-        self.histogram[i] = m.histogram(values, variables)
-        self.seen[0] |= row.mask_CYX == 0
-        gaps = {name: int(plane.max()) for name, plane in zip(self.layout.names, row.mask_CYX, strict=True) if plane.min() > 0}
-        for name, plane in zip(self.layout.names, row.mask_CYX, strict=True):
-            for code, cells in enumerate(np.bincount(plane.ravel())):
-                if code and cells and name not in gaps:
-                    self.reasons[name][str(code)] = self.reasons[name].get(str(code), 0) + int(cells)
-        self.versions |= row.versions
-        self.rows.append({"inputs": row.inputs, "gaps": gaps, "details": row.details})
-
-    def finish(self, count: int) -> dict[str, Any]:
-        for array, block in (
-            (self.blocks.checksum, self.checksum),
-            (self.blocks.mask_checksum, self.mask_checksum),
-            (self.blocks.moments, self.moments),
-            (self.blocks.histogram, self.histogram),
-            (self.blocks.seen, self.seen),
-        ):
-            array.write(self.shard, block)
-        files = {p.parts[-6]: p.stat().st_size for p in (self.layout.values_path(self.shard), self.layout.mask_path(self.shard))}
-        return {
-            "shard": self.shard,
-            "count": count,
-            "rows": self.rows,
-            "partly_missing_cells": {name: reasons for name, reasons in self.reasons.items() if reasons},
-            "versions": self.versions,
-            "files": files,
-            "code": code_fingerprint(),
-        }
 
 
 def intact(layout: GroupLayout, shard: int) -> dict[str, Any] | None:

@@ -1,7 +1,7 @@
 """Files of three made-up sources (`.npz`), and the reader for them. Values say where and when they belong.
 
 t2m = 280 + lat + 2 (lon - 120) + hour / 10 on a turned Lambert grid; rain1h = hour of the day where lon > 120.5, missing in the
-west; msl = 100000 + 10 lat at quarter degrees; orog = 10 lon.
+west; msl = 100000 + 10 lat + hour at quarter degrees; orog = 10 lon.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def field(product: str, time: np.datetime64) -> tuple[np.ndarray, np.ndarray, np
         rain[:, lon < 120.9] = np.nan
         return lat, lon, rain
     lat, lon = np.arange(20.0, 28.0, 0.25), np.arange(117.0, 125.0, 0.25)
-    return lat, lon, np.broadcast_to(100000 + 10 * lat[:, None], (len(lat), len(lon)))
+    return lat, lon, np.broadcast_to(100000 + 10 * lat[:, None] + hour, (len(lat), len(lon)))
 
 
 def path_of(archive: Path, product: str, time: np.datetime64) -> Path:
@@ -76,8 +76,8 @@ class Tiny(Source):
             raise RequestError(f"the archive {self.archive} has no folder '{self.product}'")
         records = []
         for path in sorted(folder.glob("*.npz")):
-            day, hour = path.stem.split("_")[1:]
-            time = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{hour}", "s")
+            day, hour = path.stem.split("_")[1:3]
+            time = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{hour[:2]}:{hour[2:4] or '00'}", "s")
             if period is None or time in period:
                 records.append(Record(time, path, NAMES[self.product]))
         return records, []

@@ -136,6 +136,42 @@ def test_the_real_radar_composite_of_knmi_is_read(real_data):
     assert float(got.lat[0].max()) < 50 < 55 < float(got.lat[-1].min())
 
 
+def disk(path: Path, fill: float = np.nan) -> Path:
+    """A geostationary view around 23 N 121 E: north first, a point in space has no place; each value tells its own place."""
+    y, x = np.mgrid[20:-21:-1, -20:21:1]
+    seen = x**2 + y**2 < 19**2
+    lat = np.where(seen, 23 + y * 0.25 + x * 0.003, fill)
+    lon = np.where(seen, 121 + x * 0.25 - y * 0.003, fill)
+    values = np.where(seen, lat + lon / 1000, np.nan)
+    coords = {
+        "time": ("time", [0], {"units": "hours since 2021-06-01"}),
+        "latitude": (("y", "x"), lat, {"units": "degrees_north"}),
+        "longitude": (("y", "x"), lon, {"units": "degrees_east"}),
+    }
+    fields = xr.Dataset({"tb": (("time", "y", "x"), values[None], {"units": "K"})}, coords)
+    fields.to_netcdf(path, encoding={n: {"_FillValue": None} for n in ("latitude", "longitude")})
+    return path
+
+
+@pytest.mark.parametrize("fill", [np.nan, -999.0, 1e30])
+def test_a_satellites_disk_is_refused_whole_and_cut_to_a_box_with_every_point_in_its_place(tmp_path, fill):
+    disk(tmp_path / "a.nc", fill)
+    brightness = {"t2m": CfVariable(source="tb")}
+    _, refusals = cf.Cf("h", tmp_path, CfReader(variables=brightness)).scan()
+    assert "of its points have no latitude or longitude" in refusals[0].reason  # 1681 points, 1125 of them on the disk: 33 % lost
+    assert "33%" in refusals[0].reason
+    reader = cf.Cf("h", tmp_path, CfReader(variables=brightness, box=(21.6, 25.6, 119.75, 122.25)))
+    got = reader.read(reader.scan()[0][0], ["t2m"])
+    assert bool((np.diff(got.lat, axis=0) > 0).all())
+    assert bool((np.diff(got.lon, axis=1) > 0).all())
+    assert (float(got.lat[0].max()), float(got.lon[:, 0].max())) < (21.6, 119.75)
+    assert (float(got.lat[-1].min()), float(got.lon[:, -1].min())) > (25.6, 122.25)
+    assert got.t2m.size < 400
+    np.testing.assert_allclose(got.t2m, got.lat + got.lon / 1000, rtol=1e-6)
+    _, refusals = cf.Cf("h", tmp_path, CfReader(variables=brightness, box=(21.6, 25.6, 110.0, 122.25))).scan()
+    assert "no latitude or longitude" in refusals[0].reason  # the box reaches into space
+
+
 @pytest.mark.parametrize(
     ("path", "kind"),
     [

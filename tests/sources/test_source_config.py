@@ -17,7 +17,7 @@ def shipped(name: str) -> SourceConfig:
     return typed(SourceConfig, yaml.safe_load((CHECKOUT / "source" / f"{name}.yaml").read_text()))
 
 
-@pytest.mark.parametrize("name", ["taiwan", "qpepre", "knmi", "india"])
+@pytest.mark.parametrize("name", ["taiwan", "qpepre", "knmi", "india", "ai_driver"])
 def test_every_shipped_source_builds_its_readers(name, tmp_path):
     config = shipped(name)
     built = build_sources(config, tmp_path)

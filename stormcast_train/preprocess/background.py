@@ -1,0 +1,47 @@
+"""`driver=`, the section `background` of a config: how the driver of training is made like the one of operation."""
+
+from __future__ import annotations
+
+from pydantic import field_validator
+
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.times import parse_duration, seconds
+from stormcast_train.fields.variables import Frozen, VariablesConfig
+from stormcast_train.preprocess.draws import Supply
+from stormcast_train.sources.config import SourceConfig
+from stormcast_train.sources.policy import Exact, Interpolate, fitting
+
+
+class BackgroundConfig(Frozen):
+    """How the driver is used.
+
+    cadence: only its times at whole multiples of this from 00 UTC are read and those between are interpolated, as they will be
+    where a global model comes every 6 h; null: every time there is.
+    """
+
+    name: str = "native"
+    cadence: str | None = None
+
+    @field_validator("cadence")
+    @classmethod
+    def _a_part_of_a_day(cls, cadence: str | None) -> str | None:
+        if cadence is not None and (seconds(parse_duration(cadence)) <= 0 or 86400 % seconds(parse_duration(cadence))):
+            raise ValueError(f"cadence '{cadence}' does not divide a day; write 3h, 6h or 12h")
+        return cadence
+
+
+def supplies_of(source: SourceConfig, variables: VariablesConfig, background: BackgroundConfig, role: str) -> dict[str, Supply]:
+    """Where each variable of a role comes from; RequestError where a cadence cannot give one of them."""
+    cadence = background.cadence if role == "background" else None
+    found: dict[str, Supply] = {}
+    for name in variables.roles().get(role, ()):
+        rule = source.policy_of(role, name)
+        if cadence is not None and isinstance(rule, Exact):
+            rule = fitting(Interpolate(gap=cadence), name)
+        if cadence is not None and isinstance(rule, Exact):
+            raise RequestError(
+                f"background.cadence={cadence} cannot give {name}: amounts and echoes are not interpolated in time. Leave it out of the "
+                "background variables"
+            )
+        found[name] = Supply(source.reader_of(role, name), rule, seconds(parse_duration(cadence)) if cadence else 1)
+    return found

@@ -1,0 +1,132 @@
+"""Which files make a value at a time, and with what weight: what a policy means for an archive."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from stormcast_train.fields.reasons import Reason
+from stormcast_train.fields.times import iso, parse_duration, seconds
+from stormcast_train.fields.variables import describe
+from stormcast_train.preprocess.index import Index, reason_of
+from stormcast_train.sources.policy import Accumulate, Exact, Hold, Interpolate
+from stormcast_train.sources.source import Record
+
+Rule = Exact | Hold | Accumulate | Interpolate
+
+
+@dataclass(frozen=True)
+class Term:
+    """One summand: a weight, and the files that can supply it, preferred first."""
+
+    records: tuple[Record, ...]
+    weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Draw:
+    """value = sum of weight * field over the terms. `of`: the variable read where it is another; `made`: how, unless exactly."""
+
+    terms: tuple[Term, ...]
+    of: str | None = None
+    made: str = ""
+
+    def records(self) -> tuple[Record, ...]:
+        """Every file that may be read."""
+        return tuple(record for term in self.terms for record in term.records)
+
+
+@dataclass(frozen=True)
+class Absence:
+    """Why there is no value: a `Reason` and a detail."""
+
+    reason: int
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Supply:
+    """Where a variable of a role comes from: its reader, its policy, and the only times used (multiples of `cadence_s`)."""
+
+    reader: str
+    rule: Rule
+    cadence_s: int = 1
+
+    def reach_s(self, name: str) -> int:
+        """How far from a time (seconds) the files may lie that make it."""
+        if isinstance(self.rule, Hold):
+            return seconds(parse_duration(self.rule.limit))
+        if isinstance(self.rule, Interpolate):
+            return seconds(parse_duration(self.rule.gap))
+        return describe(name).interval_s if isinstance(self.rule, Accumulate) else 0
+
+
+def draw(index: Index, supply: Supply, name: str, time: int) -> Draw | Absence:
+    """The draw of a variable at a time (seconds since 1970)."""
+    rule = supply.rule
+    if isinstance(rule, Accumulate):
+        return _summed(index, supply, rule, name, time)
+    exact = index.candidates(supply.reader, name, time) if time % supply.cadence_s == 0 else ()
+    if exact:
+        return Draw((Term(exact),))
+    found: Draw | None = None
+    if isinstance(rule, Hold):
+        found = _held(index, supply, name, time, seconds(parse_duration(rule.limit)))
+    elif isinstance(rule, Interpolate):
+        found = _interpolated(index, supply, name, time, seconds(parse_duration(rule.gap)))
+    return found or why_absent(index, supply, name, time)
+
+
+def _held(index: Index, supply: Supply, name: str, time: int, limit: int) -> Draw | None:
+    before, _ = _around(index, supply, name, time)
+    if before is None or time - before > limit:
+        return None
+    return Draw((Term(index.candidates(supply.reader, name, before)),), made=f"held for {(time - before) / 3600:g} h")
+
+
+def _interpolated(index: Index, supply: Supply, name: str, time: int, gap: int) -> Draw | None:
+    before, after = _around(index, supply, name, time)
+    if before is None or after is None or after - before > gap:
+        return None
+    share = (time - before) / (after - before)
+    ends = [Term(index.candidates(supply.reader, name, t), w) for t, w in ((before, 1.0 - share), (after, share))]
+    return Draw(tuple(ends), made=f"interpolated over {(after - before) / 3600:g} h")
+
+
+def _summed(index: Index, supply: Supply, rule: Accumulate, name: str, time: int) -> Draw | Absence:
+    step = describe(rule.of).interval_s
+    times = [time - k * step for k in range(rule.pieces(name))]
+    terms = [Term(index.candidates(supply.reader, rule.of, t)) for t in times]
+    lacking = [t for t, term in zip(times, terms, strict=True) if not term.records]
+    if lacking:
+        refused = why_absent(index, supply, rule.of, lacking[0])
+        missed = ", ".join(iso(np.datetime64(t, "s")) for t in sorted(lacking)[:3])
+        count = f"{len(lacking)} of {len(times)} {rule.of} are missing ({missed})"
+        return Absence(refused.reason, f"{count}; {refused.detail}" if refused.detail else count)
+    return Draw(tuple(terms), of=rule.of, made=f"sum of {len(terms)} {rule.of}")
+
+
+def _around(index: Index, supply: Supply, name: str, time: int) -> tuple[int | None, int | None]:
+    """The last time at or before, and the first after, that the reader has of this variable."""
+    times = index.times_of(supply.reader, name)
+    times = times[times % supply.cadence_s == 0]
+    at = int(np.searchsorted(times, time, side="right"))
+    return (int(times[at - 1]) if at else None), (int(times[at]) if at < len(times) else None)
+
+
+def why_absent(index: Index, supply: Supply, name: str, time: int) -> Absence:
+    """Why no file supplies the variable at exactly this time."""
+    refused = index.refusal(supply.reader, np.datetime64(time, "s"))
+    if refused is not None:
+        return Absence(Reason.UNREADABLE, reason_of(refused.path, refused.reason))
+    if time % supply.cadence_s == 0 and index.records.get(supply.reader, {}).get(time):
+        return Absence(Reason.NOT_IN_FILE, f"the files of '{supply.reader}' hold no {name}")
+    return Absence(Reason.NOT_RECEIVED)
+
+
+def stamp(index: Index, found: Draw) -> str:
+    """A text that changes when one of the draw's files or weights does."""
+    if not found.made:
+        return index.stamp(found.terms[0].records)
+    return f"{found.made}: " + " + ".join(f"{term.weight:.6f} {index.stamp(term.records)}" for term in found.terms)

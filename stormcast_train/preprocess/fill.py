@@ -1,0 +1,83 @@
+"""From raw files of one time to planes on a role's grid: read the first that can be read, check, regrid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.reasons import Reason
+from stormcast_train.fields.variables import Variable
+from stormcast_train.preprocess.context import Context
+from stormcast_train.preprocess.index import reason_of
+from stormcast_train.preprocess.quality import examine
+from stormcast_train.sources.source import Record
+from stormcast_train.store.layout import GroupLayout
+
+
+@dataclass(frozen=True, eq=False)
+class Planes:
+    """Fields [N, y, x] on a role's grid (NaN where missing), the reasons of their cells, and what wrote their file."""
+
+    values_NYX: NDArray[np.float32]
+    mask_NYX: NDArray[np.uint8]
+    version: str
+
+    def weighted(self, weight: float) -> Planes:
+        """The same times a weight."""
+        return self if weight == 1.0 else Planes(self.values_NYX * np.float32(weight), self.mask_NYX, self.version)
+
+    def plus(self, other: Planes, weight: float) -> Planes:
+        """This and `weight` times another; missing where either is."""
+        values = self.values_NYX + other.values_NYX * np.float32(weight)
+        version = self.version if self.version == other.version else ", ".join(sorted({self.version, other.version}))
+        return Planes(values, np.maximum(self.mask_NYX, other.mask_NYX), version)
+
+
+def planes_of(
+    context: Context, layout: GroupLayout, records: tuple[Record, ...], names: Sequence[str], reader: str, *, keep: bool
+) -> Planes | str:
+    """The named fields from the first of these files that can be read; a text with every reason where none can.
+
+    keep: remember them, because the next time will ask for them again (interpolation).
+    """
+    key = (layout.role, records, tuple(names))
+    if key in context.recent:
+        return context.recent[key]
+    found = _read(context, layout, records, names, reader)
+    if keep:
+        context.remember(key, found)
+    return found
+
+
+def _read(context: Context, layout: GroupLayout, records: tuple[Record, ...], names: Sequence[str], reader: str) -> Planes | str:
+    problems = []
+    for record in records:
+        try:
+            fields = context.sources()[reader].read_fields(record, list(dict.fromkeys(names)))
+        except UnreadableError as error:
+            problems.append(reason_of(record.path, error))
+            continue
+        shape = (len(names), *layout.grid.shape)
+        planes = Planes(np.empty(shape, np.float32), np.empty(shape, np.uint8), fields.version)
+        for n, name in enumerate(names):
+            variable = next((v for v in layout.variables if v.name == name), None) or context.describe(name)
+            planes.values_NYX[n], planes.mask_NYX[n] = on_grid(context, layout, variable, fields.grid, fields.planes[name])
+        return planes
+    return "; ".join(problems)
+
+
+def on_grid(
+    context: Context, layout: GroupLayout, variable: Variable, grid: Grid, values_YX: NDArray[np.float32]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8] | np.uint8]:
+    """A source field checked and on the role's grid, and the reasons of its cells."""
+    regrid = context.regrid(layout, variable, grid)
+    checked, codes = examine(variable, values_YX, context.source.quality)
+    values = regrid.apply(checked, decibel=variable.kind == "reflectivity")
+    if not codes.any():
+        return values, regrid.outside_reasons
+    return values, np.where(regrid.outside, np.uint8(Reason.OUTSIDE_COVERAGE), regrid.worst(codes))

@@ -1,0 +1,150 @@
+"""What a request means for an archive: its index, and the axis of every role."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.times import Period, iso, parse_duration, seconds
+from stormcast_train.preprocess import plan as p
+from stormcast_train.preprocess.index import Index, nothing_found, scan
+from stormcast_train.preprocess.request import Request, check_store
+from stormcast_train.sources.policy import Accumulate
+from stormcast_train.sources.source import Source, build_sources
+from stormcast_train.store.layout import GroupLayout
+
+
+@dataclass
+class Work:
+    """What has been found out about a request: the archive's index, the axes, and what is to be written."""
+
+    request: Request
+    sources: dict[str, Source]
+    index: Index
+    axes: dict[str, p.Axis]
+    exists: bool
+
+    def readers(self, role: str) -> dict[str, str]:
+        """The reader of each variable of a role."""
+        return {name: self.request.source.reader_of(role, name) for name in self.request.variables.roles().get(role, ())}
+
+
+def survey(request: Request) -> Work:
+    """Scan the archive and fix every role's axis; writes nothing. RequestError for an empty period or archive."""
+    exists = check_store(request)
+    if not request.archive.is_dir():
+        raise RequestError(f"archive={request.archive} is not a folder", archive=str(request.archive))
+    work = Work(request, build_sources(request.source, request.archive), Index(), {}, exists)
+    roles = [role for role in request.variables.roles() if role != "static"]
+    work.index = scan(work.sources, [r for role in roles for r in work.readers(role).values()], _looked_at(request, roles))
+    for role in roles:
+        work.axes[role] = _axis(work, role)
+    return work
+
+
+def _looked_at(request: Request, roles: Sequence[str]) -> Period | None:
+    """The period, and as much on both sides as the policies reach."""
+    if request.period is None:
+        return None
+    reach = max((supply.reach_s(name) for role in roles for name, supply in request.supplies(role).items()), default=0)
+    margin = np.timedelta64(reach, "s")
+    return Period(request.period.start - margin, request.period.end + margin)
+
+
+def _axis(work: Work, role: str) -> p.Axis:
+    """The axis of a role: the period's (or the state's) times on the clock of its sources, joined with what the store has."""
+    request, readers = work.request, sorted(set(work.readers(role).values()))
+    step = parse_duration(request.variables.step_of(role))
+    times = _times(work, role, seconds(step))
+    old = _old_axis(request.store, role)
+    if not len(times):
+        if old is None or request.period is None or not _within(request.period, old):
+            raise nothing_found(work.sources, readers, request.archive, request.period, work.index)
+        return old
+    low, high = _span(work, role, times)
+    step = old.step if old else (step if _own_clock(work, role) else p.clock_step(times, step))
+    if old:
+        times = np.array([int(old.start.astype(np.int64))])
+    new = p.axis_for(times, step, low, high)
+    if new is None:
+        raise nothing_found(work.sources, readers, request.archive, request.period, work.index)
+    return _joined(old, new)
+
+
+def _times(work: Work, role: str, step_s: int) -> NDArray[np.int64]:
+    """The times (seconds since 1970) that the sources have of any variable of a role, in the period if there is one."""
+    found: set[int] = set()
+    for name, supply in work.request.supplies(role).items():
+        if isinstance(supply.rule, Accumulate):
+            pieces = work.index.times_of(supply.reader, supply.rule.of)
+            found |= set(pieces[pieces % step_s == 0].tolist())  # sums end where the axis has its times
+        else:
+            found |= set(work.index.times_of(supply.reader, name).tolist())
+    times = np.array(sorted(found), dtype=np.int64)
+    if work.request.period is None:
+        return times
+    low, high = p.limits(work.request.period, times)
+    inside = times[(times >= low) & (times <= high)]
+    reached = any(supply.rule.kind == "hold" for supply in work.request.supplies(role).values())
+    return inside if len(inside) or not reached else times
+
+
+def _own_clock(work: Work, role: str) -> bool:
+    """Whether the role's step is the config's; a driver that is neither interpolated nor held keeps its source's."""
+    if role != "background":
+        return True
+    return any(supply.rule.kind != "exact" for supply in work.request.supplies(role).values())
+
+
+def _span(work: Work, role: str, times: NDArray[np.int64]) -> tuple[int, int]:
+    """Without a period, the state's first to last time bounds every role: nothing lies outside."""
+    if work.request.period is None and role != "state" and "state" in work.axes:
+        state = work.axes["state"]
+        first = int(state.start.astype(np.int64))
+        return first, first + (state.rows - 1) * seconds(state.step)
+    return p.limits(work.request.period, times)
+
+
+def _old_axis(store: Path, role: str) -> p.Axis | None:
+    """The axis of what is on disk (also of what was moved aside), if anything is."""
+    found = None
+    for folder in (store / ".before", store / ".before.tmp", store):
+        if (folder / role / "zarr.json").is_file():
+            layout = GroupLayout.load(folder, role)
+            axis = p.Axis(layout.start, layout.step, max(1, p.known_rows(layout)))
+            found = axis if found is None else _joined(found, axis)
+    return found
+
+
+def _joined(old: p.Axis | None, new: p.Axis) -> p.Axis:
+    if old is None:
+        return new
+    start = min(old.start, new.start)
+    last = max(a.start + (a.rows - 1) * a.step for a in (old, new))
+    return p.Axis(start, old.step, int((last - start) // old.step) + 1)
+
+
+def _within(period: Period, axis: p.Axis) -> bool:
+    return bool(axis.start <= period.start and period.end <= axis.start + axis.rows * axis.step)
+
+
+def off_axis(work: Work) -> dict[str, str]:
+    """Files whose times lie between those of the store, and that no policy reaches either: used nowhere, so they are named."""
+    found: dict[str, str] = {}
+    used: set[str] = set()
+    for role, axis in work.axes.items():
+        start, step = int(axis.start.astype(np.int64)), seconds(axis.step)
+        reaching = {supply.reader for supply in work.request.supplies(role).values() if supply.rule.kind != "exact"}
+        for reader in set(work.readers(role).values()):
+            for time, records in work.index.records[reader].items():
+                if reader in reaching or (time - start) % step == 0:
+                    used |= {r.path.name for r in records}
+                    continue
+                what = f"{iso(np.datetime64(time, 's'))} is not a time of the store's {role} (from {iso(axis.start)} every {step} s)"
+                found |= {r.path.name: what for r in records}
+    return {name: what for name, what in found.items() if name not in used}

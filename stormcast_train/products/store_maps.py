@@ -1,0 +1,192 @@
+"""Maps of a store's report: mean, extremes and missing cells of each variable, each panel on its own scale.
+
+A page shows a hundred of them, and an axes of matplotlib with its ticks and colour bar costs 0.2 s: the panels are painted
+into one picture, cell by cell, and only coasts and words are drawn over it. Lengths are pixels. Arrays [y, x].
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.grid import Grid
+from stormcast_train.products import coastlines
+from stormcast_train.products.maps import DPI
+from stormcast_train.products.palettes import FAINT, INK, MASKED, Palette, colours, palette
+from stormcast_train.products.store_facts import Sampled
+
+Array = NDArray[Any]
+PERCENT = Palette("YlGnBu", "%", factor=100.0)
+LOST = Palette("OrRd", "%", factor=100.0)
+WIDTH, TALLEST, LEAST = 244, 400, 120
+LEFT, TOP, BELOW, BETWEEN = 44, 26, 66, 24  # for latitudes; a title; longitudes, colour bar and unit; panels
+BAR, DOT = 9, 4
+
+
+@dataclass(frozen=True, eq=False)
+class MapPanel:
+    """A map to be painted: values in their own unit, NaN where there are none."""
+
+    title: str
+    values: Array
+    palette: Palette
+
+
+def panels_of(one: Sampled) -> list[MapPanel]:
+    """Mean, lowest (or how often wet), highest, missing."""
+    name, own = one.variable.name, palette(one.variable)
+    smooth = replace(own, levels=None)
+    second = MapPanel(f"{name}: lowest", one.lowest, smooth)
+    if one.wet is not None:
+        second = MapPanel(f"{name}: how often wet", one.wet, PERCENT)
+    highest = MapPanel(f"{name}: highest", one.highest, own)
+    return [MapPanel(f"{name}: mean", one.mean, smooth), second, highest, MapPanel(f"{name}: missing", one.missing, LOST)]
+
+
+def figure(panels: Sequence[MapPanel], raster: Raster, columns: int = 4) -> Any:
+    """A matplotlib figure of panels on one grid."""
+    from matplotlib.figure import Figure
+
+    columns = min(columns, len(panels))
+    lines = -(-len(panels) // columns)
+    width = LEFT + columns * WIDTH + (columns - 1) * BETWEEN + 14
+    height = lines * (TOP + raster.height + BELOW)
+    drawing = Figure(figsize=(width / DPI, height / DPI), dpi=DPI, facecolor="white")
+    axis = drawing.add_axes((0.0, 0.0, 1.0, 1.0))
+    axis.set_axis_off()
+    axis.set_xlim(0, width)
+    axis.set_ylim(height, 0)
+    canvas = np.ones((height, width, 3))
+    for number, panel in enumerate(panels):
+        line, column = divmod(number, columns)
+        corner = line * (TOP + raster.height + BELOW) + TOP, LEFT + column * (WIDTH + BETWEEN)
+        _paint(axis, canvas, raster, panel, corner, latitudes=column == 0)
+    axis.imshow(canvas, extent=(0, width, height, 0), interpolation="nearest", aspect="auto")
+    return drawing
+
+
+@dataclass(frozen=True, eq=False)
+class Raster:
+    """The pixels of one panel: which cell [height, WIDTH] each shows (-1: none), the box in degrees, and the coast [n, 2] in pixels, NaN between its pieces."""
+
+    cells: NDArray[np.int64]
+    box: tuple[float, float, float, float]
+    coast: Array
+
+    @property
+    def height(self) -> int:
+        return self.cells.shape[0]
+
+    @classmethod
+    def of(cls, grid: Grid) -> Raster:
+        """For a grid: each pixel shows the nearest cell, if one is within its spacing."""
+        from scipy.spatial import cKDTree
+
+        dy, dx = (float(np.ptp(c)) / max(n - 1, 1) / 2 for c, n in ((grid.lat2d, grid.shape[0]), (grid.lon2d, grid.shape[1])))
+        south, north, west, east = grid.bounds()
+        box = south - dy, north + dy, west - dx, east + dx
+        narrow = float(np.cos(np.radians((south + north) / 2)))
+        height = int(np.clip(WIDTH * (box[1] - box[0]) / max((box[3] - box[2]) * narrow, 1e-6), LEAST, TALLEST))
+        lat = box[1] - (np.arange(height) + 0.5) * (box[1] - box[0]) / height
+        lon = box[2] + (np.arange(WIDTH) + 0.5) * (box[3] - box[2]) / WIDTH
+        tree = cKDTree(np.column_stack([grid.lat2d.ravel(), grid.lon2d.ravel() * narrow]))
+        asked = np.stack(np.meshgrid(lat, lon * narrow, indexing="ij"), axis=-1)
+        reach = 1.5 * float(np.hypot(dy, dx * narrow))
+        distance, cells = tree.query(asked, distance_upper_bound=reach)
+        return cls(np.where(np.isfinite(distance), cells, -1), box, _coast(box, height))
+
+
+def _coast(box: tuple[float, float, float, float], height: int) -> Array:
+    """The coast in the box in pixels, no finer than a pixel, without islands that are dots."""
+    south, north, west, east = box
+    pieces = [np.full((1, 2), np.nan)]
+    for path in coastlines.lines(coastlines.COAST, *(round(side, 3) for side in box)):
+        pixels = np.column_stack([(path[:, 0] - west) / (east - west) * WIDTH, (north - path[:, 1]) / (north - south) * height])
+        there = np.isfinite(pixels[:, 0])
+        for run in np.split(pixels, np.flatnonzero(np.diff(there.astype(np.int8))) + 1):
+            if len(run) > 1 and np.isfinite(run[0, 0]):
+                along = np.concatenate([[0.0], np.hypot(*np.diff(run, axis=0).T).cumsum()])
+                if along[-1] >= DOT:
+                    kept = np.append(np.unique(np.floor(along), return_index=True)[1], len(run) - 1)
+                    pieces += [run[np.unique(kept)], np.full((1, 2), np.nan)]
+    return np.concatenate(pieces)
+
+
+def _paint(axis: Any, canvas: Array, raster: Raster, panel: MapPanel, corner: tuple[int, int], latitudes: bool) -> None:
+    """One panel: cells into the canvas; coast, title, degrees and colour bar over it."""
+    from matplotlib.colors import to_rgb
+
+    top, left = corner
+    shown = panel.palette.shown(np.asarray(panel.values, float))
+    cmap, norm = _scale(panel.palette, shown)
+    flat = np.append(shown.ravel(), np.nan)
+    pixels = np.ma.masked_invalid(flat[raster.cells])
+    canvas[top - 1 : top + raster.height + 1, left - 1 : left + WIDTH + 1] = to_rgb(FAINT)
+    canvas[top : top + raster.height, left : left + WIDTH] = cmap(norm(pixels))[..., :3]
+    frame = axis.add_patch(_frame(left, top, raster.height))
+    axis.plot(raster.coast[:, 0] + left, raster.coast[:, 1] + top, linewidth=0.7, color=INK, clip_path=frame)
+    axis.text(left, top - 7, panel.title, fontsize=8.5, color=INK, va="bottom")
+    _degrees(axis, raster, corner, latitudes)
+    _bar(axis, canvas, cmap, norm, panel.palette, (top + raster.height + 24, left))
+
+
+def _scale(chosen: Palette, shown: Array) -> tuple[Any, Any]:
+    from matplotlib.colors import Normalize
+
+    cmap, norm = colours(chosen, [shown])
+    if chosen.units == "%":
+        norm = Normalize(0, max(float(np.nanmax(shown, initial=0.0)), 1.0))
+    return cmap.with_extremes(bad=MASKED, under=cmap(0) if chosen.levels is None else "white", over=None), norm
+
+
+def _frame(left: int, top: int, height: int) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((left, top), WIDTH, height, fill=False, linewidth=0)
+
+
+def _degrees(axis: Any, raster: Raster, corner: tuple[int, int], latitudes: bool) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    (top, left), (south, north, west, east) = corner, raster.box
+    finder = MaxNLocator(4, steps=[1, 2, 5, 10])
+    for lon in (v for v in finder.tick_values(west, east) if west < v < east):
+        x = left + (lon - west) / (east - west) * WIDTH
+        axis.text(x, top + raster.height + 4, f"{abs(lon):g}°{'E' if lon >= 0 else 'W'}", fontsize=6.5, color=FAINT, ha="center", va="top")
+    for lat in (v for v in finder.tick_values(south, north) if south < v < north and latitudes):
+        y = top + (north - lat) / (north - south) * raster.height
+        axis.text(left - 5, y, f"{abs(lat):g}°{'N' if lat >= 0 else 'S'}", fontsize=6.5, color=FAINT, ha="right", va="center")
+
+
+def _bar(axis: Any, canvas: Array, cmap: Any, norm: Any, chosen: Palette, corner: tuple[int, int]) -> None:
+    """The colour bar with its numbers, the unit at its end."""
+    top, left = corner
+    length = WIDTH - 44
+    low, high = float(norm.vmin), float(norm.vmax)
+    if chosen.levels:
+        edges = np.linspace(0, length, len(chosen.levels))
+        middle = np.searchsorted(edges, np.arange(length), side="right") - 1
+        canvas[top : top + BAR, left : left + length] = cmap(norm(np.asarray(chosen.levels)[middle]))[:, :3]
+        ticks = [(edges[i], chosen.levels[i]) for i in range(0, len(edges), 2 if len(edges) < 10 else 3)]
+    else:
+        canvas[top : top + BAR, left : left + length] = cmap(np.linspace(0, 1, length))[:, :3]
+        ticks = [(f * (length - 1), low + f * (high - low)) for f in (0.0, 0.5, 1.0)]
+    for x, value in ticks:
+        text = f"{value:g}" if chosen.levels else _number(value, high - low)
+        axis.plot([left + x + 0.5] * 2, [top + BAR, top + BAR + 3], color=INK, linewidth=0.6)
+        axis.text(left + x, top + BAR + 5, text, fontsize=6.5, color=INK, ha="center", va="top")
+    axis.text(left + length + 8, top + BAR / 2, chosen.units, fontsize=7, color=INK, va="center")
+
+
+def _number(value: float, span: float) -> str:
+    """As many decimals as tell the ends of the span apart."""
+    if value == 0:
+        return "0"
+    if abs(value) < 1e-3:
+        return f"{value:.1e}".replace("e-0", "e-")
+    decimals = int(np.clip(np.ceil(1.3 - np.log10(max(span, 1e-12))), 0, 5))
+    return f"{value:.{decimals}f}"

@@ -1,0 +1,30 @@
+"""Which rows and columns of a file's grid are read: a box, and never a point without a place on earth."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import UnreadableError
+
+
+def touching(lat: NDArray[np.float64], lon: NDArray[np.float64], box: tuple[float, float, float, float]) -> tuple[slice, slice]:
+    """The rows and columns that have a point in the box, and one more on every side; the rest, such as space around a satellite's disk, is left."""
+    south, north, west, east = box
+    in_lat, in_lon = (lat >= south) & (lat <= north), (lon - west) % 360.0 <= east - west
+    inside = in_lat & in_lon if lat.ndim == 2 else in_lat[:, None] & in_lon[None]
+    rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
+    if not len(rows):
+        raise UnreadableError(f"no point of its grid lies in the box {box} (south, north, west, east)")
+    return slice(max(int(rows[0]) - 1, 0), int(rows[-1]) + 2), slice(max(int(columns[0]) - 1, 0), int(columns[-1]) + 2)
+
+
+def check_places(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> None:
+    """UnreadableError where points have no place on earth: no interpolation between their neighbours could be trusted."""
+    lost = [~(np.abs(lat) <= 90.0), ~(np.abs(lon) <= 540.0)]
+    share = np.mean(lost[0] | lost[1] if lat.ndim == 2 else np.concatenate(lost))
+    if share:
+        raise UnreadableError(
+            f"{share:.0%} of its points have no latitude or longitude (space around a satellite's disk?);"
+            " cut the domain and its halo out with box: [south, north, west, east]"
+        )

@@ -1,0 +1,70 @@
+"""How a variable's value at a time comes from the times that its source has: exactly, held, summed, or interpolated. Never the nearest."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, field_validator
+
+from stormcast_train.fields.times import parse_duration, seconds
+from stormcast_train.fields.variables import Frozen, describe
+
+
+def _positive(text: str) -> str:
+    if seconds(parse_duration(text)) <= 0:
+        raise ValueError(f"'{text}' must be longer than nothing")
+    return text
+
+
+class Exact(Frozen):
+    """The source's value at this very time, or a gap."""
+
+    kind: Literal["exact"] = "exact"
+
+
+class Hold(Frozen):
+    """The newest value not older than `limit`: for what changes slowly (sea surface temperature). Never for accumulations."""
+
+    kind: Literal["hold"] = "hold"
+    limit: str
+
+    _limit = field_validator("limit")(_positive)
+
+
+class Accumulate(Frozen):
+    """The sum of the shorter accumulations `of` (such as rain10m) that make up the variable's interval; one missing is a gap."""
+
+    kind: Literal["accumulate"] = "accumulate"
+    of: str
+
+    def pieces(self, variable: str) -> int:
+        """How many intervals of `of` the variable's own interval has; ValueError unless they are whole."""
+        whole, part = describe(variable).interval_s, describe(self.of).interval_s
+        if part == 0 or whole == 0 or whole % part or whole == part:
+            raise ValueError(
+                f"{variable} ({whole} s) is no sum of {self.of} ({part} s): both must be accumulations, one a multiple of the other"
+            )
+        return whole // part
+
+
+class Interpolate(Frozen):
+    """Linear in time between two values at most `gap` apart. Never for accumulations nor reflectivity: they stay exact."""
+
+    kind: Literal["interpolate"] = "interpolate"
+    gap: str
+
+    _gap = field_validator("gap")(_positive)
+
+
+Policy = Annotated[Exact | Hold | Accumulate | Interpolate, Field(discriminator="kind")]
+EXACT = Exact()
+
+
+def fitting(policy: Exact | Hold | Accumulate | Interpolate, variable: str) -> Exact | Hold | Accumulate | Interpolate:
+    """The policy as it applies to this variable: amounts of a time are neither held nor interpolated, echoes not interpolated."""
+    kind = describe(variable).kind
+    if kind == "accumulation" and policy.kind in ("hold", "interpolate"):
+        return EXACT
+    if kind == "reflectivity" and policy.kind == "interpolate":
+        return EXACT
+    return policy

@@ -1,0 +1,179 @@
+"""A WRF-like NetCDF file as it is: the time in its name, its `Times`, its run, and its planes and columns in their own units."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+import netCDF4
+import numpy as np
+from numpy.typing import NDArray
+
+from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.fields.times import Times, iso
+from stormcast_train.sources.netcdf import open_netcdf
+from stormcast_train.sources.opened import reading
+from stormcast_train.sources.units import normalised
+
+Kind = Literal["interp", "wrfout", "wrfinput"]
+KINDS: tuple[Kind, ...] = ("interp", "wrfout", "wrfinput")  # the order in which files of one time are preferred
+UNWRITTEN = 1e30  # beyond it lies the library's default fill, also where a file does not declare it
+_COLON = r"(?:%3A|[:_%-])?"
+_NAME = re.compile(
+    r"^(?P<stem>wrfout|wrfinput|rwr[fp])(?:_d(?P<domain>\d\d))?_(?P<day>\d{4}-\d\d-\d\d)_(?P<hour>\d\d)"
+    rf"(?:{_COLON}(?P<minute>\d\d)(?:{_COLON}(?P<second>\d\d))?)?(?P<interp>_interp)?(?:\.nc4?)?$",
+    re.IGNORECASE,
+)
+_FOLDER = re.compile(r"^(?:[A-Za-z]+[_-]?)?(\d{4})-?(\d\d)-?(\d\d)[_T-]?(\d\d)(?:[:_-]?00){0,2}$")
+_TIMES = re.compile(r"^\d{4}-\d\d-\d\d[_ T]\d\d:\d\d:\d\d$")
+
+
+@dataclass(frozen=True)
+class Named:
+    """A file whose name tells its first valid time."""
+
+    path: Path
+    stamp: np.datetime64
+    kind: Kind
+    domain: int | None
+
+
+def parse_name(path: Path) -> Named | None:
+    """What the name tells; None where it holds no time. Raises UnreadableError where the digits are no time."""
+    found = _NAME.match(path.name)
+    if not found:
+        return None
+    with reading(path):
+        stamp = np.datetime64(f"{found['day']}T{found['hour']}:{found['minute'] or '00'}:{found['second'] or '00'}", "s")
+    kind: Kind = "interp" if found["interp"] else "wrfinput" if found["stem"].lower() == "wrfinput" else "wrfout"
+    return Named(path, stamp, kind, int(found["domain"]) if found["domain"] else None)
+
+
+def folder_time(path: Path, archive: Path) -> np.datetime64 | None:
+    """The time that the nearest folder below the archive is named for (`2025120300`, `2021-06-01_00`); None without one."""
+    for parent in path.parents:
+        found = _FOLDER.match(parent.name)
+        if parent == archive:
+            break
+        if found:
+            try:
+                return np.datetime64(f"{found[1]}-{found[2]}-{found[3]}T{found[4]}", "s")
+            except ValueError:
+                continue  # digits that are no time, such as a station's number
+    return None
+
+
+@dataclass(eq=False)
+class WrfFile:
+    """An opened file: its handle and valid times [T]. What is read of one time is decoded once."""
+
+    path: Path
+    handle: netCDF4.Dataset
+    times: Times
+    _kept: dict[tuple[str, int], NDArray[np.float32]] = field(default_factory=dict)
+    _levels: NDArray[np.float64] | None = None
+
+    def has(self, *names: str) -> bool:
+        return all(name in self.handle.variables for name in names)
+
+    @property
+    def version(self) -> str:
+        """The model that wrote it."""
+        return str(getattr(self.handle, "TITLE", "RWRP")).strip()
+
+    @property
+    def start(self) -> np.datetime64 | None:
+        """When its run began (SIMULATION_START_DATE outlives restarts; else START_DATE); None where it does not say."""
+        for name in ("SIMULATION_START_DATE", "START_DATE"):
+            text = str(getattr(self.handle, name, "")).strip()
+            if _TIMES.match(text):
+                return np.datetime64(text[:10] + "T" + text[11:], "s")
+        return None
+
+    def row(self, time: np.datetime64) -> int:
+        """The row of exactly this time; UnreadableError where the file lacks it."""
+        found = np.flatnonzero(self.times == time)
+        if not len(found):
+            inside = ", ".join(iso(t) for t in self.times[:4])
+            raise UnreadableError(f"{self.path} is asked or named for {iso(time)} and its 'Times' say {inside}", path=str(self.path))
+        return int(found[0])
+
+    def units(self, name: str) -> str:
+        return normalised(str(getattr(self.handle[name], "units", "")))
+
+    def staggered(self, name: str) -> tuple[bool, bool, bool]:
+        """Whether the variable lies between the mass points, by axis (z, y, x)."""
+        z, y, x = (str(d).endswith("_stag") for d in self.handle[name].dimensions[-3:])
+        return z, y, x
+
+    @property
+    def pressure_levels(self) -> NDArray[np.float64]:
+        """Pressure levels of an `_interp` file in hPa [P]."""
+        if self._levels is None:
+            values = np.asarray(np.ma.filled(self.handle["pres_levels"][:], np.nan), np.float64)
+            values = values[0] if values.ndim == 2 else values
+            self._levels = values / 100.0 if self.units("pres_levels") == "Pa" else values
+        return self._levels
+
+    def plane(self, name: str, row: int, level_row: int | None = None) -> NDArray[np.float32]:
+        """[y, x] of a variable at a time (and level); its `Time` dimension may be lacking. Fill values are NaN."""
+        return _written(self._read(name, row, level_row))
+
+    def column(self, name: str, row: int) -> NDArray[np.float32]:
+        """[z, y, x] of a variable at a time, decoded when first asked for. Fill values are NaN."""
+        if (name, row) not in self._kept:
+            self._kept[name, row] = _written(self._read(name, row, None))
+        return self._kept[name, row]
+
+    def total(self, base: str, perturbation: str, row: int) -> NDArray[np.float32]:
+        """[z, y, x] of a base state plus its perturbation, summed when first asked for. Fill values are NaN."""
+        key = (f"{base}+{perturbation}", row)
+        if key not in self._kept:
+            values = self._read(base, row, None)
+            values += self._read(perturbation, row, None)
+            self._kept[key] = _written(values)
+        return self._kept[key]
+
+    def _read(self, name: str, row: int, level_row: int | None) -> NDArray[np.float32]:
+        variable = self.handle[name]
+        # without a declared fill, looking for the default one costs a pass; beyond UNWRITTEN it is found anyway
+        variable.set_auto_mask("_FillValue" in variable.ncattrs() or "missing_value" in variable.ncattrs())
+        index: tuple[int, ...] = (row,) if variable.dimensions[0] == "Time" else ()
+        values = variable[(*index, level_row) if level_row is not None else index or slice(None)]
+        return np.ma.filled(values.astype(np.float32, copy=False), np.nan)
+
+
+def _written(values: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The values, NaN where nothing was written; in two fast passes where everything was, the usual case."""
+    if not (values.max() <= UNWRITTEN and values.min() >= -UNWRITTEN):  # a NaN is neither
+        values[np.abs(values) > UNWRITTEN] = np.nan
+    return values
+
+
+@contextmanager
+def open_wrf(path: Path) -> Iterator[WrfFile]:
+    """The file for as long as it is used: one hour is read once, and an open HDF5 file cannot be written by others."""
+    with reading(path), open_netcdf(path) as handle:
+        yield WrfFile(path, handle, _times(handle, path))
+
+
+def check_name(file: WrfFile, named: Named | None) -> None:
+    """UnreadableError where the name's time is not the first of the file's `Times`."""
+    if named is not None and named.stamp != file.times[0]:
+        inside = ", ".join(iso(t) for t in file.times[:4])
+        raise UnreadableError(f"{file.path} is named for {iso(named.stamp)} and its 'Times' say {inside}", path=str(file.path))
+
+
+def _times(handle: netCDF4.Dataset, path: Path) -> Times:
+    if "Times" not in handle.variables:
+        raise UnreadableError(f"{path} has no variable 'Times': it is no RWRP, RWRF or WRF file", path=str(path))
+    characters = np.atleast_1d(np.ma.filled(handle["Times"][:], b""))
+    rows = characters.reshape(len(characters), -1) if characters.ndim > 1 else characters.reshape(-1, 1)
+    texts = [b"".join(bytes(c) for c in row).decode("ascii", "replace").strip("\0 ") for row in rows]
+    if not texts or not all(_TIMES.match(t) for t in texts):
+        raise UnreadableError(f"{path} holds 'Times' {texts[:3]}, which are no times", path=str(path))
+    return np.array([t[:10] + "T" + t[11:] for t in texts], "datetime64[s]")

@@ -1,0 +1,183 @@
+"""Stuck fields, spikes in time and blocked beams are marked with their reason, however the store came to be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from stormcast_train.fields.console import Console
+from stormcast_train.fields.grid import RegularDomain
+from stormcast_train.fields.reasons import Reason
+from stormcast_train.fields.times import Period
+from stormcast_train.preprocess import build
+from stormcast_train.preprocess.request import Request
+from stormcast_train.preprocess.temporal import spikes, stuck
+from stormcast_train.sources.config import SourceConfig
+from stormcast_train.store.describe import verify_store
+from stormcast_train.store.reader import Store, open_store
+
+Ask = Callable[..., Request]
+
+
+def hour(n: int) -> np.datetime64:
+    return np.datetime64("2021-06-01T00", "s") + n * np.timedelta64(1, "h")
+
+
+def made(request: Request) -> Store:
+    build.preprocess(request, Console(quiet=True))
+    return open_store(request.store)
+
+
+def rewrite(request: Request, product: str, n: int, change: Callable[[np.ndarray], np.ndarray]) -> None:
+    import tiny_archive
+
+    lat, lon, values = tiny_archive.field(product, hour(n))
+    changed = change(values.astype(np.float32).copy()).astype(np.float32)
+    np.savez(tiny_archive.path_of(request.archive, product, hour(n)), lat=lat, lon=lon, values=changed, time=str(hour(n)))
+
+
+def freeze(request: Request, hours: list[int]) -> None:
+    """Give all these hours the temperature of the first."""
+    import tiny_archive
+
+    frozen = tiny_archive.field("analysis", hour(hours[0]))[2].astype(np.float32)
+    for n in hours:
+        rewrite(request, "analysis", n, lambda _: frozen)
+
+
+def quality(asked: Ask, **checks: Any) -> SourceConfig:
+    return SourceConfig.model_validate({**asked().source.model_dump(), "quality": checks})
+
+
+def masks(store: Store, name: str = "t2m") -> np.ndarray:
+    state = store.group("state")
+    return state.mask(np.arange(len(state.times)), [name])[:, 0]
+
+
+def hot(values: np.ndarray) -> np.ndarray:
+    values[20:25, 18:24] += 30  # a block around the middle of the domain
+    return values
+
+
+def test_runs_of_identical_digests_are_found_and_what_has_none_is_like_no_other() -> None:
+    digests = np.array([[1, -1, 5], [1, -1, 5], [1, -1, 6], [2, -1, 6], [2, -1, 6], [3, -1, 6]])
+    expected = np.array([[1, 0, 0], [1, 0, 0], [1, 0, 1], [0, 0, 1], [0, 0, 1], [0, 0, 1]], bool)
+    np.testing.assert_array_equal(stuck(digests, 3), expected)
+    assert stuck(digests, 2)[3:5, 0].all()
+
+
+def test_a_spike_leaves_both_neighbours_in_the_same_direction() -> None:
+    before, after = np.array([[0.0, 0, 0, 0]]), np.array([[0.0, 20, 0, np.nan]])
+    now = np.array([[20.0, 20, -20, 20]])  # up and down again, a step, down and up again, nothing to compare with
+    np.testing.assert_array_equal(spikes(before, now, after, 15.0), [[True, False, True, False]])
+
+
+def test_three_identical_hours_are_stuck_and_two_are_not(asked: Ask) -> None:
+    request = asked()
+    freeze(request, [5, 6, 7])
+    freeze(request, [10, 11])
+    store = made(request)
+    mask = masks(store)
+    assert (mask[5:8] == Reason.STUCK).all()
+    assert not mask[:5].any()
+    assert not mask[8:].any()
+    gap = next(g for g in store.manifest["groups"]["state"]["gaps"] if g["variables"] == ["t2m"])
+    assert (gap["first"], gap["last"], gap["reasons"]) == ("2021-06-01T05:00:00", "2021-06-01T07:00:00", ["stuck field"])
+    assert verify_store(request.store)["verified"]
+
+
+def test_a_dry_radar_is_not_stuck(asked: Ask) -> None:
+    request = asked()
+    for n in range(5, 15):
+        rewrite(request, "radar", n, lambda values: np.where(np.isnan(values), np.nan, 0.0))
+    seen = open_store(made(request).path).group("state").coverage[1]
+    assert not masks(open_store(request.store), "rain1h")[:, seen].any()
+
+
+def test_frozen_hours_across_midnight_are_found(asked: Ask) -> None:
+    request = asked()
+    freeze(request, [22, 23, 24, 25])
+    mask = masks(made(request))
+    assert (mask[22:26] == Reason.STUCK).all()
+    assert not mask[21].any()
+    assert not mask[26].any()
+
+
+def test_a_spike_is_masked_where_it_is_and_nowhere_else(asked: Ask) -> None:
+    request = asked()
+    rewrite(request, "analysis", 24, hot)
+    store = made(request)
+    mask = masks(store)
+    assert (mask[24] == Reason.SPIKE).sum() > 4
+    assert not np.delete(mask, 24, axis=0).any()
+    assert store.manifest["groups"]["state"]["partly_missing_cells"]["t2m"] == {"spike in time": int((mask[24] > 0).sum())}
+
+
+def test_each_check_has_its_switch(asked: Ask) -> None:
+    request = asked(source=quality(asked, stuck={"enabled": False}, spike={"enabled": False}))
+    freeze(request, [5, 6, 7])
+    rewrite(request, "analysis", 24, hot)
+    assert not masks(made(request)).any()
+
+
+def test_the_marks_do_not_depend_on_how_the_store_grew(asked: Ask, tmp_path: Path) -> None:
+    request = asked()
+    freeze(request, [23, 24, 25])
+    rewrite(request, "analysis", 30, hot)
+    whole = made(request)
+    grown = asked(store=tmp_path / "grown", period="2021-06-01T00/2021-06-02T01")
+    made(grown)  # ends with hours 23 and 24 identical: not yet three
+    assert not masks(open_store(grown.store)).any()
+    longer = made(asked(store=tmp_path / "grown"))
+    assert longer.fingerprint == whole.fingerprint
+
+
+def test_an_hour_that_arrives_corrected_frees_its_neighbours(asked: Ask, tmp_path: Path) -> None:
+    request = asked()
+    freeze(request, [5, 6, 7])
+    assert (masks(made(request))[5:8] == Reason.STUCK).all()
+    rewrite(request, "analysis", 6, lambda values: values)
+    store = made(request)
+    assert not masks(store).any()
+    clean = asked(store=tmp_path / "clean")
+    rewrite(clean, "analysis", 6, lambda values: values)
+    assert store.fingerprint == made(clean).fingerprint
+
+
+def test_marks_outside_the_asked_period_are_still_right(asked: Ask, tmp_path: Path) -> None:
+    request = asked(period="2021-06-01T00/2021-06-02T00")
+    freeze(request, [22, 23, 24])
+    made(request)
+    later = made(Request(**{**vars(request), "period": Period.parse("2021-06-02T00/2021-06-03T00")}))
+    assert (masks(later)[22:25] == Reason.STUCK).all()
+    assert later.fingerprint == made(asked(store=tmp_path / "at once")).fingerprint
+
+
+@pytest.mark.parametrize("pack", ["none", "int16"])
+def test_workers_and_packing_leave_the_marks_alone(asked: Ask, tmp_path: Path, pack: str) -> None:
+    request = asked(pack=pack)
+    freeze(request, [5, 6, 7])
+    rewrite(request, "analysis", 24, hot)
+    one = made(request)
+    assert (masks(one)[5:8] == Reason.STUCK).all()
+    assert (masks(one)[24] == Reason.SPIKE).any()
+    assert one.fingerprint == made(asked(store=tmp_path / "two", workers=2, pack=pack)).fingerprint
+
+
+def test_a_beam_that_never_rains_between_neighbours_that_do_is_blocked_at_every_hour(asked: Ask, tmp_path: Path) -> None:
+    fine = RegularDomain(name="fine", south=23.3, north=23.9, west=121.0, east=121.6, shape=(31, 31), halo_degrees=1.0)
+    request = asked(domain=fine)
+    for n in range(48):  # columns 115 to 119 of the radar: 121.30 to 121.38 E
+        rewrite(request, "radar", n, lambda values: np.where(np.arange(values.shape[1]) // 5 == 23, values * 0, values))
+    store = made(request)
+    mask = masks(store, "rain1h")
+    blocked = mask[3] == Reason.SPECKLE
+    lon = store.group("state").grid.lon2d
+    assert blocked.any()
+    assert ((lon[blocked] > 121.29) & (lon[blocked] < 121.39)).all()
+    assert (mask[:, blocked] == Reason.SPECKLE).all()
+    assert not store.group("state").coverage[1][blocked].any()
