@@ -56,19 +56,19 @@ def watched() -> Iterator[Watch]:
     from stormcast_train.preprocess import build
 
     names, watch = vars(build), Watch()
-    original = names["run_all"]
+    original = names["run_units"]
 
-    def measuring(function: Any, shared: Any, tasks: Sequence[Any], *rest: Any, **named: Any) -> Iterator[Any]:
+    def measuring(engine: Any, function: Any, shared: Any, tasks: Sequence[Any]) -> Iterator[Any]:
         watch.shared, watch.tasks = shared, tasks
-        for result, cost in original(partial(timed, function), shared, tasks, *rest, **named):
+        for result, cost in original(engine, partial(timed, function), shared, tasks):
             watch.units.append(cost)
             yield result
 
-    names["run_all"] = measuring
+    names["run_units"] = measuring
     try:
         yield watch
     finally:
-        names["run_all"] = original
+        names["run_units"] = original
 
 
 def preprocess(task: Task) -> dict[str, Any]:
