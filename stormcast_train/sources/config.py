@@ -15,7 +15,7 @@ def _tuple(value: Any) -> Any:
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
-Method = Literal["bilinear", "nearest", "area", "max"]
+Method = Literal["bilinear", "nearest", "conservative", "area", "max"]
 PRODUCTS = {"CB_GC_PCP_1H_RAD": "rain1h", "CB_GC_PCP_10M_RAD": "rain10m", "COMPREF": "refc"}
 GRIDDED_SUFFIXES = ("**/*.nc", "**/*.nc4", "**/*.zip", "**/*.grib", "**/*.grib2", "**/*.grb", "**/*.grb2")
 
