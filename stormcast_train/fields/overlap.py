@@ -2,8 +2,9 @@
 
 A cell is the quadrilateral between the corners half-way to its neighbours (for a regular grid: between parallels and meridians,
 exactly). Overlaps are measured in a plane that keeps areas, so they add up: the cylinder (longitude, sine of latitude) where one
-grid is regular, else Lambert's azimuthal projection around the target. Shapes: S source cells, P target cells, N pairs of cells,
-V vertices, K the 4 corners.
+grid is regular, else Lambert's azimuthal projection around the target. Edges are straight in that plane: a curvilinear cell's area then
+differs from that between great circles by 1e-8 at 2 km and 2e-6 at 25 km; near a pole a parallel becomes its chord.
+Shapes: S source cells, P target cells, N pairs of cells, V vertices, K the 4 corners.
 """
 
 from __future__ import annotations
@@ -43,12 +44,19 @@ def overlap(source: Grid, target: Grid) -> Triples:
 
 
 def cell_areas_m2(grid: Grid) -> Floats:
-    """The area [y, x] of every cell on a sphere of radius `EARTH_RADIUS_M`."""
+    """The area [y, x] of every cell on a sphere of radius `EARTH_RADIUS_M`; between great circles where the grid is curvilinear."""
     if grid.regular:
         rows, columns = np.diff(np.sin(np.radians(latitude_edges(grid)))), np.diff(np.radians(longitude_edges(grid)))
         return EARTH_RADIUS_M**2 * rows[:, None] * columns[None, :]
-    quads = _cylinder_quads(grid) if _below_the_poles(grid) else _flat_quads(grid, _middle(grid))
-    return EARTH_RADIUS_M**2 * np.abs(_area(quads)).reshape(grid.shape)
+    corner = _corner_vectors(grid)
+    a, b, c, d = corner[:-1, :-1], corner[:-1, 1:], corner[1:, 1:], corner[1:, :-1]
+    return EARTH_RADIUS_M**2 * np.abs(_triangle(a, b, c) + _triangle(a, c, d))
+
+
+def _triangle(a: Floats, b: Floats, c: Floats) -> Floats:
+    """The signed solid angle [...] between three unit vectors [..., 3] (van Oosterom and Strackee 1983, eq. 8)."""
+    volume = (a * np.cross(b - a, c - a)).sum(axis=-1)
+    return np.asarray(2 * np.arctan2(volume, 1 + (a * b).sum(axis=-1) + (b * c).sum(axis=-1) + (a * c).sum(axis=-1)))
 
 
 def latitude_edges(grid: Grid) -> Floats:
