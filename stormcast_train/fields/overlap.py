@@ -10,9 +10,9 @@ Shapes: S source cells, P target cells, N pairs of cells, V vertices, K the 4 co
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import numpy as np
-from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import EARTH_RADIUS_M, Grid
@@ -146,7 +146,7 @@ def _on_cylinder(source: Grid, target: Grid) -> Overlaps:
     x, y = np.radians(longitude_edges(boxes)), np.sin(np.radians(latitude_edges(boxes)))
     found = []
     for turn in np.arange(-2, 3) * 2 * np.pi:
-        moved = quads + [turn, 0.0]
+        moved = quads + np.array([turn, 0.0])
         found += [_in_boxes(moved, x, y, first) for first in _batches(moved, x, y)]
     cell, box, shared_N = (np.concatenate(parts) for parts in zip(*found, strict=True))
     area_boxes, area_cells = (np.diff(y)[:, None] * np.diff(x)[None, :]).ravel(), _area(quads)
@@ -177,7 +177,7 @@ def _batches(quads: Floats, x: Floats, y: Floats) -> Iterator[slice]:
     total = np.cumsum(columns * rows)
     cuts = np.searchsorted(total, np.arange(0, int(total[-1]) + PAIRS_AT_ONCE, PAIRS_AT_ONCE), "left")
     bounds = np.unique(np.concatenate([[0], cuts, [len(quads)]]))
-    yield from (slice(int(a), int(b)) for a, b in zip(bounds[:-1], bounds[1:], strict=True))
+    yield from (slice(int(a), int(b)) for a, b in pairwise(bounds))
 
 
 def _in_boxes(quads: Floats, x: Floats, y: Floats, some: slice) -> Triples:
@@ -204,7 +204,9 @@ def _around(source: Grid, target: Grid) -> Overlaps:
     near_S = _near(source, target, middle)
     quads_S, quads_P = _flat_quads(source, middle)[near_S], _flat_quads(target, middle)
     if not _convex(quads_P).all():
-        raise RequestError(f"{int((~_convex(quads_P)).sum())} cells of the target grid are bent inwards: no conservative weights lead there")
+        raise RequestError(
+            f"{int((~_convex(quads_P)).sum())} cells of the target grid are bent inwards: no conservative weights lead there"
+        )
     trees = [cKDTree(q.mean(axis=1)) for q in (quads_P, quads_S)]
     reach = sum(float(np.linalg.norm(q - q.mean(axis=1, keepdims=True), axis=-1).max()) for q in (quads_P, quads_S) if len(q))
     pairs = trees[0].sparse_distance_matrix(trees[1], reach, output_type="ndarray")

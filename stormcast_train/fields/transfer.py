@@ -80,7 +80,12 @@ def _plane_m(grid: Grid, points: NDArray[np.int64], middle: tuple[float, float])
 
 
 def _row(
-    lengths: int, spacing_m: float, source_m: float, at_S: Floats, at_N: Floats, arriving: Callable[[NDArray[np.complex128]], NDArray[np.complex128]]
+    lengths: int,
+    spacing_m: float,
+    source_m: float,
+    at_S: Floats,
+    at_N: Floats,
+    arriving: Callable[[NDArray[np.complex128]], NDArray[np.complex128]],
 ) -> dict[str, float]:
     gains, errors = [], []
     for degrees in DIRECTIONS_DEGREES:

@@ -169,7 +169,7 @@ def test_areas_between_great_circles_are_those_of_the_projection() -> None:
 def test_polygons_are_cut_where_they_cross() -> None:
     square = np.array([[0.0, 0], [1, 0], [1, 1], [0, 1]])
     diamond = np.array([[0.5, -0.5], [1.5, 0.5], [0.5, 1.5], [-0.5, 0.5]])  # its corners 0.5 beyond each side: all of the square
-    subjects = np.stack([square + [0.5, 0.25], square + [1.0, 0.0], square * 0.5 + 0.25, diamond, (square - 0.5) * 4])
+    subjects = np.stack([square + np.array([0.5, 0.25]), square + np.array([1.0, 0.0]), square * 0.5 + 0.25, diamond, (square - 0.5) * 4])
     # overlaps: 0.5 x 0.75; an edge only; wholly inside (0.25); the square fits in the diamond exactly; the square inside a larger one
     np.testing.assert_allclose(shared_area(subjects, np.stack([square] * 5)), [0.375, 0, 0.25, 1, 1], atol=1e-15)
     triangle = np.array([[[0.0, 0], [2, 0], [0, 2], [0, 2]]])
