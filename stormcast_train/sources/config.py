@@ -17,7 +17,7 @@ def _tuple(value: Any) -> Any:
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
-Method = Literal["bilinear", "nearest", "area", "max"]
+Method = Literal["bilinear", "nearest", "conservative", "area", "max"]
 PRODUCTS = {"CB_GC_PCP_1H_RAD": "rain1h", "CB_GC_PCP_10M_RAD": "rain10m", "COMPREF": "refc"}
 STANDARD_LEVELS_HPA = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 GRIDDED_SUFFIXES = ("**/*.nc", "**/*.nc4", "**/*.zip", "**/*.grib", "**/*.grib2", "**/*.grb", "**/*.grb2")
