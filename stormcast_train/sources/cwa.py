@@ -147,7 +147,7 @@ def _partial(content: bytes) -> Mapping[str, Any]:
     if content.startswith(b"{"):
         text = content.decode("utf-8", "ignore")
         info, _ = json.JSONDecoder().raw_decode(text[text.index(":", text.index('"datasetInfo"')) + 1 :].lstrip())
-        told = dict(re.findall(r'"(dataid|sent)"\s*:\s*"([^"]*)"', text))
+        told = dict(re.findall(r'"(dataid)"\s*:\s*"([^"]*)"', text))
         return {**told, "dataset": {"datasetInfo": info}}
     parser: Any = ET.XMLPullParser(("start",))
     try:
@@ -179,9 +179,6 @@ def parse_head(tree: Mapping[str, Any], utc_offset: float = 8.0) -> Head:
     if not sensible:
         raise ValueError(f"its head says {nx} x {ny} points every {spacing} degrees from {south} N {west} E")
     time = _utc(facts["time"], utc_offset)
-    if tree.get("sent") and _utc(tree["sent"], utc_offset) < time:
-        sent = f"its time '{facts['time']}' lies after the moment it was sent ({tree['sent']})"
-        raise ValueError(f"{sent} if it is UTC{utc_offset:+g}: utc_offset is wrong, or the file")
     radars = tuple(r.removesuffix("雷達").strip() for r in re.split("[、,]", facts["radars"]) if r.strip())
     description = str(info.get("datasetDescription", ""))
     return Head(time, (ny, nx), south, west, spacing, normalised(facts["units"]), str(tree.get("dataid", "")), description, radars)
@@ -207,6 +204,8 @@ def _named(parameters: Mapping[str, str]) -> dict[str, str]:
 def _listed(parameters: Any) -> dict[str, str]:
     """The facts of 2018 to 2023: by the beginning of their Chinese name, else by their place in the list."""
     entries = parameters if isinstance(parameters, list) else [parameters]
+    if not all(isinstance(e, Mapping) for e in entries):
+        raise ValueError(f"its parameters are not names and values but {entries}")
     radars = [e.get("radarName") or e.get("parameterValue", "") for e in entries if _of_radars(e)]
     facts: dict[str, str] = {}
     for place, entry in enumerate(e for e in entries if not _of_radars(e)):

@@ -51,7 +51,7 @@ def _parsed(content: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64], N
         if (cells[:, _POINTS] == ord(".")).all() and (cells[:, -1] == ord("\n")).all():
             lat, lon = _places(cells[:, :_MM].tobytes())
             values = _numbers(cells[:, _MM:].tobytes().decode("ascii"), len(cells))
-            return lat, lon, values.reshape(len(lat), len(lon))
+            return lat.copy(), lon.copy(), values.reshape(len(lat), len(lon))
     table = _table(content.decode("ascii"))
     lat, lon = _rectangle(table[:, :3])
     return lat, lon, table[:, 3].reshape(len(lat), len(lon))
