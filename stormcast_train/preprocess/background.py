@@ -8,6 +8,7 @@ from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import parse_duration, seconds
 from stormcast_train.fields.variables import Frozen, VariablesConfig
 from stormcast_train.preprocess.draws import Supply
+from stormcast_train.preprocess.driver import BlurConfig
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.policy import Exact, Interpolate, fitting
 
@@ -16,11 +17,18 @@ class BackgroundConfig(Frozen):
     """How the driver is used.
 
     cadence: only its times at whole multiples of this from 00 UTC are read and those between are interpolated, as they will be
-    where a global model comes every 6 h; null: every time there is.
+    where a global model comes every 6 h; null: every time there is. blur: low-pass to the effective resolution of that model,
+    as it is `blur_lead` after its start.
     """
 
     name: str = "native"
     cadence: str | None = None
+    blur: BlurConfig = BlurConfig()
+    blur_lead: str = "0h"
+
+    def cutoff_km(self, variable: str) -> float:
+        """The wavelength of half power of a background variable in km; 0 where it is not blurred."""
+        return self.blur.cutoff(variable, seconds(parse_duration(self.blur_lead)) / 3600)
 
     @field_validator("cadence")
     @classmethod

@@ -98,7 +98,7 @@ def _made_ready(work: Work) -> Site:
 def _site(work: Work, layouts: dict[str, GroupLayout]) -> Site:
     request = work.request
     rows = {role: axis.rows for role, axis in work.axes.items()} | ({"static": 1} if "static" in layouts else {})
-    return Site(layouts, rows, Context(request.store, p.store_folder(request.store), request.archive, request.source, request.variables))
+    return Site(layouts, rows, Context(request.store, p.store_folder(request.store), request.archive, request.source, request.variables, request.background))
 
 
 def _write(work: Work, site: Site, function: Callable[[Context, Any], Done], units: Sequence[Any], console: Console, what: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.regrid import Regrid
 from stormcast_train.fields.variables import Variable, VariablesConfig
+from stormcast_train.preprocess.background import BackgroundConfig
 from stormcast_train.preprocess.targets import Weights, base_path, method_for
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.source import Source, build_sources
@@ -27,6 +28,7 @@ class Context:
     archive: Path
     source: SourceConfig
     variables: VariablesConfig
+    background: BackgroundConfig = field(default_factory=BackgroundConfig)
     recent: OrderedDict[Any, Any] = field(default_factory=OrderedDict)  # planes that the next time will ask for again
     _sources: dict[str, Source] = field(default_factory=dict)
     _layouts: dict[tuple[Path, str], GroupLayout] = field(default_factory=dict)
@@ -62,8 +64,13 @@ class Context:
     def _chosen(self, layout: GroupLayout, variable: Variable, grid: Grid) -> Regrid:
         weights = self.weights(layout.role)
         if layout.role == "background":
-            return weights.of(grid, "area" if self.source.background_coarsen > 1 else "bilinear")
+            return weights.of(grid, "conservative" if self.source.background_coarsen > 1 else "bilinear")
         return weights.of(grid, method_for(self.source, variable, grid, layout.grid))
+
+    def regridded(self, role: str) -> dict[str, str]:
+        """By variable of a role, the name of the weights it was regridded with."""
+        weights = self.weights(role)
+        return {name: weights.name_of(regrid) for (of, name), (_, regrid) in sorted(self._regrids.items(), key=lambda k: k[0]) if of == role}
 
     def describe(self, name: str) -> Variable:
         """A variable that is read for another (the pieces of a sum)."""
@@ -77,4 +84,4 @@ class Context:
 
     def of_processes(self) -> Context:
         """The same with nothing opened, to be sent to another process."""
-        return Context(self.store, self.old_store, self.archive, self.source, self.variables)
+        return Context(self.store, self.old_store, self.archive, self.source, self.variables, self.background)

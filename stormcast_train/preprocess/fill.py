@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.variables import Variable
 from stormcast_train.preprocess.context import Context
 from stormcast_train.preprocess.index import reason_of
+from stormcast_train.preprocess.nan_pattern import nan_pattern
 from stormcast_train.preprocess.quality import examine
-from stormcast_train.sources.source import Record
+from stormcast_train.sources.source import Fields, Record
 from stormcast_train.store.layout import GroupLayout
 
 
@@ -26,6 +27,7 @@ class Planes:
     values_NYX: NDArray[np.float32]
     mask_NYX: NDArray[np.uint8]
     version: str
+    notes: dict[str, str] = field(default_factory=dict)
 
     def weighted(self, weight: float) -> Planes:
         """The same times a weight."""
@@ -63,12 +65,24 @@ def _read(context: Context, layout: GroupLayout, records: tuple[Record, ...], na
             problems.append(reason_of(record.path, error))
             continue
         shape = (len(names), *layout.grid.shape)
-        planes = Planes(np.empty(shape, np.float32), np.empty(shape, np.uint8), fields.version)
+        planes = Planes(np.empty(shape, np.float32), np.empty(shape, np.uint8), fields.version, _patterns(context, fields))
         for n, name in enumerate(names):
             variable = next((v for v in layout.variables if v.name == name), None) or context.describe(name)
             planes.values_NYX[n], planes.mask_NYX[n] = on_grid(context, layout, variable, fields.grid, fields.planes[name])
         return planes
     return "; ".join(problems)
+
+
+def _patterns(context: Context, fields: Fields) -> dict[str, str]:
+    """What the missing cells of fields that models give everywhere look like, by name."""
+    if not context.source.quality.nan_pattern.enabled:
+        return {}
+    found: dict[str, str] = {}
+    for name, values_YX in fields.planes.items():
+        if context.describe(name).kind == "instant" and np.isnan(values_YX.min()):
+            pattern = nan_pattern(np.isnan(values_YX), np.ones(values_YX.shape, bool))
+            found |= {name: pattern} if pattern else {}
+    return found
 
 
 def on_grid(
@@ -78,6 +92,11 @@ def on_grid(
     regrid = context.regrid(layout, variable, grid)
     checked, codes = examine(variable, values_YX, context.source.quality)
     values = regrid.apply(checked, decibel=variable.kind == "reflectivity")
+    cutoff_km = context.background.cutoff_km(variable.name) if layout.role == "background" else 0.0
+    if cutoff_km:
+        from stormcast_train.preprocess.spectral import blur
+
+        values = blur(values, layout.grid, cutoff_km)
     if not codes.any():
         return values, regrid.outside_reasons
     return values, np.where(regrid.outside, np.uint8(Reason.OUTSIDE_COVERAGE), regrid.worst(codes))

@@ -68,7 +68,8 @@ def run_mark_unit(context: Context, unit: MarkUnit) -> Done:
                 row.details.setdefault(name, DESCRIPTIONS[Reason.STUCK])
         return row
 
-    write_shard(layout, unit.shard, record["count"], produce, {"marks_key": unit.key})
+    kept = {"marks_key": unit.key, "regridded": record.get("regridded", {})}
+    write_shard(layout, unit.shard, record["count"], produce, lambda: kept)
     return Done(unit.role, unit.shard)
 
 

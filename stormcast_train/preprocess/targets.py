@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.fields.files import write_json
 from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.grid import Grid, NativeDomain, RegularDomain
 from stormcast_train.fields.regrid import Method, Regrid, build, coarse_grid, coarsening
+from stormcast_train.fields.transfer import describe_transfer, transfer_table
 from stormcast_train.fields.variables import Variable
 from stormcast_train.preprocess.index import reason_of
 from stormcast_train.sources.config import SourceConfig
@@ -126,6 +129,7 @@ class Weights:
     def __init__(self, folder: Path, role: str, target: Grid, base: Regrid | None) -> None:
         self.folder, self.role, self.target, self.base = folder, role, target, base
         self._kept: dict[tuple[str, Method], Regrid] = {}
+        self._names: dict[str, str] = {}
 
     def of(self, source: Grid, method: Method) -> Regrid:
         """Weights from this source grid; the base grid of a native role has its own."""
@@ -135,9 +139,24 @@ class Weights:
         if key not in self._kept:
             path = self.folder / f"{self.role}-{method}-{digest(source.fingerprint, self.target.fingerprint)[:16]}.npz"
             if not path.is_file():
-                build(source, self.target, method).save(path)
+                made = build(source, self.target, method)
+                self._describe(path, made, source)
+                made.save(path)
             self._kept[key] = Regrid.load(path)
+            self._names[self._kept[key].fingerprint] = path.stem
         return self._kept[key]
+
+    def name_of(self, regrid: Regrid) -> str:
+        """The name of the file that holds these weights."""
+        return base_path(self.folder, self.role).stem if regrid is self.base else self._names[regrid.fingerprint]
+
+    def _describe(self, path: Path, made: Regrid, source: Grid) -> None:
+        """Tell beside the weights which waves they let through."""
+        facts: dict[str, Any] = {"method": made.method, "source_spacing_m": source.spacing_m, "target_spacing_m": self.target.spacing_m}
+        if made.method != "max" and not made.outside.all():
+            table = transfer_table(made, source, self.target)
+            facts |= {"transfer": table, "said": describe_transfer(made.method, table)}
+        write_json(path.with_suffix(".json"), facts)
 
     def save_base(self) -> None:
         """Keep the base weights."""

@@ -41,7 +41,7 @@ def run_unit(context: Context, unit: Unit) -> Done:
     def produce(i: int) -> Row:
         return make_row(context, layout, unit.rows[i], old)
 
-    record = write_shard(layout, unit.shard, len(unit.rows), produce)
+    record = write_shard(layout, unit.shard, len(unit.rows), produce, lambda: {"regridded": context.regridded(unit.role)})
     return Done(unit.role, unit.shard, _problems(layout, unit, record))
 
 
@@ -103,6 +103,7 @@ def _fill(context: Context, layout: GroupLayout, row: Row, draw: Draw, names: li
         channel = layout.names.index(name)
         row.values_CYX[channel], row.mask_CYX[channel] = summed.values_NYX[n], summed.mask_NYX[n]
         row.made |= {name: draw.made} if draw.made else {}
+        row.notes |= {name: summed.notes[name]} if name in summed.notes else {}
 
 
 def _truths(plan: RowPlan) -> dict[Draw, list[str]]:
@@ -181,4 +182,5 @@ def copy_names(reader: RowReader, number: int, names: set[str], facts: Mapping[s
         row.inputs[name] = facts["inputs"].get(name, "")
         row.details |= {name: facts["details"][name]} if name in facts["details"] else {}
         row.made |= {name: facts["made"][name]} if name in facts.get("made", {}) else {}
+        row.notes |= {name: facts["notes"][name]} if name in facts.get("notes", {}) else {}
     return names

@@ -20,6 +20,7 @@ from stormcast_train.store import zarr_format as z
 from stormcast_train.store.blocks import Blocks
 from stormcast_train.store.layout import FORMAT, TIME_CHUNK, GroupLayout, describe_variable
 from stormcast_train.store.rows import RowReader
+from stormcast_train.store.versions import version_runs
 
 
 def finish(store: Path, layouts: Sequence[tuple[GroupLayout, int]], facts: dict[str, Any]) -> dict[str, Any]:
@@ -32,8 +33,9 @@ def finish(store: Path, layouts: Sequence[tuple[GroupLayout, int]], facts: dict[
         records = [read_json(layout.record_path(k)) for k in range(layout.shards(rows))]
         groups[layout.role] = publish(layout, rows, records)
         codes |= {record["code"] for record in records}
-        for reader, runs in version_runs(layout, records).items():
-            versions.setdefault(f"{layout.role}/{reader}", runs)
+        for run in version_runs(layout, records):
+            told = {"version": run.version, "first": iso(run.first), "last": iso(run.last)}
+            versions.setdefault(f"{layout.role}/{run.reader}", []).append(told)
     manifest = {
         "format": FORMAT,
         "fingerprint": digest({role: group["fingerprint"] for role, group in groups.items()}),
@@ -80,22 +82,8 @@ def publish(layout: GroupLayout, rows: int, records: Sequence[dict[str, Any]]) -
         "partly_missing_cells": _cells(records),
         "made": _made(records),
         "facts": _sums(records),
+        "regridded": {name: how for record in records for name, how in record.get("regridded", {}).items()},
     }
-
-
-def version_runs(layout: GroupLayout, records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
-    """By reader, what wrote the files of each stretch of time: {version, first, last, times}, in the order of time."""
-    runs: dict[str, list[dict[str, Any]]] = {}
-    at = layout.start
-    for row in (row for record in records for row in record["rows"]):
-        for reader, version in row["versions"].items():
-            mine = runs.setdefault(reader, [])
-            if mine and mine[-1]["version"] == version:
-                mine[-1] |= {"last": iso(at), "times": mine[-1]["times"] + 1}
-            else:
-                mine.append({"version": version, "first": iso(at), "last": iso(at), "times": 1})
-        at = at + layout.step
-    return runs
 
 
 def _made(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:

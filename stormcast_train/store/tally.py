@@ -71,7 +71,7 @@ class Tally:
 
     def _facts(self, row: Row, gaps: dict[str, int]) -> dict[str, Any]:
         marks = {name: {"codes": sorted({k.code for k in row.marks[name]}), "unmarked": d} for name, d in self._unmarked.items()}
-        further = {"made": row.made, "marks": marks, "facts": row.facts}
+        further = {"made": row.made, "marks": marks, "notes": row.notes, "facts": row.facts}
         kept = {key: value for key, value in further.items() if value}
         return {"inputs": row.inputs, "gaps": gaps, "details": row.details, "versions": row.versions, **kept}
 

@@ -31,12 +31,12 @@ def records_of(layout: GroupLayout, rows: int) -> list[Record]:
 
 
 def version_runs(layout: GroupLayout, records: Sequence[Record]) -> list[VersionRun]:
-    """Every reader's versions in order of time; a row's own, where its record says, else those of its shard."""
+    """Every reader's versions in order of time."""
     kept: dict[str, list[VersionRun]] = {}
     for record in records:
         for i, row in enumerate(record["rows"]):
             time = layout.start + (record["shard"] * layout.rows_per_shard + i) * layout.step
-            for reader, version in (row["versions"] if "versions" in row else record["versions"]).items():
+            for reader, version in row["versions"].items():
                 runs = kept.setdefault(reader, [])
                 if runs and runs[-1].version == version:
                     runs[-1] = VersionRun(reader, version, runs[-1].first, time)

@@ -43,8 +43,8 @@ class Row:
 
     By channel name: inputs, what it was made from (a text that changes when its files do; empty: nothing); details, why it is
     missing as a whole; made, how it was made where not from one file of this very time; marks, what checks across hours
-    refuse; digests, of planes as they were before an earlier marking. versions: what wrote the files, by reader. facts: more
-    for the record, numbers that add up by name.
+    refuse; notes, what a check remarked of it without refusing it. versions: what wrote the files, by reader. facts: more for
+    the record, numbers that add up by name.
     """
 
     values_CYX: NDArray[np.float32]
@@ -54,6 +54,7 @@ class Row:
     versions: dict[str, str] = field(default_factory=dict)
     made: dict[str, str] = field(default_factory=dict)
     marks: dict[str, list[Mark]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     facts: dict[str, dict[str, list[float]]] = field(default_factory=dict)
 
     def add_version(self, reader: str, version: str) -> None:
@@ -71,11 +72,11 @@ class Row:
 
 
 def write_shard(
-    layout: GroupLayout, shard: int, count: int, produce: Callable[[int], Row], facts: Mapping[str, Any] | None = None
+    layout: GroupLayout, shard: int, count: int, produce: Callable[[int], Row], facts: Callable[[], Mapping[str, Any]] = dict
 ) -> dict[str, Any]:
     """Write shard `shard` with `count` rows, `produce(i)` giving its i-th; returns (and stores) the shard's record.
 
-    facts: more for the record. Marks of a row are applied here, after what is remembered of the unmarked planes.
+    facts: more for the record, asked for at the end. Marks of a row are applied here, after what is remembered of the unmarked planes.
 
     One row is in memory at a time. The old record is set aside first and the new one comes last: a shard without one is
     unfinished, and what it had in common with the old one can still be taken from it (`previous_record`).
@@ -100,7 +101,7 @@ def write_shard(
             tally.add(i, row, coded, seen_values)
         values.finish()
         mask.finish()
-    record = tally.finish(count) | dict(facts or {})
+    record = {**tally.finish(count), **facts()}
     write_json(record_path, record)
     previous.unlink(missing_ok=True)
     return record
