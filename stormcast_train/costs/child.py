@@ -43,7 +43,14 @@ def timed(function: Callable[[Any, Any], Any], shared: Any, task: Any) -> tuple[
     cpu, wall = time.process_time(), time.perf_counter()
     result = function(shared, task)
     cost = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall, "pid": os.getpid(), "peak_mib": peak_mib()}
-    return result, {**cost, "role": getattr(task, "role", "")}
+    role = getattr(task, "role", "")
+    return result, {**cost, "role": role if function is _first_pass() else f"{role}, later pass"}
+
+
+def _first_pass() -> Any:
+    from stormcast_train.preprocess.unit import run_unit
+
+    return run_unit
 
 
 def nothing(shared: Any, task: Any) -> None:
@@ -53,13 +60,13 @@ def nothing(shared: Any, task: Any) -> None:
 @contextmanager
 def watched() -> Iterator[Watch]:
     """Inside, every unit that `preprocess` hands to the pool is measured where it runs."""
-    from stormcast_train.preprocess import build
+    from stormcast_train.preprocess import engine
 
-    names, watch = vars(build), Watch()
+    names, watch = vars(engine), Watch()
     original = names["run_all"]
 
     def measuring(function: Any, shared: Any, tasks: Sequence[Any], *rest: Any, **named: Any) -> Iterator[Any]:
-        watch.shared, watch.tasks = shared, tasks
+        watch.shared, watch.tasks = shared, watch.tasks or tasks
         for result, cost in original(partial(timed, function), shared, tasks, *rest, **named):
             watch.units.append(cost)
             yield result

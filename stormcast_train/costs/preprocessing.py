@@ -25,7 +25,6 @@ from stormcast_train.fields.files import plain
 from stormcast_train.fields.grid import NativeDomain, RegularDomain
 from stormcast_train.sources.config import SourceConfig
 
-ROLES = ("state", "background")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 MEGABYTE = 1e6
 Say = Callable[[str], None]
@@ -137,7 +136,7 @@ def measure(bench: Bench, say: Say) -> list[Measured]:
 def _cost(found: Repeats, sizes: PreprocessSizes) -> list[Measured]:
     """One worker over the bare decode."""
     ours, bare = median(a["cpu"] for a in found.one), median(a["cpu"] for a in found.bare_one)
-    by_role = {r: {"ours": _units(found.one, r), "bare": _units(found.bare_one, r)} for r in ROLES}
+    by_role = {key: {r: _units(answers, r) for r in _roles(answers)} for key, answers in (("ours", found.one), ("bare", found.bare_one))}
     details = {
         "cpu_s": ours, "bare_cpu_s": bare, "wall_s": median(a["wall"] for a in found.one), "hours": 24 * sizes.days,
         "bare_wall_s": median(a["wall"] for a in found.bare_one), "cpu_s_a_day": by_role,
@@ -193,8 +192,14 @@ def _units(answers: Sequence[Answer], role: str, begun: bool = False) -> float:
     return median(kept or every)
 
 
+def _roles(answers: Sequence[Answer]) -> list[str]:
+    """The kinds of units: a role's, and those of later passes over it."""
+    return list(dict.fromkeys(u["role"] for a in answers for u in a["units"]))
+
+
 def _day(answers: Sequence[Answer], begun: bool = False) -> float:
-    return sum(_units(answers, role, begun) for role in ROLES)
+    """CPU of one unit of each kind."""
+    return sum(_units(answers, role, begun) for role in _roles(answers))
 
 
 def _memory(found: Repeats, peaks: Sequence[float]) -> list[Measured]:
@@ -211,7 +216,7 @@ def _node(found: Repeats, sizes: PreprocessSizes, bytes_an_hour: float) -> list[
     """What a node would do: from the cost of a unit, of handing it out, and of what one process does before and after."""
     count = round(365.25 * sizes.years)
     hand_out = median(a["hand_out_s"] for a in found.many)
-    units = [_units(found.one, role) for role in ROLES for _ in range(count)]
+    units = [_units(found.one, role) for role in _roles(found.one) for _ in range(count)]
     ours = predict(units, hand_out, sizes.processors)
     serial = median((a["cpu"] - sum(u["cpu"] for u in a["units"])) / sizes.days for a in found.one) * count
     seconds, total = ours.seconds + serial, bytes_an_hour * 24 * count
