@@ -25,6 +25,7 @@ from stormcast_train.fields.files import plain
 from stormcast_train.fields.grid import NativeDomain, RegularDomain
 from stormcast_train.sources.config import SourceConfig
 
+ROLES = ("state", "background")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 MEGABYTE = 1e6
 Say = Callable[[str], None]
@@ -54,8 +55,8 @@ class Bench:
             return together([task])[0]
 
     def decode(self, processes: int, count: int) -> list[Answer]:
-        """The bare decode, the days dealt out to processes that begin together."""
-        return together([self.task("decode", days=count, share=[i, processes]) for i in range(processes)])
+        """The bare decode of all these days in each of so many processes, which begin together."""
+        return together([self.task("decode", days=count)] * processes)
 
 
 @dataclass
@@ -154,15 +155,14 @@ def _cost(found: Repeats, sizes: PreprocessSizes) -> list[Measured]:
 def _of_many(found: Repeats, sizes: PreprocessSizes) -> list[Measured]:
     """Several workers: CPU of a unit against that of the decode in as many processes; the clock beside pure arithmetic."""
     bare_many = [a for answers in found.bare_many for a in answers]
-    ours = [_day(found.one), _day(found.many, begun=True)]
-    bare = [_day(found.bare_one), _day(bare_many)]
+    ours, bare = [_day(found.one), _day(found.many, begun=True)], [_day(found.bare_one), _day(bare_many)]
     value = (ours[1] / bare[1]) / (ours[0] / bare[0])
     n = sizes.workers
     per_day = {"one": [_per_day(a, sizes.days) for a in found.one], "many": [_per_day(a, sizes.days_of_many) for a in found.many]}
     wall = {key: median(values) for key, values in per_day.items()}
     bare_wall = (
         median(_per_day(a, sizes.days) for a in found.bare_one),
-        median(max(a["wall"] for a in answers) / sizes.days_of_many for answers in found.bare_many),
+        median(max(a["wall"] for a in answers) / (sizes.days_of_many * n) for answers in found.bare_many),
     )
     faster = {
         "pure arithmetic": median(found.spin_many) / median(found.spin_one),
@@ -198,8 +198,17 @@ def _roles(answers: Sequence[Answer]) -> list[str]:
 
 
 def _day(answers: Sequence[Answer], begun: bool = False) -> float:
-    """CPU of one unit of each kind."""
-    return sum(_units(answers, role, begun) for role in _roles(answers))
+    """CPU of one unit of each role; what later passes do depends on what they find, and is in the whole."""
+    return sum(_units(answers, role, begun) for role in ROLES)
+
+
+def _every_unit(answers: Sequence[Answer], counted: int, wanted: int) -> list[float]:
+    """The units of `wanted` days, each kind as often as in the `counted` days of every answer."""
+    found: list[float] = []
+    for role in _roles(answers):
+        per_day = sum(u["role"] == role for a in answers for u in a["units"]) / (len(answers) * counted)
+        found += [_units(answers, role)] * round(per_day * wanted)
+    return found
 
 
 def _memory(found: Repeats, peaks: Sequence[float]) -> list[Measured]:
@@ -216,12 +225,15 @@ def _node(found: Repeats, sizes: PreprocessSizes, bytes_an_hour: float) -> list[
     """What a node would do: from the cost of a unit, of handing it out, and of what one process does before and after."""
     count = round(365.25 * sizes.years)
     hand_out = median(a["hand_out_s"] for a in found.many)
-    units = [_units(found.one, role) for role in _roles(found.one) for _ in range(count)]
+    units = _every_unit(found.one, sizes.days, count)
     ours = predict(units, hand_out, sizes.processors)
     serial = median((a["cpu"] - sum(u["cpu"] for u in a["units"])) / sizes.days for a in found.one) * count
     seconds, total = ours.seconds + serial, bytes_an_hour * 24 * count
     threads = predict([u * 2 / sizes.threads_gain for u in units], hand_out, 2 * sizes.processors)
-    command = f"stormcast bench preprocess preprocess.workers={sizes.processors} and preprocess.workers={2 * sizes.processors}"
+    command = (
+        f"stormcast bench preprocess preprocess.workers={sizes.processors}, again with preprocess.workers={2 * sizes.processors}: "
+        "the second's row 'by the clock: bare decode' over the first's"
+    )
     assumed = {"gain": sizes.threads_gain, "seconds": threads.seconds + serial, "measure_with": command}
     details = {
         "units_s": ours.seconds, "before_and_after_s": serial, "archive_gb": total / 1e9, "needs_gb_per_s": total / 1e9 / seconds,
