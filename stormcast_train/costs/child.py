@@ -60,22 +60,22 @@ def nothing(shared: Any, task: Any) -> None:
 @contextmanager
 def watched() -> Iterator[Watch]:
     """Inside, every unit that `preprocess` hands to the pool is measured where it runs."""
-    from stormcast_train.preprocess import engine
+    from stormcast_train.preprocess import build
 
-    names, watch = vars(engine), Watch()
-    original = names["run_all"]
+    names, watch = vars(build), Watch()
+    original = names["run_units"]
 
-    def measuring(function: Any, shared: Any, tasks: Sequence[Any], *rest: Any, **named: Any) -> Iterator[Any]:
+    def measuring(engine: Any, function: Any, shared: Any, tasks: Sequence[Any]) -> Iterator[Any]:
         watch.shared, watch.tasks = shared, watch.tasks or tasks
-        for result, cost in original(partial(timed, function), shared, tasks, *rest, **named):
+        for result, cost in original(engine, partial(timed, function), shared, tasks):
             watch.units.append(cost)
             yield result
 
-    names["run_all"] = measuring
+    names["run_units"] = measuring
     try:
         yield watch
     finally:
-        names["run_all"] = original
+        names["run_units"] = original
 
 
 def preprocess(task: Task) -> dict[str, Any]:

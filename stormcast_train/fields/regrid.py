@@ -1,7 +1,8 @@
-"""From one grid to another by stored sparse weights: bilinear, nearest, area means, maxima. Never an extrapolation.
+"""From one grid to another by stored sparse weights: bilinear, nearest, conservative, means of points, maxima. Never an extrapolation.
 
 A target point takes its value from the source cell it truly lies in, found from the 2-D coordinates; one that lies outside the
-source is NaN, and so is one to which any missing source point contributes. Arrays: S source points, P target points.
+source is NaN, and so is one to which any missing source point contributes. Arrays: S source points, P target points; W the
+source points in the smallest box of rows and columns that holds all that are used.
 """
 
 from __future__ import annotations
@@ -19,9 +20,10 @@ from stormcast_train.fields.files import replacing
 from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.locate import cell_coordinates, nearest_points, spacing_degrees
+from stormcast_train.fields.overlap import overlap
 from stormcast_train.fields.reasons import Reason
 
-Method = Literal["bilinear", "nearest", "area", "max", "crop"]
+Method = Literal["bilinear", "nearest", "conservative", "area", "max", "crop"]
 SNAP = 1e-6  # of a cell: closer than this to a source point is that point, so its neighbours' gaps do not matter
 
 
@@ -53,44 +55,86 @@ class Regrid:
         return np.where(self.outside, np.uint8(Reason.OUTSIDE_COVERAGE), np.uint8(0))
 
     @cached_property
+    def _box(self) -> tuple[slice, slice]:
+        """The smallest rows and columns of the source that hold every point used: the rest is neither converted nor looked at."""
+        if not self.indices.size:
+            return slice(0, 0), slice(0, 0)
+        row, column = np.divmod(self.indices, self.source_shape[1])
+        return slice(int(row.min()), int(row.max()) + 1), slice(int(column.min()), int(column.max()) + 1)
+
+    @cached_property
+    def _members(self) -> NDArray[np.int64]:
+        """The source points of all rows, counted within the box."""
+        row, column = np.divmod(self.indices, self.source_shape[1])
+        return (row - self._box[0].start) * (self._box[1].stop - self._box[1].start) + column - self._box[1].start
+
+    @cached_property
+    def _copies(self) -> bool:
+        """Whether every covered target cell is one source point as it is."""
+        return bool((self.weights == 1).all() and (np.diff(self.indptr) <= 1).all())
+
+    @cached_property
+    def _slices(self) -> bool:
+        """Whether the target is the box itself."""
+        count = self.target_shape[0] * self.target_shape[1]
+        return self._copies and self._members.size == count and bool((self._members == np.arange(count)).all())
+
+    @cached_property
+    def _uncovered(self) -> NDArray[np.int64]:
+        return np.flatnonzero(self.outside)
+
+    @cached_property
     def _matrix(self) -> Any:
         from scipy.sparse import csr_array
 
-        shape = (len(self.indptr) - 1, self.source_shape[0] * self.source_shape[1])
-        return csr_array((self.weights, self.indices, self.indptr), shape=shape)
+        width_W = (self._box[0].stop - self._box[0].start) * (self._box[1].stop - self._box[1].start)
+        return csr_array((self.weights, self._members, self.indptr), shape=(len(self.indptr) - 1, width_W))
 
     def apply(self, field_YX: NDArray[np.floating[Any]], *, decibel: bool = False) -> NDArray[np.float32]:
-        """The field [y, x] on the target grid, float32; NaN outside and wherever a contributing point is NaN.
+        """The field [y, x], or fields [..., y, x], on the target grid, float32; NaN outside and wherever a contributing point is NaN.
 
-        decibel: the values are logarithmic (dBZ); means are taken of the linear quantity 10 ** (dB / 10).
+        Sums are made in float64 and rounded once. decibel: the values are logarithmic (dBZ); means are taken of the linear
+        quantity 10 ** (dB / 10), and what is copied from one source point stays as it is.
         """
-        if field_YX.shape != self.source_shape:
+        if field_YX.shape[-2:] != self.source_shape:
             raise RequestError(f"a field of {field_YX.shape} cannot be regridded by weights made for {self.source_shape}")
-        flat_S = np.asarray(field_YX, dtype=np.float64).ravel()
-        missing_S = np.isnan(flat_S)
-        any_missing = bool(missing_S.any())
-        if any_missing:
-            flat_S = np.where(missing_S, 0.0, flat_S)
-        if self.method == "max":
-            out_P = self._maximum(flat_S)
-        else:
-            linear = decibel and self.method != "nearest"
-            out_P = self._matrix @ (10.0 ** (flat_S / 10.0) if linear else flat_S)
-            out_P = 10.0 * np.log10(np.maximum(out_P, 1e-30)) if linear else out_P
-        out_P[self.outside.ravel()] = np.nan
-        if any_missing:
-            out_P[self.worst(missing_S.reshape(self.source_shape).astype(np.uint8)).ravel() > 0] = np.nan
-        return out_P.reshape(self.target_shape).astype(np.float32)
+        if field_YX.ndim > 2:
+            out = np.empty((*field_YX.shape[:-2], *self.target_shape), np.float32)
+            for at in np.ndindex(field_YX.shape[:-2]):
+                out[at] = self.apply(field_YX[at], decibel=decibel)
+            return out
+        part_W = field_YX[self._box].astype(np.result_type(field_YX, np.float32), copy=False)
+        if self._slices:
+            return np.array(part_W, dtype=np.float32, order="C")
+        out_P = self._values(part_W.ravel(), decibel)
+        out_P[self._uncovered] = np.nan
+        return out_P.reshape(self.target_shape)
+
+    def _values(self, part_W: NDArray[np.floating[Any]], decibel: bool) -> NDArray[np.float32]:
+        """Every target cell's value; a missing source point has passed its NaN on to all that it contributes to."""
+        if self._copies or self.method == "max":
+            return self._maximum(part_W, empty=np.nan).astype(np.float32, copy=False)
+        exact_W = part_W.astype(np.float64)
+        if not decibel:
+            return (self._matrix @ exact_W).astype(np.float32)
+        linear_P = self._matrix @ np.exp(exact_W * (np.log(10.0) / 10.0))
+        return (10.0 * np.log10(np.maximum(linear_P, 1e-30))).astype(np.float32)
 
     def worst(self, codes_YX: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """The largest code [y, x] among the source points that contribute to each target cell; 0 where nothing does."""
-        return self._maximum(codes_YX.ravel().astype(np.int64), empty=0).astype(np.uint8).reshape(self.target_shape)
+        if self._slices:
+            return np.array(codes_YX[self._box], dtype=np.uint8, order="C")
+        return self._maximum(codes_YX[self._box].ravel(), empty=0).astype(np.uint8, copy=False).reshape(self.target_shape)
 
-    def _maximum(self, flat_S: NDArray[Any], empty: float = -np.inf) -> NDArray[Any]:
-        out_P = np.full(len(self.indptr) - 1, empty, dtype=flat_S.dtype)
-        filled = np.diff(self.indptr) > 0
-        if filled.any():
-            out_P[filled] = np.maximum.reduceat(flat_S[self.indices], self.indptr[:-1][filled])
+    def _maximum(self, part_W: NDArray[Any], empty: float) -> NDArray[Any]:
+        """The largest contributing value of each target cell (the only one, where there is one); NaN counts as the largest."""
+        taken = part_W[self._members]
+        if not self._uncovered.size:
+            return taken if self._copies else np.maximum.reduceat(taken, self.indptr[:-1])
+        out_P = np.full(len(self.indptr) - 1, empty, dtype=part_W.dtype)
+        filled = ~self.outside.ravel()
+        if taken.size:
+            out_P[filled] = taken if self._copies else np.maximum.reduceat(taken, self.indptr[:-1][filled])
         return out_P
 
     def save(self, path: Path) -> None:
@@ -117,11 +161,17 @@ class Regrid:
 
 
 def build(source: Grid, target: Grid, method: Method) -> Regrid:
-    """The weights from `source` to `target`."""
+    """The weights from `source` to `target`.
+
+    bilinear: of the four points around; nearest: one point; conservative: parts of the target cell's area that source cells
+    cover; area: means of the points inside the cell; max: their largest.
+    """
     if method == "bilinear":
         return _assemble(method, source, target, *_bilinear(source, target))
     if method == "nearest":
         return _assemble(method, source, target, *_nearest(source, target))
+    if method == "conservative":
+        return _assemble(method, source, target, *overlap(source, target))
     if method in ("area", "max"):
         return _assemble(method, source, target, *_members(source, target, mean=method == "area"))
     raise RequestError(f"'{method}' is not a way to regrid between two grids")

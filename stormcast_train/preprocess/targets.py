@@ -18,7 +18,7 @@ from stormcast_train.preprocess.index import reason_of
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.source import Record, Refusal, Source
 
-AREA_FROM = 2.0  # a target this many times coarser than the source takes the mean of rain over its cells
+AREA_FROM = 2.0  # a target this many times coarser than the source takes rain by conservative weights
 
 
 def grid_of(field: xr.Dataset) -> Grid:
@@ -110,13 +110,13 @@ def _reaching(inside: NDArray[np.bool_], least: NDArray[np.float64], most: NDArr
 
 
 def method_for(config: SourceConfig, variable: Variable, source: Grid, target: Grid) -> Method:
-    """How a variable is regridded: as the config says by name or kind, else rain by area means where the target is much coarser."""
+    """How a variable is regridded: as the config says by name or kind, else rain conservatively where the target is much coarser."""
     chosen = config.regrid.get(variable.name) or config.regrid.get(variable.kind)
     if chosen:
         return chosen
     ratio = float(np.sqrt(np.prod(target.spacing_m) / np.prod(source.spacing_m)))
     if variable.kind == "accumulation" and ratio >= AREA_FROM:
-        return "area"
+        return "conservative"
     return config.method_of(variable.name)
 
 

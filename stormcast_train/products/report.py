@@ -85,7 +85,7 @@ def _section(section: Section) -> str:
 
 
 def _table(header: tuple[str, ...], rows: tuple[tuple[Cell, ...], ...]) -> str:
-    wordy = [cell.words for cell in rows[0]]
+    wordy = [any(cell.words for cell in column) for column in zip(*rows, strict=True)]
     head = "".join(f"<th{_class('words' if w else '')}>{html.escape(name)}</th>" for name, w in zip(header, wordy, strict=True))
     body = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'

@@ -68,7 +68,7 @@ class Sampled:
     """One variable over the sampled rows: maps [y, x] in its own unit (NaN where never seen), and some of its values.
 
     wet: how often it rained (0.1 mm) or echoed, None for other variables. missing: fraction of the rows with any value in
-    which this cell had none. rows: how many rows had any.
+    which this cell had none (NaN where it never had one). rows: how many rows had any.
     """
 
     variable: Variable
@@ -139,7 +139,7 @@ def _sampled(
         np.where(seen, total / often, np.nan),
         np.where(seen, lowest, np.float32(np.nan)),
         np.where(seen, highest, np.float32(np.nan)),
-        1 - count / max(rows, 1) if rows else np.ones(count.shape),
+        np.where(seen, 1 - count / max(rows, 1), np.nan),
         None if _wet_from(variable) is None else np.where(seen, wet / often, np.nan),
         values[np.isfinite(values)],
         rows,

@@ -128,7 +128,8 @@ def _paint(axis: Any, canvas: Array, raster: Raster, panel: MapPanel, corner: tu
     canvas[top - 1 : top + raster.height + 1, left - 1 : left + WIDTH + 1] = to_rgb(FAINT)
     canvas[top : top + raster.height, left : left + WIDTH] = cmap(norm(pixels))[..., :3]
     frame = axis.add_patch(_frame(left, top, raster.height))
-    axis.plot(raster.coast[:, 0] + left, raster.coast[:, 1] + top, linewidth=0.7, color=INK, clip_path=frame)
+    (coast,) = axis.plot(raster.coast[:, 0] + left, raster.coast[:, 1] + top, linewidth=0.7, color=INK)
+    coast.set_clip_path(frame)
     axis.text(left, top - 7, panel.title, fontsize=8.5, color=INK, va="bottom")
     _degrees(axis, raster, corner, latitudes)
     _bar(axis, canvas, cmap, norm, panel.palette, (top + raster.height + 24, left))

@@ -120,7 +120,7 @@ def _titled(role: Role, reader: str, names: tuple[str, ...]) -> str:
 
 def _cell_of(group: Group) -> str:
     if (group.times[-1] - group.times[0]) / np.timedelta64(1, "D") > store_pictures.BY_DAYS:
-        return "a day (what most of its times are)"
+        return "a day, divided by what its times are (whatever occurs has a quarter at least)"
     step = seconds(group.step)
     return f"every {step // 60} min" if step < 3600 else ("an hour" if step == 3600 else f"every {step / 3600:g} h")
 

@@ -21,8 +21,9 @@ from stormcast_train.store.versions import VersionRun
 
 Array = NDArray[Any]
 BY_DAYS = 45  # days: longer periods show one cell a day
+EIGHTHS = 8
 NAMES = {**{int(r): text for r, text in DESCRIPTIONS.items()}, PARTLY: "partly there"}
-COLOURS = {
+CHOSEN = {
     int(Reason.PRESENT): "#a8cfae",
     PARTLY: "#f0d84a",
     int(Reason.OUTSIDE_COVERAGE): "#e3dccf",
@@ -35,6 +36,8 @@ COLOURS = {
     int(Reason.SPECKLE): "#332288",
     int(Reason.ABSURD): "#882255",
 }
+COLOURS = {**CHOSEN, **{int(r): "#3d3d3d" for r in Reason if int(r) not in CHOSEN}}
+IN_LEGEND = 12  # versions: a source that names its radars has hundreds
 QUALITATIVE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#999999", "#332288")
 
 
@@ -71,19 +74,26 @@ def _days(state: Array, times: Times, step: np.timedelta64) -> tuple[Array, list
 
 
 def _months(state: Array, times: Times, _: np.timedelta64) -> tuple[Array, list[str]]:
-    """Cells [months, 31] (-1: not in the period) and the months: a day has the state of most of its times, partly where it has two."""
+    """Cells [months x EIGHTHS, 31] (-1: not in the period) and the months: a day is cut into eighths by what its times are."""
     days = times.astype("datetime64[D]")
     of_month = times.astype("datetime64[M]")
-    cells = np.full((int((of_month[-1] - of_month[0]).astype(int)) + 1, 31), -1)
+    cells = np.full((int((of_month[-1] - of_month[0]).astype(int)) + 1, EIGHTHS, 31), -1)
     for day, first, end in _runs(days):
-        own = state[first:end]
-        codes, counts = np.unique(own, return_counts=True)
         month = day.astype("datetime64[M]")
         place = int((month - of_month[0]).astype(int)), int((day - month.astype("datetime64[D]")).astype(int))
-        commonest = int(codes[counts.argmax()])
-        mixed = commonest == Reason.PRESENT and len(codes) > 1
-        cells[place] = PARTLY if mixed else commonest
-    return cells, [str(of_month[0] + k) for k in range(len(cells))]
+        cells[place[0], :, place[1]] = _eighths(state[first:end])
+    return cells.reshape(-1, 31), [str(of_month[0] + k) for k in range(len(cells))]
+
+
+def _eighths(states: Array) -> Array:
+    """The states of a day's times in EIGHTHS parts, what is there first; a state that occurs has two parts at least, to be seen."""
+    codes, counts = np.unique(states, return_counts=True)
+    order = np.argsort([list(COLOURS).index(int(code)) for code in codes])
+    codes, counts = codes[order][: EIGHTHS // 2], counts[order][: EIGHTHS // 2]
+    parts = np.maximum(2, np.round(EIGHTHS * counts / counts.sum()).astype(int))
+    while parts.sum() != EIGHTHS:
+        parts[parts.argmax()] += np.sign(EIGHTHS - parts.sum())
+    return np.repeat(codes.astype(int), parts)
 
 
 def _runs(days: Array) -> list[tuple[np.datetime64, int, int]]:
@@ -97,11 +107,11 @@ def _calendar(axis: Any, cells: Array, labels: Sequence[str], title: str, long: 
     image = np.ones((*cells.shape, 3))
     for code, colour in COLOURS.items():
         image[cells == code] = to_rgb(colour)
-    axis.imshow(image, aspect="auto", interpolation="nearest")
-    if cells.shape[1] <= 48:  # white lines between the cells
+    axis.imshow(image, aspect="auto", interpolation="nearest", extent=(-0.5, cells.shape[1] - 0.5, len(labels) - 0.5, -0.5))
+    axis.set_yticks(np.arange(len(labels) - 1) + 0.5, minor=True)
+    if cells.shape[1] <= 48:
         axis.set_xticks(np.arange(cells.shape[1] - 1) + 0.5, minor=True)
-        axis.set_yticks(np.arange(cells.shape[0] - 1) + 0.5, minor=True)
-        axis.grid(which="minor", color="white", linewidth=0.8)
+    axis.grid(which="minor", color="white", linewidth=0.8)
     every = max(1, -(-len(labels) // 60))
     axis.set_yticks(range(0, len(labels), every), labels[::every])
     per_hour = 3600 / seconds(step)
@@ -123,12 +133,14 @@ def versions(runs: Sequence[VersionRun], step: np.timedelta64) -> Any:
 
     readers = list(dict.fromkeys(run.reader for run in runs))
     known = list(dict.fromkeys((run.reader, run.version) for run in runs))
-    drawing = Figure(figsize=(12.0, 0.9 + 0.34 * len(readers) + 0.2 * len(known)), dpi=DPI, layout="constrained", facecolor="white")
+    drawing = Figure(
+        figsize=(12.0, 0.9 + 0.34 * len(readers) + 0.2 * min(len(known), IN_LEGEND + 1)), dpi=DPI, layout="constrained", facecolor="white"
+    )
     axis = drawing.subplots()
     colours = {key: QUALITATIVE[i % len(QUALITATIVE)] for i, key in enumerate(known)}
-    for run in runs:
-        begin, end = date2num(run.first), date2num(run.last + step)
-        axis.broken_barh([(begin, end - begin)], (readers.index(run.reader) - 0.35, 0.7), color=colours[run.reader, run.version])
+    for key, colour in colours.items():
+        own = [(date2num(r.first), date2num(r.last + step) - date2num(r.first)) for r in runs if (r.reader, r.version) == key]
+        axis.broken_barh(own, (readers.index(key[0]) - 0.35, 0.7), color=colour)
     axis.set_yticks(range(len(readers)), readers)
     axis.set_ylim(len(readers) - 0.4, -0.6)
     locator = AutoDateLocator()
@@ -137,6 +149,8 @@ def versions(runs: Sequence[VersionRun], step: np.timedelta64) -> Any:
     dress(axis)
     axis.tick_params(labelcolor=INK)
     patches = [Patch(facecolor=colour, label=f"{reader}: {_cut(version, 110)}") for (reader, version), colour in colours.items()]
+    if len(patches) > IN_LEGEND:
+        patches = [*patches[:IN_LEGEND], Patch(facecolor="white", label=f"and {len(patches) - IN_LEGEND} more versions")]
     drawing.legend(handles=patches, loc="outside lower left", fontsize=8, frameon=False, labelcolor=INK)
     return drawing
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,18 @@ from typing import Any
 import numpy as np
 
 from stormcast_train.fields.reasons import DESCRIPTIONS, Reason
+from stormcast_train.fields.times import parse_time
 from stormcast_train.preprocess.change_points import Scan
 from stormcast_train.products.report import Cell, Section
 from stormcast_train.products.store_facts import fields_lost
 from stormcast_train.products.store_pictures import month_name
+from stormcast_train.store.layout import in_order
 from stormcast_train.store.reader import Group, Store
 from stormcast_train.store.versions import Record, VersionRun
 
 Images = tuple[tuple[Path, str], ...]
-MOST_ROWS = 200
-CHECKS = (Reason.NOT_IN_FILE, Reason.OUT_OF_RANGE, Reason.STUCK, Reason.SPIKE, Reason.SPECKLE, Reason.ABSURD)
+MOST_ROWS, MOST_GAPS, MOST_NOTES = 200, 40, 20
+CHECKS = tuple(reason for reason in Reason if reason >= Reason.NOT_IN_FILE)
 
 
 def stamp(text: str) -> str:
@@ -86,26 +89,37 @@ def versions(runs: Sequence[VersionRun], images: Images) -> Section:
 
 
 def gaps(manifest: Mapping[str, Any]) -> Section:
-    """Times without any value of a variable, and why."""
-    header = ("role", "from", "to", "variables", "reason", "what was found")
-    rows = [
+    """Times without any value of a variable, and why: all of them by reason, and the longest one by one."""
+    header: tuple[str, ...] = ("role", "from", "to", "times", "variables", "reason", "what was found")
+    found = [(role, _length(gap, group), gap) for role, group in manifest["groups"].items() for gap in group["gaps"]]
+    if not found:
+        return Section("Gaps", ("No field is wholly missing at any time.",))
+    by_reason: dict[str, list[int]] = {}
+    for _, length, gap in found:
+        by_reason.setdefault(", ".join(gap["reasons"]), []).append(length)
+    counted = "; ".join(f"{reason}: {len(lengths):,} gap(s), {sum(lengths):,} time(s)" for reason, lengths in sorted(by_reason.items()))
+    longest = sorted(sorted(found, key=lambda one: -one[1])[:MOST_GAPS], key=lambda one: (one[0], one[2]["first"]))
+    rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             Cell(role),
             Cell(stamp(gap["first"])),
             Cell(stamp(gap["last"])),
+            Cell(f"{length:,}"),
             Cell(_listed(gap["variables"]), words=True),
             Cell(", ".join(gap["reasons"]), words=True),
             Cell("; ".join(gap["details"]), words=True),
         )
-        for role, group in manifest["groups"].items()
-        for gap in group["gaps"]
-    ]
-    said = (
-        "Fields that are wholly missing, from the first to the last time of each gap."
-        if rows
-        else "No field is wholly missing at any time."
+        for role, length, gap in longest
     )
-    return Section("Gaps", (said, *_more(rows)), header, tuple(rows[:MOST_ROWS]))
+    if not any(gap["details"] for _, _, gap in longest):
+        header, rows = header[:-1], tuple(row[:-1] for row in rows)
+    shown = f"The {MOST_GAPS} longest of {len(found):,}; the manifest has them all." if len(found) > MOST_GAPS else "All of them:"
+    return Section("Gaps", (f"Fields that are wholly missing. {counted}.", shown), header, rows)
+
+
+def _length(gap: Mapping[str, Any], group: Mapping[str, Any]) -> int:
+    """How many times a gap has, from its first to its last."""
+    return int((parse_time(gap["last"]) - parse_time(gap["first"])) / np.timedelta64(group["times"]["step_seconds"], "s")) + 1
 
 
 def refused(manifest: Mapping[str, Any]) -> Section:
@@ -144,15 +158,18 @@ def _count(fields: int, cells: int) -> Cell:
 
 
 def _notes(records: Mapping[str, Sequence[Record]]) -> Iterable[str]:
-    """What rows say about how their missing cells lie (`notes` of a row, by variable): the first few of each text."""
-    found: dict[str, list[str]] = {}
-    for role, own in records.items():
-        for record in own:
-            for row in record["rows"]:
-                for name, text in row.get("notes", {}).items():
-                    found.setdefault(f"{role} {name}: {text}", []).append("")
-    for text, times in list(found.items())[:20]:
-        yield f"{text}{f', {len(times)} times' if len(times) > 1 else ''}."
+    """What rows say about how their missing cells lie (`notes` of a row, by variable): the commonest."""
+    found = Counter(
+        f"{role} {name}: {text}"
+        for role, own in records.items()
+        for record in own
+        for row in record["rows"]
+        for name, text in row.get("notes", {}).items()
+    )
+    for text, times in found.most_common(MOST_NOTES):
+        yield f"{text}{f', {times} times' if times > 1 else ''}."
+    if len(found) > MOST_NOTES:
+        yield f"And {len(found) - MOST_NOTES} more patterns of missing cells."
 
 
 def change_points(found: Mapping[str, Scan], images: Images) -> Section:
@@ -196,8 +213,8 @@ def regridding(manifest: Mapping[str, Any]) -> Section:
     """How each role came to its grid: what `manifest["regridding"]` tells (by role and then anything), else the weights' names."""
     told: Mapping[str, Any] = manifest.get("regridding") or {}
     if told:
-        flat = [{"role": role, **line} for role, lines in told.items() for line in _lines(lines)]
-        keys = list(dict.fromkeys(key for line in flat for key in line))
+        flat = [{"role": role, **line} for role in in_order(told) for line in _lines(told[role])]
+        keys = sorted(dict.fromkeys(key for line in flat for key in line), key=_by_number)
         rows = tuple(tuple(_value(line.get(key), words=key != "role") for key in keys) for line in flat)
         said = "What is left of a wave after regridding, by its length, where columns say so: 1 is all of it."
         return Section("Regridding", (said,), tuple(key.replace("_", " ") for key in keys), rows)
@@ -206,13 +223,21 @@ def regridding(manifest: Mapping[str, Any]) -> Section:
     return Section("Regridding", () if lines else ("No weights were used.",), ("role", "method", "weights"), lines)
 
 
+def _by_number(key: str) -> float:
+    """`4 km` before `16 km`, words before both: JSON has sorted them as words."""
+    number = key.split()[0] if key else ""
+    return float(number) if number.replace(".", "", 1).isdigit() else -1.0
+
+
 def _lines(value: Any, key: str | None = None) -> list[dict[str, Any]]:
     """Lists and mappings of mappings as flat lines; a mapping of numbers inside a line becomes columns."""
     if isinstance(value, list):
         return [line for one in value for line in _lines(one, key)]
     if not isinstance(value, dict):
         return [{"what": key, "value": value} if key else {"value": value}]
-    if value and all(isinstance(inner, (dict, list)) for inner in value.values()):
+    if value and all(
+        isinstance(inner, dict) or (isinstance(inner, list) and inner and isinstance(inner[0], dict)) for inner in value.values()
+    ):
         return [line for name, inner in value.items() for line in _lines(inner, name)]
     line: dict[str, Any] = {"what": key} if key else {}
     for name, inner in value.items():

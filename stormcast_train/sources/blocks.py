@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from stormcast_train.fields.errors import UnreadableError
 
 DAY = 24
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 21
 _kept: dict[tuple[int, tuple[tuple[str, int], ...], int], tuple[xr.Variable, NDArray[np.float32]]] = {}  # the last block of this process
 
 

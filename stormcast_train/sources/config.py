@@ -17,9 +17,16 @@ def _tuple(value: Any) -> Any:
 
 
 Words = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
-Method = Literal["bilinear", "nearest", "area", "max"]
-PRODUCTS = {"CB_GC_PCP_1H_RAD": "rain1h", "CB_GC_PCP_10M_RAD": "rain10m", "COMPREF": "refc"}
+Method = Literal["bilinear", "nearest", "conservative", "area", "max"]
 STANDARD_LEVELS_HPA = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
+PRODUCTS = {
+    "CB_GC_PCP_1H_RAD": "rain1h",
+    "CB_GC_PCP_10M_RAD": "rain10m",
+    "COMPREF": "refc",
+    "MREF3D21L": "refc",
+    "qpfqpe_060min": "rain1h",
+}
+CWA_PRODUCTS = {"O-A0059-001": "refc", "O-B0045-001": "rain1h", "compref_mosaic": "refc"}
 GRIDDED_SUFFIXES = ("**/*.nc", "**/*.nc4", "**/*.zip", "**/*.grib", "**/*.grib2", "**/*.grb", "**/*.grb2")
 
 
@@ -46,17 +53,40 @@ class RwrpReader(Frozen):
 class QpesumsReader(Frozen):
     """QPESUMS binary mosaics.
 
-    products: file name stem -> variable. every: only stamps that are a multiple of this count (null: all of them); hourly
-    totals end at HH:00. utc_offset: hours that the stamps are ahead of UTC. shift_degrees: added to (lat, lon), for
-    instance (-0.0018, 0.0082) from TWD67 to WGS84 at Taiwan; off by default, it is less than a cell.
+    products: file name stem -> variable; where two supply the same variable at the same time, the first one named here is
+    used. every: only valid times that are a multiple of this count (null: all of them); hourly totals end at HH:00.
+    utc_offset: hours that the stamps are ahead of UTC. leads: how far the valid time of a nowcast lies after its stamp; such
+    products are records of `role: forecast` only (and need a `pattern`), all others of `role: analysis` only. shift_degrees:
+    added to (lat, lon), for instance (-0.0018, 0.0082) from TWD67 to WGS84 at Taiwan; off by default, it is less than a cell.
     """
 
     kind: Literal["qpesums"] = "qpesums"
     root: Words = ("qpesums", "QPESUMS")
-    pattern: Words = ("**/CB_GC_PCP_1H_RAD.*", "**/CB_GC_PCP_10M_RAD.*", "**/COMPREF.*")
+    pattern: Words = ("**/CB_GC_PCP_1H_RAD.*", "**/CB_GC_PCP_10M_RAD.*", "**/COMPREF.*", "**/MREF3D21L.*")
     products: dict[str, str] = Field(default=PRODUCTS)
     every: str | None = "1h"
     utc_offset: float = 0.0
+    leads: dict[str, str] = Field(default={"qpfqpe_060min": "1h"})
+    role: Literal["analysis", "forecast"] = "analysis"
+    shift_degrees: tuple[float, float] = (0.0, 0.0)
+
+
+class CwaReader(Frozen):
+    """CWA open data grids, XML or JSON.
+
+    products: data id, or the part of a history name after its stamp -> variable. every: only valid times (UTC) that are a
+    multiple of this count (null: all of them). utc_offset: hours that times without an offset of their own are ahead of UTC,
+    the 2018 ones that their label calls UTC among them; an ISO time with an offset is taken at its word. name_offset: hours
+    that the stamps of history names (`YYYYMMDDHHMMcompref_mosaic.xml`) are ahead of UTC. shift_degrees: as for QPESUMS.
+    """
+
+    kind: Literal["cwa"] = "cwa"
+    root: Words = ("cwa", "CWA", "cwb", "CWB")
+    pattern: Words = ("**/*.xml", "**/*.json", "**/*.xml.gz", "**/*.json.gz")
+    products: dict[str, str] = Field(default=CWA_PRODUCTS)
+    every: str | None = "1h"
+    utc_offset: float = 8.0
+    name_offset: float = 8.0
     shift_degrees: tuple[float, float] = (0.0, 0.0)
 
 
@@ -157,6 +187,7 @@ def _tag(value: Any) -> str:
 ReaderConfig = Annotated[
     Annotated[RwrpReader, Tag("rwrp")]
     | Annotated[QpesumsReader, Tag("qpesums")]
+    | Annotated[CwaReader, Tag("cwa")]
     | Annotated[QpepreReader, Tag("qpepre")]
     | Annotated[Era5Reader, Tag("era5")]
     | Annotated[GlobalModelReader, Tag("global_model")]

@@ -11,12 +11,12 @@ import numpy as np
 import xarray as xr
 
 from stormcast_train.fields.errors import UnreadableError
-from stormcast_train.sources import cf, era5, global_model, qpepre, qpesums, rwrp
+from stormcast_train.sources import cf, cwa, era5, global_model, qpepre, qpesums, rwrp
 from stormcast_train.sources.cubes import FIRST_MEMBER, Coordinates, open_gridded
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.opened import reading
 
-Kind = Literal["rwrp", "qpesums", "qpepre", "era5", "global_model", "cf"]
+Kind = Literal["rwrp", "qpesums", "cwa", "qpepre", "era5", "global_model", "cf"]
 
 
 def detect(path: Path | str) -> Kind:
@@ -36,13 +36,15 @@ def detect(path: Path | str) -> Kind:
         if magic.startswith(b"\x1f\x8b"):
             with gzip.open(path) as unpacked:
                 magic = unpacked.read(512)
+        if cwa.recognised(magic):
+            return "cwa"
         if b"\0" in magic:
             qpesums.parse_header(magic.ljust(8192, b"\0"))
             return "qpesums"
         if len(magic.decode("ascii").split("\n")[0].split()) == 4:
             return "qpepre"
     raise UnreadableError(
-        f"{path} is none of the raw formats read here (RWRP, QPESUMS, QPEPRE, ERA5, a global model's forecast, CF)", path=str(path)
+        f"{path} is none of the raw formats read here (RWRP, QPESUMS, CWA, QPEPRE, ERA5, a global model's forecast, CF)", path=str(path)
     )
 
 
@@ -70,4 +72,6 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
         return global_model.read(path, names, time)
     if kind == "cf":
         return cf.read(path, time=time)
+    if kind == "cwa":
+        return cwa.read(path)
     return qpesums.read(path) if kind == "qpesums" else qpepre.read(path)

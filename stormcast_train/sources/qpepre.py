@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
-from itertools import pairwise
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,9 @@ from stormcast_train.sources.opened import reading
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files
 
 _NAME = re.compile(r"^qpepre_(?P<start>\d{12})-(?P<end>\d{12})_1_h\.txt$", re.IGNORECASE)
-_WIDTHS = (6, 10, 10, 9)
+_LINE, _MM = 36, 26  # bytes of the usual line, LF included, and where its last field begins
+_POINTS = (11, 21, 32)  # where the usual line has its decimal points
+_FIELDS = (slice(-29), slice(-29, -19), slice(-19, -9), slice(-9, None))  # from a line's end: a long index is wider
 
 
 def read(path: Path | str, reader: QpepreReader | None = None) -> xr.Dataset:
@@ -31,8 +33,7 @@ def read(path: Path | str, reader: QpepreReader | None = None) -> xr.Dataset:
     path = Path(path)
     reader = reader or QpepreReader(shape=None)
     with reading(path):
-        table = _table(path.read_text("ascii"))
-        lat, lon, values = _rectangle(table)
+        lat, lon, values = _parsed(path.read_bytes())
         if reader.shape and values.shape != reader.shape:
             raise ValueError(f"it has (rows, columns) {values.shape} and a whole file has {reader.shape}")
     values = np.where(values < 0, np.nan, values)
@@ -42,37 +43,64 @@ def read(path: Path | str, reader: QpepreReader | None = None) -> xr.Dataset:
     return dataset({"rain1h": values}, lat, lon, interval[1] if interval else None, "QPEPRE text")
 
 
-def _table(text: str) -> NDArray[np.float64]:
-    """[N, 4] numbers: parted by blanks, or by the fixed widths 6, 10, 10, 9 where a wide value leaves no blank."""
-    lines = text.splitlines()
-    if not lines:
-        raise ValueError("it is empty")
-    if any(len(line.split()) != 4 for line in (lines[0], lines[-1])) or len(text.split()) != 4 * len(lines):
-        edges = np.cumsum((0, *_WIDTHS))
-        short = next((i for i, line in enumerate(lines) if len(line.rstrip()) != edges[-1]), None)
-        if short is not None:
-            raise ValueError(f"line {short + 1} is '{lines[short]}', not index, longitude, latitude, mm")
-        cells = [[line[a:b] for a, b in pairwise(edges)] for line in lines]
-        return np.array(cells, np.float64)
+def _parsed(content: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """(lat [y], lon [x], mm [y, x]); of the usual layout only the last column is parsed anew from file to file."""
+    whole = content if content.endswith(b"\n") else content + b"\n"
+    if len(content) > 0 and len(whole) % _LINE == 0:
+        cells = np.frombuffer(whole, np.uint8).reshape(-1, _LINE)
+        if (cells[:, _POINTS] == ord(".")).all() and (cells[:, -1] == ord("\n")).all():
+            lat, lon = _places(cells[:, :_MM].tobytes())
+            values = _numbers(cells[:, _MM:].tobytes().decode("ascii"), len(cells))
+            return lat.copy(), lon.copy(), values.reshape(len(lat), len(lon))
+    table = _table(content.decode("ascii"))
+    lat, lon = _rectangle(table[:, :3])
+    return lat, lon, table[:, 3].reshape(len(lat), len(lon))
+
+
+@lru_cache(maxsize=2)
+def _places(columns: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(lat [y], lon [x]) of the first three columns of all lines, the same from hour to hour."""
+    cells = np.frombuffer(columns, f"S{_MM}")
+    return _rectangle(_numbers(b"\n".join(cells.tolist()).decode("ascii"), 3 * len(cells)).reshape(-1, 3))
+
+
+def _numbers(text: str, count: int) -> NDArray[np.float64]:
+    """All numbers of a text; ValueError where a word is none, or there are more or fewer than `count`."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         try:
-            return np.fromstring(text, sep=" ").reshape(-1, 4)
-        except DeprecationWarning as error:
+            values = np.fromstring(text, sep=" ")
+        except (DeprecationWarning, ValueError) as error:
             raise ValueError(f"a word in it is no number ({error})") from error
+    if values.size != count:
+        raise ValueError(f"it holds {values.size} numbers where {count} are expected")
+    return values
 
 
-def _rectangle(table: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """(lat [y], lon [x], mm [y, x]) of lines that run longitude first; ValueError where a line is lost or doubled."""
-    if not np.array_equal(table[:, 0], np.arange(1, len(table) + 1)):
+def _table(text: str) -> NDArray[np.float64]:
+    """[N, 4] numbers: parted by blanks, or by the fixed widths 6, 10, 10, 9 where a wide value leaves no blank."""
+    lines = [line.rstrip() for line in text.splitlines()]
+    if not lines:
+        raise ValueError("it is empty")
+    if all(len(line.split()) == 4 for line in lines):
+        return _numbers(text, 4 * len(lines)).reshape(-1, 4)
+    short = next((i for i, line in enumerate(lines) if len(line) < _LINE - 1), None)
+    if short is not None:
+        raise ValueError(f"line {short + 1} is '{lines[short]}', not index, longitude, latitude, mm")
+    return np.array([[line[part] for part in _FIELDS] for line in lines], np.float64)
+
+
+def _rectangle(places: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(lat [y], lon [x]) of lines (index, lon, lat) with longitude first; ValueError where a line is lost or doubled."""
+    if not np.array_equal(places[:, 0], np.arange(1, len(places) + 1)):
         raise ValueError("its line numbers are not 1, 2, 3, ...: a line is lost or doubled")
-    columns = int(np.argmax(table[:, 2] != table[0, 2])) or len(table)
-    if len(table) % columns:
-        raise ValueError(f"{len(table)} lines are no multiple of its {columns} longitudes")
-    lon, lat = table[:, 1].reshape(-1, columns), table[:, 2].reshape(-1, columns)
+    columns = int(np.argmax(places[:, 2] != places[0, 2])) or len(places)
+    if len(places) % columns:
+        raise ValueError(f"{len(places)} lines are no multiple of its {columns} longitudes")
+    lon, lat = places[:, 1].reshape(-1, columns), places[:, 2].reshape(-1, columns)
     if np.any(lon != lon[0]) or np.any(lat != lat[:, :1]):
         raise ValueError("its points do not form a rectangle")
-    return lat[:, 0], lon[0], table[:, 3].reshape(-1, columns)
+    return lat[:, 0], lon[0]
 
 
 def _interval(path: Path, reader: QpepreReader) -> tuple[np.datetime64, np.datetime64] | None:

@@ -1,7 +1,7 @@
-"""QPESUMS native binary mosaics (COMPREF, CB_GC_PCP_1H_RAD): the header decides grid, scale and codes.
+"""QPESUMS native binary mosaics (COMPREF, MREF3D21L, CB_GC_PCP_1H_RAD, qpfqpe_060min): the header decides grid, scale, codes.
 
 Little-endian stream, raw or gzip (told by its first bytes); row 0 is the south although the header names the north-west
-corner. Stamps are UTC and, for accumulations, the end of the interval.
+corner. Stamps are UTC and, for accumulations, the end of the interval; a nowcast's stamp is its reference time.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from stormcast_train.sources.source import Clock, Record, Refusal, Source, datas
 NO_ECHO_CODE = -99.0  # dBZ: covered, nothing seen
 _STAMP = re.compile(r"^(?P<product>.+?)\.(?P<day>\d{8})\.(?P<minute>\d{4})(?:\d{2})?(?:\.gz)?$")
 _HEADER_VARIABLES = (("1h", "mm", "rain1h"), ("10m", "mm", "rain10m"), ("cref", "dbz", "refc"), ("composite refl", "dbz", "refc"))
+_NO_VALUE = np.int16(-32768)
 _MAX_CELLS = 1 << 28
 
 
@@ -95,7 +96,9 @@ def read(path: Path | str, variable: str | None = None, no_echo_dbz: float = 0.0
     """One file on its own grid: `rain1h` mm or `refc` dBZ [y, x], the contributing radars in `attrs["radars"]`.
 
     variable: told by the file name, else by the header. Missing and uncovered cells are NaN; covered cells without echo
-    become `no_echo_dbz`. Raises UnreadableError for a truncated file or one whose header contradicts its name.
+    become `no_echo_dbz`; all other values, weak negative echoes among them, are data. Several heights become the maximum of
+    the column. A nowcast carries its stamp in `attrs["reference_time"]`. Raises UnreadableError for a truncated file or one
+    whose header contradicts its name.
     """
     path, reader = Path(path), reader or QpesumsReader()
     with reading(path):
@@ -105,39 +108,62 @@ def read(path: Path | str, variable: str | None = None, no_echo_dbz: float = 0.0
         if len(content) != header.size:
             raise ValueError(f"its header asks for {header.size} bytes and it has {len(content)}")
         raw = np.frombuffer(content, "<i2", offset=header.data_at).reshape(header.shape)
-    name = _variable(path, header, variable, reader.products)
-    valid = header.time - _offset(reader)
-    stamp = _stamp(path, reader)
-    if stamp is not None and stamp != valid:
-        raise UnreadableError(f"{path} is named for {iso(stamp)} and its header says {iso(valid)} (UTC)", path=str(path))
+    name = _variable(path, header, variable, reader)
+    stamped = header.time - _offset(reader)
+    named = _stamp(path, reader)
+    if named is not None and named != stamped:
+        raise UnreadableError(f"{path} is named for {iso(named)} and its header says {iso(stamped)} (UTC)", path=str(path))
     with reading(path):
         values = _physical(raw, header, name, no_echo_dbz)
     lat, lon = header.lat + reader.shift_degrees[0], header.lon + reader.shift_degrees[1]
-    version = f"QPESUMS {header.product}"
-    return dataset({name: values}, lat, lon, valid, version, {"radars": ",".join(header.radars), "product": header.product})
+    _, ny, nx = header.shape
+    version = f"QPESUMS {header.product} {nx}x{ny}{radar_set(header.radars)}"
+    attrs = {"radars": ",".join(header.radars), "product": header.product}
+    lead = _lead(path, reader)
+    if lead:
+        attrs["reference_time"] = iso(stamped)
+    return dataset({name: values}, lat, lon, stamped + lead, version, attrs)
+
+
+def radar_set(radars: Sequence[str]) -> str:
+    """The part of a source's version that names its radars: sorted, each once, empty where none is told."""
+    names = sorted({r for r in radars if r.lower() != "none"})
+    return f" radars {'+'.join(names)}" if names else ""
 
 
 def _physical(raw: NDArray[np.int16], header: Header, name: str, no_echo_dbz: float) -> NDArray[np.float32]:
-    """[y, x] in the variable's unit; several heights become the column's maximum (reflectivity only)."""
-    values: NDArray[np.float32] = (raw / np.float64(header.scale)).astype(np.float32)
-    if describe(name).kind == "reflectivity":
-        values[raw == round(NO_ECHO_CODE * header.scale)] = no_echo_dbz
-    values[raw == header.missing * header.scale] = np.nan
-    if len(values) > 1 and describe(name).kind != "reflectivity":
-        raise ValueError(f"'{name}' with {len(values)} heights makes no sense; only reflectivity may have several")
-    column: NDArray[np.float32] = np.fmax.reduce(values, axis=0)
-    return column
+    """[y, x] in the variable's unit. Several heights become the column's strongest echo (reflectivity only).
+
+    The maximum is taken of the codes as stored: dBZ grow with the linear reflectivity, so it is the same cell either way.
+    A column has no echo where some height is covered and none has an echo.
+    """
+    reflectivity = describe(name).kind == "reflectivity"
+    if len(raw) > 1 and not reflectivity:
+        raise ValueError(f"'{name}' with {len(raw)} heights makes no sense; only reflectivity may have several")
+    nothing = (raw == round(NO_ECHO_CODE * header.scale)) & reflectivity
+    column = np.where(nothing | (raw == header.missing * header.scale), _NO_VALUE, raw).max(axis=0)
+    values: NDArray[np.float32] = (column / np.float64(header.scale)).astype(np.float32)
+    values[column == _NO_VALUE] = np.nan
+    values[(column == _NO_VALUE) & nothing.any(axis=0)] = no_echo_dbz
+    return values
 
 
-def _variable(path: Path, header: Header, asked: str | None, products: dict[str, str]) -> str:
+def _variable(path: Path, header: Header, asked: str | None, reader: QpesumsReader) -> str:
     """The canonical name: asked for, or told by the file name, or by the header; its unit must be the header's."""
     found = _STAMP.match(path.name)
-    name = asked or products.get(found["product"] if found else "")
+    name = asked or reader.products.get(found["product"] if found else "")
     text, units = header.product.lower(), header.units.lower()
+    if "qpf" in text and not _lead(path, reader):
+        told = f"{path} holds the nowcast '{header.product}', valid after its stamp"
+        raise UnreadableError(f"{told}; its name must be of a product among leads: {', '.join(reader.leads)}", path=str(path))
+    if name is None and header.shape[0] > 1 and units.startswith("dbz"):
+        name = "refc"
     if name is None:
         name = next((v for word, unit, v in _HEADER_VARIABLES if word in text and units.startswith(unit)), None)
     if name is None:
-        raise UnreadableError(f"{path} holds '{header.product}' in '{header.units}', no product known here: {products}", path=str(path))
+        raise UnreadableError(
+            f"{path} holds '{header.product}' in '{header.units}', no product known here: {reader.products}", path=str(path)
+        )
     if not units.startswith(describe(name).units.lower()):
         raise UnreadableError(f"{path} should hold {name} ({describe(name).units}) and its header says '{header.units}'", path=str(path))
     return name
@@ -145,6 +171,12 @@ def _variable(path: Path, header: Header, asked: str | None, products: dict[str,
 
 def _offset(reader: QpesumsReader) -> np.timedelta64:
     return np.timedelta64(round(reader.utc_offset * 3600), "s")
+
+
+def _lead(path: Path, reader: QpesumsReader) -> np.timedelta64:
+    """How far the valid time lies after the stamp; zero for all but nowcasts."""
+    found = _STAMP.match(path.name)
+    return parse_duration(reader.leads.get(found["product"], "0h") if found else "0h")
 
 
 def _stamp(path: Path, reader: QpesumsReader) -> np.datetime64 | None:
@@ -162,28 +194,36 @@ class Qpesums(Source):
 
     def __init__(self, name: str, archive: Path, reader: QpesumsReader | None = None, no_echo_dbz: float = 0.0) -> None:
         self.reader = reader or QpesumsReader()
-        super().__init__(name, clock=Clock(self.reader.utc_offset, "end"))
+        super().__init__(name, self.reader.role, Clock(self.reader.utc_offset, "end"))
         self.archive = archive
         self.no_echo_dbz = no_echo_dbz
 
     def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:
         step = seconds(parse_duration(self.reader.every)) if self.reader.every else 1
-        records: list[Record] = []
+        ranks = {product: rank for rank, product in enumerate(self.reader.products)}
+        found: list[tuple[np.datetime64, int, str, Record]] = []
         refusals: list[Refusal] = []
         for path in find_files(self.archive, self.reader.root, self.reader.pattern):
-            found = _STAMP.match(path.name)
-            variable = self.reader.products.get(found["product"]) if found else None
             try:
-                stamp = _stamp(path, self.reader)
+                product, record = self._told(path)
             except UnreadableError as error:
                 refusals.append(Refusal(path, str(error)))
                 continue
-            if stamp is None or variable is None:
-                known = ", ".join(sorted(self.reader.products))
-                refusals.append(Refusal(path, f"its name is not PRODUCT.YYYYMMDD.HHMM[.gz] of a product among {known}"))
-            elif int(stamp.astype(int)) % step == 0 and (period is None or stamp in period):
-                records.append(Record(stamp, path, (variable,)))
-        return sorted(records, key=lambda r: (r.time, str(r.path))), refusals
+            if int(record.time.astype(int)) % step == 0 and (period is None or record.time in period):
+                found.append((record.time, ranks[product], str(path), record))
+        return [record for *_, record in sorted(found, key=lambda f: f[:3])], refusals
+
+    def _told(self, path: Path) -> tuple[str, Record]:
+        """(product, record) by the file's name. UnreadableError for another name, or a product of the other role."""
+        stamp, found = _stamp(path, self.reader), _STAMP.match(path.name)
+        if found is None or stamp is None or found["product"] not in self.reader.products:
+            known = ", ".join(sorted(self.reader.products))
+            raise UnreadableError(f"its name is not PRODUCT.YYYYMMDD.HHMM[.gz] of a product among {known}", path=str(path))
+        lead = _lead(path, self.reader)
+        if bool(lead) != (self.role == "forecast"):
+            told = "a nowcast: read it with role: forecast" if lead else "no nowcast: read it with role: analysis"
+            raise UnreadableError(f"{found['product']} is {told}", path=str(path))
+        return found["product"], Record(stamp + lead, path, (self.reader.products[found["product"]],), stamp if lead else None)
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         unknown = [n for n in names if n not in record.names]

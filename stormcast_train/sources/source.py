@@ -28,6 +28,7 @@ from stormcast_train.sources.config import PluginReader, SourceConfig
 KINDS = {
     "rwrp": "stormcast_train.sources.rwrp:Rwrp",
     "qpesums": "stormcast_train.sources.qpesums:Qpesums",
+    "cwa": "stormcast_train.sources.cwa:Cwa",
     "qpepre": "stormcast_train.sources.qpepre:Qpepre",
     "era5": "stormcast_train.sources.era5:Era5",
     "global_model": "stormcast_train.sources.global_model:GlobalModel",

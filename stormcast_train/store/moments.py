@@ -70,31 +70,32 @@ def _moments(now: NDArray[np.floating], before: NDArray[np.floating] | None) -> 
     if not now.size:
         return NOTHING.copy()
     size = min(BLOCK, now.size)
-    narrow, wide, ones = np.empty(size, now.dtype), np.empty(size), np.ones(size)
+    narrow, wide = np.empty(size, now.dtype), np.empty(size)
     total = (0.0, 0.0, 0.0, np.inf, -np.inf)
     for start in range(0, now.size, BLOCK):
         part = now[start : start + BLOCK]
         if before is not None:
             part = np.subtract(part, before[start : start + BLOCK], out=narrow[: part.size])
-        total = _joined(total, _block(part, wide[: part.size], ones[: part.size]))
+        total = _joined(total, _block(part, wide[: part.size]))
     return np.array(total)
 
 
 Five = tuple[float, float, float, float, float]
 
 
-def _block(part: NDArray[np.floating], wide: NDArray[np.float64], ones: NDArray[np.float64]) -> Five:
-    """Moments of a block, two-pass; NaN left out. `wide` is overwritten."""
+def _block(part: NDArray[np.floating], wide: NDArray[np.float64]) -> Five:
+    """Moments of a block, two-pass; NaN left out. `wide` is overwritten. No BLAS: its threads would spin, and its sums differ."""
     wide[...] = part
-    mean = float(wide @ ones) / wide.size
+    mean = float(np.add.reduce(wide)) / wide.size
     if np.isnan(mean):
         wide = wide[~np.isnan(wide)]
         if not wide.size:
             return 0.0, 0.0, 0.0, np.inf, -np.inf
-        part, mean = wide, float(wide @ ones[: wide.size]) / wide.size
+        part, mean = wide, float(np.add.reduce(wide)) / wide.size
     low, high = float(part.min()), float(part.max())
     wide -= mean
-    return wide.size, mean, float(wide @ wide), low, high
+    np.square(wide, out=wide)
+    return wide.size, mean, float(np.add.reduce(wide)), low, high
 
 
 def _joined(a: Five, b: Five) -> Five:

@@ -54,7 +54,7 @@ def test_a_shift_of_one_cell_would_be_seen() -> None:
     assert np.abs(right - shifted).min() > 0.02  # 2 km of latitude are 0.036
 
 
-@pytest.mark.parametrize("method", ["bilinear", "nearest", "area", "max"])
+@pytest.mark.parametrize("method", ["bilinear", "nearest", "conservative", "area", "max"])
 def test_points_outside_the_source_are_nan_never_zero(method: Method) -> None:
     source, target = box(22, 24, 120, 121, (21, 11)), box(20, 26, 119, 122, (61, 31))
     out = build(source, target, method).apply(np.ones(source.shape))
@@ -153,3 +153,43 @@ def test_a_field_of_another_shape_is_refused() -> None:
 def test_longitudes_from_0_to_360_meet_those_from_minus_180() -> None:
     source, target = Grid(np.array([0.0, 1.0]), np.array([230.0, 231.0, 232.0])), Grid(np.array([0.5]), np.array([-128.5]))
     assert build(source, target, "bilinear").apply(np.array([[0.0, 1.0, 2.0]] * 2)).item() == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("method", ["bilinear", "nearest", "conservative", "area", "max"])
+def test_applied_weights_are_their_sum_to_the_last_bit_of_float32(method: Method) -> None:
+    source, target = lambert(), box(23.2, 24.0, 120.6, 121.3, (31, 27))  # reaches beyond the source
+    field = np.random.default_rng(3).normal(280, 10, source.shape).astype(np.float32)
+    field[20:24, 30:37] = np.nan
+    regrid = build(source, target, method)
+    out = regrid.apply(field).ravel()
+    for p in range(0, out.size, 7):
+        row = slice(regrid.indptr[p], regrid.indptr[p + 1])
+        values, weights = field.ravel()[regrid.indices[row]].astype(np.float64), regrid.weights[row]
+        expected = np.nan if not values.size else values.max() if method == "max" else (values * weights).sum()
+        np.testing.assert_array_equal(out[p], np.float32(expected))
+    assert np.isnan(out).any()
+    assert not np.isnan(out).all()
+
+
+def test_several_fields_of_one_grid_are_regridded_as_each_alone() -> None:
+    source, target = lambert(), box(23.4, 23.8, 120.8, 121.2, (9, 8))
+    fields = np.random.default_rng(4).normal(size=(2, 3, *source.shape)).astype(np.float32)
+    regrid = build(source, target, "bilinear")
+    out = regrid.apply(fields)
+    assert out.shape == (2, 3, 9, 8)
+    np.testing.assert_array_equal(out[1, 2], regrid.apply(fields[1, 2]))
+
+
+def test_a_box_of_the_source_is_a_copy_of_its_own() -> None:
+    source = lambert(9, 8)
+    field = np.random.default_rng(0).normal(size=source.shape).astype(np.float32)
+    out = coarsening(source, 1, slice(1, 8), slice(2, 8))[0].apply(field)
+    out[:] = 0
+    assert (field[1:8, 2:8] != 0).all()
+    assert out.flags.c_contiguous
+
+
+def test_reflectivity_that_is_copied_keeps_its_bits() -> None:
+    source = lambert(9, 8)
+    field = np.random.default_rng(0).normal(size=source.shape).astype(np.float32)
+    np.testing.assert_array_equal(coarsening(source, 1, slice(1, 8), slice(2, 8))[0].apply(field, decibel=True), field[1:8, 2:8])

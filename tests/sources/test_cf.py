@@ -112,6 +112,30 @@ def test_a_wrong_name_is_answered_with_the_nearest(tmp_path):
         source(tmp_path).read(source(tmp_path).scan()[0][0], ["rain1h"])
 
 
+def test_qpesums_and_qpepre_as_netcdf_are_read_by_a_mapping(tmp_path):
+    """Rows from the north, packed integers, local time, a start stamp; the one strong cell is at 21.9 N 120.0375 E."""
+    rain = np.zeros((1, 4, 5), "i2")
+    rain[0, 2, 3], rain[0, 0, 0] = 305, -4  # quarter millimetres; -4 is missing
+    coords = {
+        "t": ("t", [10], {"units": "hours since 2021-06-01 00:00:00"}),
+        "y": ("y", 21.925 - 0.0125 * np.arange(4), {"units": "degrees_north"}),
+        "x": ("x", 120.0 + 0.0125 * np.arange(5), {"units": "degrees_east"}),
+    }
+    packing = {"units": "mm", "scale_factor": 0.25, "_FillValue": np.int16(-4)}
+    stored = xr.Dataset({"QPE": (("t", "y", "x"), rain, packing), "CREF": (("t", "y", "x"), rain * 0.0, {"units": "dbz"})}, coords)
+    stored.to_netcdf(tmp_path / "a.nc")
+    variables = {"rain1h": CfVariable(source="QPE"), "refc": CfVariable(source="CREF")}
+    reader = cf.Cf("radar", tmp_path, CfReader(variables=variables, stamp="start", utc_offset=8.0))
+    records, refusals = reader.scan()
+    assert not refusals
+    by_name = {r.names: str(r.time) for r in records}
+    assert by_name == {("refc",): "2021-06-01T02:00:00", ("rain1h",): "2021-06-01T03:00:00"}
+    got = reader.read(next(r for r in records if r.names == ("rain1h",)), ["rain1h"]).rain1h
+    assert float(got.set_index(y="lat", x="lon").sel(y=21.9, x=120.0375, method="nearest", tolerance=1e-6)) == 76.25
+    assert float(got.sum()) == 76.25
+    assert np.isnan(got[-1, 0])
+
+
 def test_without_a_mapping_fields_keep_their_names_and_units(tmp_path):
     dataset("furlong").to_netcdf(tmp_path / "a.nc")
     got = cf.read(tmp_path / "a.nc")

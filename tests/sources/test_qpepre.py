@@ -56,6 +56,52 @@ def test_the_last_line_end_is_optional_and_wide_numbers_need_no_blank(tmp_path):
     assert float(qpepre.read(put(tmp_path, text=wide)).rain1h[0, 1]) == 123456.25
 
 
+def test_the_one_wet_point_lies_where_its_longitude_and_latitude_say(tmp_path):
+    mm = [[0.0] * 5 for _ in range(4)]
+    mm[1][3] = 76.25  # row 1 from 21.8875 N, column 3 from 120 E
+    field = qpepre.read(put(tmp_path, text=lines(mm)))
+    assert float(field.rain1h.set_index(y="lat", x="lon").sel(y=21.9, x=120.0375)) == 76.25
+    assert float(field.rain1h.sum()) == 76.25
+    assert field.rain1h.shape == (4, 5)
+
+
+def test_lines_of_other_widths_are_read_by_their_blanks_and_long_indices_by_their_ends(tmp_path):
+    loose = lines().replace("   ", "  ")
+    assert qpepre.read(put(tmp_path, text=loose)).equals(qpepre.read(put(tmp_path, text=lines())))
+    assert qpepre.read(put(tmp_path, text=lines().replace("\n", "\r\n"))).equals(qpepre.read(put(tmp_path, text=lines())))
+    line = "1000001  120.0125   21.8875123456.25"
+    np.testing.assert_array_equal(qpepre._table(line), [[1000001, 120.0125, 21.8875, 123456.25]])
+
+
+def test_one_file_after_another_keeps_its_own_places(tmp_path):
+    """Places are remembered from file to file where their bytes are the same, never otherwise."""
+    first = qpepre.read(put(tmp_path, text=lines()))
+    moved = qpepre.read(put(tmp_path, text=lines().replace(" 21.", " 22.")))
+    np.testing.assert_allclose(moved.lat, first.lat + 1)
+    first.lat.values[:] = 0
+    np.testing.assert_allclose(qpepre.read(put(tmp_path, text=lines())).lat, [21.8875, 21.9])
+
+
+def test_both_folder_layouts_are_found_and_a_doubled_hour_is_read_once(tmp_path):
+    for folder in ("2021", "forai_1hrobs_2021", "forai_1hrobs_2022"):
+        year = folder[-4:]
+        put(tmp_path / "qpepre" / folder, f"qpepre_{year}06010200-{year}06010300_1_h.txt")
+    records, refusals = qpepre.Qpepre("q", tmp_path).scan()
+    assert not refusals
+    found = [(str(r.time), r.path.parent.name) for r in records]
+    assert found == [
+        ("2021-06-01T03:00:00", "2021"),
+        ("2021-06-01T03:00:00", "forai_1hrobs_2021"),
+        ("2022-06-01T03:00:00", "forai_1hrobs_2022"),
+    ], "the first of a time is the one to use"
+
+
+def test_the_last_hour_of_a_local_day_belongs_to_the_day_before_in_utc(tmp_path):
+    put(tmp_path / "qpepre", "qpepre_202105312300-202106010000_1_h.txt")
+    (record,), _ = qpepre.Qpepre("q", tmp_path, QpepreReader(utc_offset=8)).scan()
+    assert str(record.time) == "2021-05-31T16:00:00"
+
+
 @pytest.mark.parametrize(
     "broken",
     [

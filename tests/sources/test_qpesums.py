@@ -24,12 +24,15 @@ def binary(
     missing: int = -1,
     radars: tuple[bytes, ...] = (b"none",),
     proj: bytes = b"LL  ",
+    geometry: tuple[int, ...] = (100, 3000, 6000, 12075, 11800, 2700, 100, 1250, 1250, 100000),
+    heights: tuple[int, ...] | None = None,
+    unused: int = 0,
 ) -> bytes:
     """The bytes of a file whose north-west point is 27.0 N 118.0 E with 0.0125 degree steps; `raw` [z, y, x], row 0 south."""
     nz, ny, nx = raw.shape
     head = struct.pack("<9i", *time, nx, ny, nz) + proj
-    head += struct.pack("<10i", 100, 3000, 6000, 12075, 11800, 2700, 100, 1250, 1250, 100000)
-    head += struct.pack(f"<{nz}i", *range(nz)) + struct.pack("<11i", 1, -14685, *[0] * 9)
+    head += struct.pack("<10i", *geometry)
+    head += struct.pack(f"<{nz}i", *(heights or range(nz))) + struct.pack("<11i", 1, -14685, *[unused] * 9)
     head += name.ljust(20, b"x")[:20] + unit.ljust(6, b"y")[:6]
     head += struct.pack("<3i", scale, missing, len(radars)) + b"".join(radars)
     return head + raw.astype("<i2").tobytes()
@@ -82,6 +85,97 @@ def test_several_heights_become_the_maximum_of_the_column(tmp_path):
     raw = np.array([[[100, -9990]], [[250, -9990]], [[-990, 50]]])
     path = put(tmp_path, "reflectivity", binary(raw, **{**REFLECTIVITY, "name": b"composite refl"}))
     np.testing.assert_allclose(qpesums.read(path).refc, [[25, 5]])
+
+
+def test_a_weak_echo_is_not_hidden_by_heights_without_any(tmp_path):
+    # columns: echo -0.4 under no echo; no echo under no coverage; no coverage at all
+    raw = np.array([[[-4, -990, -9990]], [[-990, -9990, -9990]]])
+    path = put(tmp_path, "MREF3D21L.20210601.0300.gz", gzip.compress(binary(raw, **{**REFLECTIVITY, "name": b"MREF\0"})))
+    np.testing.assert_allclose(qpesums.read(path, no_echo_dbz=5.0).refc, [[-0.4, 5.0, np.nan]], rtol=1e-6)
+
+
+def test_all_21_heights_of_a_mosaic_are_read_and_the_strongest_echo_wins_wherever_it_is(tmp_path):
+    raw = np.full((21, 3, 4), -990)
+    raw[:, 0, 0] = -9990
+    strongest = np.random.default_rng(1).integers(0, 21, (3, 4))
+    for (j, i), height in np.ndenumerate(strongest):
+        raw[height, j, i] = 10 * (4 * j + i + 1)
+    path = put(tmp_path, "reflectivity", binary(raw, **{**REFLECTIVITY, "name": b"mosaic 3D\0"}))
+    np.testing.assert_array_equal(qpesums.read(path).refc, np.arange(1.0, 13.0).reshape(3, 4))
+
+
+HEADER_OF_2011 = {
+    "name": b"composite refl\0", "unit": b"dbz   ", "scale": 10, "missing": -999, "heights": (1000,), "unused": 1000,
+    "geometry": (1000, 30000, 60000, -98000, 118000, 27000, 1000, 1250, 1250, 100000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("vintage", "radars"),
+    [
+        (HEADER_OF_2011, 4),
+        ({**REFLECTIVITY, "proj": b"    "}, 7),
+        ({**REFLECTIVITY, "proj": b"\0\0\0\0"}, 10),
+        (REFLECTIVITY, 0),
+        (REFLECTIVITY, 1000),
+    ],
+)
+def test_the_one_strong_echo_lies_where_the_header_of_any_vintage_says(tmp_path, vintage, radars):
+    raw = np.full((1, 4, 5), -990)
+    raw[0, 1, 3] = 471  # row 1 from the south of 4 rows below 27 N: 26.975 N; column 3 from 118 E: 118.0375 E
+    names = tuple(f"R{i:03d}".encode() for i in range(radars))
+    field = qpesums.read(put(tmp_path, "COMPREF.20210601.0300", binary(raw, **{**vintage, "radars": names})))
+    assert float(field.refc.set_index(y="lat", x="lon").sel(y=26.975, x=118.0375)) == pytest.approx(47.1)
+    assert int((field.refc > 1).sum()) == 1
+    assert field.refc.shape == (4, 5)
+    assert len([r for r in field.attrs["radars"].split(",") if r]) == radars
+
+
+@pytest.mark.parametrize("projection", [b"PS  ", b"LA  ", b"ME  "])
+def test_other_projections_are_refused(tmp_path, projection):
+    with pytest.raises(UnreadableError, match=projection.decode().strip()):
+        qpesums.read(put(tmp_path, "COMPREF.20210601.0300", binary(RAW, **{**REFLECTIVITY, "proj": projection})))
+
+
+def test_the_version_changes_with_the_set_of_radars_and_with_nothing_else(tmp_path):
+    def version(*radars: bytes, value: int = 100) -> str:
+        raw = np.array([[[value, 0]]])
+        content = binary(raw, **{**REFLECTIVITY, "radars": radars})
+        return str(qpesums.read(put(tmp_path, "COMPREF.20210601.0300", content)).attrs["source_version"])
+
+    assert version(b"RCWF", b"RCHL") == "QPESUMS CREF 2x1 radars RCHL+RCWF"
+    assert version(b"RCHL", b"RCWF", value=200) == version(b"RCWF", b"RCHL")
+    assert version(b"RCHL") != version(b"RCWF", b"RCHL")
+    rain = qpesums.read(put(tmp_path, "CB_GC_PCP_1H_RAD.20210601.0300", binary(RAW)))
+    assert rain.attrs["source_version"] == "QPESUMS CB_1H_GC Acc 3x2", "no radar is told for rain"
+
+
+NOWCAST = {"name": b"QPF 060min\0"}
+
+
+def test_a_nowcast_is_valid_an_hour_after_its_stamp_and_only_as_a_forecast(tmp_path):
+    path = put(tmp_path / "qpesums", "qpfqpe_060min.20210601.2300.gz", gzip.compress(binary(RAW, (2021, 6, 1, 23, 0, 0), **NOWCAST)))
+    field = qpesums.read(path)
+    assert field.valid_time.values == np.datetime64("2021-06-02T00:00")
+    assert field.attrs["reference_time"] == "2021-06-01T23:00:00"
+    everything = ("**/*.gz",)
+    records, refusals = qpesums.Qpesums("q", tmp_path, QpesumsReader(pattern=everything)).scan()
+    assert not records
+    assert "role: forecast" in refusals[0].reason
+    source = qpesums.Qpesums("q", tmp_path, QpesumsReader(pattern=everything, role="forecast"))
+    (record,), _ = source.scan()
+    assert (str(record.time), str(record.reference_time)) == ("2021-06-02T00:00:00", "2021-06-01T23:00:00")
+    assert source.role == "forecast"
+    assert float(source.read(record, ["rain1h"]).rain1h[1, 1]) == 76.25
+    with pytest.raises(UnreadableError, match="nowcast"):
+        qpesums.read(put(tmp_path, "CB_GC_PCP_1H_RAD.20210601.0300", binary(RAW, **NOWCAST)))
+
+
+def test_the_composite_is_used_before_the_three_dimensional_mosaic_of_the_same_time(tmp_path):
+    for product in ("MREF3D21L", "COMPREF"):
+        put(tmp_path / "qpesums" / "20210601", f"{product}.20210601.0300", binary(RAW, **REFLECTIVITY))
+    records, _ = qpesums.Qpesums("q", tmp_path).scan()
+    assert [r.path.name.split(".")[0] for r in records] == ["COMPREF", "MREF3D21L"]
 
 
 @pytest.mark.parametrize("change", [-2, 2, -100])

@@ -17,7 +17,7 @@ def shipped(name: str) -> SourceConfig:
     return typed(SourceConfig, yaml.safe_load((CHECKOUT / "source" / f"{name}.yaml").read_text()))
 
 
-@pytest.mark.parametrize("name", ["taiwan", "qpepre", "knmi", "india", "ai_driver"])
+@pytest.mark.parametrize("name", ["taiwan", "qpepre", "cwa", "knmi", "india", "ai_driver"])
 def test_every_shipped_source_builds_its_readers(name, tmp_path):
     config = shipped(name)
     built = build_sources(config, tmp_path)
@@ -30,6 +30,7 @@ def test_rain_comes_from_one_product_only():
     assert shipped("taiwan").reader_of("state", "t2m") == "rwrf"
     assert shipped("qpepre").reader_of("state", "rain1h") == "qpepre"
     assert shipped("qpepre").reader_of("state", "refc") == "qpesums"
+    assert {shipped("cwa").reader_of("state", v) for v in ("rain1h", "refc")} == {"cwa"}
     assert shipped("india").background_coarsen == 4
 
 
