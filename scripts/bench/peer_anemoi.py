@@ -4,7 +4,7 @@
 Both store the source's own points as float32, and the values are compared bit by bit where no unit is converted. RWRF files lack
 the CF coordinates that anemoi's NetCDF source needs, so it gets copies with them (same values, chunks and compression); ERA5's
 single levels it gets out of their ZIP. Start-up is left out on both sides and told: ours as in `bench preprocess`, anemoi's as what
-`load` takes when everything is loaded already. Peer: ecmwf/anemoi-datasets.
+`load` takes when everything is loaded already. A third argument names a folder in which the environment is kept. Peer: ecmwf/anemoi-datasets.
 """
 
 import os
@@ -21,6 +21,7 @@ import netCDF4
 import numpy as np
 import zarr
 from peers import FIELDS, leave
+from scipy.spatial import cKDTree
 
 import stormcast_train.fields.load_order  # noqa: F401
 from stormcast_train.costs import archive as bench
@@ -42,6 +43,8 @@ OWN_LEVELS = {f"{p.short}": letter for letter, p in write_era5.LEVELS.items()}
 def environment(folder: Path) -> Path | None:
     """A virtual environment with anemoi-datasets; None (with the reason printed) where the registry cannot be reached."""
     python = folder / "environment" / "bin" / "python"
+    if python.is_file():
+        return python.parent
     clean = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "VIRTUAL_ENV")}
     uv = shutil.which("uv") or str(Path(sys.executable).parent / "uv")
     for command in ([uv, "venv", "-q", "-p", sys.executable, str(python.parents[1])],
@@ -138,13 +141,14 @@ def equal(made: Path, store: Path, names: dict[str, str]) -> int:
     theirs, state = zarr.open(str(made), mode="r"), open_store(store).group("state")
     order = list(theirs.attrs["variables"])
     rows = state.rows(np.array(theirs["dates"][:]).astype("datetime64[s]"))
-    lat, lon = (np.round(np.asarray(theirs[n][:], np.float64), 4) for n in ("latitudes", "longitudes"))
-    place = np.lexsort((lon, lat))
-    mine = np.lexsort((np.round(state.grid.lon2d.ravel(), 4), np.round(state.grid.lat2d.ravel(), 4)))
+    points = np.stack([np.asarray(theirs[n][:], np.float64) for n in ("latitudes", "longitudes")], axis=1)
+    apart, place = cKDTree(points).query(np.stack([state.grid.lat2d.ravel(), state.grid.lon2d.ravel()], axis=1))
+    if apart.max() > 1e-4 or len(set(place)) != len(place):
+        raise SystemExit(f"the points are not the same: {apart.max():.2g} degrees apart")
     for name, their in names.items():
         for n, row in enumerate(rows):
             a = np.asarray(theirs["data"][n, order.index(their), 0], np.float32)[place]
-            if not np.array_equal(a, state.read([row], [name])[0, 0].ravel()[mine], equal_nan=True):
+            if not np.array_equal(a, state.read([row], [name])[0, 0].ravel(), equal_nan=True):
                 raise SystemExit(f"{name} differs from anemoi's {their} at {state.times[row]}")
     return len(names)
 
@@ -160,7 +164,7 @@ def main() -> None:
     archive, out = Path(sys.argv[1]).resolve(), Path(sys.argv[2])
     with tempfile.TemporaryDirectory(prefix="stormcast_peer_") as name:
         folder = Path(name)
-        binaries = environment(folder)
+        binaries = environment(Path(sys.argv[3]).resolve() if len(sys.argv) > 3 else folder)
         if binaries is None:
             return
         more = {"versions_of_peer": version(binaries)}

@@ -7,9 +7,9 @@ from pathlib import Path
 from stormcast_train.costs.archive import SURFACE, UPPER
 from stormcast_train.costs.rows import append, facts, rows_of, table
 from stormcast_train.fields.variables import split_level
-from stormcast_train.sources import rwrp
+from stormcast_train.sources.synthetic import write_rwrf
 
-FIELDS = {n: rwrp.LEVELS[split_level(n)[0]][0] if split_level(n) else rwrp.SURFACE[n][0] for n in (*SURFACE, *UPPER)}
+FIELDS = {n: write_rwrf.LEVELS[split_level(n)[0]][0] if split_level(n) else write_rwrf.SURFACE[n][0] for n in (*SURFACE, *UPPER)}
 
 
 def leave(out: Path, measured: list) -> None:

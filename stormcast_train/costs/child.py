@@ -43,7 +43,14 @@ def timed(function: Callable[[Any, Any], Any], shared: Any, task: Any) -> tuple[
     cpu, wall = time.process_time(), time.perf_counter()
     result = function(shared, task)
     cost = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall, "pid": os.getpid(), "peak_mib": peak_mib()}
-    return result, {**cost, "role": getattr(task, "role", "")}
+    role = getattr(task, "role", "")
+    return result, {**cost, "role": role if function is _first_pass() else f"{role}, later pass"}
+
+
+def _first_pass() -> Any:
+    from stormcast_train.preprocess.unit import run_unit
+
+    return run_unit
 
 
 def nothing(shared: Any, task: Any) -> None:
@@ -59,7 +66,7 @@ def watched() -> Iterator[Watch]:
     original = names["run_units"]
 
     def measuring(engine: Any, function: Any, shared: Any, tasks: Sequence[Any]) -> Iterator[Any]:
-        watch.shared, watch.tasks = shared, tasks
+        watch.shared, watch.tasks = shared, watch.tasks or tasks
         for result, cost in original(engine, partial(timed, function), shared, tasks):
             watch.units.append(cost)
             yield result
@@ -114,26 +121,24 @@ def _hand_out(watch: Watch, workers: int) -> float:
 
 
 def decode(task: Task) -> dict[str, Any]:
-    """Decode the warm-up day, wait, then this process's share of the counted days."""
+    """Decode the warm-up day, wait, then the counted days."""
     variables, archive = VariablesConfig.model_validate(task["variables"]), Path(task["archive"])
-    share, of = task["share"]
-    _days(archive, variables, days(task["start"], 1), (0, 1))
+    _days(archive, variables, days(task["start"], 1))
     ready()
     wall = time.perf_counter()
-    units = _days(archive, variables, days(task["start"], task["days"], skip=1), (share, of))
+    units = _days(archive, variables, days(task["start"], task["days"], skip=1))
     return {"wall": time.perf_counter() - wall, "cpu": sum(u["cpu"] for u in units), "units": units}
 
 
-def _days(archive: Path, variables: VariablesConfig, period: Period, share: tuple[int, int]) -> list[dict[str, Any]]:
-    """Decode every `share[1]`-th day from `share[0]` on; the cost of each role's part."""
+def _days(archive: Path, variables: VariablesConfig, period: Period) -> list[dict[str, Any]]:
+    """Decode the days; the cost of each role's part."""
     units = []
-    for number, first in enumerate(np.arange(period.start, period.end, DAY)):
-        if number % share[1] == share[0]:
-            for role in ("state", "background"):
-                cpu, wall = time.process_time(), time.perf_counter()
-                size = bare(archive, variables, role, first)
-                cost = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
-                units.append({"role": role, "bytes": size, "pid": os.getpid(), **cost})
+    for first in np.arange(period.start, period.end, DAY):
+        for role in ("state", "background"):
+            cpu, wall = time.process_time(), time.perf_counter()
+            size = bare(archive, variables, role, first)
+            cost = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
+            units.append({"role": role, "bytes": size, "pid": os.getpid(), **cost})
     return units
 
 

@@ -19,7 +19,6 @@ import numpy as np
 import stormcast_train.fields.load_order  # noqa: F401
 from stormcast_train.fields.times import HOUR, Times
 from stormcast_train.fields.variables import VariablesConfig, split_level
-from stormcast_train.sources import wrf_fields
 from stormcast_train.sources.synthetic import write_era5, write_qpesums, write_rwrf
 from stormcast_train.sources.synthetic.contents import RADAR
 
@@ -42,7 +41,7 @@ def _rwrf(archive: Path, names: Sequence[str], time: np.datetime64) -> int:
         done += file["Times"][:].nbytes + file["XLAT"][0].nbytes + file["XLONG"][0].nbytes
         for name in names:
             level = split_level(name)
-            own = wrf_fields.LEVELS[level[0]][0] if level else wrf_fields.SURFACE[name][0]
+            own = write_rwrf.LEVELS[level[0]][0] if level else write_rwrf.SURFACE[name][0]
             done += (file[own][0, rows[level[1]]] if level else file[own][0]).nbytes
     return done
 

@@ -9,7 +9,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -55,8 +55,8 @@ class Bench:
             return together([task])[0]
 
     def decode(self, processes: int, count: int) -> list[Answer]:
-        """The bare decode, the days dealt out to processes that begin together."""
-        return together([self.task("decode", days=count, share=[i, processes]) for i in range(processes)])
+        """The bare decode of all these days in each of so many processes, which begin together."""
+        return together([self.task("decode", days=count)] * processes)
 
 
 @dataclass
@@ -126,9 +126,11 @@ def measure(bench: Bench, say: Say) -> list[Measured]:
         spin = {"kind": "spin", "seconds": sizes.spin_s}
         found.spin_one.append(together([spin])[0]["rate"])
         found.spin_many.append(sum(a["rate"] for a in together([spin] * sizes.workers)))
-    lengths = (1, sizes.days_of_many) if sizes.days_of_many > 1 else ()
-    say(f"memory of {' and '.join(map(str, lengths)) or 'no'} days")
-    peaks = [bench.preprocess(1, count, warm_up=0)["peak_mib"] for count in lengths]
+    lengths = sorted({1, sizes.days_of_many // 2, sizes.days_of_many}) if sizes.days_of_many > 1 else ()
+    peaks: dict[int, float] = {}
+    for count in lengths:
+        say(f"memory of {count} days")
+        peaks[count] = bench.preprocess(1, count, warm_up=0)["peak_mib"]
     measured = [*_cost(found, sizes), *_of_many(found, sizes), *_memory(found, peaks)]
     measured += _node(found, sizes, sum(stored.values()) / hours)
     return [Measured(f"preprocess/{bench.domain.name}/{m.case}", m.value, m.unit, m.limit, m.sense, m.details) for m in measured]
@@ -137,7 +139,7 @@ def measure(bench: Bench, say: Say) -> list[Measured]:
 def _cost(found: Repeats, sizes: PreprocessSizes) -> list[Measured]:
     """One worker over the bare decode."""
     ours, bare = median(a["cpu"] for a in found.one), median(a["cpu"] for a in found.bare_one)
-    by_role = {r: {"ours": _units(found.one, r), "bare": _units(found.bare_one, r)} for r in ROLES}
+    by_role = {key: {r: _units(answers, r) for r in _roles(answers)} for key, answers in (("ours", found.one), ("bare", found.bare_one))}
     details = {
         "cpu_s": ours, "bare_cpu_s": bare, "wall_s": median(a["wall"] for a in found.one), "hours": 24 * sizes.days,
         "bare_wall_s": median(a["wall"] for a in found.bare_one), "cpu_s_a_day": by_role,
@@ -155,15 +157,14 @@ def _cost(found: Repeats, sizes: PreprocessSizes) -> list[Measured]:
 def _of_many(found: Repeats, sizes: PreprocessSizes) -> list[Measured]:
     """Several workers: CPU of a unit against that of the decode in as many processes; the clock beside pure arithmetic."""
     bare_many = [a for answers in found.bare_many for a in answers]
-    ours = [_day(found.one), _day(found.many, begun=True)]
-    bare = [_day(found.bare_one), _day(bare_many)]
+    ours, bare = [_day(found.one), _day(found.many, begun=True)], [_day(found.bare_one), _day(bare_many)]
     value = (ours[1] / bare[1]) / (ours[0] / bare[0])
     n = sizes.workers
     per_day = {"one": [_per_day(a, sizes.days) for a in found.one], "many": [_per_day(a, sizes.days_of_many) for a in found.many]}
     wall = {key: median(values) for key, values in per_day.items()}
     bare_wall = (
         median(_per_day(a, sizes.days) for a in found.bare_one),
-        median(max(a["wall"] for a in answers) / sizes.days_of_many for answers in found.bare_many),
+        median(max(a["wall"] for a in answers) / (sizes.days_of_many * n) for answers in found.bare_many),
     )
     faster = {
         "pure arithmetic": median(found.spin_many) / median(found.spin_one),
@@ -193,17 +194,33 @@ def _units(answers: Sequence[Answer], role: str, begun: bool = False) -> float:
     return median(kept or every)
 
 
+def _roles(answers: Sequence[Answer]) -> list[str]:
+    """The kinds of units: a role's, and those of later passes over it."""
+    return list(dict.fromkeys(u["role"] for a in answers for u in a["units"]))
+
+
 def _day(answers: Sequence[Answer], begun: bool = False) -> float:
+    """CPU of one unit of each role; what later passes do depends on what they find, and is in the whole."""
     return sum(_units(answers, role, begun) for role in ROLES)
 
 
-def _memory(found: Repeats, peaks: Sequence[float]) -> list[Measured]:
-    """Of a worker; and of one process over a short and a long period (`peaks`), each from its start."""
+def _every_unit(answers: Sequence[Answer], counted: int, wanted: int) -> list[float]:
+    """The units of `wanted` days, each kind as often as in the `counted` days of every answer."""
+    found: list[float] = []
+    for role in _roles(answers):
+        per_day = sum(u["role"] == role for a in answers for u in a["units"]) / (len(answers) * counted)
+        found += [_units(answers, role)] * round(per_day * wanted)
+    return found
+
+
+def _memory(found: Repeats, peaks: Mapping[int, float]) -> list[Measured]:
+    """Of a worker; and of one process by the days of its period, each from its start: once caches are full it grows no more."""
     peak = max(u["peak_mib"] for a in found.many for u in a["units"]) * 2**20 / MEGABYTE
     measured = [Measured("peak memory of a worker", peak, "MB", 1000.0)]
-    if peaks:
-        details = {"one_day_mib": peaks[0], "all_days_mib": peaks[1]}
-        measured.append(Measured("peak memory, all days over one day", peaks[1] / peaks[0], "x", 1.05, "<=", details))
+    if len(peaks) > 1:
+        half, whole = sorted(peaks)[-2:]
+        details = {f"mib_of_{count}_days": mib for count, mib in peaks.items()}
+        measured.append(Measured(f"peak memory, {whole} days over {half}", peaks[whole] / peaks[half], "x", 1.05, "<=", details))
     return measured
 
 
@@ -211,12 +228,15 @@ def _node(found: Repeats, sizes: PreprocessSizes, bytes_an_hour: float) -> list[
     """What a node would do: from the cost of a unit, of handing it out, and of what one process does before and after."""
     count = round(365.25 * sizes.years)
     hand_out = median(a["hand_out_s"] for a in found.many)
-    units = [_units(found.one, role) for role in ROLES for _ in range(count)]
+    units = _every_unit(found.one, sizes.days, count)
     ours = predict(units, hand_out, sizes.processors)
     serial = median((a["cpu"] - sum(u["cpu"] for u in a["units"])) / sizes.days for a in found.one) * count
     seconds, total = ours.seconds + serial, bytes_an_hour * 24 * count
     threads = predict([u * 2 / sizes.threads_gain for u in units], hand_out, 2 * sizes.processors)
-    command = f"stormcast bench preprocess preprocess.workers={sizes.processors} and preprocess.workers={2 * sizes.processors}"
+    command = (
+        f"stormcast bench preprocess preprocess.workers={sizes.processors}, again with preprocess.workers={2 * sizes.processors}: "
+        "the second's row 'by the clock: bare decode' over the first's"
+    )
     assumed = {"gain": sizes.threads_gain, "seconds": threads.seconds + serial, "measure_with": command}
     details = {
         "units_s": ours.seconds, "before_and_after_s": serial, "archive_gb": total / 1e9, "needs_gb_per_s": total / 1e9 / seconds,
