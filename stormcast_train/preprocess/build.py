@@ -19,8 +19,10 @@ from stormcast_train.preprocess.engine import run_units
 from stormcast_train.preprocess.groups import layouts_of, make_room_before, prepared, write_static
 from stormcast_train.preprocess.locks import StoreLock, opened_lock, taken
 from stormcast_train.preprocess.marking import mark_units, run_mark_unit
-from stormcast_train.preprocess.request import Request, remember
+from stormcast_train.preprocess.pool import disk_errors
+from stormcast_train.preprocess.request import Request, check_store, remember
 from stormcast_train.preprocess.survey import Work, off_axis, survey
+from stormcast_train.preprocess.targets import regridding
 from stormcast_train.preprocess.unit import Done, run_unit
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.manifest import finish
@@ -49,9 +51,12 @@ class Site:
 
 def preprocess(request: Request, console: Console) -> dict[str, Any]:
     """Make, continue or extend the store; returns its path, fingerprint, and what was done."""
+    with disk_errors():
+        return _preprocess(request, console)
+
+
+def _preprocess(request: Request, console: Console) -> dict[str, Any]:
     work = survey(request)
-    if not work.exists:
-        remember(request)
     with opened_lock(request.store) as lock:
         site = _prepare(work, lock)
         wanted = _wanted(work, site.layouts)
@@ -81,11 +86,13 @@ def _prepare(work: Work, lock: StoreLock) -> Site:
         if request.part is None:
             raise taken(request.store)
         lock.share()  # waits while another prepares
-        if prepared(work):
+        if check_store(request) and prepared(work):
             return _site(work, layouts_of(work))
 
 
 def _made_ready(work: Work) -> Site:
+    if not check_store(work.request):  # again: another may have made the store since the survey
+        remember(work.request)
     for leftover in work.request.store.rglob(".*.tmp"):  # of a process that was killed: we hold the lock, so nobody writes them
         if leftover.is_file():
             leftover.unlink()
@@ -98,7 +105,11 @@ def _made_ready(work: Work) -> Site:
 def _site(work: Work, layouts: dict[str, GroupLayout]) -> Site:
     request = work.request
     rows = {role: axis.rows for role, axis in work.axes.items()} | ({"static": 1} if "static" in layouts else {})
-    return Site(layouts, rows, Context(request.store, p.store_folder(request.store), request.archive, request.source, request.variables, request.background))
+    return Site(
+        layouts,
+        rows,
+        Context(request.store, p.store_folder(request.store), request.archive, request.source, request.variables, request.background),
+    )
 
 
 def _write(work: Work, site: Site, function: Callable[[Context, Any], Done], units: Sequence[Any], console: Console, what: str) -> None:
@@ -122,7 +133,7 @@ def _publish(work: Work, site: Site, written: int, console: Console) -> dict[str
     marking = [unit for role in work.axes for unit in mark_units(work, site.layouts[role], site.rows[role], site.context)]
     if marking:
         _write(work, site, run_mark_unit, marking, console, "mark stuck fields, spikes and blocked beams")
-    manifest = finish(request.store, [(site.layouts[role], n) for role, n in site.rows.items()], _facts(work))
+    manifest = finish(request.store, [(site.layouts[role], n) for role, n in site.rows.items()], lambda groups: _facts(work, groups))
     shutil.rmtree(request.store / ".before", ignore_errors=True)
     _unfinished(request.store).unlink(missing_ok=True)
     _say_done(console, request.store, manifest)
@@ -164,7 +175,7 @@ def _check_space(store: Path, needed: int) -> None:
         )
 
 
-def _facts(work: Work) -> dict[str, Any]:
+def _facts(work: Work, groups: dict[str, Any]) -> dict[str, Any]:
     """What the manifest records besides the groups."""
     request = work.request
     refused = {r.path.name: r.reason for refusals in work.index.refusals.values() for r in refusals} | off_axis(work)
@@ -178,6 +189,7 @@ def _facts(work: Work) -> dict[str, Any]:
         "period": str(request.period) if request.period else None,
         "refused": earlier | refused,
         "weights": weights,
+        "regridding": {role: regridding(request.store, group["regridded"]) for role, group in groups.items() if group["regridded"]},
     }
 
 
@@ -188,6 +200,9 @@ def _say_done(console: Console, store: Path, manifest: dict[str, Any]) -> None:
         shape = " x ".join(map(str, group["grid"]["shape"]))
         held = f"{len(group['variables'])} variables, {times['count']} times from {times['first']}, {shape} points"
         console.say(f"{role}: {held}, {gaps} gaps")
+        for line in manifest["regridding"].get(role, ()):
+            if role != "background" and "said" in line:
+                console.say(f"  {', '.join(line['variables'])}: {line['said']}")
         for name, (count, squares) in group["facts"].get("cadence_error", {}).items():
             spread = group["moments"][name]["value"]["std"] or float("nan")
             rms = (squares / max(count, 1)) ** 0.5

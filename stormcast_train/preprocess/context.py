@@ -70,7 +70,9 @@ class Context:
     def regridded(self, role: str) -> dict[str, str]:
         """By variable of a role, the name of the weights it was regridded with."""
         weights = self.weights(role)
-        return {name: weights.name_of(regrid) for (of, name), (_, regrid) in sorted(self._regrids.items(), key=lambda k: k[0]) if of == role}
+        return {
+            name: weights.name_of(regrid) for (of, name), (_, regrid) in sorted(self._regrids.items(), key=lambda k: k[0]) if of == role
+        }
 
     def describe(self, name: str) -> Variable:
         """A variable that is read for another (the pieces of a sum)."""

@@ -90,8 +90,17 @@ def _interpolated(index: Index, supply: Supply, name: str, time: int, gap: int) 
     if before is None or after is None or after - before > gap:
         return None
     share = (time - before) / (after - before)
-    ends = [Term(index.candidates(supply.reader, name, t), w) for t, w in ((before, 1.0 - share), (after, share))]
-    return Draw(tuple(ends), made=f"interpolated over {(after - before) / 3600:g} h")
+    early, late = _of_one_run(index.candidates(supply.reader, name, before), index.candidates(supply.reader, name, after))
+    return Draw((Term(early, 1.0 - share), Term(late, share)), made=f"interpolated over {(after - before) / 3600:g} h")
+
+
+def _of_one_run(early: tuple[Record, ...], late: tuple[Record, ...]) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+    """Both ends of the same forecast where there is one: between two runs something would jump that never moved."""
+    for record in early:
+        same = tuple(r for r in late if r.reference_time == record.reference_time)
+        if record.reference_time is not None and same:
+            return tuple(r for r in early if r.reference_time == record.reference_time), same
+    return early, late
 
 
 def _summed(index: Index, supply: Supply, rule: Accumulate, name: str, time: int) -> Draw | Absence:

@@ -46,6 +46,7 @@ class StoreLock:
 @contextmanager
 def opened_lock(store: Path) -> Iterator[StoreLock]:
     """The store's lock, not yet held."""
+    store.mkdir(parents=True, exist_ok=True)
     with open(store / ".lock", "a") as handle:
         yield StoreLock(store, handle)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError, UnreadableError
-from stormcast_train.fields.files import write_json
+from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.grid import Grid, NativeDomain, RegularDomain
 from stormcast_train.fields.regrid import Method, Regrid, build, coarse_grid, coarsening
@@ -21,7 +21,7 @@ from stormcast_train.preprocess.index import reason_of
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.source import Record, Refusal, Source
 
-AREA_FROM = 2.0  # a target this many times coarser than the source takes rain by conservative weights
+AREA_FROM = 2.0  # a target this many times coarser than the source takes means over its cells
 
 
 def grid_of(field: xr.Dataset) -> Grid:
@@ -113,12 +113,12 @@ def _reaching(inside: NDArray[np.bool_], least: NDArray[np.float64], most: NDArr
 
 
 def method_for(config: SourceConfig, variable: Variable, source: Grid, target: Grid) -> Method:
-    """How a variable is regridded: as the config says by name or kind, else rain conservatively where the target is much coarser."""
+    """How a variable is regridded: as the config says by name or kind, else conservatively where the target is much coarser."""
     chosen = config.regrid.get(variable.name) or config.regrid.get(variable.kind)
     if chosen:
         return chosen
     ratio = float(np.sqrt(np.prod(target.spacing_m) / np.prod(source.spacing_m)))
-    if variable.kind == "accumulation" and ratio >= AREA_FROM:
+    if variable.kind != "reflectivity" and ratio >= AREA_FROM:
         return "conservative"
     return config.method_of(variable.name)
 
@@ -167,3 +167,19 @@ class Weights:
 def base_path(folder: Path, role: str) -> Path:
     """Where the base weights of a native role lie."""
     return folder / f"{role}-base.npz"
+
+
+def regridding(store: Path, used: Mapping[str, str]) -> list[dict[str, Any]]:
+    """By weights (`used`: their name by variable): the variables, the method, and the amplitude of waves that arrives."""
+    lines = []
+    for name in dict.fromkeys(used.values()):
+        path = store / "weights" / f"{name}.json"
+        line: dict[str, Any] = {"variables": [variable for variable, by in used.items() if by == name]}
+        if path.is_file():
+            facts = read_json(path)
+            response = {f"{row['wavelength_km']:.3g} km": row["amplitude"] for row in facts.get("transfer", ())}
+            line |= {"method": facts["method"], "response": response, **({"said": facts["said"]} if "said" in facts else {})}
+        else:
+            line |= {"method": "the source's own points", "response": {}}
+        lines.append(line)
+    return lines

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import seconds
-from stormcast_train.preprocess.radar_checks import blocked
+from stormcast_train.preprocess.radar_checks import absurd, blocked
 from stormcast_train.sources.quality_config import QualityConfig, SpikeCheck
 from stormcast_train.store import moments as m
 from stormcast_train.store.blocks import Blocks
@@ -32,13 +32,14 @@ class Remembered:
     """What the shards' records and small arrays tell about every plane before marking.
 
     digest_TC: of the plane; -1 where it is missing, the same everywhere, or not from a file of its own time. marked_TC: whether
-    its stored values lack what was marked. moments_TCQ: of the change since the row before.
+    its stored values lack what was marked. change_TCQ: moments of the change since the row before. most_TC: the largest value.
     """
 
     layout: GroupLayout
     digest_TC: NDArray[np.int64]
     marked_TC: NDArray[np.bool_]
     change_TCQ: m.Moments
+    most_TC: NDArray[np.float64]
 
     @classmethod
     def of(cls, layout: GroupLayout, rows: int, records: list[dict[str, Any]]) -> Remembered:
@@ -54,7 +55,7 @@ class Remembered:
                 digest_TC[at, names.index(name)] = facts["unmarked"]
             for name in row.get("made", {}):
                 digest_TC[at, names.index(name)] = -1
-        return cls(layout, digest_TC, marked_TC, change)
+        return cls(layout, digest_TC, marked_TC, change, value[..., 4])
 
 
 def marks_of(remembered: Remembered, rows: int, config: QualityConfig, plane: Plane) -> Marks:
@@ -73,6 +74,8 @@ def marks_of(remembered: Remembered, rows: int, config: QualityConfig, plane: Pl
                 cells_YX = spikes(before_YX, now_YX, after_YX, limit)
                 if cells_YX.any():
                     marks.setdefault(row, {}).setdefault(layout.names[channel], []).append(Mark(Reason.SPIKE, cells_YX))
+    for row, channel, cells_YX in _contradicted(remembered, config, plane):
+        marks.setdefault(row, {}).setdefault(layout.names[channel], []).append(Mark(Reason.ABSURD, cells_YX))
     for name, cells_YX in blocked_cells(layout, rows, config).items():
         for row in range(rows):
             marks.setdefault(row, {}).setdefault(name, []).append(Mark(Reason.SPECKLE, cells_YX))
@@ -115,6 +118,24 @@ def _candidates(remembered: Remembered, config: SpikeCheck) -> Iterator[tuple[in
         else:
             suspect = np.ones(rows - 2, bool)
         yield from ((int(row) + 1, channel) for row in np.flatnonzero(suspect))
+
+
+def _contradicted(remembered: Remembered, config: QualityConfig, plane: Plane) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
+    """(row, channel, cells) of hours above their limit under which the radar, at their end and an hour before, saw next to nothing."""
+    names, variables = remembered.layout.names, remembered.layout.variables
+    if not config.absurd.enabled or "refc" not in names:
+        return
+    echo = names.index("refc")
+    for name, limit in config.absurd.limits.items():
+        if limit is None or name not in names:
+            continue
+        channel = names.index(name)
+        high_T = remembered.most_TC[:, channel] > limit
+        for row in np.flatnonzero(high_T | remembered.marked_TC[:, channel]).tolist():
+            seen_YX = np.fmax(plane(row, echo), plane(max(row - 1, 0), echo))
+            cells_YX = absurd(plane(row, channel), variables[channel], {"refc": seen_YX}, config.absurd)
+            if cells_YX.any():
+                yield row, channel, cells_YX
 
 
 def blocked_cells(layout: GroupLayout, rows: int, config: QualityConfig) -> dict[str, NDArray[np.bool_]]:

@@ -39,6 +39,7 @@ class Config(Frozen):
     executor: Executor = "processes"
     dask: DaskConfig = DaskConfig()
     part: str | None = None
+    report: bool = True
 
 
 def plan(config: Config) -> dict[str, Any]:
@@ -61,7 +62,16 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     """Make, continue or extend the store."""
     from stormcast_train.preprocess.build import preprocess
 
-    return preprocess(request_of(config), console)
+    request = request_of(config)
+    done = preprocess(request, console)
+    page = request.store / "report.html"
+    if config.report and done["published"] and (done["shards_written"] or not page.is_file()):
+        from stormcast_train.products.store_page import write_store_report
+        from stormcast_train.store.reader import open_store
+
+        write_store_report(open_store(request.store), page)
+        console.say(f"what the store holds, with maps and gaps: {page}")
+    return done
 
 
 def request_of(config: Config) -> Request:

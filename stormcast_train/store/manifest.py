@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,13 @@ from stormcast_train.store.rows import RowReader
 from stormcast_train.store.versions import version_runs
 
 
-def finish(store: Path, layouts: Sequence[tuple[GroupLayout, int]], facts: dict[str, Any]) -> dict[str, Any]:
-    """Join the shards of each group (with its number of rows) and write the manifest, last; returns it."""
+def finish(
+    store: Path, layouts: Sequence[tuple[GroupLayout, int]], facts: Callable[[dict[str, Any]], dict[str, Any]] = lambda _: {}
+) -> dict[str, Any]:
+    """Join the shards of each group (with its number of rows) and write the manifest, last; returns it.
+
+    facts: what it tells besides, given what it tells of the groups.
+    """
     groups: dict[str, Any] = {}
     versions: dict[str, list[dict[str, Any]]] = {}
     codes: set[str] = set()
@@ -43,7 +48,7 @@ def finish(store: Path, layouts: Sequence[tuple[GroupLayout, int]], facts: dict[
         "source_versions": versions,
         "code": _code_facts() | {"fingerprints_of_shards": sorted(codes)},
         "reasons": {int(r): text for r, text in DESCRIPTIONS.items()},
-        **facts,
+        **facts(groups),
     }
     write_json(store / "manifest.json", manifest)
     return manifest

@@ -175,7 +175,7 @@ def write_store(
         masks = np.where(np.isnan(stacked), Reason.NOT_IN_FILE, 0).astype(np.uint8) if mask is None else np.asarray(mask, np.uint8)
         _write_rows(layout, stacked, masks.reshape(stacked.shape))
         layouts.append((layout, count))
-    finish(store, layouts, dict(facts or {}))
+    finish(store, layouts, lambda _: dict(facts or {}))
     return store
 
 

@@ -39,7 +39,7 @@ def asked(tiny_archive: Path, tmp_path: Path) -> Callable[..., Request]:
         roles = {"state": {"*": "analysis", "rain1h": "radar"}, "background": {"*": "driver"}, "static": {"*": "analysis"}}
         source = SourceConfig.model_validate({"name": "tiny", "readers": readers, **roles})
         facts: dict[str, Any] = {
-            "domain": RegularDomain(name="tiny", south=23.3, north=23.9, west=120.7, east=121.3, shape=(9, 7), halo_degrees=1.0),
+            "domain": RegularDomain(name="tiny", south=23.3, north=23.9, west=120.7, east=121.3, shape=(13, 11), halo_degrees=1.0),
             "variables": VariablesConfig(name="tiny", state=("t2m", "rain1h"), background=("msl",), static=("orog",)),
             "source": source,
             "archive": tiny_archive,

@@ -132,7 +132,7 @@ def test_of_two_writers_one_waits_or_is_refused_and_the_store_is_whole(spoiled: 
     rivals = [start(spoiled, store, "workers=1") for _ in range(2)]
     ends = [(process.wait(), process.stderr.read().decode() if process.stderr else "") for process in rivals]
     assert sorted(code for code, _ in ends) in ([0, 0], [0, 1])
-    assert all("another preprocess is writing" in said for code, said in ends if code == 1)
+    assert all("another preprocess is writing" in said for code, said in ends if code == 1), ends
     assert content(store) == content(once)
 
 

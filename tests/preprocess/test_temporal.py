@@ -13,6 +13,7 @@ from stormcast_train.fields.console import Console
 from stormcast_train.fields.grid import RegularDomain
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import Period
+from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.preprocess import build
 from stormcast_train.preprocess.request import Request
 from stormcast_train.preprocess.temporal import spikes, stuck
@@ -181,3 +182,30 @@ def test_a_beam_that_never_rains_between_neighbours_that_do_is_blocked_at_every_
     assert ((lon[blocked] > 121.29) & (lon[blocked] < 121.39)).all()
     assert (mask[:, blocked] == Reason.SPECKLE).all()
     assert not store.group("state").coverage[1][blocked].any()
+
+
+def test_an_absurd_hour_under_which_the_radar_saw_nothing_is_masked_and_a_storm_is_not(asked: Ask, tmp_path: Path) -> None:
+    import tiny_archive
+
+    def both(values: np.ndarray, hours_echo: dict[int, float], name: str, time: int) -> np.ndarray:
+        return np.full_like(values, hours_echo.get(time, 0.0) if name == "refc" else 250.0 if time in (5, 9) else 1.0 + time / 50)
+
+    plain = asked().source.model_dump()
+    readers = {**plain["readers"], "echo": {"kind": "tiny_archive:Tiny", "options": {"product": "echo"}}}
+    source = SourceConfig.model_validate({**plain, "readers": readers, "state": {**plain["state"], "refc": "echo"}})
+    variables = VariablesConfig(name="radar", state=("t2m", "rain1h", "refc"), background=("msl",), static=("orog",))
+    fine = RegularDomain(name="fine", south=23.3, north=23.9, west=121.0, east=121.6, shape=(31, 31), halo_degrees=1.0)
+    request = asked(domain=fine, variables=variables, source=source, period="2021-06-01T00/2021-06-01T12")
+    tiny_archive.NAMES["echo"] = ("refc",)
+    for n in range(12):
+        lat, lon, values = tiny_archive.field("radar", hour(n))
+        for product, name in (("radar", "rain1h"), ("echo", "refc")):
+            path = tiny_archive.path_of(request.archive, product, hour(n))
+            path.parent.mkdir(exist_ok=True)
+            changed = both(np.nan_to_num(values), {8: 50.0, 5: 10.0, 4: 10.0, 9: 12.0}, name, n)
+            np.savez(path, lat=lat, lon=lon, values=changed.astype(np.float32), time=str(hour(n)))
+    mask = masks(made(request), "rain1h")
+    assert (mask[5] == Reason.ABSURD).all()  # 10 dBZ at both ends of its hour
+    assert not mask[9].any()  # 50 dBZ when its hour began
+    assert not mask[[0, 4, 6, 8, 10]].any()
+    del tiny_archive.NAMES["echo"]
