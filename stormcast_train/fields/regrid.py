@@ -90,11 +90,11 @@ class Regrid:
         width_W = (self._box[0].stop - self._box[0].start) * (self._box[1].stop - self._box[1].start)
         return csr_array((self.weights, self._members, self.indptr), shape=(len(self.indptr) - 1, width_W))
 
-    def apply(self, field_YX: NDArray[np.floating[Any]], *, decibel: bool = False) -> NDArray[np.float32]:
+    def apply(self, field_YX: NDArray[np.floating[Any]], *, decibel: bool = False, copy: bool = True) -> NDArray[np.float32]:
         """The field [y, x], or fields [..., y, x], on the target grid, float32; NaN outside and wherever a contributing point is NaN.
 
         Sums are made in float64 and rounded once. decibel: the values are logarithmic (dBZ); means are taken of the linear
-        quantity 10 ** (dB / 10), and what is copied from one source point stays as it is.
+        quantity 10 ** (dB / 10), and what is copied from one source point stays as it is. Without `copy`, a box of the source may be a view of the field.
         """
         if field_YX.shape[-2:] != self.source_shape:
             raise RequestError(f"a field of {field_YX.shape} cannot be regridded by weights made for {self.source_shape}")
@@ -105,7 +105,7 @@ class Regrid:
             return out
         part_W = field_YX[self._box].astype(np.result_type(field_YX, np.float32), copy=False)
         if self._slices:
-            return np.array(part_W, dtype=np.float32, order="C")
+            return part_W.astype(np.float32, copy=copy)
         out_P = self._values(part_W.ravel(), decibel)
         out_P[self._uncovered] = np.nan
         return out_P.reshape(self.target_shape)

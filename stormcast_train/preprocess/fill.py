@@ -22,22 +22,28 @@ from stormcast_train.store.layout import GroupLayout
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """Fields [N, y, x] on a role's grid (NaN where missing), the reasons of their cells, and what wrote their file."""
+    """N fields [y, x] on a role's grid (NaN where missing), the reasons of their cells, and what wrote their file.
 
-    values_NYX: NDArray[np.float32]
-    mask_NYX: NDArray[np.uint8]
+    They may be views of what was read, and masks may be shared: they are copied, never changed.
+    """
+
+    values_NYX: Sequence[NDArray[np.float32]]
+    mask_NYX: Sequence[NDArray[np.uint8]]
     version: str
     notes: dict[str, str] = field(default_factory=dict)
 
     def weighted(self, weight: float) -> Planes:
         """The same times a weight."""
-        return self if weight == 1.0 else Planes(self.values_NYX * np.float32(weight), self.mask_NYX, self.version)
+        if weight == 1.0:
+            return self
+        return Planes([values * np.float32(weight) for values in self.values_NYX], self.mask_NYX, self.version, self.notes)
 
     def plus(self, other: Planes, weight: float) -> Planes:
         """This and `weight` times another; missing where either is."""
-        values = self.values_NYX + other.values_NYX * np.float32(weight)
+        values = [a + b * np.float32(weight) for a, b in zip(self.values_NYX, other.values_NYX, strict=True)]
+        masks = [np.maximum(a, b) for a, b in zip(self.mask_NYX, other.mask_NYX, strict=True)]
         version = self.version if self.version == other.version else ", ".join(sorted({self.version, other.version}))
-        return Planes(values, np.maximum(self.mask_NYX, other.mask_NYX), version)
+        return Planes(values, masks, version, self.notes | other.notes)
 
 
 def planes_of(
@@ -64,12 +70,9 @@ def _read(context: Context, layout: GroupLayout, records: tuple[Record, ...], na
         except UnreadableError as error:
             problems.append(reason_of(record.path, error))
             continue
-        shape = (len(names), *layout.grid.shape)
-        planes = Planes(np.empty(shape, np.float32), np.empty(shape, np.uint8), fields.version, _patterns(context, fields))
-        for n, name in enumerate(names):
-            variable = next((v for v in layout.variables if v.name == name), None) or context.describe(name)
-            planes.values_NYX[n], planes.mask_NYX[n] = on_grid(context, layout, variable, fields.grid, fields.planes[name])
-        return planes
+        known = {v.name: v for v in layout.variables}
+        found = [on_grid(context, layout, known.get(n) or context.describe(n), fields.grid, fields.planes[n]) for n in names]
+        return Planes([values for values, _ in found], [mask for _, mask in found], fields.version, _patterns(context, fields))
     return "; ".join(problems)
 
 
@@ -87,11 +90,11 @@ def _patterns(context: Context, fields: Fields) -> dict[str, str]:
 
 def on_grid(
     context: Context, layout: GroupLayout, variable: Variable, grid: Grid, values_YX: NDArray[np.float32]
-) -> tuple[NDArray[np.float32], NDArray[np.uint8] | np.uint8]:
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """A source field checked and on the role's grid, and the reasons of its cells."""
     regrid = context.regrid(layout, variable, grid)
     checked, codes = examine(variable, values_YX, context.source.quality)
-    values = regrid.apply(checked, decibel=variable.kind == "reflectivity")
+    values = regrid.apply(checked, decibel=variable.kind == "reflectivity", copy=False)
     cutoff_km = context.background.cutoff_km(variable.name) if layout.role == "background" else 0.0
     if cutoff_km:
         from stormcast_train.preprocess.spectral import blur

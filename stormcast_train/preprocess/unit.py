@@ -37,9 +37,13 @@ def run_unit(context: Context, unit: Unit) -> Done:
     """Write one shard."""
     layout = context.layout(context.store, unit.role)
     old = OldRows(context, unit)
+    buffers = [blank(layout) for _ in unit.rows[:2]]  # in turns: the row before is still needed for the change from it
 
     def produce(i: int) -> Row:
-        return make_row(context, layout, unit.rows[i], old)
+        buffer = buffers[i % 2]
+        row = Row(buffer.values_CYX, buffer.mask_CYX)
+        row.mask_CYX.fill(Reason.NOT_RECEIVED)  # what lies under a mask is taken out when the row is written
+        return make_row(context, layout, unit.rows[i], old, row)
 
     record = write_shard(layout, unit.shard, len(unit.rows), produce, lambda: {"regridded": context.regridded(unit.role)})
     return Done(unit.role, unit.shard, _problems(layout, unit, record))
@@ -60,9 +64,8 @@ def blank(layout: GroupLayout) -> Row:
     return Row(np.full(layout.plane, np.nan, np.float32), np.full(layout.plane, Reason.NOT_RECEIVED, np.uint8))
 
 
-def make_row(context: Context, layout: GroupLayout, plan: RowPlan, old: OldRows | None) -> Row:
+def make_row(context: Context, layout: GroupLayout, plan: RowPlan, old: OldRows | None, row: Row) -> Row:
     """The row of one time: variables whose files have not changed from the store, the others from the files."""
-    row = blank(layout)
     taken = old.take(plan, row, layout) if old else set()
     fill_row(context, layout, plan, row, [name for name in layout.names if name not in taken])
     return row
@@ -121,8 +124,9 @@ def _compare(context: Context, layout: GroupLayout, row: Row, draw: Draw, names:
     if isinstance(found, str):
         return  # it was not used either: the row has its value, and its own file says nothing
     for n, name in enumerate(names):
-        difference = row.values_CYX[layout.names.index(name)].astype(np.float64) - found.values_NYX[n]
-        there = np.isfinite(difference)
+        channel = layout.names.index(name)
+        difference = row.values_CYX[channel].astype(np.float64) - found.values_NYX[n]
+        there = np.isfinite(difference) & (row.mask_CYX[channel] == 0)
         facts = [float(there.sum()), float(np.square(difference[there]).sum())]
         row.facts.setdefault("cadence_error", {})[name] = facts
 
