@@ -63,6 +63,7 @@ def marks_of(remembered: Remembered, rows: int, config: QualityConfig, plane: Pl
     layout = remembered.layout
     marks: Marks = {}
     stuck_TC = stuck(remembered.digest_TC, config.stuck.runs) if config.stuck.enabled else np.zeros(remembered.digest_TC.shape, bool)
+    stuck_TC[:, [name in config.stuck.exempt for name in layout.names]] = False
     for row, channel in np.argwhere(stuck_TC):
         marks.setdefault(int(row), {}).setdefault(layout.names[channel], []).append(Mark(Reason.STUCK))
     if config.spike.enabled:

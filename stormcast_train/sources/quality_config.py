@@ -31,10 +31,14 @@ class RangeCheck(Frozen):
 
 
 class StuckCheck(Frozen):
-    """A field that is bit-identical in `runs` or more consecutive times; never of a static field, nor of one that is the same everywhere."""
+    """A field that is bit-identical in `runs` or more consecutive times; never of a static field, nor of one that is the same everywhere.
+
+    exempt: variables that their sources change once a day.
+    """
 
     enabled: bool = True
     runs: int = Field(default=3, ge=2)
+    exempt: tuple[str, ...] = ("sst",)
 
 
 class SpikeCheck(Frozen):

@@ -118,6 +118,12 @@ def test_a_spike_is_masked_where_it_is_and_nowhere_else(asked: Ask) -> None:
     assert store.manifest["groups"]["state"]["partly_missing_cells"]["t2m"] == {"spike in time": int((mask[24] > 0).sum())}
 
 
+def test_a_variable_that_changes_once_a_day_is_exempt(asked: Ask) -> None:
+    request = asked(source=quality(asked, stuck={"exempt": ["t2m"]}))
+    freeze(request, [5, 6, 7])
+    assert not masks(made(request)).any()
+
+
 def test_each_check_has_its_switch(asked: Ask) -> None:
     request = asked(source=quality(asked, stuck={"enabled": False}, spike={"enabled": False}))
     freeze(request, [5, 6, 7])
