@@ -146,7 +146,27 @@ _LEVELS = {
     "z": ("m2 s-2", "geopotential", "geopotential", -8000.0, 500000.0),
     "r": ("%", "relative humidity", "relative_humidity", -10.0, 180.0),
 }
+GRAVITY = 9.80665  # m s-2
+TROPOPAUSE_HPA = 226.32
 _LEVEL_NAME = re.compile(r"^([uvwtqzr])(\d{1,4})$")
+
+
+def _range_at(letter: str, level_hpa: int) -> tuple[float, float]:
+    """The physical range of a letter at a level; narrow where the quantity changes much with height, so that 16 bits resolve it.
+
+    Geopotential: 15,000 m2 s-2 (30,000 in the stratosphere, for the polar night) below the standard atmosphere's (ICAO 1993: 6.5 K/km
+    to 11 km, then isothermal) and 10,000 above it.
+    Specific humidity: to 0.05 (p / 1000 hPa) ** 2, above saturation in the warmest tropical column.
+    """
+    low, high = _LEVELS[letter][3:]
+    if letter == "z":
+        below_m = 44330.77 * (1 - (max(level_hpa, TROPOPAUSE_HPA) / 1013.25) ** 0.190263)
+        standard = GRAVITY * (below_m + 6341.62 * np.log(TROPOPAUSE_HPA / min(level_hpa, TROPOPAUSE_HPA)))
+        below = 15000.0 if level_hpa >= TROPOPAUSE_HPA else 30000.0
+        return float(np.round(standard - below)), float(np.round(standard + 10000.0))
+    if letter == "q":
+        return low, max(high * (level_hpa / 1000.0) ** 2, 1e-4)
+    return low, high
 
 
 def split_level(name: str) -> tuple[str, int] | None:
@@ -161,7 +181,8 @@ def describe(name: str, overrides: dict[str, Any] | None = None) -> Variable:
     if name in _SURFACE:
         variable = _SURFACE[name]
     elif level:
-        units, long_name, standard_name, low, high = _LEVELS[level[0]]
+        units, long_name, standard_name, *_ = _LEVELS[level[0]]
+        low, high = _range_at(*level)
         variable = _v(name, units, f"{long_name} at {level[1]} hPa", standard_name, low, high)
     else:
         raise RequestError(f"no variable is called '{name}'.{nearest(name, _SURFACE)}", variable=name)
