@@ -148,7 +148,7 @@ def test_3_lambert_points_are_found_by_both_coordinates(store: Store) -> None:
     state = store.group("state")
     lat, lon = state.grid.lat2d, state.grid.lon2d
     np.testing.assert_allclose(read(state, "t2m", 1), t2m(lat, lon, 1), atol=2e-3)
-    source_lat, source_lon = lambert()
+    source_lat, _ = lambert()
     assert np.ptp(source_lat, axis=1).min() > 1.0  # degrees that a row climbs: the first column's latitudes would be that wrong
 
 
