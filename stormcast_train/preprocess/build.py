@@ -52,6 +52,7 @@ def preprocess(request: Request, console: Console) -> dict[str, Any]:
     work = survey(request)
     if not work.exists:
         remember(request)
+    work.memory.save()  # after the identity: a folder that holds anything else first is no store
     with opened_lock(request.store) as lock:
         site = _prepare(work, lock)
         wanted = _wanted(work, site.layouts)
