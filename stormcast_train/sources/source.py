@@ -9,11 +9,11 @@ from __future__ import annotations
 import contextlib
 import fnmatch
 import importlib
-import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import scandir
 from pathlib import Path
 from typing import Any, Literal
 
@@ -109,8 +109,8 @@ def find_files(archive: Path, roots: Sequence[str], patterns: Sequence[str]) -> 
     """Files (or `.zarr` folders) that match any pattern below any of the root folders that exist, sorted by path."""
     folders = {(archive / root).resolve(): archive / root for root in roots if (archive / root).is_dir()}
     if not folders:
-        found = sorted(p.name for p in archive.iterdir())[:12] if archive.is_dir() else None
-        held = f"it holds {', '.join(found) or 'nothing'}" if found is not None else "it does not exist"
+        there = sorted(p.name for p in archive.iterdir())[:12] if archive.is_dir() else None
+        held = f"it holds {', '.join(there) or 'nothing'}" if there is not None else "it does not exist"
         asked = " or ".join(map(repr, roots))
         raise RequestError(f"the archive {archive} has no folder {asked}: {held}. Give archive=DIR or another source=")
     anywhere = [p.removeprefix("**/") for p in patterns if p.startswith("**/") and "/" not in p.removeprefix("**/")]
@@ -126,7 +126,7 @@ def _walk(top: str, wanted: Callable[[str], object]) -> Iterator[str]:
     """Files and `.zarr` folders below a folder by their name; the millions of chunks inside a Zarr are not visited, no file is asked for its facts."""
     waiting = [top]
     while waiting:
-        with contextlib.suppress(OSError), os.scandir(waiting.pop()) as entries:
+        with contextlib.suppress(OSError), scandir(waiting.pop()) as entries:
             for entry in entries:
                 name = entry.name
                 inside = not name.endswith(".zarr")
