@@ -4,7 +4,7 @@
      "files": {PATH: {"stamp": [..], "held": [[I, TIMES, REFERENCES], ..]} or {"stamp": [..], "refused": WHY}}}}}
 
 PATH is relative to the archive, I a place in `names`; times are runs [start, step, count] in seconds since 1970, one after another.
-It is only a cache: whatever is damaged, of another format, of other code or of another config is looked at anew.
+It is only a cache: whatever is damaged, of another format, of other code or of another config is looked at anew, and everything is once it is removed.
 """
 
 from __future__ import annotations
