@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import stat
 from collections.abc import Iterator
@@ -34,8 +35,8 @@ def _parts(group: str) -> Iterator[tuple[str, int, int]]:
             yield _fact(entry.path, group)
             continue
         for name in _METADATA:
-            if os.path.exists(file := f"{entry.path}/{name}"):
-                yield _fact(file, group)
+            with contextlib.suppress(FileNotFoundError):
+                yield _fact(f"{entry.path}/{name}", group)
         yield _fact(entry.path, group)
         yield from _chunks(entry.path, group)
 
