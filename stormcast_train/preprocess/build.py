@@ -59,6 +59,7 @@ def _preprocess(request: Request, console: Console) -> dict[str, Any]:
     work = survey(request)
     with opened_lock(request.store) as lock:
         site = _prepare(work, lock)
+        work.memory.save()  # after the identity: a folder that holds anything else first is no store
         wanted = _wanted(work, site.layouts)
         if not wanted and not site.static_written and _published(request.store, site.rows):
             manifest = read_json(request.store / "manifest.json")

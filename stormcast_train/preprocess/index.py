@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +13,7 @@ from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.times import Period, iso
 from stormcast_train.sources.source import Record, Refusal, Source
+from stormcast_train.sources.stamp import facts_of
 
 
 def reason_of(path: Path, reason: object) -> str:
@@ -47,14 +47,13 @@ class Index:
         return tuple(r for r in self.records.get(reader, {}).get(time, ()) if name in r.names)
 
     def stamp(self, records: Sequence[Record]) -> str:
-        """A text that changes when one of the files does (name, size, time of change); empty without files."""
+        """A text that changes when one of the files does (name, size, time of change; `sources.stamp`); empty without files."""
         return "+".join(self._stamp(r.path) for r in records)
 
     def _stamp(self, path: Path) -> str:
         if path not in self._stamps:
             try:
-                facts = os.stat(path)
-                self._stamps[path] = digest(path.name, facts.st_size, facts.st_mtime_ns)[:12]
+                self._stamps[path] = digest(path.name, *facts_of(path))[:12]
             except OSError:
                 self._stamps[path] = digest(path.name, "gone")[:12]
         return self._stamps[path]

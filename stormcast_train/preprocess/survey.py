@@ -14,20 +14,24 @@ from stormcast_train.fields.times import Period, iso, parse_duration, seconds
 from stormcast_train.preprocess import plan as p
 from stormcast_train.preprocess.index import Index, nothing_found, scan
 from stormcast_train.preprocess.request import Request, check_store
+from stormcast_train.sources.memory import ArchiveMemory
 from stormcast_train.sources.policy import Accumulate
 from stormcast_train.sources.source import Source, build_sources
 from stormcast_train.store.layout import GroupLayout
 
+INDEX = "index.json"
+
 
 @dataclass
 class Work:
-    """What has been found out about a request: the archive's index, the axes, and what is to be written."""
+    """What has been found out about a request: the archive's index, the axes, what is to be written, what headers told."""
 
     request: Request
     sources: dict[str, Source]
     index: Index
     axes: dict[str, p.Axis]
     exists: bool
+    memory: ArchiveMemory
 
     def readers(self, role: str) -> dict[str, str]:
         """The reader of each variable of a role."""
@@ -39,7 +43,10 @@ def survey(request: Request) -> Work:
     exists = check_store(request)
     if not request.archive.is_dir():
         raise RequestError(f"archive={request.archive} is not a folder", archive=str(request.archive))
-    work = Work(request, build_sources(request.source, request.archive), Index(), {}, exists)
+    memory = ArchiveMemory(request.store / INDEX, request.archive)
+    work = Work(request, build_sources(request.source, request.archive), Index(), {}, exists, memory)
+    for name, source in work.sources.items():
+        source.memory = memory.of(name, request.source.readers[name].model_dump(mode="json"))
     roles = [role for role in request.variables.roles() if role != "static"]
     work.index = scan(work.sources, [r for role in roles for r in work.readers(role).values()], _looked_at(request, roles))
     for role in roles:

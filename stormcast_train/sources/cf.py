@@ -16,6 +16,7 @@ from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import CfReader, CfVariable
 from stormcast_train.sources.cubes import Coordinates, Cube, GriddedFile, open_gridded
 from stormcast_train.sources.era5 import common_times
+from stormcast_train.sources.memory import Contents, Held
 from stormcast_train.sources.opened import opened, reading
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files, stacked
 from stormcast_train.sources.units import conversion, normalised
@@ -156,17 +157,17 @@ class Cf(Source):
         refusals: list[Refusal] = []
         for path in find_files(self.archive, self.reader.root, self.reader.pattern):
             try:
-                by_time = self._times(path)
+                contents = self.contents(path, self._look)
             except UnreadableError as error:
                 refusals.append(Refusal(path, str(error)))
                 continue
-            records += [Record(t, path, tuple(names)) for t, names in by_time.items() if period is None or t in period]
+            records += self._inside(contents, path, period)
         return sorted(records, key=lambda r: (r.time, str(r.path))), refusals
 
-    def _times(self, path: Path) -> dict[np.datetime64, list[str]]:
-        """Valid time -> names; UnreadableError where the file holds none of the declared variables."""
+    def _look(self, path: Path) -> Contents:
+        """The declared variables that the file holds, and when; UnreadableError where it holds none."""
         file = opened(path, self._open)
-        by_time: dict[np.datetime64, list[str]] = {}
+        held: list[Held] = []
         problems: list[str] = []
         for name, declared in self.reader.variables.items():
             try:
@@ -176,11 +177,18 @@ class Cf(Source):
                 problems.append(str(error))
                 continue
             if describe(name).kind != "static":
-                for time in cube.times + self._shift(name):
-                    by_time.setdefault(time, []).append(name)
+                held.append(Held((name,), cube.times + self._shift(name)))
         if len(problems) == len(self.reader.variables):
             raise UnreadableError("; ".join(problems), path=str(path))
-        return by_time
+        return Contents(tuple(held))
+
+    def _inside(self, contents: Contents, path: Path, period: Period | None) -> list[Record]:
+        """A record for each valid time of the period."""
+        by_time: dict[np.datetime64, list[str]] = {}
+        for held in contents.held:
+            for time in held.times if period is None else held.times[(held.times >= period.start) & (held.times < period.end)]:
+                by_time.setdefault(time, []).extend(held.names)
+        return [Record(time, path, tuple(names)) for time, names in by_time.items()]
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         self._known(names)

@@ -26,6 +26,7 @@ from stormcast_train.fields.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, iso, parse_duration, seconds
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import CwaReader
+from stormcast_train.sources.memory import Contents, Held
 from stormcast_train.sources.opened import reading
 from stormcast_train.sources.qpesums import NO_ECHO_CODE, radar_set
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files
@@ -314,9 +315,14 @@ class Cwa(Source):
         variable = self.reader.products.get(history["stem"]) if history else None
         if stamp is not None and variable is not None:
             return stamp, variable
+        (held,) = self.contents(path, self._look).held
+        return held.times[0], held.names[0]
+
+    def _look(self, path: Path) -> Contents:
         with reading(path):
             head = self._head(path)
-        return head.time, _variable(path, head, None, self.reader.products)
+        name = _variable(path, head, None, self.reader.products)
+        return Contents((Held((name,), np.array([head.time], "datetime64[s]")),))
 
     def _head(self, path: Path) -> Head:
         """From the first bytes of a file; from all of it where its head lies elsewhere."""

@@ -19,6 +19,7 @@ from stormcast_train.fields.times import Period, Times, iso, parse_time
 from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import Era5Reader
 from stormcast_train.sources.cubes import Cube, GriddedFile, open_gridded
+from stormcast_train.sources.memory import Contents, Held
 from stormcast_train.sources.opened import opened, reading
 from stormcast_train.sources.source import Clock, Fields, Record, Refusal, Source, check_size, collect, find_files, stacked
 from stormcast_train.sources.units import conversion
@@ -197,10 +198,20 @@ def common_times(cubes: Sequence[Cube]) -> Times:
     return np.sort(shared)
 
 
-def empty_part(file: GriddedFile, path: Path, period: Period | None) -> list[Refusal]:
-    """What of the period the file itself declares to hold no data."""
-    wanted = [said for said, when in file.empty.items() if period is None or (when.start < period.end and period.start < when.end)]
+def empty_part(empty: Mapping[str, Period], path: Path, period: Period | None) -> list[Refusal]:
+    """What of the period the file itself declares to hold no data (in words -> when)."""
+    wanted = [said for said, when in empty.items() if period is None or (when.start < period.end and period.start < when.end)]
     return [Refusal(path, f"{said}; they are gaps") for said in wanted]
+
+
+def _inside(contents: Contents, path: Path, period: Period | None) -> list[Record]:
+    """A record for each time of the period that the file holds."""
+    by_time: dict[np.datetime64, tuple[int, ...]] = {}
+    for key, times in enumerate(held.times for held in contents.held):
+        for time in times if period is None else times[(times >= period.start) & (times < period.end)]:
+            by_time[time] = (*by_time.get(time, ()), key)
+    named = {keys: tuple(sorted({n for k in keys for n in contents.held[k].names})) for keys in set(by_time.values())}
+    return [Record(t, path, named[keys]) for t, keys in by_time.items()]
 
 
 class Era5(Source):
@@ -216,15 +227,13 @@ class Era5(Source):
         refusals: list[Refusal] = []
         for path in find_files(self.archive, self.reader.root, self.reader.pattern):
             try:
-                found = self._split(path) or self._inside(path, period)
+                split = self._split(path)
+                contents = Contents(()) if split else self.contents(path, self._look)
             except UnreadableError as error:
                 refusals.append(Refusal(path, str(error)))
                 continue
-            if isinstance(found, Refusal):
-                refusals.append(found)
-            else:
-                records += [r for r in found if period is None or r.time in period]
-                refusals += [] if _HOURLY.match(path.name) else empty_part(opened(path, _open), path, period)
+            records += [r for r in split or _inside(contents, path, period) if period is None or r.time in period]
+            refusals += [] if _HOURLY.match(path.name) else empty_part(contents.empty, path, period)
         return sorted(records, key=lambda r: (r.time, str(r.path))), refusals
 
     def _split(self, path: Path) -> list[Record] | None:
@@ -241,21 +250,17 @@ class Era5(Source):
             time = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{int(found['hour']):02d}", "s")
         return [Record(time, path, ("tp", "rain1h") if name == "tp" else (name,))]
 
-    def _inside(self, path: Path, period: Period | None) -> list[Record] | Refusal:
-        """A record for each time of the period that the file holds, by its header."""
-        places = catalogue(opened(path, _open).cubes, self.reader.names)
+    def _look(self, path: Path) -> Contents:
+        """What the file's header tells; UnreadableError where it holds nothing known."""
+        file = opened(path, _open)
+        places = catalogue(file.cubes, self.reader.names)
         if not places:
-            return Refusal(path, f"it holds no known variable {_skipped(opened(path, _open))}".strip())
+            raise UnreadableError(f"it holds no known variable {_skipped(file)}".strip(), path=str(path))
         clocks: dict[int, tuple[Times, set[str]]] = {}  # variables of one file share the array of their times
         for name, where in places.items():
             for times in (p.cube.times for p in where if name not in STATIC):
                 clocks.setdefault(id(times), (times, set()))[1].add(name)
-        by_time: dict[np.datetime64, tuple[int, ...]] = {}
-        for key, (times, _) in clocks.items():
-            for time in times if period is None else times[(times >= period.start) & (times < period.end)]:
-                by_time[time] = (*by_time.get(time, ()), key)
-        named = {keys: tuple(sorted(set().union(*(clocks[k][1] for k in keys)))) for keys in set(by_time.values())}
-        return [Record(t, path, named[keys]) for t, keys in by_time.items()]
+        return Contents(tuple(Held(tuple(sorted(names)), times) for times, names in clocks.values()), file.empty)
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         return self.read_fields(record, names).dataset()

@@ -23,6 +23,7 @@ from stormcast_train.sources import era5
 from stormcast_train.sources.config import GlobalModelReader
 from stormcast_train.sources.cubes import FIRST_MEMBER, Coordinates, Cube, GriddedFile, open_gridded
 from stormcast_train.sources.era5 import Place, other_sum
+from stormcast_train.sources.memory import Contents, Held
 from stormcast_train.sources.opened import opened, reading
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, check_size, find_files, stacked
 
@@ -76,17 +77,22 @@ class Wanted:
         return taken & (times >= self.period.start) & (times < self.period.end) if self.period else taken
 
 
-def forecasts(places: Mapping[str, Sequence[Place]], wanted: Wanted) -> dict[tuple[np.datetime64, np.datetime64], tuple[str, ...]]:
-    """(valid time, reference time) -> names. A sum over an interval is there from the lead at which the interval lies in the forecast."""
-    clocks: dict[int, tuple[Cube, set[str]]] = {}  # variables of one file share the arrays of their times
+def clocks(places: Mapping[str, Sequence[Place]]) -> tuple[Held, ...]:
+    """The names by the valid and reference times that they are held at."""
+    found: dict[int, tuple[Cube, set[str]]] = {}  # variables of one file share the arrays of their times
     for name, where in places.items():
         for place in where:
-            clocks.setdefault(id(place.cube.times), (place.cube, set()))[1].add(name)
+            found.setdefault(id(place.cube.times), (place.cube, set()))[1].add(name)
+    return tuple(Held(tuple(sorted(names)), cube.times, cube.references) for cube, names in found.values())
+
+
+def forecasts(held: Sequence[Held], wanted: Wanted) -> dict[tuple[np.datetime64, np.datetime64], tuple[str, ...]]:
+    """(valid time, reference time) -> names. A sum over an interval is there from the lead at which the interval lies in the forecast."""
     found: dict[tuple[np.datetime64, np.datetime64], frozenset[str]] = {}
-    for cube, names in clocks.values():
-        taken = wanted.rows(cube.times, cube.references)
-        whole, early = frozenset(names), frozenset(n for n in names if not describe(n).interval_s)
-        for pair in zip(cube.times[taken], cube.references[taken], strict=True):
+    for one in held:
+        taken = wanted.rows(one.times, one.references)
+        whole, early = frozenset(one.names), frozenset(n for n in one.names if not describe(n).interval_s)
+        for pair in zip(one.times[taken], one.references[taken], strict=True):
             found[pair] = found.get(pair, frozenset()) | (whole if pair[0] - pair[1] >= HOUR else early)
     ordered = {names: tuple(sorted(names)) for names in set(found.values()) if names}
     return {pair: ordered[names] for pair, names in found.items() if names}
@@ -145,7 +151,7 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
     path = Path(path)
     file = opened(path, _opener(FIRST_MEMBER, None))
     places = catalogue(file.cubes)
-    held = forecasts(places, Wanted(np.timedelta64(0, "s"), None))
+    held = forecasts(clocks(places), Wanted(np.timedelta64(0, "s"), None))
     known = {name for found in held.values() for name in found}
     wanted = tuple(names or sorted(known - {"tp"}))
     lacking = [n for n in wanted if n not in known]
@@ -204,15 +210,20 @@ class GlobalModel(Source):
 
     def _inside(self, path: Path, named: Name | None, wanted: Wanted) -> list[Record]:
         """A record for each forecast and valid time that the file holds, by its header; UnreadableError where it holds none."""
-        file = opened(path, self._open)
-        places = catalogue(file.cubes, self.reader.names)
-        if not places:
-            raise UnreadableError(f"{path} holds no known variable of a forecast {_left_out(file, self.reader.names)}".strip())
-        starts = {r for where in places.values() for p in where for r in np.unique(p.cube.references)}
+        contents = self.contents(path, self._look)
+        if not contents.held:
+            raise UnreadableError(f"{path} holds no known variable of a forecast {contents.said}".strip())
+        starts = {r for held in contents.held for r in np.unique(held.references)}
         if named is not None and starts != {named.reference}:
             inside = ", ".join(map(iso, sorted(starts)[:3]))
             raise UnreadableError(f"{path} is named for {iso(named.reference)} and holds forecasts from {inside}")
-        return [Record(t, path, names, r) for (t, r), names in forecasts(places, wanted).items()]
+        return [Record(t, path, names, r) for (t, r), names in forecasts(contents.held, wanted).items()]
+
+    def _look(self, path: Path) -> Contents:
+        """What the file's header tells; why, where it holds nothing known."""
+        file = opened(path, self._open)
+        held = clocks(catalogue(file.cubes, self.reader.names))
+        return Contents(held, said="" if held else _left_out(file, self.reader.names))
 
     def _single(self, files: Sequence[tuple[Path, Name]], wanted: Wanted, refusals: list[Refusal]) -> list[Record]:
         """Records of files that hold one lead each, told by their names; what they hold, by the first and last readable one."""
@@ -224,14 +235,13 @@ class GlobalModel(Source):
         for ordered in (taken, taken[::-1]):
             for path, _, _ in ordered:
                 try:
-                    file = opened(path, self._open)
-                    found = catalogue(file.cubes, self.reader.names)
+                    contents = self.contents(path, self._look)
                 except UnreadableError as error:
                     unreadable[path] = str(error)
                     continue
-                if not found:
-                    unreadable[path] = f"it holds no known variable of a forecast {_left_out(file, self.reader.names)}".strip()
-                held |= set(found)
+                if not contents.held:
+                    unreadable[path] = f"it holds no known variable of a forecast {contents.said}".strip()
+                held |= {name for one in contents.held for name in one.names}
                 break
         refusals += [Refusal(path, reason) for path, reason in unreadable.items()]
         names = tuple(sorted(held))

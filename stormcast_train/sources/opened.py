@@ -62,6 +62,12 @@ def _drop(key: tuple[str, Any]) -> None:
         value.close()
 
 
+def forget(path: Path) -> None:
+    """Close what is kept of a file that has changed: of a folder, `opened` does not see it."""
+    for key in [k for k in _kept if k[0] == str(path)]:
+        _drop(key)
+
+
 def close_all() -> None:
     """Close everything this process keeps open."""
     for key in list(_kept):

@@ -17,7 +17,7 @@ from stormcast_train.fields.times import HOUR, Period, parse_duration, parse_tim
 from stormcast_train.fields.variables import split_level
 from stormcast_train.sources.config import STANDARD_LEVELS_HPA, RwrpReader
 from stormcast_train.sources.source import Clock, Fields, Record, Refusal, Source, find_files, stacked
-from stormcast_train.sources.wrf_archive import records_of
+from stormcast_train.sources.wrf_archive import Headers, records_of
 from stormcast_train.sources.wrf_fields import RAIN, STATIC, fields, held_names, supplies
 from stormcast_train.sources.wrf_file import Named, check_name, open_wrf, parse_name
 
@@ -91,7 +91,7 @@ class Rwrp(Source):
         named, refusals = self._list()
         self._listed = named
         self._one_nest(n for n in named if period is None or n.stamp in period)
-        records, more = records_of(named, self.reader, self.archive, period)
+        records, more = records_of(named, self.reader, self.archive, period, Headers(self.reader.levels, self.contents))
         return records, [*refusals, *more]
 
     def _list(self) -> tuple[list[Named], list[Refusal]]:

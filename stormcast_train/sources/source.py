@@ -6,12 +6,14 @@ Fields returned have dims (y, x), rows south to north and columns west to east, 
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import importlib
-import os
+import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from os import scandir
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +26,7 @@ from stormcast_train.fields.grid import Grid, orient, orientation
 from stormcast_train.fields.times import Period, parse_time
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import PluginReader, SourceConfig
+from stormcast_train.sources.memory import Contents, Look, Memory
 
 KINDS = {
     "rwrp": "stormcast_train.sources.rwrp:Rwrp",
@@ -65,7 +68,9 @@ class Clock:
 
 
 class Source(ABC):
-    """One kind of raw file below an archive folder."""
+    """One kind of raw file below an archive folder. memory: what its headers told before, where somebody keeps that."""
+
+    memory: Memory | None = None
 
     def __init__(self, name: str, role: Literal["analysis", "forecast"] = "analysis", clock: Clock | None = None) -> None:
         self.name = name
@@ -91,6 +96,10 @@ class Source(ABC):
         """What `read` gives, without the wrapping: what preprocessing takes, many thousand times."""
         return Fields.of(self.read(record, names))
 
+    def contents(self, path: Path, look: Look) -> Contents:
+        """What a file holds: remembered where it has not changed since, else what `look` tells now. Raises UnreadableError."""
+        return look(path) if self.memory is None else self.memory.recall(path, look)
+
     def read_static(self, names: Sequence[str]) -> xr.Dataset:
         """The named static fields (`orog` m, `lsm` 1) from the first readable file that has them; RequestError where none has."""
         raise RequestError(f"source '{self.name}' holds no static fields (asked for {', '.join(names)})")
@@ -100,27 +109,31 @@ def find_files(archive: Path, roots: Sequence[str], patterns: Sequence[str]) -> 
     """Files (or `.zarr` folders) that match any pattern below any of the root folders that exist, sorted by path."""
     folders = {(archive / root).resolve(): archive / root for root in roots if (archive / root).is_dir()}
     if not folders:
-        found = sorted(p.name for p in archive.iterdir())[:12] if archive.is_dir() else None
-        held = f"it holds {', '.join(found) or 'nothing'}" if found is not None else "it does not exist"
+        there = sorted(p.name for p in archive.iterdir())[:12] if archive.is_dir() else None
+        held = f"it holds {', '.join(there) or 'nothing'}" if there is not None else "it does not exist"
         asked = " or ".join(map(repr, roots))
         raise RequestError(f"the archive {archive} has no folder {asked}: {held}. Give archive=DIR or another source=")
     anywhere = [p.removeprefix("**/") for p in patterns if p.startswith("**/") and "/" not in p.removeprefix("**/")]
-    paths = {p for folder in folders.values() for p in _walk(folder, anywhere)}
-    paths |= {
-        p
-        for folder in folders.values()
-        for pattern in patterns
-        if pattern.removeprefix("**/") not in anywhere
-        for p in folder.glob(pattern)
-    }
-    return sorted(p for p in paths if not p.name.startswith(".") and (p.is_file() or p.suffix == ".zarr"))
+    wanted = re.compile("|".join(map(fnmatch.translate, anywhere)) or r"(?!)").match
+    found = {p.removeprefix("./") for folder in folders.values() for p in _walk(str(folder), wanted)}
+    for pattern in (p for p in patterns if p.removeprefix("**/") not in anywhere):
+        globbed = (p for folder in folders.values() for p in folder.glob(pattern))
+        found |= {str(p) for p in globbed if not p.name.startswith(".") and (p.is_file() or p.suffix == ".zarr")}
+    return [Path(p) for p in sorted(found, key=lambda p: p.replace("/", "\0"))]  # as paths sort: part by part
 
 
-def _walk(folder: Path, names: Sequence[str]) -> Iterator[Path]:
-    """Files and `.zarr` folders below a folder by the pattern of their name; the millions of chunks inside a Zarr are not visited."""
-    for parent, folders, files in os.walk(folder):
-        yield from (Path(parent, n) for n in (*files, *folders) if any(fnmatch.fnmatchcase(n, name) for name in names))
-        folders[:] = [n for n in folders if not n.endswith(".zarr")]
+def _walk(top: str, wanted: Callable[[str], object]) -> Iterator[str]:
+    """Files and `.zarr` folders below a folder by their name; the millions of chunks inside a Zarr are not visited, no file is asked for its facts."""
+    waiting = [top]
+    while waiting:
+        with contextlib.suppress(OSError), scandir(waiting.pop()) as entries:
+            for entry in entries:
+                name = entry.name
+                inside = not name.endswith(".zarr")
+                if wanted(name) and not name.startswith(".") and (not inside or entry.is_file()):
+                    yield entry.path
+                if inside and entry.is_dir(follow_symlinks=False):
+                    waiting.append(entry.path)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ the cycle that the folder is named for (or since the file's first time), then th
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,8 @@ import numpy as np
 from stormcast_train.fields.errors import UnreadableError
 from stormcast_train.fields.times import HOUR, Period, Times, iso, parse_duration
 from stormcast_train.sources.config import RwrpReader
+from stormcast_train.sources.leads import NO_TIMES
+from stormcast_train.sources.memory import Contents, Held, Look
 from stormcast_train.sources.source import Record, Refusal
 from stormcast_train.sources.wrf_fields import RAIN, STATIC, held_names
 from stormcast_train.sources.wrf_file import KINDS, Named, folder_time, open_wrf
@@ -31,6 +33,17 @@ class Header:
     times: Times
     names: tuple[str, ...]
     start: np.datetime64 | None
+
+    def contents(self) -> Contents:
+        """As it is remembered."""
+        references = NO_TIMES if self.start is None else np.full(len(self.times), self.start)
+        return Contents((Held(self.names, self.times, references),))
+
+    @classmethod
+    def of(cls, contents: Contents) -> Header:
+        """As it was remembered."""
+        (held,) = contents.held
+        return cls(held.times, held.names, held.references[0] if len(held.references) else None)
 
 
 @dataclass(frozen=True)
@@ -55,7 +68,21 @@ def read_header(path: Path, levels_hpa: Sequence[int]) -> Header:
         return Header(file.times, held_names(file, levels_hpa), file.start)
 
 
-def records_of(named: Sequence[Named], reader: RwrpReader, archive: Path, period: Period | None) -> tuple[list[Record], list[Refusal]]:
+@dataclass(frozen=True)
+class Headers:
+    """Where headers come from: `contents` asks the source's memory before it looks. levels: hPa, that raw files are offered on."""
+
+    levels: Sequence[int]
+    contents: Callable[[Path, Look], Contents]
+
+    def read(self, path: Path) -> Header:
+        """What the file's header tells, now or when it was last as it is; raises UnreadableError."""
+        return Header.of(self.contents(path, lambda p: read_header(p, self.levels).contents()))
+
+
+def records_of(
+    named: Sequence[Named], reader: RwrpReader, archive: Path, period: Period | None, headers: Headers
+) -> tuple[list[Record], list[Refusal]]:
     """The records of these files in the period, the preferred first where several are of one time, and what cannot be used.
 
     An hour's rain is a record of its own, offered where a file holds the hour before: it can be refused when it is read,
@@ -64,9 +91,9 @@ def records_of(named: Sequence[Named], reader: RwrpReader, archive: Path, period
     early = [n for n in named if period is None or n.stamp < period.end]
     refusals: list[Refusal] = []
     if reader.role == "forecast":
-        found, refusals = _forecasts(early, reader, archive, period)
+        found, refusals = _forecasts(early, reader, archive, period, headers)
     else:
-        found = _analyses(early, reader, archive, period)
+        found = _analyses(early, reader, archive, period, headers)
     found.sort(key=lambda f: (f.time, f.place, str(f.named.path)))
     rained = {(f.run(reader), f.time) for f in found if RAIN in f.names}
     records: list[Record] = []
@@ -79,12 +106,12 @@ def records_of(named: Sequence[Named], reader: RwrpReader, archive: Path, period
     return records, refusals
 
 
-def _analyses(named: Sequence[Named], reader: RwrpReader, archive: Path, period: Period | None) -> list[Found]:
+def _analyses(named: Sequence[Named], reader: RwrpReader, archive: Path, period: Period | None, source: Headers) -> list[Found]:
     lead = parse_duration(reader.lead)
     found: list[Found] = []
     for kind in KINDS:
         alike = [n for n in named if n.kind == kind]
-        headers = _sampled(alike, reader.levels, period)
+        headers = _sampled(alike, source, period)
         together = tuple(dict.fromkeys(n for h in headers.values() for n in h.names))
         for one in alike:
             header = headers.get(one.path)
@@ -101,7 +128,7 @@ def _times(named: Named, header: Header | None) -> Iterable[np.datetime64]:
     return header.times if header is not None and header.times[0] == named.stamp else (named.stamp,)
 
 
-def _sampled(named: Sequence[Named], levels_hpa: Sequence[int], period: Period | None) -> dict[Path, Header]:
+def _sampled(named: Sequence[Named], source: Headers, period: Period | None) -> dict[Path, Header]:
     """Headers of the first and last readable file of a kind, and of those large enough to hold several times."""
     inside = [n for n in named if period is None or n.stamp in period] or list(named)
     inside.sort(key=lambda n: (n.stamp, str(n.path)))
@@ -109,7 +136,7 @@ def _sampled(named: Sequence[Named], levels_hpa: Sequence[int], period: Period |
     for ordered in (inside, inside[::-1]):
         for one in ordered:
             with contextlib.suppress(UnreadableError):  # reading it says why
-                headers.setdefault(one.path, read_header(one.path, levels_hpa))
+                headers.setdefault(one.path, source.read(one.path))
                 break
     sizes = {n.path: _size(n.path) for n in named} if headers else {}
     one_time = min((sizes[p] / len(h.times) for p, h in headers.items()), default=np.inf)
@@ -118,7 +145,7 @@ def _sampled(named: Sequence[Named], levels_hpa: Sequence[int], period: Period |
         small = one.kind != "interp" and sizes[one.path] < SMALL_BYTES
         if several or small or sizes[one.path] > SEVERAL_TIMES * one_time:
             with contextlib.suppress(UnreadableError):
-                headers[one.path] = read_header(one.path, levels_hpa)
+                headers[one.path] = source.read(one.path)
     return headers
 
 
@@ -129,7 +156,9 @@ def _size(path: Path) -> int:
         return 0  # gone since it was listed
 
 
-def _forecasts(named: Sequence[Named], reader: RwrpReader, archive: Path, period: Period | None) -> tuple[list[Found], list[Refusal]]:
+def _forecasts(
+    named: Sequence[Named], reader: RwrpReader, archive: Path, period: Period | None, source: Headers
+) -> tuple[list[Found], list[Refusal]]:
     """Every header is opened: the reference time is the run's start that the file tells, else the time its folder is named for."""
     shortest = parse_duration(reader.lead_from)
     longest = parse_duration(reader.lead_to) if reader.lead_to is not None else None
@@ -138,7 +167,7 @@ def _forecasts(named: Sequence[Named], reader: RwrpReader, archive: Path, period
     refusals: list[Refusal] = []
     for one in (n for n in named if earliest is None or n.stamp >= earliest):
         try:
-            header = read_header(one.path, reader.levels)
+            header = source.read(one.path)
         except UnreadableError as error:
             refusals.append(Refusal(one.path, str(error)))
             continue

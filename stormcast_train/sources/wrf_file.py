@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -55,15 +58,17 @@ def parse_name(path: Path) -> Named | None:
 
 def folder_time(path: Path, archive: Path) -> np.datetime64 | None:
     """The time that the nearest folder below the archive is named for (`2025120300`, `2021-06-01_00`); None without one."""
-    for parent in path.parents:
-        found = _FOLDER.match(parent.name)
-        if parent == archive:
-            break
+    return _folder_time(os.path.dirname(path), str(archive))
+
+
+@lru_cache(maxsize=4096)
+def _folder_time(folder: str, archive: str) -> np.datetime64 | None:
+    while folder not in (archive, "", os.path.dirname(folder)):
+        found = _FOLDER.match(os.path.basename(folder))
         if found:
-            try:
+            with contextlib.suppress(ValueError):  # digits that are no time, such as a station's number
                 return np.datetime64(f"{found[1]}-{found[2]}-{found[3]}T{found[4]}", "s")
-            except ValueError:
-                continue  # digits that are no time, such as a station's number
+        folder = os.path.dirname(folder)
     return None
 
 

@@ -1,6 +1,6 @@
 """Where everything of a store lies, and what a group is: names, grid, clock, shards.
 
-    <store>/zarr.json  manifest.json  plan.json
+    <store>/zarr.json  manifest.json  plan.json  index.json (what the archive's headers told: a cache, in no fingerprint)
     <store>/<role>/{values,mask,checksum,time,channel,lat,lon[,scale,offset,transform]}     the data, for anyone
     <store>/moments/<role>/{moments,histogram,seen,mask_checksum,available,coverage}          statistics by row, for us
     <store>/shards/<role>/<k>.json                                                            what shard k was made from

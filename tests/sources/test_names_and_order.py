@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 
 from stormcast_train.cli import main
 from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.sources import source as source_module
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.source import Record, Source, build_sources
 from stormcast_train.store.reader import open_store
@@ -64,12 +67,14 @@ def scanned(folder: Path) -> dict[str, list[tuple[str, str, tuple[str, ...]]]]:
 
 
 def listed_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
-    listed = Path.glob
+    listed = os.scandir
 
-    def backwards(self: Path, pattern: str) -> Iterator[Path]:
-        return iter(sorted(listed(self, pattern), reverse=True))
+    @contextmanager
+    def backwards(folder: str) -> Iterator[Iterator[os.DirEntry[str]]]:
+        with listed(folder) as entries:
+            yield iter(sorted(entries, key=lambda entry: entry.name, reverse=True))
 
-    monkeypatch.setattr(Path, "glob", backwards)
+    monkeypatch.setattr(source_module, "scandir", backwards)
 
 
 @pytest.fixture
