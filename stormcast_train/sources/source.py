@@ -151,11 +151,11 @@ class Fields:
     units: Mapping[str, str] | None = None
 
     def dataset(self) -> xr.Dataset:
-        """The Dataset that readers return, with units and names of `fields.variables`."""
+        """The Dataset that readers return, with units and names of `fields.variables`; its coordinates are its own."""
         dims = {"lat": ("y",), "lon": ("x",)} if self.grid.regular else {"lat": ("y", "x"), "lon": ("y", "x")}
         coords: dict[str, Any] = {
-            "lat": (dims["lat"], self.grid.lat, {"units": "degrees_north", "standard_name": "latitude"}),
-            "lon": (dims["lon"], self.grid.lon, {"units": "degrees_east", "standard_name": "longitude"}),
+            "lat": (dims["lat"], self.grid.lat.copy(), {"units": "degrees_north", "standard_name": "latitude"}),
+            "lon": (dims["lon"], self.grid.lon.copy(), {"units": "degrees_east", "standard_name": "longitude"}),
         }
         if self.valid_time is not None:
             coords["valid_time"] = ((), self.valid_time.astype("datetime64[s]").astype("datetime64[ns]"))
