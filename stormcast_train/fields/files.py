@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from stormcast_train.fields.errors import FailedError
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -40,8 +42,11 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path) -> Any:
-    """The JSON in `path`."""
-    return json.loads(path.read_text())
+    """The JSON in `path`; FailedError where its bytes are none any more."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise FailedError(f"{path} is damaged: it is no JSON ({error})", path=str(path)) from error
 
 
 def plain(value: Any) -> Any:

@@ -14,8 +14,10 @@ from stormcast_train.fields.errors import FailedError
 from stormcast_train.fields.files import read_json
 from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.times import iso
+from stormcast_train.store import zarr_format as z
 from stormcast_train.store.blocks import Blocks
 from stormcast_train.store.layout import GroupLayout
+from stormcast_train.store.manifest import seal_of, seals
 from stormcast_train.store.packing import MISSING_CODE
 from stormcast_train.store.reader import Group, Store, open_store
 from stormcast_train.store.rows import RowReader
@@ -44,6 +46,7 @@ def _unfinished(path: Path) -> dict[str, Any]:
 def verify_store(path: Path, advance: Callable[..., None] = lambda *_, **__: None) -> dict[str, Any]:
     """Recompute every checksum of values and masks, and the fingerprint; FailedError names the first plane that is wrong."""
     store = open_store(path)
+    _verify_descriptions(store)
     planes = 0
     for role in store.roles:
         group = store.group(role)
@@ -55,6 +58,29 @@ def verify_store(path: Path, advance: Callable[..., None] = lambda *_, **__: Non
     if computed != store.fingerprint:
         raise FailedError(f"{path}: manifest.json names the fingerprint {store.fingerprint[:12]}, the groups give {computed[:12]}")
     return {"verified": True, "planes": planes}
+
+
+def _verify_descriptions(store: Store) -> None:
+    """FailedError where a document, a coordinate or a statistic is not what was written."""
+    manifest, path = store.manifest, store.path
+    if seal_of(manifest) != manifest.get("seal"):
+        raise FailedError(f"{path / 'manifest.json'} was changed since it was written: its seal is not that of its content", path=str(path))
+    layouts = [store.group(role).layout for role in store.roles]
+    now = seals(path, layouts)
+    for name in sorted({*now, *manifest["files"]}):
+        if now.get(name) != manifest["files"].get(name):
+            what = "is gone" if name not in now else "is new" if name not in manifest["files"] else "is not what was written"
+            raise FailedError(f"{path / name} {what} since the manifest was", path=str(path), file=name)
+    for layout in layouts:
+        coded = ("scale", "offset", "transform") if layout.pack == "int16" else ()
+        for name in ("time", "channel", "lat", "lon", *coded):
+            z.read_array(layout.folder / name)  # each has a checksum, which is looked at when it is read
+        for name in ("coverage", "available"):
+            z.read_array(layout.moments_folder / name)
+        blocks = Blocks.of(layout)
+        for shard in range(layout.shards(len(store.group(layout.role).times))):
+            for block in (blocks.moments, blocks.histogram, blocks.seen, blocks.wet):
+                block.read(shard)
 
 
 def rows_of(store: Store) -> int:

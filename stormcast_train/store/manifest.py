@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.files import read_json, write_json
+from stormcast_train.fields.files import plain, read_json, write_json
 from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.provenance import code_record
 from stormcast_train.fields.reasons import DESCRIPTIONS, Reason
@@ -49,9 +50,26 @@ def finish(
         "code": _code_facts() | {"fingerprints_of_shards": sorted(codes)},
         "reasons": {int(r): text for r, text in DESCRIPTIONS.items()},
         **facts(groups),
+        "files": seals(store, [layout for layout, _ in layouts]),
     }
+    manifest["seal"] = seal_of(manifest)
     write_json(store / "manifest.json", manifest)
     return manifest
+
+
+def seals(store: Path, layouts: Sequence[GroupLayout]) -> dict[str, str]:
+    """SHA-256 of what describes the data and has no checksum of its own: metadata documents, weights, and all records of each group."""
+    names = [path.relative_to(store).as_posix() for pattern in ("**/zarr.json", "weights/*", "plan.json") for path in store.glob(pattern)]
+    found = {name: digest((store / name).read_bytes()) for name in sorted(names) if not Path(name).name.startswith(".")}
+    for layout in layouts:
+        records = sorted((store / "shards" / layout.role).glob("*.json"), key=lambda path: int(path.stem))
+        found[f"shards/{layout.role}/*.json"] = digest(*(path.read_bytes() for path in records))
+    return found
+
+
+def seal_of(manifest: dict[str, Any]) -> str:
+    """SHA-256 of a manifest without its seal."""
+    return digest(json.loads(json.dumps({key: value for key, value in manifest.items() if key != "seal"}, default=plain)))
 
 
 def _code_facts() -> dict[str, Any]:

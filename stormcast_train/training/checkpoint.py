@@ -124,7 +124,7 @@ def damage(folder: Path) -> str | None:
     try:
         hashes = read_json(folder / FACTS)["sha256"]
         wrong = [name for name in (WEIGHTS, OPTIM) if _sha256(folder / name) != hashes[name]]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, FailedError) as error:
         return f"{type(error).__name__}: {error}"
     return f"{', '.join(wrong)} is not what was written" if wrong else None
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stormcast_train.fields.errors import FailedError, RequestError
+from stormcast_train.fields.errors import FailedError, RequestError, StormcastError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.variables import describe
@@ -269,3 +269,18 @@ def test_absent_chunks_of_a_shard_read_as_missing_by_every_reader(store: Path) -
     shard = zarr_format.ShardFile(store / "state/values/c/2/0/0/0", 24)
     assert shard.has(1)
     assert not shard.has(2)  # 50 rows: the third shard holds two
+
+
+def test_a_flipped_byte_of_any_file_at_all_is_found(store: Path) -> None:
+    """Values, masks, coordinates, names, statistics, records, metadata, the manifest: nothing can change unseen."""
+    files = [p for p in sorted(store.rglob("*")) if p.is_file() and not p.name.startswith(".")]
+    assert len(files) > 30
+    for path in files:
+        before = path.read_bytes()
+        content = bytearray(before)
+        content[len(content) // 2] ^= 1
+        path.write_bytes(content)
+        with pytest.raises(StormcastError):
+            verify_store(store)
+        path.write_bytes(before)
+    assert verify_store(store)["verified"]
