@@ -126,7 +126,7 @@ def measure(bench: Bench, say: Say) -> list[Measured]:
         spin = {"kind": "spin", "seconds": sizes.spin_s}
         found.spin_one.append(together([spin])[0]["rate"])
         found.spin_many.append(sum(a["rate"] for a in together([spin] * sizes.workers)))
-    lengths = sorted({1, sizes.days_of_many // 2, sizes.days_of_many}) if sizes.days_of_many > 1 else ()
+    lengths = sorted({1, sizes.days_of_many - 1, sizes.days_of_many + 1}) if sizes.days_of_many > 1 else ()
     peaks: dict[int, float] = {}
     for count in lengths:
         say(f"memory of {count} days")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from stormcast_train.preprocess.targets import Weights, base_path, method_for
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.source import Source, build_sources
 from stormcast_train.store.layout import GroupLayout
+from stormcast_train.store.writer import Row
 
 RECENT = 8
 
@@ -33,6 +35,7 @@ class Context:
     _sources: dict[str, Source] = field(default_factory=dict)
     _layouts: dict[tuple[Path, str], GroupLayout] = field(default_factory=dict)
     _weights: dict[str, Weights] = field(default_factory=dict)
+    _buffers: dict[str, tuple[Row, Row]] = field(default_factory=dict)
     _regrids: dict[tuple[str, str], tuple[Grid, Regrid]] = field(default_factory=dict)
 
     def sources(self) -> dict[str, Source]:
@@ -73,6 +76,12 @@ class Context:
         return {
             name: weights.name_of(regrid) for (of, name), (_, regrid) in sorted(self._regrids.items(), key=lambda k: k[0]) if of == role
         }
+
+    def buffers(self, role: str, blank: Callable[[], Row]) -> tuple[Row, Row]:
+        """Two rows of a role that this process fills again and again."""
+        if role not in self._buffers:
+            self._buffers[role] = blank(), blank()
+        return self._buffers[role]
 
     def describe(self, name: str) -> Variable:
         """A variable that is read for another (the pieces of a sum)."""

@@ -37,10 +37,10 @@ def run_unit(context: Context, unit: Unit) -> Done:
     """Write one shard."""
     layout = context.layout(context.store, unit.role)
     old = OldRows(context, unit)
-    buffers = [blank(layout) for _ in unit.rows[:2]]  # in turns: the row before is still needed for the change from it
+    buffers = context.buffers(unit.role, lambda: blank(layout))
 
     def produce(i: int) -> Row:
-        buffer = buffers[i % 2]
+        buffer = buffers[i % 2]  # in turns: the row before is still needed for the change from it
         row = Row(buffer.values_CYX, buffer.mask_CYX)
         row.mask_CYX.fill(Reason.NOT_RECEIVED)  # what lies under a mask is taken out when the row is written
         return make_row(context, layout, unit.rows[i], old, row)
