@@ -47,6 +47,7 @@ def choices(group: str, config_dir: Path | None = None) -> list[str]:
 
 def compose(verb: str, overrides: Sequence[str], config_dir: Path | None = None) -> dict[str, Any]:
     """The resolved config of a verb as plain containers; a wrong group, choice or key is a RequestError."""
+    overrides = [_without_plus(verb, word) for word in overrides]
     folders = search_path(config_dir)
     extra = [f"hydra.searchpath=[{','.join('file://' + str(f) for f in folders)}]"]
     GlobalHydra.instance().clear()
@@ -57,6 +58,11 @@ def compose(verb: str, overrides: Sequence[str], config_dir: Path | None = None)
         return _plain(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(_explain(verb, list(overrides), error, base, config_dir)) from error
+
+
+def _without_plus(verb: str, word: str) -> str:
+    """Hydra adds any key that begins with a plus; here a key is known or wrong."""
+    return word.lstrip("+") if word.startswith("+") else word
 
 
 def _plain(composed: DictConfig) -> dict[str, Any]:

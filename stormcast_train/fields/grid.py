@@ -85,8 +85,8 @@ class RegularDomain(Frozen):
     north: float
     west: float
     east: float
-    shape: tuple[int, int]
-    halo_degrees: float = 4.0
+    shape: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]]
+    halo_degrees: float = Field(default=4.0, ge=0)
 
     def grid(self) -> Grid:
         lat = np.linspace(self.south, self.north, self.shape[0])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from stormcast_train.fields.errors import RequestError, nearest
-from stormcast_train.fields.times import parse_duration
+from stormcast_train.fields.times import parse_duration, seconds
 
 Array = NDArray[Any]
 
@@ -109,8 +109,8 @@ _SURFACE = {
     for v in (
         _v("t2m", "K", "2 m temperature", "air_temperature", 200, 340),
         _v("d2m", "K", "2 m dew point", "dew_point_temperature", 180, 320),
-        _v("u10m", "m s-1", "10 m eastward wind", "eastward_wind", -120, 120),
-        _v("v10m", "m s-1", "10 m northward wind", "northward_wind", -120, 120),
+        _v("u10m", "m s-1", "10 m eastward wind", "eastward_wind", -100, 100),
+        _v("v10m", "m s-1", "10 m northward wind", "northward_wind", -100, 100),
         _v("u100m", "m s-1", "100 m eastward wind", "eastward_wind", -130, 130),
         _v("v100m", "m s-1", "100 m northward wind", "northward_wind", -130, 130),
         _v("msl", "Pa", "mean sea level pressure", "air_pressure_at_mean_sea_level", 85000, 110000),
@@ -189,6 +189,10 @@ def describe(name: str, overrides: dict[str, Any] | None = None) -> Variable:
     return Variable.model_validate({**variable.model_dump(), **(overrides or {})}) if overrides else variable
 
 
+RESERVED = ("state", "background", "static", "moments", "shards", "weights")
+DAY_S = 86400
+
+
 class RoleConfig(Frozen):
     """A further role of a store on the state's points with a clock of its own: ten-minute radar beside an hourly state."""
 
@@ -213,9 +217,10 @@ class VariablesConfig(Frozen):
     @model_validator(mode="after")
     def _groups_are_new_roles(self) -> VariablesConfig:
         for role, group in self.groups.items():
-            if role in ("state", "background", "static") or not role.isidentifier():
-                raise ValueError(f"variables.groups.{role}: choose another name; state, background and static are roles already")
-            parse_duration(group.step)
+            if role in RESERVED or not role.isidentifier():
+                raise ValueError(f"variables.groups.{role}: choose another name; a store has {', '.join(RESERVED)} already")
+            if DAY_S % max(seconds(parse_duration(group.step)), 1):
+                raise ValueError(f"variables.groups.{role}: step {group.step} does not divide a day; write 5min, 10min, 30min, 1h, 3h")
         return self
 
     @model_validator(mode="after")

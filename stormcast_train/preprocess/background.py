@@ -41,6 +41,10 @@ class BackgroundConfig(Frozen):
 def supplies_of(source: SourceConfig, variables: VariablesConfig, background: BackgroundConfig, role: str) -> dict[str, Supply]:
     """Where each variable of a role comes from; RequestError where a cadence cannot give one of them."""
     cadence = background.cadence if role == "background" else None
+    unknown = [name for name in background.blur.cutoff_km if name != "*" and name not in variables.background]
+    if unknown:
+        held = ", ".join(variables.background) or "none"
+        raise RequestError(f"background.blur.cutoff_km names {', '.join(unknown)}, which is no background variable; there are {held}")
     found: dict[str, Supply] = {}
     for name in variables.roles().get(role, ()):
         rule = source.policy_of(role, name)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import FailedError
+from stormcast_train.fields.errors import FailedError, RequestError
 from stormcast_train.fields.files import read_json
 from stormcast_train.fields.regrid import Regrid
 from stormcast_train.fields.times import iso
@@ -92,8 +92,19 @@ def _prepare(work: Work, lock: StoreLock) -> Site:
 
 
 def _made_ready(work: Work) -> Site:
-    if not check_store(work.request):  # again: another may have made the store since the survey
+    fresh = not check_store(work.request)  # again: another may have made the store since the survey
+    if fresh:
         remember(work.request)
+    try:
+        return _with_groups(work)
+    except RequestError:
+        if fresh:  # a wrong request leaves nothing behind that a right one would stumble over
+            for made in work.request.store.iterdir():
+                shutil.rmtree(made) if made.is_dir() else made.unlink()
+        raise
+
+
+def _with_groups(work: Work) -> Site:
     for leftover in work.request.store.rglob(".*.tmp"):  # of a process that was killed: we hold the lock, so nobody writes them
         if leftover.is_file():
             leftover.unlink()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from stormcast_train.fields.errors import FailedError, StormcastError
+from stormcast_train.fields.errors import FailedError, RequestError, StormcastError
 from stormcast_train.fields.variables import Frozen
 from stormcast_train.preprocess.pool import HANDED_OUT, disk_errors, run_all
 
@@ -49,7 +50,7 @@ def run_units(engine: EngineConfig, function: Callable[[Any, Task], Result], sha
 def _on_dask(engine: EngineConfig, function: Callable[[Any, Task], Result], shared: Any, tasks: Sequence[Task]) -> Iterator[Result]:
     from distributed import Client, KilledWorker, as_completed
 
-    with _cluster(engine) as cluster, Client(cluster) as client:
+    with _cluster(engine) as cluster, _connected(Client, cluster) as client:
         everywhere = client.scatter(shared, broadcast=True, hash=False)
         waiting = iter(tasks)
         ahead = HANDED_OUT * engine.workers
@@ -69,12 +70,21 @@ def _on_dask(engine: EngineConfig, function: Callable[[Any, Task], Result], shar
                 running.add(client.submit(function, everywhere, following, pure=False))
 
 
+def _connected(client: Any, cluster: Any) -> Any:
+    try:
+        return client(cluster, timeout=15)
+    except (OSError, TimeoutError) as error:
+        raise FailedError(f"no dask scheduler answers at {cluster}: start one, or take dask.cluster=local") from error
+
+
 @contextmanager
 def _cluster(engine: EngineConfig) -> Iterator[Any]:
     """A cluster to connect to, gone afterwards unless it was there before."""
     if engine.dask.address:
         yield engine.dask.address
         return
+    if engine.dask.cluster == "slurm" and not shutil.which("sbatch"):
+        raise RequestError("dask.cluster=slurm: there is no sbatch on this machine; submit from a login node, or take dask.cluster=local")
     with _slurm(engine) if engine.dask.cluster == "slurm" else _local(engine) as cluster:
         yield cluster
 

@@ -21,6 +21,20 @@ def reason_of(path: Path, reason: object) -> str:
     return str(reason) if path.name in str(reason) else f"{path.name}: {reason}"
 
 
+def _names_time(name: str, time: str) -> bool:
+    """Whether the digits of a file's name tell this time (`2021-06-01T05:00:00`), and no other hour or minute of its day."""
+    day, clock = time[:10].replace("-", ""), time[11:16].replace(":", "")
+    words = "".join(c if c.isdigit() else " " for c in name.replace("-", "").replace("_", " ").replace("T", "")).split()
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word.startswith(day) and len(word) > len(day):
+            return clock.startswith(word[8:12])
+        if word == day:
+            return not 2 <= len(following) <= 6 or clock.startswith(following[:4])
+        if word == day[:6]:
+            return True
+    return False
+
+
 @dataclass
 class Index:
     """Records by reader and time (seconds since 1970), and the files refused."""
@@ -59,15 +73,8 @@ class Index:
         return self._stamps[path]
 
     def refusal(self, reader: str, time: np.datetime64) -> Refusal | None:
-        """The refused file of this reader whose name carries this time: its day and hour, only its day, or only its month."""
-        text = iso(time)
-        day, hour = text[:10].replace("-", ""), text[11:13]
-        for refusal in self.refusals.get(reader, ()):
-            digits = "".join(c if c.isdigit() else " " for c in refusal.path.name.replace("-", "").replace("_", " ").replace("T", ""))
-            words = digits.split()
-            if any(w.startswith(day + hour) or w in (day, day[:6]) for w in words):
-                return refusal
-        return None
+        """The refused file of this reader whose name carries this time: its day and hour, or its day or month and no hour at all."""
+        return next((r for r in self.refusals.get(reader, ()) if _names_time(r.path.name, iso(time))), None)
 
 
 def scan(sources: dict[str, Source], readers: Iterable[str], period: Period | None) -> Index:

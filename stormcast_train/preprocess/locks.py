@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from stormcast_train.fields.errors import FailedError
+from stormcast_train.fields.errors import FailedError, RequestError
 
 PATIENCE_S = 600.0  # how long a part waits for another's preparations
 POLL_S = 0.2
@@ -46,7 +46,10 @@ class StoreLock:
 @contextmanager
 def opened_lock(store: Path) -> Iterator[StoreLock]:
     """The store's lock, not yet held."""
-    store.mkdir(parents=True, exist_ok=True)
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+    except (FileNotFoundError, NotADirectoryError, FileExistsError) as error:
+        raise RequestError(f"store={store} cannot be made: {error.strerror}", store=str(store)) from error
     with open(store / ".lock", "a") as handle:
         yield StoreLock(store, handle)
 

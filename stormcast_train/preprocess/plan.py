@@ -130,9 +130,12 @@ def is_done(record: Mapping[str, Any] | None, plans: tuple[RowPlan, ...]) -> boo
 
 
 def kept(row: Mapping[str, Any], plan: RowPlan, name: str) -> bool:
-    """Whether what a record's row says of a variable still holds: nothing came, and nothing changed."""
-    now = plan.inputs.get(name, "")
-    return now in ("", row["inputs"].get(name, ""))
+    """Whether what a record's row says of a variable still holds: nothing came, nothing changed, and a gap's reason is the same."""
+    now, before = plan.inputs.get(name, ""), row["inputs"].get(name, "")
+    if not now and not before and name in plan.absent:
+        absence = plan.absent[name]
+        return bool(row["gaps"].get(name) == absence.reason and row["details"].get(name, "") == absence.detail)
+    return now in ("", before)
 
 
 def written_rows(layout: GroupLayout, shard: int) -> Mapping[str, Any] | None:

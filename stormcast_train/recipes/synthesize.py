@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from stormcast_train.fields.console import Console
 from stormcast_train.fields.errors import RequestError
@@ -34,7 +35,7 @@ class Config(Frozen):
     workers: int = 1
     faults: bool = False
     qpepre: Literal["auto"] | bool = "auto"
-    spacing_m: float | None = None
+    spacing_m: float | None = Field(None, gt=0)
     oracle: int | None = None
     start: str | tuple[str, ...] | None = None
     hours: int = 6

@@ -1,0 +1,82 @@
+"""What a careless or unlucky user meets: one clear message, nothing left behind, no false reason."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from pydantic import ValidationError
+
+from stormcast_train.cli import main
+from stormcast_train.fields.console import Console
+from stormcast_train.fields.errors import FailedError, RequestError
+from stormcast_train.fields.grid import RegularDomain
+from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.preprocess import build
+from stormcast_train.preprocess.background import BackgroundConfig
+from stormcast_train.preprocess.driver import BlurConfig
+from stormcast_train.preprocess.engine import DaskConfig
+from stormcast_train.preprocess.index import _names_time
+from stormcast_train.preprocess.request import Request
+
+Ask = Callable[..., Request]
+QUIET = Console(quiet=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "matches"),
+    [
+        ("CB_GC_PCP_1H_RAD.20210601.0400.gz.part", True),
+        ("CB_GC_PCP_1H_RAD.20210601.0800.gz.tmp", False),  # another hour of the day
+        ("CB_GC_PCP_1H_RAD.20210601.0410.gz", False),
+        ("wrfout_d01_2021-06-01_04_interp", True),
+        ("wrfout_d01_2021-06-01_04:00:00", True),
+        ("wrfout_d01_2021-06-01_05_interp", False),
+        ("t2m_20210601T04.nc", True),
+        ("t2m_2021060104.nc", True),
+        ("era5_20210601.nc", True),  # a day in a file
+        ("era5_202106.nc", True),  # a month in a file
+        ("era5_202107.nc", False),
+        ("copy of 3.gz", False),
+    ],
+)
+def test_a_refused_file_is_the_reason_of_the_times_in_its_name_and_of_no_other(name: str, matches: bool) -> None:
+    assert _names_time(name, "2021-06-01T04:00:00") is matches
+
+
+def test_a_wrong_request_leaves_nothing_that_a_right_one_stumbles_over(asked: Ask) -> None:
+    south = RegularDomain(name="far", south=60.0, north=61.0, west=10.0, east=11.0, shape=(5, 5), halo_degrees=1.0)
+    request = asked(domain=south)
+    with pytest.raises(RequestError, match="does not reach"):
+        build.preprocess(request, QUIET)
+    assert not request.store.exists() or not list(request.store.iterdir())
+    assert build.preprocess(asked(), QUIET)["published"]
+
+
+def test_a_blur_of_an_unknown_variable_is_refused(asked: Ask) -> None:
+    with pytest.raises(RequestError, match="names nope, which is no background variable"):
+        build.preprocess(asked(background=BackgroundConfig(blur=BlurConfig(kind="spectral", cutoff_km={"nope": 400.0}))), QUIET)
+
+
+@pytest.mark.parametrize(("name", "step", "said"), [("moments", "10m", "choose another name"), ("radar", "7min", "does not divide a day")])
+def test_a_role_that_cannot_be_is_refused_by_name(name: str, step: str, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        VariablesConfig.model_validate({"name": "x", "state": ["t2m"], "groups": {name: {"variables": ["refc"], "step": step}}})
+
+
+def test_dask_without_slurm_or_scheduler_says_so(asked: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(RequestError, match="no sbatch"):
+        build.preprocess(asked(executor="dask", dask=DaskConfig(cluster="slurm")), QUIET)
+
+
+def test_a_plus_does_not_make_a_wrong_key_right(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preprocess", "domain=taiwan_tiny", "archive=a", "store=s", "+wokers=3"]) == 2
+    assert "wokers" in capsys.readouterr().err
+
+
+def test_a_store_below_a_file_is_refused(asked: Ask) -> None:
+    request = asked()
+    (request.archive / "file").write_text("x")
+    with pytest.raises((RequestError, FailedError), match=r"cannot be made|is a file|not a folder"):
+        build.preprocess(asked(store=request.archive / "file" / "store"), QUIET)
