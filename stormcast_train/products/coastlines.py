@@ -40,7 +40,7 @@ def _index(kind: str) -> NDArray[Any]:
 
 @cache
 def lines(kind: str, south: float, north: float, west: float, east: float) -> Lines:
-    """Polylines [n, 2] of (lon, lat) degrees that touch the box, NaN between pieces outside it.
+    """Polylines [n, 2] of (lon, lat) degrees that touch the box, cut where they leave it.
 
     `kind` is COAST or BORDERS. Lakes and islands in lakes of COAST are included.
     """
@@ -54,9 +54,9 @@ def lines(kind: str, south: float, north: float, west: float, east: float) -> Li
     for _, points, _, _, first in near:
         begin = int(first) // 4
         path = np.asarray(content[begin : begin + 2 * int(points)], dtype=np.float64).reshape(-1, 2)
-        inside = _within(path, south, north, west, east)
-        if inside.any():
-            found.append(np.where(inside[:, None], path, np.nan))
+        near_points = np.flatnonzero(_within(path, south, north, west, east))
+        pieces = np.split(path[near_points], np.flatnonzero(np.diff(near_points) > 1) + 1)  # a continent is a million points
+        found += [piece for piece in pieces if len(piece) > 1]
     return found
 
 

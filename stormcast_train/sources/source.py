@@ -6,9 +6,9 @@ Fields returned have dims (y, x), rows south to north and columns west to east, 
 
 from __future__ import annotations
 
-import contextlib
 import fnmatch
 import importlib
+import os
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.fields.errors import FailedError, RequestError, UnreadableError
 from stormcast_train.fields.grid import Grid, orient, orientation
 from stormcast_train.fields.times import Period, parse_time
 from stormcast_train.fields.variables import describe
@@ -123,17 +123,28 @@ def find_files(archive: Path, roots: Sequence[str], patterns: Sequence[str]) -> 
 
 
 def _walk(top: str, wanted: Callable[[str], object]) -> Iterator[str]:
-    """Files and `.zarr` folders below a folder by their name; the millions of chunks inside a Zarr are not visited, no file is asked for its facts."""
+    """Files and `.zarr` folders below a folder by their name; the millions of chunks inside a Zarr are not visited, no file is asked for its facts.
+
+    FailedError for a folder that cannot be listed: its files would be gaps without a reason.
+    """
     waiting = [top]
     while waiting:
-        with contextlib.suppress(OSError), scandir(waiting.pop()) as entries:
-            for entry in entries:
-                name = entry.name
-                inside = not name.endswith(".zarr")
-                if wanted(name) and not name.startswith(".") and (not inside or entry.is_file()):
-                    yield entry.path
-                if inside and entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
+        for entry in _entries(waiting.pop()):
+            inside = not entry.name.endswith(".zarr")
+            if wanted(entry.name) and not entry.name.startswith(".") and (not inside or entry.is_file()):
+                yield entry.path
+            if inside and entry.is_dir(follow_symlinks=False):
+                waiting.append(entry.path)
+
+
+def _entries(folder: str) -> list[os.DirEntry[str]]:
+    try:
+        with scandir(folder) as entries:
+            return list(entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return []  # gone since its parent was listed
+    except OSError as error:
+        raise FailedError(f"the folder {folder} cannot be listed: {error.strerror}", path=folder) from error
 
 
 @dataclass(frozen=True, eq=False)
