@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.variables import Log1p, SquareRoot, VariablesConfig, describe, split_level
+from stormcast_train.fields.transforms import Log1p, SquareRoot
+from stormcast_train.fields.variables import VariablesConfig, describe, split_level
 
 
 def test_levels_are_understood_by_their_letter_and_hpa() -> None:
