@@ -201,7 +201,7 @@ def named_group(store: Store, role: str, names: tuple[str, ...]) -> Group:
     group = store.group(role)
     lacking = [name for name in names if name not in group.channels]
     if lacking:
-        held = ", ".join(group.channels)
+        held = ", ".join(group.channels) + (" after variables= has chosen" if store.choice else "")
         raise RequestError(
             f"the store {store.path} lacks {role} {', '.join(lacking)}; it holds {held}", store=str(store.path), lacking=lacking
         )

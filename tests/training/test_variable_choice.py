@@ -83,12 +83,10 @@ def test_a_choice_is_part_of_the_science_and_its_absence_leaves_the_record_as_it
 
 def test_loss_weights_follow_the_choice(tiny_store):
     plain, weighted = built(tiny_store), built(tiny_store, choice=Choice(override={"rain1h": {"loss_weight": 3.0}}))
-    losses = [stage.loss(stage.network, stream.batch(range(8))).by_variable for stage, stream in (plain, weighted)]
-    # the untrained networks are the same: what rain contributes grows threefold against t2m, however the sum is normalised
-    ratio = [float(by["rain1h"] / by["t2m"]) for by in losses]
-    totals = [float(stage.loss(stage.network, stream.batch(range(8))).total.detach()) for stage, stream in (plain, weighted)]
-    assert ratio[1] == pytest.approx(ratio[0]) or ratio[1] == pytest.approx(3 * ratio[0])
-    assert totals[0] != totals[1]
+    first, second = (stage.loss(stage.network, stream.batch(range(8))) for stage, stream in (plain, weighted))
+    # rain covers 96 - 4 of 96 cells, t2m all: the total's share of rain is 92 / 188 of its own mean, and grows threefold
+    expected = float(first.total.detach()) + (3 - 1) * float(first.by_variable["rain1h"]) * 92 / 188
+    assert float(second.total.detach()) == pytest.approx(expected, rel=1e-5)
 
 
 def test_a_dropped_channel_is_not_trained_and_its_gaps_cost_no_sample(tiny_store, tmp_path):
@@ -137,8 +135,10 @@ def test_a_diffusion_takes_the_regressions_map_and_refuses_another(mapped, tiny_
         assert built(tiny_store, "diffusion", choice, regression=regression)[0].template.scene.state[1].transform.fitted
     with pytest.raises(RequestError, match="the regression was trained with quantile, its diffusion cannot take sqrt"):
         built(tiny_store, "diffusion", Choice(override={"rain1h": {"transform": {"kind": "sqrt"}}}), regression=regression)
-    with pytest.raises(RequestError, match="the regression steps t2m, rain1h forward"):
+    with pytest.raises(RequestError, match="lacks state t2m; it holds rain1h after variables= has chosen"):
         built(tiny_store, "diffusion", Choice(state=("rain1h",)), regression=regression)
+    with pytest.raises(RequestError, match="the regression steps t2m, rain1h forward, and rain1h, t2m was asked"):
+        built(tiny_store, "diffusion", Choice(state=("rain1h", "t2m")), regression=regression)
 
 
 def test_a_diffusion_may_weigh_what_its_regression_did_not(trained, tiny_store):
@@ -163,7 +163,7 @@ def test_a_package_keeps_its_fitted_drizzle_and_how_it_was_found(mapped):
         package = load(mapped / kind)
         fact = package.facts["drizzle"]["rain1h"]
         assert package.scene.state[1].drizzle == fact["cut_off_mm"] >= 0.1
-        assert fact["cases"] == 16
+        assert fact["cases"] == min(16, len(package.splits["validation"]))
         if fact["cut_off_mm"] > 0.1:
             assert fact["frequency_bias"] == pytest.approx(1.0, abs=0.05)
 
