@@ -72,7 +72,8 @@ def choose(store: Store, asked: VariablesConfig, named: Collection[str]) -> Choi
 
     named: the config keys that the request itself gave. The base is what the store holds; `variables=NAME` of another set than the
     store was made of takes that set's channels, `variables.state=[...]` these; then drop and add. Overrides count wherever they
-    were written. RequestError for names that the store lacks.
+    were written; one that only repeats the store is kept where the request itself gave it, for a regression may have changed it.
+    RequestError for names that the store lacks.
     """
     made = ((store.manifest.get("config") or {}).get("variables") or {}).get("name")
     other_set = "variables" in named and made not in (None, asked.name)
@@ -82,15 +83,15 @@ def choose(store: Store, asked: VariablesConfig, named: Collection[str]) -> Choi
     base["background"] = changed_names("background", base["background"], asked.add_background, asked.drop_background, asked.background)
     if not base["state"]:
         raise RequestError(f"variables.drop={','.join(asked.drop)} leaves no state of {store.path}")
-    choice = Choice(override=_effective(store, asked), **{role: base[role] if base[role] != held[role] else None for role in ROLES})
+    choice = Choice(override=_effective(store, asked, named), **{role: base[role] if base[role] != held[role] else None for role in ROLES})
     for role in ROLES:
         if choice.names(role):
             choice.of(role, tuple(store.group(role).variables.values()))
     return choice if choice != Choice() else None
 
 
-def _effective(store: Store, asked: VariablesConfig) -> dict[str, dict[str, Any]]:
-    """The overrides that say something else than the store; RequestError for a variable that no role of it has."""
+def _effective(store: Store, asked: VariablesConfig, named: Collection[str]) -> dict[str, dict[str, Any]]:
+    """The overrides that say something else than the store, or that the request itself gave; RequestError for one of no variable."""
     held = [variable for role in store.roles for variable in store.group(role).variables.values()]
     known = {v.name for v in held}
     for name in asked.override:
@@ -98,4 +99,6 @@ def _effective(store: Store, asked: VariablesConfig) -> dict[str, dict[str, Any]
             raise RequestError(
                 f"variables.override.{name}: the store {store.path} has no such variable.{nearest(name, known)}", variable=name
             )
-    return {name: changes for name, changes in asked.override.items() if any(_merged(v, changes) != v for v in held if v.name == name)}
+    given = known if "variables.override" in named else {key.split(".")[2] for key in named if key.startswith("variables.override.")}
+    differs = {v.name for v in held if v.name in asked.override and _merged(v, asked.override[v.name]) != v}
+    return {name: changes for name, changes in asked.override.items() if name in differs | given}

@@ -39,6 +39,13 @@ def test_a_request_that_changes_nothing_is_no_choice(store):
     assert choose(store, asked(drop=["u10m"], add=["rain1h"]), ()) is None  # already absent, already there
 
 
+def test_what_the_request_itself_repeats_is_kept_for_a_diffusion_whose_regression_changed_it(store):
+    repeated = asked(override={"rain1h": {"loss_weight": 1.0}})
+    assert choose(store, repeated, ("variables.override.rain1h.loss_weight",)).override == {"rain1h": {"loss_weight": 1.0}}
+    assert choose(store, repeated, ("variables.override",)).override == {"rain1h": {"loss_weight": 1.0}}
+    assert choose(store, repeated, ("variables.override.t2m.loss_weight",)) is None
+
+
 def test_a_dropped_channel_is_gone_and_the_others_keep_their_values(store):
     chosen = store.chosen(choose(store, asked(drop=["t2m"], drop_background=["t2m"]), ("variables.drop",)))
     state, whole = chosen.group("state"), store.group("state")
