@@ -75,3 +75,35 @@ def test_a_fact_of_a_variable_is_changed_by_one_word_and_a_wrong_fact_is_named()
         config("variables.override.rain1h.drizle=0.2")
     with pytest.raises(RequestError, match="no variable is called 'rain1x'"):
         config("variables.override.rain1x.drizzle=0.2")
+
+
+def _variables(*words: str) -> Any:
+    return build_config(recipe("preprocess"), parse(["preprocess", *NEEDED["preprocess"], "domain=taiwan_tiny", *words])).variables
+
+
+def test_the_papers_set_has_99_state_26_background_and_2_static_channels() -> None:
+    hrrr = _variables("variables=hrrr")
+    assert [len(set(names)) for names in (hrrr.state, hrrr.background, hrrr.static)] == [99, 26, 2]
+    assert [len(names) for names in (hrrr.state, hrrr.background, hrrr.static)] == [99, 26, 2]
+    for letter, levels in (("u", 16), ("v", 16), ("t", 16), ("q", 16), ("Z", 16), ("p", 14)):
+        assert sum(name.startswith(letter) and name.endswith("hl") for name in hrrr.state) == levels
+    assert all(hrrr.describe(name).high < float("inf") for names in hrrr.roles().values() for name in names)
+
+
+@pytest.mark.parametrize("name", choices("variables"))
+def test_every_set_can_be_changed_by_one_word(name: str) -> None:
+    plain = _variables(f"variables={name}")
+    more = _variables(f"variables={name}", "variables.add=[ws10m]", "variables.add_background=[sst]").resolved()
+    assert more.state == (*plain.state, "ws10m")
+    assert more.background == (*plain.background, "sst")
+    if len(plain.state) > 1:
+        assert _variables(f"variables={name}", f"variables.drop=[{plain.state[0]}]").resolved().state == plain.state[1:]
+
+
+def test_a_map_that_must_be_fitted_is_refused_when_a_store_is_made(tmp_path: Any) -> None:
+    from stormcast_train.cli import main
+
+    (tmp_path / "archive").mkdir()
+    words = ["preprocess", f"archive={tmp_path / 'archive'}", f"store={tmp_path / 'store'}", "domain=taiwan_tiny"]
+    assert main([*words, "variables.override.rain1h.transform={kind: quantile}"]) == 2
+    assert not (tmp_path / "store").exists()

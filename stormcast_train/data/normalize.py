@@ -26,6 +26,11 @@ class Normalizer:
         self.tendency_C11 = torch.tensor([s.tendency_std / s.std for s in rows], device=device)[:, None, None]
         self._transformed = [i for i, v in enumerate(self.variables) if v.transform.kind != "identity"]
 
+    def without_drizzle(self) -> Normalizer:
+        """The same maps, with no cut-off of small rain in `limit`."""
+        variables = [v.model_copy(update={"drizzle": 0.0}) for v in self.variables]
+        return Normalizer(variables, self.statistics, self._mean_C11.device)
+
     @property
     def names(self) -> tuple[str, ...]:
         """Channel names in order."""
@@ -46,10 +51,11 @@ class Normalizer:
         return values
 
     def limit(self, norm_CHW: Tensor) -> tuple[Tensor, Tensor]:
-        """The state a forecast may hold: inside each variable's range, no drizzle. Returns it normalised and in physical units."""
+        """The state a forecast may hold: inside the range of each variable that is clamped, no drizzle; normalised and in physical units."""
         physical_CHW = self.inverse(norm_CHW)
         for i, v in enumerate(self.variables):
-            channel = physical_CHW[..., i, :, :].clamp(v.low, v.high)
+            channel = physical_CHW[..., i, :, :]
+            channel = channel.clamp(v.low, v.high) if v.clamp else channel
             if v.no_echo is not None:
                 channel = channel.clamp(min=v.no_echo)
             physical_CHW[..., i, :, :] = torch.where(channel < v.drizzle, torch.zeros_like(channel), channel) if v.drizzle else channel

@@ -17,7 +17,9 @@ from stormcast_train.data.statistics import ChannelStatistics, from_moments
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times, seconds
+from stormcast_train.fields.transforms import QuantileMap, Transform
 from stormcast_train.fields.variables import Variable
+from stormcast_train.store.choice import Choice
 from stormcast_train.store.reader import Group, Store
 
 
@@ -113,9 +115,9 @@ def _on_axis(group: Group, times: Times) -> NDArray[np.bool_]:
 
 def build_scene(store: Store, train_times: Times, use_background: bool, use_static: bool) -> Scene:
     """The scene of a store with statistics of the training times alone."""
-    state = store.group("state")
+    state = _fitted(store.group("state"), train_times)
     statistics = _statistics(state, train_times)
-    background = store.group("background") if use_background else None
+    background = _fitted(store.group("background"), train_times) if use_background else None
     static = store.group("static") if use_static else None
     shape = state.grid.shape
     return Scene(
@@ -134,14 +136,43 @@ def build_scene(store: Store, train_times: Times, use_background: bool, use_stat
 
 
 def extend_scene(scene: Scene, store: Store, train_times: Times, use_background: bool, use_static: bool) -> Scene:
-    """The scene of a regression with what a diffusion on top of it needs besides; names and statistics that exist stay as they are."""
+    """The scene of a regression with what a diffusion on top of it needs besides; names and statistics that exist stay as they are.
+
+    The store's choice may change a variable's other facts (loss weight, range, drizzle); other names or transforms are a RequestError.
+    """
     fresh = build_scene(store, train_times, use_background, use_static)
-    added: dict[str, Any] = {}
+    added: dict[str, Any] = {"state": _continued(scene, store.choice)} if store.choice else {}
     if not scene.background and fresh.background:
         added |= {k: getattr(fresh, k) for k in ("background", "background_statistics", "background_grid")}
     if not scene.static and fresh.static:
         added |= {"static": fresh.static, "static_SHW": fresh.static_SHW}
     return replace(scene, **added)
+
+
+def _continued(scene: Scene, choice: Choice) -> tuple[Variable, ...]:
+    """The regression's variables with the facts that the choice changes for the diffusion."""
+    if choice.state not in (None, scene.names):
+        asked = ", ".join(choice.state or ())
+        raise RequestError(f"variables: the regression steps {', '.join(scene.names)} forward, and {asked} was asked of its diffusion")
+    found = tuple(choice.changed(variable) for variable in scene.state)
+    for held, asked_for in zip(scene.state, found, strict=True):
+        if not _same_map(held.transform, asked_for.transform):
+            raise RequestError(
+                f"variables.override.{held.name}.transform: the regression was trained with {held.transform.kind}, its diffusion cannot "
+                f"take {asked_for.transform.kind}; train another regression, or leave the transform out",
+                variable=held.name,
+            )
+    return tuple(asked_for.model_copy(update={"transform": held.transform}) for held, asked_for in zip(scene.state, found, strict=True))
+
+
+def _same_map(held: Transform, asked: Transform) -> bool:
+    """A quantile map without knots asks for the one that the regression has."""
+    return held == asked or (isinstance(held, QuantileMap) and isinstance(asked, QuantileMap) and not asked.fitted)
+
+
+def _fitted(group: Group, times: Times) -> Group:
+    """The group with the maps that the training times must tell."""
+    return group.fitted(_rows(group, times))
 
 
 def _rows(group: Group, times: Times) -> NDArray[np.int64]:
@@ -170,7 +201,7 @@ def named_group(store: Store, role: str, names: tuple[str, ...]) -> Group:
     group = store.group(role)
     lacking = [name for name in names if name not in group.channels]
     if lacking:
-        held = ", ".join(group.channels)
+        held = ", ".join(group.channels) + (" after variables= has chosen" if store.choice else "")
         raise RequestError(
             f"the store {store.path} lacks {role} {', '.join(lacking)}; it holds {held}", store=str(store.path), lacking=lacking
         )

@@ -3,72 +3,25 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
 from stormcast_train.fields.errors import RequestError, nearest
+from stormcast_train.fields.frozen import Frozen as Frozen
 from stormcast_train.fields.times import parse_duration, seconds
+from stormcast_train.fields.transforms import Identity, Log1p, Transform
 
-Array = NDArray[Any]
-
-
-class Frozen(BaseModel):
-    """Base of all typed configs: immutable, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
-
-
-class Identity(Frozen):
-    """No transform."""
-
-    kind: Literal["identity"] = "identity"
-
-    def forward(self, x: Any) -> Any:
-        return x
-
-    def inverse(self, y: Any) -> Any:
-        return y
-
-
-class Log1p(Frozen):
-    """y = log(1 + x / scale), x >= 0; `scale` in the variable's unit. Works on numpy arrays and torch tensors."""
-
-    kind: Literal["log1p"] = "log1p"
-    scale: float = 1.0
-
-    def forward(self, x: Any) -> Any:
-        if isinstance(x, (np.ndarray, np.generic)):
-            return np.log1p(x.clip(0) / self.scale)
-        return (x.clamp(min=0) / self.scale).log1p()
-
-    def inverse(self, y: Any) -> Any:
-        if isinstance(y, (np.ndarray, np.generic)):
-            return np.expm1(y) * self.scale
-        return y.expm1() * self.scale
-
-
-class SquareRoot(Frozen):
-    """y = sqrt(x), x >= 0."""
-
-    kind: Literal["sqrt"] = "sqrt"
-
-    def forward(self, x: Any) -> Any:
-        return np.sqrt(x.clip(0)) if isinstance(x, (np.ndarray, np.generic)) else x.clamp(min=0).sqrt()
-
-    def inverse(self, y: Any) -> Any:
-        floor = y.clip(0) if isinstance(y, (np.ndarray, np.generic)) else y.clamp(min=0)
-        return floor * floor
-
-
-Transform = Annotated[Identity | Log1p | SquareRoot, Field(discriminator="kind")]
 Kind = Literal["instant", "accumulation", "reflectivity", "static"]
+DRIZZLE_MM = 0.1  # of any rain; also where a fitted cut-off begins
 
 
 class Variable(Frozen):
-    """One physical quantity. `low`..`high` is the range outside which a value is not physical (same unit)."""
+    """One physical quantity. `low`..`high` is the range outside which a value is not physical (same unit).
+
+    `drizzle: fit` in a config means fit_drizzle: the package's cut-off is chosen on validation cases (`training.drizzle`).
+    """
 
     name: str
     units: str
@@ -77,12 +30,40 @@ class Variable(Frozen):
     kind: Kind = "instant"
     low: float = -np.inf
     high: float = np.inf
+    clamp: bool = True  # forecasts are kept in low..high; raw values outside are refused either way
     interval_s: int = 0  # length of an accumulation that ends at the valid time
     quantum: float | None = None  # the source's own resolution
     drizzle: float = 0.0  # forecasts below this become zero (rain)
+    fit_drizzle: bool = False
     no_echo: float | None = None  # reflectivity floor: covered, nothing seen
-    loss_weight: float = 1.0
+    loss_weight: float = Field(default=1.0, ge=0)
     transform: Transform = Identity()
+
+    @property
+    def is_rain(self) -> bool:
+        """An amount in mm: what has a histogram, a drizzle and a quantile map."""
+        return self.kind == "accumulation" and self.units == "mm"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drizzle_to_fit(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("drizzle") == "fit":
+            return {**given, "drizzle": DRIZZLE_MM, "fit_drizzle": True}
+        return given
+
+    @model_validator(mode="after")
+    def _only_rain_drizzles(self) -> Variable:
+        if self.fit_drizzle and not self.is_rain:
+            raise ValueError(f"drizzle: fit is for rain in mm; {self.name} is an {self.kind} in {self.units}")
+        if not self.low <= self.high:
+            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Without what later versions added, where it is the default: what earlier stores say of themselves stays equal."""
+        later = {"clamp": True, "fit_drizzle": False}
+        return {key: value for key, value in serialize(self).items() if key not in later or value != later[key]}
 
 
 def _rain(name: str, interval_s: int) -> Variable:
@@ -95,7 +76,7 @@ def _rain(name: str, interval_s: int) -> Variable:
         low=0.0,
         high=300.0,
         interval_s=interval_s,
-        drizzle=0.1,
+        drizzle=DRIZZLE_MM,
         transform=Log1p(scale=1.0),
     )
 
@@ -149,23 +130,62 @@ _LEVELS = {
 GRAVITY = 9.80665  # m s-2
 TROPOPAUSE_HPA = 226.32
 _LEVEL_NAME = re.compile(r"^([uvwtqzr])(\d{1,4})$")
+_HYBRID = {
+    "u": _LEVELS["u"],
+    "v": _LEVELS["v"],
+    "t": _LEVELS["t"],
+    "q": _LEVELS["q"],
+    "Z": ("m", "geopotential height", "geopotential_height", -500.0, 25000.0),
+    "p": ("Pa", "pressure", "air_pressure", 1000.0, 110000.0),
+}
+_HYBRID_NAME = re.compile(r"^([uvtqZp])(\d{1,2})hl$")
+HYBRID_ETA = (
+    1.0, .998, .994, .987, .975, .959, .939, .916, .892, .865, .835, .802, .766, .727, .685, .64, .592, .542, .497, .4565, .4205,
+    .3877, .3582, .3317, .3078, .2863, .267, .2496, .2329, .2188, .2047, .1906, .1765, .1624, .1483, .1342, .1201, .106, .0919, .0778,
+    .0657, .0568, .0486, .0409, .0337, .0271, .0209, .0151, .0097, .0047, 0.0,
+)  # fmt: skip
+"""Edges of HRRR's 50 levels, the lowest first, in (p - p_top) / (p_surface - p_top) (Benjamin et al. 2016, MWR 144, 1669)."""
+HYBRID_TOP_PA = 2000.0
+
+
+def _standard_height_m(pressure_hpa: float) -> float:
+    """Height of a pressure in the standard atmosphere (ICAO 1993: 6.5 K/km to 11 km, then isothermal)."""
+    below_m = 44330.77 * (1 - (max(pressure_hpa, TROPOPAUSE_HPA) / 1013.25) ** 0.190263)
+    return float(below_m + 6341.62 * np.log(TROPOPAUSE_HPA / min(pressure_hpa, TROPOPAUSE_HPA)))
 
 
 def _range_at(letter: str, level_hpa: int) -> tuple[float, float]:
     """The physical range of a letter at a level; narrow where the quantity changes much with height, so that 16 bits resolve it.
 
-    Geopotential: 15,000 m2 s-2 (30,000 in the stratosphere, for the polar night) below the standard atmosphere's (ICAO 1993: 6.5 K/km
-    to 11 km, then isothermal) and 10,000 above it.
+    Geopotential: 15,000 m2 s-2 (30,000 in the stratosphere, for the polar night) below the standard atmosphere's and 10,000 above it.
     Specific humidity: to 0.05 (p / 1000 hPa) ** 2, above saturation in the warmest tropical column.
     """
     low, high = _LEVELS[letter][3:]
     if letter == "z":
-        below_m = 44330.77 * (1 - (max(level_hpa, TROPOPAUSE_HPA) / 1013.25) ** 0.190263)
-        standard = GRAVITY * (below_m + 6341.62 * np.log(TROPOPAUSE_HPA / min(level_hpa, TROPOPAUSE_HPA)))
+        standard = GRAVITY * _standard_height_m(level_hpa)
         below = 15000.0 if level_hpa >= TROPOPAUSE_HPA else 30000.0
         return float(np.round(standard - below)), float(np.round(standard + 10000.0))
     if letter == "q":
         return low, max(high * (level_hpa / 1000.0) ** 2, 1e-4)
+    return low, high
+
+
+def _range_on_hybrid(letter: str, level: int) -> tuple[float, float]:
+    """The physical range of a letter on HRRR's level (1 is the lowest), over ground from the sea to 4,500 m (1080 to 500 hPa).
+
+    Pressure: of the level's middle, 10 % more each way. Height: from 500 m below 0.8 of the standard atmosphere's above the sea, to
+    1.2 of it above the highest ground. Specific humidity: as at that pressure over the sea.
+    """
+    low, high = _HYBRID[letter][3:]
+    middle = (HYBRID_ETA[level - 1] + HYBRID_ETA[level]) / 2
+    least_pa, most_pa = (HYBRID_TOP_PA + middle * (surface_pa - HYBRID_TOP_PA) for surface_pa in (50000.0, 108000.0))
+    if letter == "p":
+        return float(np.round(0.9 * least_pa)), float(np.round(1.1 * most_pa))
+    if letter == "Z":
+        above_m = _standard_height_m((HYBRID_TOP_PA + middle * (101325.0 - HYBRID_TOP_PA)) / 100)
+        return float(np.round(0.8 * above_m - 500.0)), float(np.round(1.2 * above_m + 4600.0))
+    if letter == "q":
+        return low, max(high * min(most_pa / 1e5, 1.0) ** 2, 1e-4)
     return low, high
 
 
@@ -175,16 +195,27 @@ def split_level(name: str) -> tuple[str, int] | None:
     return (found[1], int(found[2])) if found and name not in _SURFACE else None
 
 
+def split_hybrid(name: str) -> tuple[str, int] | None:
+    """('t', 5) for `t5hl`, HRRR's fifth hybrid level from the ground; None for a name that is not on one."""
+    found = _HYBRID_NAME.match(name)
+    return (found[1], int(found[2])) if found and 1 <= int(found[2]) < len(HYBRID_ETA) else None
+
+
+def _on_level(name: str) -> Variable | None:
+    level, hybrid = split_level(name), split_hybrid(name)
+    if level:
+        units, long_name, standard_name, *_ = _LEVELS[level[0]]
+        return _v(name, units, f"{long_name} at {level[1]} hPa", standard_name, *_range_at(*level))
+    if hybrid:
+        units, long_name, standard_name, *_ = _HYBRID[hybrid[0]]
+        return _v(name, units, f"{long_name} on hybrid level {hybrid[1]}", standard_name, *_range_on_hybrid(*hybrid))
+    return None
+
+
 def describe(name: str, overrides: dict[str, Any] | None = None) -> Variable:
     """The variable of that name, with a config's overrides; an unknown name is a RequestError with a suggestion."""
-    level = split_level(name)
-    if name in _SURFACE:
-        variable = _SURFACE[name]
-    elif level:
-        units, long_name, standard_name, *_ = _LEVELS[level[0]]
-        low, high = _range_at(*level)
-        variable = _v(name, units, f"{long_name} at {level[1]} hPa", standard_name, low, high)
-    else:
+    variable = _SURFACE.get(name) or _on_level(name)
+    if variable is None:
         raise RequestError(f"no variable is called '{name}'.{nearest(name, _SURFACE)}", variable=name)
     return Variable.model_validate({**variable.model_dump(), **(overrides or {})}) if overrides else variable
 
@@ -203,7 +234,8 @@ class RoleConfig(Frozen):
 class VariablesConfig(Frozen):
     """`variables=`: which channels each role of the store holds, in order; `override` changes a variable's facts.
 
-    groups: further roles by name, each with its own step.
+    groups: further roles by name, each with its own step. add, drop and their _background: a change of state and background by one
+    word; `resolved` carries it out.
     """
 
     name: str
@@ -211,8 +243,12 @@ class VariablesConfig(Frozen):
     state: tuple[str, ...]
     background: tuple[str, ...] = ()
     static: tuple[str, ...] = ("orog", "lsm")
-    groups: dict[str, RoleConfig] = {}
-    override: dict[str, dict[str, Any]] = {}
+    groups: dict[str, RoleConfig] = Field(default_factory=dict)
+    override: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    add: tuple[str, ...] = ()
+    add_background: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    drop_background: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _groups_are_new_roles(self) -> VariablesConfig:
@@ -238,6 +274,16 @@ class VariablesConfig(Frozen):
         """The variable with this set's overrides."""
         return describe(name, self.override.get(name))
 
+    def resolved(self) -> VariablesConfig:
+        """The set that remains after add and drop; RequestError where what is dropped is not in it, or nothing is left."""
+        changed = {
+            "state": changed_names("state", self.state, self.add, self.drop),
+            "background": changed_names("background", self.background, self.add_background, self.drop_background),
+        }
+        if not changed["state"]:
+            raise RequestError(f"variables.drop={','.join(self.drop)} leaves no state of the set {self.name}")
+        return self.model_copy(update={**changed, "add": (), "add_background": (), "drop": (), "drop_background": ()})
+
     def step_of(self, role: str) -> str:
         """The step of a role's clock (the background's is its source's own, never finer)."""
         return self.groups[role].step if role in self.groups else self.step
@@ -247,3 +293,19 @@ class VariablesConfig(Frozen):
         further = {role: group.variables for role, group in self.groups.items()}
         named = {"state": self.state, "background": self.background, "static": self.static, **further}
         return {role: names for role, names in named.items() if names}
+
+
+def changed_names(
+    role: str, names: tuple[str, ...], add: tuple[str, ...], drop: tuple[str, ...], known: tuple[str, ...] = ()
+) -> tuple[str, ...]:
+    """The names without those dropped, then those added that are not among them, each in its order.
+
+    known: names whose absence is what dropping them asks for. A name dropped that is in neither is a RequestError.
+    """
+    for name in drop:
+        if name not in names and name not in known:
+            raise RequestError(
+                f"variables.drop: the {role} has no '{name}'.{nearest(name, names)} It has {', '.join(names) or 'nothing'}", variable=name
+            )
+    kept = tuple(name for name in names if name not in drop)
+    return (*kept, *(name for name in dict.fromkeys(add) if name not in kept))

@@ -11,6 +11,7 @@ from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.fields.fingerprint import canonical
 from stormcast_train.fields.grid import NativeDomain, RegularDomain
 from stormcast_train.fields.times import Period
+from stormcast_train.fields.transforms import QuantileMap
 from stormcast_train.fields.variables import Variable, VariablesConfig
 from stormcast_train.preprocess.background import BackgroundConfig, supplies_of
 from stormcast_train.preprocess.draws import Supply
@@ -63,7 +64,14 @@ class Request:
 
     def described(self, role: str) -> tuple[Variable, ...]:
         """The role's variables in order; reflectivity has the source's no-echo floor."""
-        found = (self.variables.describe(name) for name in self.variables.roles()[role])
+        found = [self.variables.describe(name) for name in self.variables.roles()[role]]
+        for v in found:
+            if isinstance(v.transform, QuantileMap) and not v.transform.fitted:
+                raise RequestError(
+                    f"variables.override.{v.name}.transform: a store has no training split to fit a quantile map to; "
+                    "give it to train, which fits it, or give values and scores",
+                    variable=v.name,
+                )
         return tuple(v if v.no_echo is None else v.model_copy(update={"no_echo": self.source.no_echo_dbz}) for v in found)
 
 

@@ -47,7 +47,7 @@ def plan(config: Config) -> dict[str, Any]:
     from stormcast_train.preprocess.survey import survey
 
     work = survey(request_of(config))
-    roles = config.variables.roles()
+    roles = config.variables.resolved().roles()
     lines = []
     for role, axis in work.axes.items():
         last = axis.start + (axis.rows - 1) * axis.step
@@ -78,7 +78,7 @@ def request_of(config: Config) -> Request:
     """The request in the terms of the floor below."""
     return Request(
         domain=config.domain,
-        variables=config.variables,
+        variables=config.variables.resolved(),
         source=config.source,
         archive=Path(config.archive).expanduser(),
         store=Path(config.store).expanduser(),

@@ -130,7 +130,7 @@ def _archive(config: Config) -> Archive:
     else:
         lat, lon = (values[lattice.inner] for values in lattice.coordinates)
         bounds = float(lat.min()), float(lat.max()), float(lon.min()), float(lon.max())
-    contents = contents_of(config.variables, config.qpepre is not False and covered)
+    contents = contents_of(config.variables.resolved(), config.qpepre is not False and covered)
     return Archive(Path(config.out), config.seed, lattice, bounds, contents, config.domain.model_dump(mode="json"), config.faults)
 
 

@@ -20,6 +20,7 @@ from stormcast_train.fields.variables import Frozen, VariablesConfig
 from stormcast_train.monitor.run import RunDirectory, describe_run
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
+from stormcast_train.store.choice import Choice, choose
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.optim_config import Lengths, OptimConfig
 from stormcast_train.training.run_stage import Execution, StageRun, begin, check_batch, identify, is_done, run_stage
@@ -166,6 +167,7 @@ def _stage_run(config: Config, kind: StageKind, both: bool) -> StageRun:
     request = StageRequest(
         stage=config.stage.only(kind), network=config.network, objective=config.objective, mix=config.mix, seed=config.seed,
         store=config.store, regression=regression if kind == "diffusion" else None, init=config.init,
+        variables=_choice(config),
     )  # fmt: skip
     keys = config.train
     return StageRun(
@@ -199,14 +201,15 @@ def _waits_for_regression(config: Config, diffusion: StageRun) -> bool:
 
 
 def _check_store(config: Config) -> None:
-    """Domain and variables come from the store; ones that were asked for and are others are refused."""
+    """Domain and variables come from the store; another domain is refused, and so are variables that the store lacks."""
     made = open_store(Path(config.store)).manifest.get("config") or {}
-    asked: list[tuple[str, str]] = []
-    if config.domain is not None:
-        asked.append(("domain", config.domain.name))
-    if any(word.startswith("variables=") for word in config.overrides):
-        asked.append(("variables", config.variables.name))
-    for part, name in asked:
-        held = (made.get(part) or {}).get("name")
-        if held not in (None, name):
-            raise RequestError(f"store={config.store} is a store of {part}={held}, and {part}={name} was asked", part=part)
+    held = (made.get("domain") or {}).get("name")
+    if config.domain is not None and held not in (None, config.domain.name):
+        asked = config.domain.name
+        raise RequestError(f"store={config.store} is a store of domain={held}, and domain={asked} was asked", part="domain")
+    _choice(config)
+
+
+def _choice(config: Config) -> Choice | None:
+    """What `variables` change of the store; its lists count where the request gives them, for the group's default is any set's."""
+    return choose(open_store(Path(config.store)), config.variables, {word.partition("=")[0].lstrip("+") for word in config.overrides})

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.variables import Identity, Variable
+from stormcast_train.fields.transforms import Identity
+from stormcast_train.fields.variables import Variable
 
 Pack = Literal["none", "int16"]
 MISSING_CODE = -32768

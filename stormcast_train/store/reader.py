@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,24 +15,32 @@ from stormcast_train.fields.errors import RequestError, nearest
 from stormcast_train.fields.files import read_json
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times, iso
+from stormcast_train.fields.transforms import QuantileMap, fit_quantiles
 from stormcast_train.fields.variables import Variable
 from stormcast_train.store import moments as m
 from stormcast_train.store import zarr_format as z
 from stormcast_train.store.blocks import Blocks
+from stormcast_train.store.choice import Choice
 from stormcast_train.store.layout import FORMAT, GroupLayout, in_order
 from stormcast_train.store.manifest import group_fingerprint
 from stormcast_train.store.rows import RowReader
+from stormcast_train.store.sampling import moments_of
 
 Kind = Literal["value", "transformed", "tendency"]
 Plotter = Callable[..., Any]
 
 
 class Group:
-    """One role of a store on its own grid and clock. Arrays: T times, N rows asked for, C channels, y, x."""
+    """One role of a store on its own grid and clock. Arrays: T times, N rows asked for, C channels, y, x.
 
-    def __init__(self, layout: GroupLayout) -> None:
+    chosen: some of its variables, described as a training asks (`store.choice`); None for all, as the store tells them.
+    """
+
+    def __init__(self, layout: GroupLayout, chosen: tuple[Variable, ...] | None = None) -> None:
         self.layout = layout
         self._reader = RowReader(layout)
+        self._chosen = layout.variables if chosen is None else chosen
+        self._places = [layout.names.index(v.name) for v in self._chosen]
 
     @property
     def role(self) -> str:
@@ -40,11 +48,22 @@ class Group:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        return self.layout.names
+        return tuple(v.name for v in self._chosen)
 
     @property
     def variables(self) -> dict[str, Variable]:
-        return {v.name: v for v in self.layout.variables}
+        return {v.name: v for v in self._chosen}
+
+    def fitted(self, rows: Any) -> Group:
+        """This group with every quantile map that has no knots fitted to the rain of these rows."""
+
+        def fit(v: Variable) -> Variable:
+            if not isinstance(v.transform, QuantileMap) or v.transform.fitted:
+                return v
+            return v.model_copy(update={"transform": fit_quantiles(*self.histogram(v.name, rows), v.name)})
+
+        found = tuple(fit(v) for v in self._chosen)
+        return self if found == self._chosen else Group(self.layout, found)
 
     @property
     def grid(self) -> Grid:
@@ -73,16 +92,16 @@ class Group:
         return rows
 
     def index(self, channels: Sequence[str] | None) -> list[int]:
-        """Positions of the named channels (all of them for None); an unknown name is a RequestError."""
+        """Positions in the store's rows of the named channels (all of them for None); an unknown name is a RequestError."""
         if channels is None:
-            return list(range(len(self.channels)))
+            return list(self._places)
         for name in channels:
             if name not in self.channels:
                 suggestion = nearest(name, self.channels)
                 raise RequestError(
                     f"the store's {self.role} holds no '{name}'.{suggestion} It has {', '.join(self.channels)}", variable=name
                 )
-        return [self.channels.index(name) for name in channels]
+        return [self.layout.names.index(name) for name in channels]
 
     def read(self, rows: Any, channels: Sequence[str] | None = None, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
         """Values float32 [N, C, y, x] in physical units, NaN where masked; only the asked channels' bytes are read.
@@ -107,28 +126,36 @@ class Group:
     @cached_property
     def available(self) -> NDArray[np.bool_]:
         """Whether any cell is present, [T, C]."""
-        return z.read_array(self.layout.moments_folder / "available").astype(bool)
+        return z.read_array(self.layout.moments_folder / "available").astype(bool)[:, self._places]
 
     @cached_property
     def coverage(self) -> NDArray[np.bool_]:
         """Cells present at some time, [C, y, x]."""
-        return z.read_array(self.layout.moments_folder / "coverage").astype(bool)
+        return z.read_array(self.layout.moments_folder / "coverage").astype(bool)[self._places]
 
     @cached_property
     def moments(self) -> m.Moments:
-        """Moments of every row [T, C, kind, quantity] (`store.moments`)."""
-        return Blocks.of(self.layout).moments.read_rows(len(self.times))
+        """Moments of every row [T, C, kind, quantity] (`store.moments`), of the transforms the store was made with."""
+        moments: m.Moments = Blocks.of(self.layout).moments.read_rows(len(self.times))
+        return moments if self._chosen == self.layout.variables else moments[:, self._places]
 
     def statistics(self, kind: Kind, rows: Any) -> dict[str, dict[str, float]]:
         """mean, std, count, minimum, maximum by variable over these rows, merged in order of time.
 
-        kind: `value`, `transformed`, or `tendency` (of the transformed variable over one step, where both rows are asked for).
+        kind: `value`, `transformed`, or `tendency` (of the transformed variable over one step, where both rows are asked for). Those
+        of a transform that the store was not made with are read from rows (`store.sampling`).
         """
         chosen = np.unique(self._checked(rows))
         if kind == "tendency":
             chosen = chosen[np.isin(chosen - 1, chosen)]
         total_CQ = m.reduce(self.moments[chosen][:, :, m.KINDS.index(kind)])
+        for c, variable in enumerate(self._chosen):
+            if kind != "value" and variable.transform != self.layout.variables[self._places[c]].transform:
+                total_CQ[c] = moments_of(variable, partial(self._plane, variable.name), chosen, kind == "tendency")
         return {name: m.summary(total_CQ[c]) for c, name in enumerate(self.channels)}
+
+    def _plane(self, name: str, row: int) -> NDArray[np.float32]:
+        return self.read([row], [name])[0, 0]
 
     def histogram(self, name: str, rows: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Bin edges (mm) and counts of a rain variable over these rows."""
@@ -170,9 +197,10 @@ def _runs(index: Sequence[int]) -> list[tuple[int, int, int]]:
 class Store:
     """A store on disk; `dataset(role)` for people, `group(role)` for programs."""
 
-    def __init__(self, path: Path, manifest: dict[str, Any], plotter: Plotter | None = None) -> None:
+    def __init__(self, path: Path, manifest: dict[str, Any], plotter: Plotter | None = None, choice: Choice | None = None) -> None:
         self.path = path
         self.manifest = manifest
+        self.choice = choice
         self._plotter = plotter
         self._groups: dict[str, Group] = {}
 
@@ -185,14 +213,19 @@ class Store:
 
     @property
     def roles(self) -> tuple[str, ...]:
-        return in_order(self.manifest["groups"])
+        return in_order(role for role in self.manifest["groups"] if self.choice is None or self.choice.names(role) != ())
+
+    def chosen(self, choice: Choice | None) -> Store:
+        """This store as a training sees it: the channels of the choice alone, with its facts; nothing is written."""
+        return self if choice is None else Store(self.path, self.manifest, self._plotter, choice)
 
     def group(self, role: str) -> Group:
         """The group of that role; RequestError where the store has none."""
         if role not in self.roles:
             raise RequestError(f"{self.path} has no '{role}'.{nearest(role, self.roles)} It has {', '.join(self.roles)}", role=role)
         if role not in self._groups:
-            self._groups[role] = Group(GroupLayout.load(self.path, role))
+            layout = GroupLayout.load(self.path, role)
+            self._groups[role] = Group(layout, self.choice.of(role, layout.variables) if self.choice else None)
         return self._groups[role]
 
     def dataset(self, role: str) -> xr.Dataset:

@@ -33,7 +33,7 @@ def build_stage(request: StageRequest, device: torch.device) -> tuple[Stage, Sam
 
     Raises RequestError where the store, the mix, the regression or `init` do not fit.
     """
-    store = open_store(Path(request.store))
+    store = open_store(Path(request.store)).chosen(request.variables)
     spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
     if spec.kind == "diffusion":
         return _build_residual(request, spec, store, device)

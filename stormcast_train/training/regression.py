@@ -15,6 +15,7 @@ from stormcast_train.forecast.emulator import load_weights
 from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep
 from stormcast_train.objectives.regression import FixedCount, squared_error
+from stormcast_train.training.drizzle import with_fitted_drizzle
 from stormcast_train.training.stage import LossTerms
 from stormcast_train.training.validate import Cases, regression_sums
 
@@ -47,7 +48,8 @@ class RegressionStage:
 
     def save_package(self, directory: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """See `Stage.save_package`."""
-        packages.save(replace(self.template, weights=to_host(weights), facts=facts), directory)
+        package = replace(self.template, weights=to_host(weights), facts=facts)
+        packages.save(with_fitted_drizzle(package, self.cases), directory)
 
     def validate(self, weights: dict[str, Tensor], share: tuple[int, int]) -> dict[str, tuple[float, float]]:
         """RMSE and MSE skill over persistence of one step, physical units."""

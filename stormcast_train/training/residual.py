@@ -19,6 +19,7 @@ from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep, ResidualStep
 from stormcast_train.objectives.edm import denoising_error, training_sigma
 from stormcast_train.objectives.regression import FixedCount
+from stormcast_train.training.drizzle import with_fitted_drizzle
 from stormcast_train.training.regression import evaluating, to_host
 from stormcast_train.training.stage import LossTerms
 from stormcast_train.training.validate import Cases, residual_sums
@@ -62,7 +63,8 @@ class ResidualStage:
 
     def save_package(self, directory: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """See `Stage.save_package`; the regression's package is nested."""
-        packages.save(replace(self.template, weights=to_host(weights), facts=facts), directory)
+        package = replace(self.template, weights=to_host(weights), facts=facts)
+        packages.save(with_fitted_drizzle(package, self.cases), directory)
 
     def validate(self, weights: dict[str, Tensor], share: tuple[int, int]) -> dict[str, tuple[float, float]]:
         """Denoising loss on fixed noise, and a small ensemble's fair CRPS and spread one step ahead."""

@@ -14,6 +14,7 @@ from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.variables import Frozen
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
+from stormcast_train.store.choice import Choice
 from stormcast_train.store.reader import Store
 
 StageKind = Literal["regression", "diffusion"]
@@ -86,10 +87,12 @@ class StageRequest(Frozen):
     store: str
     regression: str | None = None  # run or package of the frozen regression (diffusion)
     init: str | None = None  # run or package whose weights the network starts from
+    variables: Choice | None = None  # what of the store, and told how; None: all as it is
 
 
 def science_record(request: StageRequest, store: Store, regression_fingerprint: str | None) -> dict[str, Any]:
     """What this stage's part of a run's fingerprint covers, as plain data: config, seed, and the part of the store its mix uses."""
+    store = store.chosen(request.variables)
     spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
     objective = request.objective.model_dump(mode="json") if spec.kind == "diffusion" else None
     splits = split_store(store, request.mix, spec.conditions.history, bool(spec.conditions.background))
@@ -101,6 +104,7 @@ def science_record(request: StageRequest, store: Store, regression_fingerprint: 
         "seed": request.seed,
         "store": _used_part(store, splits),
         "regression": regression_fingerprint,
+        **({"variables": request.variables.model_dump(mode="json")} if request.variables else {}),
     }
 
 

@@ -100,6 +100,11 @@ def test_one_rank_accumulating_halves_killed_and_resumed_ends_in_the_bits_of_two
         (["train.precision=fp8"], "train.precision"),
         (["train.total_samples=-4"], "train.total_samples"),
         (["validate.every_samples=0"], "validate.every_samples"),
+        (["variables.drop=[rain2h]"], "Did you mean 'rain1h'"),
+        (["variables.add=[refc]"], "the store's state holds no 'refc'"),
+        (["variables.state=[t2m,rain10m]"], "Did you mean 'rain1h'"),
+        (["variables.override.rain1h.transform.kind=cubic"], "variables.override.rain1h"),
+        (["variables.override.u10m.loss_weight=2"], "has no such variable"),
     ],
 )
 def test_a_wrong_request_is_exit_2_with_one_line_and_leaves_nothing(store, tmp_path, monkeypatch, capsys, words, message):
@@ -134,3 +139,23 @@ def test_a_dry_run_says_what_would_happen_and_writes_nothing(store, tmp_path, mo
         "train the diffusion in run/diffusion: 48 samples in batches of 8 on 1 rank(s)",
     ]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_variable_is_told_otherwise_and_another_dropped_by_a_word_and_the_store_stays(store, tmp_path):
+    from stormcast_train.forecast.package import load
+    from stormcast_train.store.reader import open_store
+
+    before = open_store(store).manifest
+    words = [
+        "stage=regression", "network=tiny", "optim=tiny", "train.batch_size=8", "train.total_samples=16", f"store={store}",
+        f"run={tmp_path / 'run'}", "variables.drop=[t2m]", "variables.override.rain1h.transform.kind=sqrt",
+        "variables.override.rain1h.drizzle=fit", "variables.override.rain1h.high=250",
+    ]  # fmt: skip
+    assert main(["train", *words]) == 0
+    package = load(tmp_path / "run" / "package" / "last")
+    (rain,) = package.scene.state
+    assert (rain.name, rain.transform.kind, rain.high) == ("rain1h", "sqrt", 250.0)
+    assert rain.drizzle == package.facts["drizzle"]["rain1h"]["cut_off_mm"]
+    assert open_store(store).manifest == before
+    assert main(["train", *words]) == 0  # done already
+    assert main(["train", *words[:-1]]) == 2  # another experiment

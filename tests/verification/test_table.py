@@ -143,3 +143,5 @@ def test_the_standard_config_is_typed() -> None:
     config = typed(ScoreConfig, compose("verify", ["forecast=f", "store=s", "out=o"])["score"])
     assert config.thresholds_of(describe("rain1h")) == (0.5, 1, 5, 10, 20, 40)
     assert config.thresholds_of(describe("refc")) == (20, 30, 40)
+    for name, of_hour in (("rain1h", 1.0), ("rain10m", 1 / 6), ("rain5m", 1 / 12)):  # light and heavy rain of every length are scored
+        assert {round(rate * of_hour, 6) for rate in (0.5, 20)} <= set(config.thresholds_of(describe(name)))
