@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field
 
 from stormcast_train.fields.variables import Frozen
@@ -32,3 +34,17 @@ class LoadSizes(Frozen):
     batches: int = Field(default=4, ge=1)  # in one repeat
     repeats: int = Field(default=15, ge=1)
     peer_samples: int = Field(default=4, ge=1)  # of the peer's in one repeat
+
+
+class TrainSizes(Frozen):
+    """What `bench train` measures. `folder` and `batch` are filled in for the ranks of one measurement."""
+
+    blocks: int = Field(default=20, ge=20)  # turns of each side
+    steps: int = Field(default=6, ge=1)  # in a turn
+    step_ms: float = Field(default=100.0, gt=0)  # the batch of a rank grows until a bare step takes this long
+    batch: int | None = Field(default=None, ge=1)  # samples of one rank
+    hours: int = Field(default=60, ge=40)  # of the store
+    precision: Literal["fp32", "bf16"] = "fp32"
+    compile: bool = False
+    tf32: bool = False
+    folder: str | None = None

@@ -54,12 +54,12 @@ def versions() -> dict[str, str]:
     return {name: metadata.version(name) for name in LIBRARIES}
 
 
-def facts() -> dict[str, Any]:
-    """What every row of a run carries."""
+def facts(device: str | None = None) -> dict[str, Any]:
+    """What every row of a run carries; `device` names the accelerator where one computes."""
     code = code_record()
     return {
         "run": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        "device": f"cpu: {processor()}",
+        "device": device or f"cpu: {processor()}",
         "machine": machine(),
         "versions": versions(),
         "code": {"fingerprint": code["fingerprint"], "commit": code["commit"], "dirty": code["patch"] is not None},

@@ -2,18 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from stormcast_train.costs.config import LoadSizes, PreprocessSizes
+from pydantic import Field
+
+from stormcast_train.costs.config import LoadSizes, PreprocessSizes, TrainSizes
 from stormcast_train.costs.rows import Measured, append, default_folder, facts, rows_of, table
+from stormcast_train.distributed.launch import reporting, run_ranks
+from stormcast_train.distributed.ranks import must_launch, ranks_from_environment
 from stormcast_train.fields.console import Console
+from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import DomainConfig
-from stormcast_train.fields.variables import Frozen
+from stormcast_train.fields.variables import Frozen, VariablesConfig
+from stormcast_train.networks.config import NetworkConfig
+from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.sources.config import SourceConfig
+from stormcast_train.training.optim_config import OptimConfig
+from stormcast_train.training.stage_config import StageConfig
 
-HELP = "measure what preprocessing and reading cost against the limit and against peers"
+if TYPE_CHECKING:
+    from stormcast_train.costs.training_run import TrainBench
+
+HELP = "measure what preprocessing, reading and training cost against the limit and against peers"
 EXAMPLE = "stormcast bench load"
 POSITIONAL = ("what",)
 
@@ -21,13 +35,23 @@ POSITIONAL = ("what",)
 class Config(Frozen):
     """Keys of `bench`."""
 
-    what: Literal["preprocess", "load"]
+    what: Literal["preprocess", "load", "train"]
     domain: DomainConfig
     source: SourceConfig
+    variables: VariablesConfig
+    stage: StageConfig
+    network: NetworkConfig
+    objective: ObjectiveConfig
+    optim: OptimConfig
+    processes: int = Field(default=1, ge=1)
+    device: str | None = None
     archive: str | None = None
     out: str | None = None
     preprocess: PreprocessSizes = PreprocessSizes()
     load: LoadSizes = LoadSizes()
+    train: TrainSizes = TrainSizes()
+    overrides: tuple[str, ...] = ()
+    config_dir: str | None = None
 
 
 def plan(config: Config) -> dict[str, Any]:
@@ -35,6 +59,9 @@ def plan(config: Config) -> dict[str, Any]:
     if config.what == "load":
         grids = ", ".join(f"{y} x {x}" for y, x in config.load.grids)
         doing = f"read batches of {config.load.batch} samples of {grids} with {config.load.channels} channels"
+    elif config.what == "train":
+        turns = f"{config.train.blocks} turns of {config.train.steps} steps"
+        doing = f"train a {config.stage.kinds()[-1]} on {config.processes} rank(s) beside a bare loop, {turns} each"
     else:
         sizes = config.preprocess
         doing = f"preprocess {sizes.days} days with 1 worker and {sizes.days_of_many} with {sizes.workers}, {sizes.repeats} times"
@@ -43,8 +70,15 @@ def plan(config: Config) -> dict[str, Any]:
 
 def run(config: Config, console: Console) -> dict[str, Any]:
     """Measure, write the rows, print the table."""
+    if config.what == "train":
+        return _train(config, console)
     about = facts()
     measured = _load(config) if config.what == "load" else _preprocess(config, console)
+    return _keep(config, measured, about, console)
+
+
+def _keep(config: Config, measured: list[Measured], about: Mapping[str, Any], console: Console) -> dict[str, Any]:
+    """Write the rows, show the table."""
     rows = rows_of(config.what, measured, about)
     path = _out(config) / f"{config.what}.jsonl"
     append(path, rows)
@@ -64,6 +98,44 @@ def _preprocess(config: Config, console: Console) -> list[Measured]:
     with TemporaryDirectory(prefix="stormcast_bench_") as scratch:
         archive = Path(config.archive).expanduser() if config.archive else Path(scratch) / "archive"
         return measure(Bench(archive, Path(scratch), config.domain, config.source, config.preprocess), console.say)
+
+
+def _train(config: Config, console: Console) -> dict[str, Any]:
+    """The parent makes what is needed and then is the rank, or starts the ranks; each side's seconds come from rank 0."""
+    from stormcast_train.costs.training_run import measure, prepare
+
+    ranks, folder = ranks_from_environment(), config.train.folder
+    if folder is not None:
+        with reporting() as result:
+            rows, told = measure(_train_bench(config, Path(folder)), config.train.batch or 1, ranks, Console(quiet=True))
+            result.update({"rows": [asdict(row) for row in rows], "told": told})
+        return result
+    if ranks.world > 1:
+        raise RequestError("bench train starts its ranks itself, on one machine: give processes=N instead of torchrun or srun")
+    with TemporaryDirectory(prefix="stormcast_bench_") as scratch:
+        bench = _train_bench(config, Path(scratch))
+        batch, device = prepare(bench)
+        about = facts(device)
+        if must_launch(config.processes, ranks):
+            words = [*_words(config), f"train.folder={scratch}", f"train.batch={batch}"]
+            described = run_ranks(config.processes, words)
+            rows, told = [Measured(**row) for row in described["rows"]], described["told"]
+        else:
+            rows, told = measure(bench, batch, ranks, Console(quiet=True))
+    return {**_keep(config, rows, about, console), **told, "device": about["device"]}
+
+
+def _train_bench(config: Config, folder: Path) -> TrainBench:
+    from stormcast_train.costs.training_run import TrainBench
+
+    return TrainBench(
+        folder, config.domain, config.variables, config.stage, config.network, config.objective, config.optim, config.train, config.device
+    )
+
+
+def _words(config: Config) -> list[str]:
+    """The command again, for a rank."""
+    return ["bench", "train", *config.overrides, *(["--config-dir", config.config_dir] if config.config_dir else [])]
 
 
 def _out(config: Config) -> Path:

@@ -89,6 +89,7 @@ with library_noise():  # pydantic warns that the key `validate` hides a method o
         deterministic: bool | None = None
         device: str | None = None
         allow_code_change: bool = False
+        profile: bool = False
         train: TrainKeys = TrainKeys()
         log: LogKeys = LogKeys()
         checkpoint: CheckpointKeys = CheckpointKeys()
@@ -185,7 +186,7 @@ def _execution(config: Config) -> Execution:
     keys = config.train
     validate: ValidateKeys = config.validate
     return Execution(
-        micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, tf32=keys.tf32, best_metric=keys.best_metric,
+        micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, tf32=keys.tf32, profile=config.profile, best_metric=keys.best_metric,
         deterministic=config.deterministic, device=config.device, log_every=config.log.every_samples, wandb=config.log.wandb,
         validate_every=validate.every_samples, checkpoint_every=config.checkpoint.every_samples, checkpoints_kept=config.checkpoint.keep,
     )  # fmt: skip

@@ -16,12 +16,14 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+from torch.profiler import record_function
 
 from stormcast_train.data.batch import Batch
 from stormcast_train.distributed.collectives import Agreement, sum_over_ranks
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.fields.errors import NonFiniteError
 from stormcast_train.training.optim import Optimization
+from stormcast_train.training.precision import autocast
 from stormcast_train.training.stage import LossTerms, Stage
 
 ALWAYS_LOGGED_STEPS = 200
@@ -66,6 +68,7 @@ class Stream(Protocol):
 class Observer(Protocol):
     """What the loop tells the run, which writes, validates, saves and draws."""
 
+    def stepped(self, samples: int) -> None: ...
     def trained(self, samples: int, facts: Mapping[str, Any]) -> None: ...
     def validated(self, samples: int) -> None: ...
     def checkpoint(self, samples: int) -> None: ...
@@ -83,11 +86,14 @@ def train(
     feed, finite = Feed(stream, plan, ranks), FiniteWatch(plan.batch_size)
     while samples < plan.total_samples:
         terms = [backward(stage, replica, batch, plan, share, last) for batch, share, last in feed.batches(samples)]
-        norm = optim.gradient_norm()
-        finite.look(norm, samples)
-        rate = optim.step(samples, norm)
+        with record_function("gradient norm"):
+            norm = optim.gradient_norm()
+            finite.look(norm, samples)
+        with record_function("optimizer"):
+            rate = optim.step(samples, norm)
         samples += plan.batch_size
         stopping = stop.reached()
+        observer.stepped(samples)
         if plan.logs(samples):
             losses = mean_losses(terms, samples, plan, ranks)
             observer.trained(samples, {**losses, "grad_norm": float(norm), "lr": rate, **feed.speed(samples)})
@@ -119,15 +125,11 @@ def backward(stage: Stage, replica: nn.Module, batch: Batch, plan: TrainPlan, sh
     """Add this micro-batch's share of the mean loss to the gradients; they are averaged over ranks with the last one only."""
     quiet = replica.no_sync() if isinstance(replica, DistributedDataParallel) and not last else contextlib.nullcontext()
     with quiet:
-        with autocast(batch.target_BCHW.device, plan.autocast):
+        with record_function("forward"), autocast(batch.target_BCHW.device, plan.autocast):
             terms = stage.loss(replica, batch)
-        (terms.total * share).backward()
+        with record_function("backward"):
+            (terms.total * share).backward()
     return LossTerms(terms.total.detach(), terms.by_variable)
-
-
-def autocast(device: torch.device, dtype: torch.dtype | None) -> contextlib.AbstractContextManager[Any]:
-    """Lower precision where the plan asks for it."""
-    return contextlib.nullcontext() if dtype is None else torch.autocast(device.type, dtype=dtype)
 
 
 def mean_losses(terms: Sequence[LossTerms], samples: int, plan: TrainPlan, ranks: Ranks) -> dict[str, float]:
@@ -154,7 +156,8 @@ class Feed:
         self._since = samples if self._since is None else self._since
         for k, positions in enumerate(now):
             began = time.perf_counter()
-            batch = self._stream.batch(positions)
+            with record_function("read"):
+                batch = self._stream.batch(positions)
             self._waited += time.perf_counter() - began
             last = k == len(now) - 1
             if not last or samples + self._plan.batch_size < self._plan.total_samples:

@@ -47,6 +47,7 @@ class Execution(Frozen):
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
     tf32: bool = False
+    profile: bool = False
     deterministic: bool | None = None
     device: str | None = None
     log_every: int | None = Field(default=None, ge=1)

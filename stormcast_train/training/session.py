@@ -22,10 +22,12 @@ from stormcast_train.fields.files import write_json
 from stormcast_train.fields.times import iso
 from stormcast_train.monitor.events import EventLog
 from stormcast_train.monitor.sinks import WandbMirror
+from stormcast_train.training import insight
 from stormcast_train.training.checkpoint import Background, Checkpoint, newest_whole, on_host, read_checkpoint, write_checkpoint
 from stormcast_train.training.criterion import Criterion, reduced_metrics
 from stormcast_train.training.loop import TrainPlan, train
 from stormcast_train.training.optim import Optimization
+from stormcast_train.training.profile import STEPS, SUMMARY, StepProfile
 from stormcast_train.training.run_stage import StageRun
 from stormcast_train.training.stage import Stage
 
@@ -42,6 +44,8 @@ class Session:
         self._events = EventLog(run.directory.path, attempt) if ranks.is_first else None
         self._disk = Background()
         self._criterion = Criterion(run.execution.best_metric, run.kind)
+        self._insight: insight.Insight | None = None
+        self._profile: StepProfile | None = None
         self._mirror: WandbMirror | None = None
         self._advance: Callable[..., None] = lambda n=1, note="": None
         self._shown = 0
@@ -50,7 +54,8 @@ class Session:
         """Restore, train, and say how it ended: done, or StoppedError, or NonFiniteError with the samples written down."""
         samples = self._restore()
         total = self._run.optim.total_samples
-        self._write("start", samples, ranks=self._ranks.world, total_samples=total, dataset_size=self._stream.dataset_size)
+        facts = self._look_inside(samples) if samples < total else {}
+        self._write("start", samples, ranks=self._ranks.world, total_samples=total, dataset_size=self._stream.dataset_size, **facts)
         with ExitStack() as context:
             context.callback(self._disk.close)
             context.callback(self._stream.close)
@@ -81,10 +86,30 @@ class Session:
             compile=execution.compile,
         )
 
+    def stepped(self, samples: int) -> None:
+        """See `loop.Observer`."""
+        if self._profile is not None and self._profile.stepped():
+            self._console.say(f"where {STEPS} steps' time went: {self._run.directory.path / 'profile' / SUMMARY}")
+            self._profile = None
+
     def trained(self, samples: int, facts: Mapping[str, Any]) -> None:
         """See `loop.Observer`."""
-        self._write("train", samples, **facts)
+        inside = self._insight.step_facts(facts, self._device) if self._insight else {}
+        self._write("train", samples, **facts, **inside)
         self._show(samples, f"loss {facts['loss']:.4f}")
+
+    def _look_inside(self, samples: int) -> dict[str, Any]:
+        """Count what a sample costs, on one that is about to be trained on; nothing is changed by it."""
+        first = self._stream.batch([samples + self._ranks.rank])
+        self._insight = insight.measure(self._stage, first, self.plan().autocast, self._ranks.world)
+        if self._run.execution.profile and self._ranks.is_first:
+            about = f"{self._run.kind}, {self._insight.parameters / 1e6:.3g} M parameters, batch {self._run.optim.batch_size} on {self._ranks.world} rank(s), {self._device}"
+            self._profile = StepProfile(self._run.directory.path / "profile", self._device, about)
+        return self._insight.facts()
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._stage.network.parameters()).device
 
     def validated(self, samples: int) -> None:
         """See `loop.Observer`: metrics of the averaged weights over all ranks' cases; the best package so far is kept."""

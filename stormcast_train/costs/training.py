@@ -1,0 +1,190 @@
+"""`bench train`: the whole run (reading, noise, conditions, logging) against a bare torch loop over the same network, in one run.
+
+The two take turns: before every so many steps of the run, bare loops over resident data have theirs, twice, so that bare against
+bare shows what the machine's own unrest is worth.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from statistics import median
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from stormcast_train.costs.config import TrainSizes
+from stormcast_train.costs.rows import Measured
+from stormcast_train.costs.timing import Cost, once, typical
+from stormcast_train.data.batch import Batch
+from stormcast_train.data.stream import SampleStream
+from stormcast_train.distributed.ranks import Ranks
+from stormcast_train.training.insight import Insight
+from stormcast_train.training.loop import TrainPlan, replicate
+from stormcast_train.training.optim import ema_weight
+from stormcast_train.training.optim_config import OptimSpec
+from stormcast_train.training.precision import autocast
+from stormcast_train.training.stage import Stage
+
+LOOP_LIMIT, DDP_LIMIT = 1.03, 1.02
+LARGEST_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Call:
+    """What the stage hands its network for one batch, kept on the device; and a target of the output's shape."""
+
+    arguments: tuple[Any, ...]
+    options: dict[str, Any]
+    target_BCHW: Tensor
+
+
+def resident_call(stage: Stage, batch: Batch) -> Call:
+    """The network's arguments for this batch."""
+    held: list[Call] = []
+
+    def note(_: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> None:
+        kept = tuple(_detached(a) for a in arguments), {k: _detached(v) for k, v in options.items()}
+        held.append(Call(*kept, torch.zeros_like(output)))
+
+    hook = stage.network.register_forward_hook(note, with_kwargs=True)
+    with torch.no_grad():
+        stage.loss(stage.network, batch)
+    hook.remove()
+    return held[0]
+
+
+def _detached(value: Any) -> Any:
+    return value.detach().clone() if isinstance(value, Tensor) else value
+
+
+class BareLoop:
+    """Forward, squared error, backward, clipping, Adam(W), one moving average: what nobody can leave out."""
+
+    def __init__(self, stage: Stage, call: Call, optim: OptimSpec, plan: TrainPlan, ranks: Ranks) -> None:
+        network = copy.deepcopy(stage.network)
+        self._call, self._optim, self._plan = call, optim, plan
+        self._replica = replicate(network, plan, ranks)
+        self._parameters = [p for p in network.parameters() if p.requires_grad]
+        self._averages = [p.detach().clone() for p in self._parameters]
+        make = torch.optim.AdamW if optim.kind == "adamw" else torch.optim.Adam
+        on_gpu = self._parameters[0].is_cuda
+        self._optimizer = make(self._parameters, lr=1e-6, betas=optim.betas, weight_decay=optim.weight_decay, fused=on_gpu or None)
+        self._weight = ema_weight(optim, optim.total_samples)
+
+    def steps(self, count: int) -> None:
+        """So many steps."""
+        for _ in range(count):
+            with self._autocast():
+                output_BCHW = self._replica(*self._call.arguments, **self._call.options)
+                loss = (output_BCHW - self._call.target_BCHW).square().mean()
+            loss.backward()
+            clip_grad_norm_(self._parameters, self._optim.max_grad_norm or float("inf"))
+            self._optimizer.step()
+            self._optimizer.zero_grad(set_to_none=True)
+            with torch.no_grad():
+                torch._foreach_lerp_(self._averages, self._parameters, self._weight)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        return autocast(self._call.target_BCHW.device, self._plan.autocast)
+
+
+@dataclass
+class Turns:
+    """A run's stream that lets bare loops have their turn before every `steps`-th batch, and keeps everybody's seconds a step."""
+
+    stream: SampleStream
+    bare: Sequence[Callable[[int], None]]
+    steps: int
+    settle: Callable[[], None]  # until the device, and all ranks, have done what they were given
+    ours: list[Cost] = field(default_factory=list)
+    bare_pairs: list[tuple[Cost, Cost]] = field(default_factory=list)
+    _batches: int = 0
+    _began: tuple[float, float] | None = None
+
+    @property
+    def dataset_size(self) -> int:
+        return self.stream.dataset_size
+
+    @property
+    def starts(self) -> np.ndarray[Any, Any]:
+        return self.stream.starts
+
+    def prefetch(self, positions: Sequence[int]) -> None:
+        self.stream.prefetch(positions)
+
+    def batch(self, positions: Sequence[int]) -> Batch:
+        """The run's next batch."""
+        if self._batches % self.steps == 0:
+            self._turn()
+        self._batches += 1
+        return self.stream.batch(positions)
+
+    def close(self) -> None:
+        self.stream.close()
+
+    def _turn(self) -> None:
+        self.settle()
+        cpu, wall = time.process_time(), time.perf_counter()
+        if self._began is not None:
+            self.ours.append(Cost(cpu - self._began[0], wall - self._began[1]).per(self.steps))
+            self.bare_pairs.append((self._cost(self.bare[0]), self._cost(self.bare[1])))
+        else:
+            for loop in self.bare:
+                loop(2)  # warm
+        self.settle()
+        self._began = time.process_time(), time.perf_counter()
+
+    def _cost(self, loop: Callable[[int], None]) -> Cost:
+        def whole() -> None:
+            loop(self.steps)
+            self.settle()
+
+        return once(whole).per(self.steps)
+
+
+def grown_batch(stage: Stage, stream: SampleStream, optim: OptimSpec, plan: TrainPlan, sizes: TrainSizes) -> int:
+    """The smallest power of two of samples whose bare step takes `step_ms` on this device."""
+    size = 1
+    while size < LARGEST_BATCH:
+        loop = BareLoop(stage, resident_call(stage, stream.batch(range(size))), optim, plan, Ranks())
+        loop.steps(1)
+        began = time.perf_counter()
+        loop.steps(2)
+        if next(stage.network.parameters()).is_cuda:
+            torch.cuda.synchronize()
+        if (time.perf_counter() - began) / 2 >= sizes.step_ms / 1e3:
+            break
+        size *= 2
+    return size
+
+
+def results(turns: Turns, insight: Insight, batch_size: int, kind: str) -> tuple[list[Measured], dict[str, Any]]:
+    """The rows, and what scripts read: seconds a step, speed, arithmetic, utilisation."""
+    ours, bare = typical(turns.ours), typical([cost for pair in turns.bare_pairs for cost in pair])
+    unrest = sorted(abs(a.wall / b.wall - 1) for a, b in turns.bare_pairs)
+    spread = unrest[int(0.95 * (len(unrest) - 1))]
+    paired = median(o.wall / (0.5 * (a.wall + b.wall)) for o, (a, b) in zip(turns.ours, turns.bare_pairs, strict=True))
+    speed = batch_size / ours.wall
+    told = {
+        "step_seconds": ours.wall, "bare_step_seconds": bare.wall, "samples_per_second": speed,
+        "flops_per_sample": insight.flops_per_sample, "mfu": insight.mfu(speed),
+    }  # fmt: skip
+    details = told | {
+        "batch": batch_size, "blocks": len(unrest), "paired": paired, "cpu_ratio": ours.cpu / bare.cpu, "bare_against_bare": spread,
+        "bare_against_bare_medians": typical([a for a, _ in turns.bare_pairs]).wall / typical([b for _, b in turns.bare_pairs]).wall,
+        "matrix_flops_per_second": insight.matrix_flops_per_second, "parameters": insight.parameters,
+    }  # fmt: skip
+    limit = LOOP_LIMIT if insight.ranks == 1 else max(DDP_LIMIT, 1 + spread)
+    name = f"train/{kind}/{insight.ranks} rank(s)"
+    rows = [
+        Measured(f"{name}: a step of the run over a bare one", ours.wall / bare.wall, "x", limit, "<=", details),
+        Measured(f"{name}: model FLOPs utilisation", told["mfu"], ""),
+    ]
+    return rows, told
