@@ -16,6 +16,7 @@ READERS = {
     "domain": "preprocess",
     "variables": "preprocess",
     "source": "preprocess",
+    "events": "train",
     "mix": "train",
     "stage": "train",
     "network": "train",

@@ -124,19 +124,28 @@ class Group:
 
         kind: `value`, `transformed`, or `tendency` (of the transformed variable over one step, where both rows are asked for).
         """
+        total_CQ = self.reduced(kind, rows)
+        return {name: m.summary(total_CQ[c]) for c, name in enumerate(self.channels)}
+
+    def reduced(self, kind: Kind, rows: Any) -> m.Moments:
+        """The moments [C, quantity] that `statistics` sums up: they merge with another store's (`store.moments.merge`)."""
         chosen = np.unique(self._checked(rows))
         if kind == "tendency":
             chosen = chosen[np.isin(chosen - 1, chosen)]
-        total_CQ = m.reduce(self.moments[chosen][:, :, m.KINDS.index(kind)])
-        return {name: m.summary(total_CQ[c]) for c, name in enumerate(self.channels)}
+        return m.reduce(self.moments[chosen][:, :, m.KINDS.index(kind)])
 
     def histogram(self, name: str, rows: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Bin edges (mm) and counts of a rain variable over these rows."""
+        edges, counts = self.histograms(name, np.unique(self._checked(rows)))
+        return edges, counts.sum(axis=0)
+
+    def histograms(self, name: str, rows: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Bin edges (mm) and counts [N, bins] of a rain variable in each of these rows."""
         rain = m.counted(self.layout.variables)
         if name not in rain:
             raise RequestError(f"no histogram is kept of '{name}'; there is one of {', '.join(rain) or 'nothing'}")
         counts = Blocks.of(self.layout).histogram.read_rows(len(self.times))
-        return m.EDGES.copy(), counts[np.unique(self._checked(rows)), rain.index(name)].sum(axis=0)
+        return m.EDGES.copy(), counts[self._checked(rows), rain.index(name)]
 
     def fingerprint(self, rows: Any = None, channels: Sequence[str] | None = None) -> str:
         """SHA-256 of values, masks, units, coordinates and times of these rows and channels (all by default)."""
