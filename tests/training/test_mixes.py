@@ -24,7 +24,7 @@ def other(tmp_path_factory):
     def warm(t2m, rain):
         t2m += 5
 
-    return tiny_world.write(tmp_path_factory.mktemp("other") / "store", changes=warm)
+    return tiny_world.write(tmp_path_factory.mktemp("other") / "store", hours=160, changes=warm)
 
 
 def asked(store, kind="regression", mix=None, **more):
