@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.data.axis import axis_of
 from stormcast_train.data.event_config import Event, EventsConfig
-from stormcast_train.data.mix import FurtherStore, Mix, Reach
+from stormcast_train.data.mix import FurtherStore, Mix, Reach, SplitName
 from stormcast_train.data.oversample import check_kinds, start_weights
 from stormcast_train.data.scene import named_group, split_store
 from stormcast_train.data.splits import Split, complete_windows, within
@@ -85,19 +85,19 @@ def mix_stores(store: Store, mix: Mix, events: EventsConfig, history: int, use_b
     concerned = events.over(store.group("state").grid.bounds())
     check_kinds(mix.oversample, concerned, events.name)
     splits = split_store(store, mix, history, use_background, concerned)
-    further = tuple(_further(store, mix, entry, splits, history, use_background) for entry in mix.stores)
+    further = tuple(_further(store, mix, entry, splits, history, use_background, concerned) for entry in mix.stores)
     return Mixture(mix, store, concerned, splits, further)
 
 
 def _further(
-    main: Store, mix: Mix, entry: FurtherStore, splits: Mapping[str, Split], history: int, use_background: bool
-) -> Further:  # fmt: skip
+    main: Store, mix: Mix, entry: FurtherStore, splits: Mapping[str, Split], history: int, use_background: bool, events: Sequence[Event]
+) -> Further:
     store = open_store(Path(entry.store))
     check_same(main, store, use_background)
     axis = axis_of(store, mix, history, use_background, like=main)
     times = axis.times
     chosen = np.ones(len(times), bool) if entry.periods is None else within(times, [Period.parse(text) for text in entry.periods])
-    chosen &= ~near(times, held_out(main, mix, splits, axis.reach, times), mix.margin(axis.reach))
+    chosen &= ~near(times, held_out(main, mix, splits, axis.reach, times, events), mix.margin(axis.reach))
     if axis.selected_T is not None:
         chosen &= axis.selected_T
     starts = times[complete_windows(axis.state_T & chosen, axis.background_T, history)]
@@ -110,13 +110,16 @@ def _further(
     return Further(store, times[chosen], starts, entry.weight)
 
 
-def held_out(main: Store, mix: Mix, splits: Mapping[str, Split], reach: Reach, times: Times) -> list[Period]:
-    """The periods that validate or test, as written and as events moved them: weather is the same in whichever store it lies."""
-    names = ("validation", "test")
+def held_out(main: Store, mix: Mix, splits: Mapping[str, Split], reach: Reach, times: Times, events: Sequence[Event]) -> list[Period]:
+    """The periods that validate or test, as written and as events move them: weather is the same in whichever store it lies."""
+    names: tuple[SplitName, ...] = ("validation", "test")
     found = [period for name in names for period in splits[name].periods]
     axes = [main.group("state").times] if mix.depends_on_axis else [main.group("state").times, times]
-    written = [mix.periods(axis, reach) for axis in axes]
-    return found + [period for periods in written for name in names for period in periods[name]]  # type: ignore[index]
+    found += [period for axis in axes for name in names for period in mix.periods(axis, reach)[name]]
+    intervals = [event.interval for event in events]
+    while touched := [e for e in intervals if e not in found and any(e.start < p.end and p.start < e.end for p in found)]:
+        found += touched
+    return found
 
 
 def near(times: Times, periods: Sequence[Period], margin: np.timedelta64) -> NDArray[np.bool_]:

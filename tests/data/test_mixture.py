@@ -7,7 +7,7 @@ import pytest
 import tiny_world
 import torch
 
-from stormcast_train.data.event_config import EventsConfig
+from stormcast_train.data.event_config import Event, EventsConfig
 from stormcast_train.data.mix import FractionsMix, FurtherStore, Oversample, PeriodsMix, RainRule
 from stormcast_train.data.mixture import mix_stores
 from stormcast_train.data.scene import build_scene, split_store
@@ -52,6 +52,17 @@ def test_a_further_store_trains_on_nothing_near_what_is_held_out(tiny_store, oth
     assert len(further.starts) > 50
     assert min(np.abs(reach.ravel()[:, None] - held).min(axis=1)) >= 9 * HOUR
     assert set(mixture.starts()) == {"train", "validation", "test", "train@1"}
+
+
+def test_an_event_that_the_main_store_tests_in_part_trains_in_no_further_store(tiny_store, tmp_path):
+    longer = open_store(tiny_world.write(tmp_path / "longer", hours=160))
+    event = Event(name="e", kind="typhoon", period="2021-06-05T20/2021-06-06T10", source="made up for this test")
+    (plain,), (moved,) = (
+        mix_stores(tiny_store, with_stores(longer), EventsConfig(events=e), 1, True).further for e in ((), (event,))
+    )  # fmt: skip
+    # the main store ends at hour 119, the event at 129; the gap after it is 8 hours
+    after = [np.min(f.starts[f.starts > tiny_world.START + 110 * HOUR]) for f in (plain, moved)]
+    assert after == [tiny_world.START + 128 * HOUR, tiny_world.START + 138 * HOUR]
 
 
 def test_the_periods_of_a_further_store_limit_it(tiny_store, other):
