@@ -16,6 +16,7 @@ READERS = {
     "domain": "preprocess",
     "variables": "preprocess",
     "source": "preprocess",
+    "events": "train",
     "mix": "train",
     "stage": "train",
     "network": "train",
@@ -107,3 +108,20 @@ def test_a_map_that_must_be_fitted_is_refused_when_a_store_is_made(tmp_path: Any
     words = ["preprocess", f"archive={tmp_path / 'archive'}", f"store={tmp_path / 'store'}", "domain=taiwan_tiny"]
     assert main([*words, "variables.override.rain1h.transform={kind: quantile}"]) == 2
     assert not (tmp_path / "store").exists()
+
+
+def test_what_a_mix_does_besides_is_asked_for_by_one_word_each() -> None:
+    words = [
+        "mix=taiwan_seasons", "mix.oversample.events.typhoon=3", "mix.oversample.rain={least: 10, factor: 2}", "mix.use_test=true",
+        "mix.source_version.rwrf=V4", "mix.stores=[{store: other, weight: 0.5}]",
+    ]  # fmt: skip
+    config = build_config(recipe("train"), parse(["train", *NEEDED["train"], *words]))
+    mix = config.mix
+    assert (mix.oversample.events, mix.oversample.rain.least, mix.use_test) == ({"typhoon": 3}, 10, True)
+    assert (mix.source_version, mix.stores[0].store, mix.stores[0].weight) == ({"rwrf": "V4"}, "other", 0.5)
+    assert config.events.name == "taiwan"
+    without = build_config(recipe("train"), parse(["train", *NEEDED["train"], "mix=taiwan_seasons", "events=none"]))
+    assert without.events.events == ()
+    for word in ("mix.oversample.events.typhon=3", "mix.oversample.rain={leest: 3, factor: 2}", "mix.oversampel.rain=null"):
+        with pytest.raises(RequestError, match=r"typhon|rain\.least=|oversampel"):
+            build_config(recipe("train"), parse(["train", *NEEDED["train"], word]))

@@ -12,13 +12,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.data.mix import FractionsMix, PeriodsMix, Split, make_splits
+from stormcast_train.data.axis import axis_of
+from stormcast_train.data.event_config import Event
+from stormcast_train.data.mix import Mix
+from stormcast_train.data.splits import Split, make_splits
 from stormcast_train.data.statistics import ChannelStatistics, from_moments
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times, seconds
 from stormcast_train.fields.transforms import QuantileMap, Transform
 from stormcast_train.fields.variables import Variable
+from stormcast_train.store import moments as m
 from stormcast_train.store.choice import Choice
 from stormcast_train.store.reader import Group, Store
 
@@ -96,27 +100,22 @@ def _restored(statistics: Mapping[str, Mapping[str, float]]) -> dict[str, Channe
     return {name: ChannelStatistics(**numbers) for name, numbers in statistics.items()}
 
 
-def split_store(store: Store, mix: FractionsMix | PeriodsMix, history: int, use_background: bool) -> dict[str, Split]:
+def split_store(store: Store, mix: Mix, history: int, use_background: bool, events: Sequence[Event] = ()) -> dict[str, Split]:
     """The mix's splits of this store."""
-    state = store.group("state")
-    accumulation = max((v.interval_s for v in state.variables.values()), default=0)
-    background = _on_axis(store.group("background"), state.times) if use_background else None
+    axis = axis_of(store, mix, history, use_background)
+    reach = axis.reach
     splits = make_splits(
-        mix, state.times, np.all(state.available, axis=1), background, state.step, history, np.timedelta64(accumulation, "s")
+        mix, axis.times, axis.state_T, axis.background_T, reach.step, history, reach.accumulation, events, axis.selected_T
     )  # fmt: skip
     return {str(name): split for name, split in splits.items()}
 
 
-def _on_axis(group: Group, times: Times) -> NDArray[np.bool_]:
-    """[T]: all channels of the group are there at these times."""
-    place = np.searchsorted(group.times, times).clip(max=len(group.times) - 1)
-    return np.asarray((group.times[place] == times) & np.all(group.available, axis=1)[place])
-
-
-def build_scene(store: Store, train_times: Times, use_background: bool, use_static: bool) -> Scene:
-    """The scene of a store with statistics of the training times alone."""
+def build_scene(
+    store: Store, train_times: Times, use_background: bool, use_static: bool, further: Sequence[tuple[Store, Times]] = ()
+) -> Scene:
+    """The scene of a store with statistics of the training times alone, those of further stores merged in."""
     state = _fitted(store.group("state"), train_times)
-    statistics = _statistics(state, train_times)
+    stores = [(store, train_times), *further]
     background = _fitted(store.group("background"), train_times) if use_background else None
     static = store.group("static") if use_static else None
     shape = state.grid.shape
@@ -124,9 +123,9 @@ def build_scene(store: Store, train_times: Times, use_background: bool, use_stat
         state=tuple(state.variables[name] for name in state.channels),
         background=tuple(background.variables[name] for name in background.channels) if background else (),
         static=tuple(static.variables[name] for name in static.channels) if static else (),
-        statistics=statistics,
-        background_statistics=_statistics(background, train_times) if background else {},
-        masked=_masked(state, train_times),
+        statistics=_statistics(state, stores),
+        background_statistics=_statistics(background, stores) if background else {},
+        masked=_masked(stores),
         step_s=seconds(state.step),
         grid=state.grid,
         background_grid=background.grid if background else None,
@@ -135,12 +134,14 @@ def build_scene(store: Store, train_times: Times, use_background: bool, use_stat
     )
 
 
-def extend_scene(scene: Scene, store: Store, train_times: Times, use_background: bool, use_static: bool) -> Scene:
+def extend_scene(
+    scene: Scene, store: Store, train_times: Times, use_background: bool, use_static: bool, further: Sequence[tuple[Store, Times]] = ()
+) -> Scene:
     """The scene of a regression with what a diffusion on top of it needs besides; names and statistics that exist stay as they are.
 
     The store's choice may change a variable's other facts (loss weight, range, drizzle); other names or transforms are a RequestError.
     """
-    fresh = build_scene(store, train_times, use_background, use_static)
+    fresh = build_scene(store, train_times, use_background, use_static, further)
     added: dict[str, Any] = {"state": _continued(scene, store.choice)} if store.choice else {}
     if not scene.background and fresh.background:
         added |= {k: getattr(fresh, k) for k in ("background", "background_statistics", "background_grid")}
@@ -179,19 +180,32 @@ def _rows(group: Group, times: Times) -> NDArray[np.int64]:
     return np.flatnonzero(np.isin(group.times, times))
 
 
-def _statistics(group: Group, times: Times) -> dict[str, ChannelStatistics]:
-    rows = _rows(group, times)
-    if not len(rows):
-        raise RequestError(f"the store's {group.role} holds none of the training times", role=group.role)
-    return from_moments(group.statistics("transformed", rows), group.statistics("tendency", rows), group.channels)
+def _statistics(main: Group, training: Sequence[tuple[Store, Times]]) -> dict[str, ChannelStatistics]:
+    """From the moments of all training times of all stores, merged in the stores' order; by the main group's channels and maps."""
+    role, names = main.role, main.channels
+    merged: dict[str, m.Moments] = {}
+    for store, times in training:
+        group = store.group(role).told_as(main.variables)
+        rows = _rows(group, times)
+        if not len(rows):
+            raise RequestError(f"the store's {role} holds none of the training times", role=role)
+        for kind in ("transformed", "tendency"):
+            found = group.reduced(kind, rows)[[group.channels.index(name) for name in names]]
+            merged[kind] = m.merge(merged[kind], found) if kind in merged else found
+    summaries = {kind: {name: m.summary(found[c]) for c, name in enumerate(names)} for kind, found in merged.items()}
+    return from_moments(summaries["transformed"], summaries["tendency"], names)
 
 
-def _masked(state: Group, times: Times) -> tuple[str, ...]:
-    """Channels that are not complete at every available training time."""
-    rows = _rows(state, times)
-    counted, cells = state.statistics("value", rows), int(np.prod(state.grid.shape))
-    present = state.available[rows].sum(axis=0)
-    return tuple(name for i, name in enumerate(state.channels) if counted[name]["count"] < present[i] * cells)
+def _masked(training: Sequence[tuple[Store, Times]]) -> tuple[str, ...]:
+    """State channels that are not complete at every available training time."""
+    names, lacking = training[0][0].group("state").channels, set[str]()
+    for store, times in training:
+        state = store.group("state")
+        rows = _rows(state, times)
+        counted, cells = state.statistics("value", rows), int(np.prod(state.grid.shape))
+        present = state.available[rows].sum(axis=0)
+        lacking |= {name for name in names if counted[name]["count"] < present[state.channels.index(name)] * cells}
+    return tuple(name for name in names if name in lacking)
 
 
 def named_group(store: Store, role: str, names: tuple[str, ...]) -> Group:

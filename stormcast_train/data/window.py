@@ -15,6 +15,7 @@ from torch import Tensor
 from stormcast_train.data.batch import Window
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.scene import Scene, named_group
+from stormcast_train.data.splits import refuse_sealed
 from stormcast_train.fields.times import Times
 from stormcast_train.store.reader import Group, Store
 
@@ -32,10 +33,14 @@ class RawWindows:
 
 
 class WindowReader:
-    """Windows of one store for one scene. The store's channels are taken by name; one that it lacks is a RequestError."""
+    """Windows of one store for one scene. The store's channels are taken by name; one that it lacks is a RequestError.
 
-    def __init__(self, store: Store, scene: Scene, history: int, device: torch.device) -> None:
+    sealed: times that may not be read, in training those of the test split; a window that needs one is a RequestError.
+    """
+
+    def __init__(self, store: Store, scene: Scene, history: int, device: torch.device, sealed: Times | None = None) -> None:
         self.scene, self.history, self._device = scene, history, device
+        self._sealed = sealed
         self._state = named_group(store, "state", scene.names)
         names = tuple(v.name for v in scene.background)
         self._background = named_group(store, "background", names) if names else None
@@ -47,6 +52,7 @@ class WindowReader:
         step = self.scene.step
         last = 1 if target else 0
         needed_BK = times[:, None] + step * np.arange(1 - self.history, 1 + last)
+        refuse_sealed(self._sealed, needed_BK)
         state_UCHW, state_BK = _read(self._state, self.scene.names, needed_BK)
         background_UChw, background_BJ = self.read_background(times)
         return RawWindows(times, state_UCHW, state_BK, target, background_UChw, background_BJ)
@@ -56,6 +62,7 @@ class WindowReader:
         if self._background is None:
             return None, None
         needed_BJ = times[:, None] + self.scene.step * np.arange(2)
+        refuse_sealed(self._sealed, needed_BJ)
         return _read(self._background, tuple(v.name for v in self.scene.background), needed_BJ)
 
     def background_to_device(self, values_UChw: NDArray[np.float32] | None, index_BJ: NDArray[np.int64] | None) -> Tensor | None:

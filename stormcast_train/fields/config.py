@@ -22,7 +22,8 @@ T = TypeVar("T", bound=BaseModel)
 PACKAGED = Path(__file__).resolve().parents[1] / "conf"
 _UNION_MEMBER = re.compile(r"[-\[(A-Z]|^(int|float|str|bool)$")  # pydantic names the tried member of a union in a location
 _OPEN = re.compile(
-    r"(variables\.(override|groups|(add|drop)(_background)?)|source\.(readers|state|background|static|regrid|groups|policy|quality)|dask\.slurm|background\.blur\.cutoff_km)[.=]"
+    r"(variables\.(override|groups|(add|drop)(_background)?)|source\.(readers|state|background|static|regrid|groups|policy|quality)|dask\.slurm|"
+    r"background\.blur\.cutoff_km|mix\.(oversample\.(events|rain)|source_version))[.=]"
 )  # their keys are the user's own names
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
 

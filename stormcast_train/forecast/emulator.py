@@ -92,6 +92,11 @@ class Emulator:
             raise RequestError(f"the package has no split '{name}'.{nearest(name, self.package.splits)}")
         return self.package.splits[name]
 
+    @property
+    def trained_on(self) -> Times:
+        """Start times of all training samples, of whichever store."""
+        return np.unique(np.concatenate([times for name, times in self.package.splits.items() if name.split("@")[0] == "train"]))
+
     def reader(self, store: Store) -> WindowReader:
         """A reader of this emulator's windows; a store of another grid, step or variable set is a RequestError."""
         check_store(self.scene, store)

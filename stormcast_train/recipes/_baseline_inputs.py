@@ -153,7 +153,7 @@ def roller(emulator: Emulator, store: Store, lead_steps: tuple[int, ...], derive
 
 def split_of(starts: Times, emulator: Emulator, store: Store) -> str:
     """Which split of the run's mix all starts belong to; `independent` for other times or another store, `mixed` for several."""
-    splits = {name: emulator.split(name) for name in ("test", "validation", "train")}
+    splits = {"test": emulator.split("test"), "validation": emulator.split("validation"), "train": emulator.trained_on}
     for name, times in splits.items():
         if np.isin(starts, times).all():
             return name

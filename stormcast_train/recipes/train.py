@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from stormcast_train.data.event_config import EventsConfig
 from stormcast_train.data.mix import MixConfig
 from stormcast_train.distributed.launch import reporting, run_ranks
 from stormcast_train.distributed.ranks import must_launch, ranks_from_environment
@@ -76,6 +77,7 @@ with library_noise():  # pydantic warns that the key `validate` hides a method o
         domain: DomainConfig | None = None
         variables: VariablesConfig
         mix: MixConfig
+        events: EventsConfig = EventsConfig()
         stage: StageConfig
         network: NetworkConfig
         objective: ObjectiveConfig
@@ -166,8 +168,8 @@ def _stage_run(config: Config, kind: StageKind, both: bool) -> StageRun:
     folder = Path(config.run) / kind if both else Path(config.run)
     regression = str(Path(config.run) / "regression") if both else config.regression
     request = StageRequest(
-        stage=config.stage.only(kind), network=config.network, objective=config.objective, mix=config.mix, seed=config.seed,
-        store=config.store, regression=regression if kind == "diffusion" else None, init=config.init,
+        stage=config.stage.only(kind), network=config.network, objective=config.objective, mix=config.mix, events=config.events,
+        seed=config.seed, store=config.store, regression=regression if kind == "diffusion" else None, init=config.init,
         variables=_choice(config),
     )  # fmt: skip
     keys = config.train

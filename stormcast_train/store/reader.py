@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, Literal
@@ -64,6 +64,10 @@ class Group:
 
         found = tuple(fit(v) for v in self._chosen)
         return self if found == self._chosen else Group(self.layout, found)
+
+    def told_as(self, variables: Mapping[str, Variable]) -> Group:
+        """This group with the facts (transforms above all) that another tells of the channels they share."""
+        return Group(self.layout, tuple(variables.get(v.name, v) for v in self._chosen))
 
     @property
     def grid(self) -> Grid:
@@ -145,6 +149,11 @@ class Group:
         kind: `value`, `transformed`, or `tendency` (of the transformed variable over one step, where both rows are asked for). Those
         of a transform that the store was not made with are read from rows (`store.sampling`).
         """
+        total_CQ = self.reduced(kind, rows)
+        return {name: m.summary(total_CQ[c]) for c, name in enumerate(self.channels)}
+
+    def reduced(self, kind: Kind, rows: Any) -> m.Moments:
+        """The moments [C, quantity] that `statistics` sums up: they merge with another store's (`store.moments.merge`)."""
         chosen = np.unique(self._checked(rows))
         if kind == "tendency":
             chosen = chosen[np.isin(chosen - 1, chosen)]
@@ -152,18 +161,23 @@ class Group:
         for c, variable in enumerate(self._chosen):
             if kind != "value" and variable.transform != self.layout.variables[self._places[c]].transform:
                 total_CQ[c] = moments_of(variable, partial(self._plane, variable.name), chosen, kind == "tendency")
-        return {name: m.summary(total_CQ[c]) for c, name in enumerate(self.channels)}
+        return total_CQ
 
     def _plane(self, name: str, row: int) -> NDArray[np.float32]:
         return self.read([row], [name])[0, 0]
 
     def histogram(self, name: str, rows: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Bin edges (mm) and counts of a rain variable over these rows."""
+        edges, counts = self.histograms(name, np.unique(self._checked(rows)))
+        return edges, counts.sum(axis=0)
+
+    def histograms(self, name: str, rows: Any) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Bin edges (mm) and counts [N, bins] of a rain variable in each of these rows."""
         rain = m.counted(self.layout.variables)
         if name not in rain:
             raise RequestError(f"no histogram is kept of '{name}'; there is one of {', '.join(rain) or 'nothing'}")
         counts = Blocks.of(self.layout).histogram.read_rows(len(self.times))
-        return m.EDGES.copy(), counts[np.unique(self._checked(rows)), rain.index(name)].sum(axis=0)
+        return m.EDGES.copy(), counts[self._checked(rows), rain.index(name)]
 
     def fingerprint(self, rows: Any = None, channels: Sequence[str] | None = None) -> str:
         """SHA-256 of values, masks, units, coordinates and times of these rows and channels (all by default)."""

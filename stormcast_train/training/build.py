@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from stormcast_train.data.conditions import Conditions, Target
-from stormcast_train.data.mix import Split
-from stormcast_train.data.scene import Scene, build_scene, extend_scene, split_store
+from stormcast_train.data.mixture import Mixture, mix_stores
+from stormcast_train.data.scene import Scene, build_scene, extend_scene
+from stormcast_train.data.splits import Split
 from stormcast_train.data.stream import SampleStream
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.errors import RequestError
@@ -44,15 +45,16 @@ def _build_regression(request: StageRequest, spec: StageSpec, store: Store, devi
     from stormcast_train.networks.build import build_regression
 
     use_background = bool(spec.conditions.background)
-    splits = split_store(store, request.mix, spec.conditions.history, use_background)
-    scene = build_scene(store, splits["train"].times, use_background, spec.conditions.static)
+    mixture = mix_stores(store, request.mix, request.events, spec.conditions.history, use_background)
+    splits = mixture.splits
+    scene = build_scene(store, splits["train"].times, use_background, spec.conditions.static, mixture.training)
     conditions = Conditions(spec.conditions, scene, device)
     network = build_regression(request.network, scene.grid.shape, len(conditions.channels), len(scene.names), request.seed)
-    reader = WindowReader(store, scene, spec.conditions.history, device)
+    reader = WindowReader(store, scene, spec.conditions.history, device, sealed=splits["test"].times)
     step = RegressionStep(_started(network, request.init, device), conditions, _target(spec, reader, device))
-    template = _template(request, spec, scene, store, splits)
+    template = _template(request, spec, scene, store, mixture)
     stage = RegressionStage(step, template, _count(scene, device), Cases(reader, splits["validation"].starts), request.seed)
-    return stage, SampleStream(reader, splits["train"].starts, request.seed)
+    return stage, _stream(reader, mixture, request.seed, device)
 
 
 def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device: torch.device) -> tuple[Stage, SampleStream]:
@@ -63,13 +65,14 @@ def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device
     assert isinstance(regression.step_model, RegressionStep)
     use_background = bool(spec.conditions.background) or bool(regression.scene.background)
     history = max(spec.conditions.history, regression.history)
-    splits = split_store(store, request.mix, history, use_background)
+    mixture = mix_stores(store, request.mix, request.events, history, use_background)
+    splits = mixture.splits
     _refuse_leak(regression, splits)
-    scene = extend_scene(regression.scene, store, splits["train"].times, use_background, spec.conditions.static)
-    reader = WindowReader(store, scene, history, device)
+    scene = extend_scene(regression.scene, store, splits["train"].times, use_background, spec.conditions.static, mixture.training)
+    reader = WindowReader(store, scene, history, device, sealed=splits["test"].times)
     held_out = splits["validation"].starts
     residual_std = held_out_residual(regression.step_model, reader, held_out if len(held_out) else splits["train"].starts)
-    template = _template(request, spec, scene, store, splits, residual_std, regression)
+    template = _template(request, spec, scene, store, mixture, residual_std, regression)
     conditions = Conditions(spec.conditions, scene, device)
     denoiser = build_denoiser(request.network, scene.grid.shape, len(conditions.channels), len(scene.names), request.seed)
     network = _started(precondition(denoiser, request.objective.noise), request.init, device)
@@ -77,10 +80,14 @@ def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device
         network, conditions, _target(spec, reader, device), regression.step_model, residual_scale(template, device), request.objective.noise
     )  # fmt: skip
     starts = splits["train"].starts
-    means = cached_means(regression.step_model, reader, starts)
-    return ResidualStage(step, template, _count(scene, device), Cases(reader, held_out), request.seed, means), SampleStream(
-        reader, starts, request.seed
-    )
+    means = None if mixture.further else cached_means(regression.step_model, reader, starts)
+    stage = ResidualStage(step, template, _count(scene, device), Cases(reader, held_out), request.seed, means)
+    return stage, _stream(reader, mixture, request.seed, device)
+
+
+def _stream(reader: WindowReader, mixture: Mixture, seed: int, device: torch.device) -> SampleStream:
+    further = [(WindowReader(entry.store, reader.scene, reader.history, device), entry.starts) for entry in mixture.further]
+    return SampleStream(reader, mixture.splits["train"].starts, seed, mixture.weights_N, further)
 
 
 def _regression(request: StageRequest, store: Store, device: torch.device) -> Emulator:
@@ -94,7 +101,7 @@ def _regression(request: StageRequest, store: Store, device: torch.device) -> Em
 
 
 def _refuse_leak(regression: Emulator, splits: Mapping[str, Split]) -> None:
-    seen = regression.split("train")
+    seen = regression.trained_on
     for name in ("validation", "test"):
         shared = np.intersect1d(seen, splits[name].starts)
         if len(shared):
@@ -105,10 +112,10 @@ def _refuse_leak(regression: Emulator, splits: Mapping[str, Split]) -> None:
 
 
 def _template(
-    request: StageRequest, spec: StageSpec, scene: Scene, store: Store, splits: Mapping[str, Split],
+    request: StageRequest, spec: StageSpec, scene: Scene, store: Store, mixture: Mixture,
     residual_std: Mapping[str, float] | None = None, regression: Emulator | None = None,
 ) -> Package:  # fmt: skip
-    held_out = "validation" if len(splits["validation"].starts) else "train"
+    held_out = "validation" if len(mixture.splits["validation"].starts) else "train"
     return Package(
         stage=spec.kind,
         target=spec.target,
@@ -117,16 +124,12 @@ def _template(
         scene=scene,
         weights={},
         store_fingerprint=store.fingerprint,
-        splits={name: split.starts for name, split in splits.items()},
-        mix={"config": request.mix.model_dump(mode="json"), "periods": _periods(splits), "residual_std_from": held_out},
+        splits=mixture.starts(),
+        mix=mixture.facts() | {"residual_std_from": held_out},
         objective=request.objective if spec.kind == "diffusion" else None,
         residual_std=residual_std,
         regression=regression.package if regression else None,
     )
-
-
-def _periods(splits: Mapping[str, Split]) -> dict[str, str | None]:
-    return {name: str(split.period) if split.period else None for name, split in splits.items()}
 
 
 def _target(spec: StageSpec, reader: WindowReader, device: torch.device) -> Target:

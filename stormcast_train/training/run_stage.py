@@ -252,7 +252,13 @@ def _record(run: StageRun, identity: Identity, ranks: Ranks, device: torch.devic
         "launcher": ranks.launcher, "attempt": attempt, "command": list(run.command),
     }  # fmt: skip
     request = run.request
-    places = {"store": str(Path(request.store).resolve()), "regression": _absolute(request.regression), "init": _absolute(request.init)}
+    further = [str(Path(entry.store).resolve()) for entry in request.mix.stores]
+    places = {
+        "store": str(Path(request.store).resolve()),
+        "stores": further,
+        "regression": _absolute(request.regression),
+        "init": _absolute(request.init),
+    }
     run.directory.record(
         _identity_record(run, identity, code, attempt),
         {"science": identity.science, "execution": execution, "site": {"site": run.site.model_dump(mode="json"), **places}},

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
 import numpy as np
 
 from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec
-from stormcast_train.data.mix import MixConfig, Split
-from stormcast_train.data.scene import split_store
+from stormcast_train.data.event_config import EventsConfig
+from stormcast_train.data.mix import MixConfig
+from stormcast_train.data.mixture import mix_stores
 from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.times import Times
 from stormcast_train.fields.variables import Frozen
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
@@ -83,6 +84,7 @@ class StageRequest(Frozen):
     network: NetworkConfig
     objective: ObjectiveConfig
     mix: MixConfig
+    events: EventsConfig = EventsConfig()
     seed: int = 0
     store: str
     regression: str | None = None  # run or package of the frozen regression (diffusion)
@@ -95,22 +97,23 @@ def science_record(request: StageRequest, store: Store, regression_fingerprint: 
     store = store.chosen(request.variables)
     spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
     objective = request.objective.model_dump(mode="json") if spec.kind == "diffusion" else None
-    splits = split_store(store, request.mix, spec.conditions.history, bool(spec.conditions.background))
+    mixture = mix_stores(store, request.mix, request.events, spec.conditions.history, bool(spec.conditions.background))
     return {
         "stage": spec.model_dump(mode="json"),
         "network": request.network.model_dump(mode="json"),
         "objective": objective,
-        "mix": request.mix.model_dump(mode="json"),
+        "mix": request.mix.record(),
+        "events": request.events.record(),
         "seed": request.seed,
-        "store": _used_part(store, splits),
+        "store": _used_part(store, np.concatenate([split.times for split in mixture.splits.values()])),
+        "stores": [_used_part(entry.store, entry.times) for entry in mixture.further],
         "regression": regression_fingerprint,
         **({"variables": request.variables.model_dump(mode="json")} if request.variables else {}),
     }
 
 
-def _used_part(store: Store, splits: Mapping[str, Split]) -> dict[str, str]:
-    """Fingerprint by role of the times that the splits use; static fields whole."""
-    used = np.concatenate([split.times for split in splits.values()])
+def _used_part(store: Store, used: Times) -> dict[str, str]:
+    """Fingerprint by role of the times that are used; static fields whole."""
     parts = {}
     for role in store.roles:
         group = store.group(role)

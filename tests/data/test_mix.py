@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stormcast_train.data.mix import FractionsMix, PeriodsMix, make_splits
+from stormcast_train.data.mix import FractionsMix, PeriodsMix
+from stormcast_train.data.splits import make_splits
 from stormcast_train.fields.errors import RequestError
 
 HOUR = np.timedelta64(3600, "s")
@@ -69,7 +70,7 @@ def test_with_five_minute_steps_the_rollout_in_the_gap_is_counted_in_steps():
 def test_explicit_periods_are_taken_as_they_are_and_history_may_reach_back():
     five = np.timedelta64(300, "s")
     times = np.datetime64("2010-08-26T00", "s") + np.arange(92) * five
-    mix = PeriodsMix(train="2010-08-26T00/2010-08-26T05:25", test="2010-08-26T05:25/2010-08-27")
+    mix = PeriodsMix(train="2010-08-26T00/2010-08-26T05:25", test="2010-08-26T05:25/2010-08-27", gap="as_written")
     found = splits(mix, times=times, step=five, history=2)
     assert found["train"].times[-1] == np.datetime64("2010-08-26T05:20")
     assert found["train"].starts[-1] == np.datetime64("2010-08-26T05:15")
@@ -84,7 +85,7 @@ def test_overlapping_periods_are_refused():
 
 
 def test_a_validation_period_inside_the_training_period_is_touched_by_no_training_window():
-    mix = PeriodsMix(train="2021-06-01/2021-06-05", validation="2021-06-02/2021-06-02T06", test="2021-06-05/2021-06-06")
+    mix = PeriodsMix(train="2021-06-01/2021-06-05", validation="2021-06-02/2021-06-02T06", test="2021-06-05/2021-06-06", gap="as_written")
     found = splits(mix, history=2)
     # 24..29 are validation: starts 23 (target 24) to 30 (past 29) are lost
     assert set(HOURLY[1:95]) - set(found["train"].starts) == set(HOURLY[23:31])

@@ -1,0 +1,76 @@
+"""`events=`: weather events by kind, each with where its dates come from. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from stormcast_train.fields.times import Period
+from stormcast_train.fields.variables import Frozen
+
+EventKind = Literal["typhoon", "meiyu", "southwest_flow", "afternoon_convection", "cold_surge"]
+Bounds = tuple[float, float, float, float]
+
+
+class Box(Frozen):
+    """A box in degrees north and east."""
+
+    south: float
+    north: float
+    west: float
+    east: float
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.south >= self.north or self.west >= self.east:
+            raise ValueError("a box has south below north and west below east")
+        return self
+
+    def meets(self, bounds: Bounds) -> bool:
+        """Whether it shares a point with a grid's bounds (south, north, west, east)."""
+        south, north, west, east = bounds
+        return self.south <= north and self.north >= south and self.west <= east and self.east >= west
+
+
+class Event(Frozen):
+    """One event: its period of valid time (UTC, end exclusive), the box it concerned (null: the whole domain), and its source."""
+
+    name: str
+    kind: EventKind
+    period: str
+    source: str = Field(min_length=8)
+    box: Box | None = None
+
+    @model_validator(mode="after")
+    def _parsed(self) -> Self:
+        Period.parse(self.period)
+        return self
+
+    @property
+    def interval(self) -> Period:
+        """The period, parsed."""
+        return Period.parse(self.period)
+
+
+class EventsConfig(Frozen):
+    """A list of events with names of their own; empty by default."""
+
+    name: str = "none"
+    events: tuple[Event, ...] = ()
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Self:
+        names = [event.name for event in self.events]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two events are called {', '.join(twice)}")
+        return self
+
+    def over(self, bounds: Bounds) -> tuple[Event, ...]:
+        """The events that concern a grid with these bounds."""
+        return tuple(event for event in self.events if event.box is None or event.box.meets(bounds))
+
+    def record(self) -> list[dict[str, Any]]:
+        """What a run's fingerprint covers: everything but the wording of the sources."""
+        return [event.model_dump(mode="json", exclude={"source"}) for event in self.events]
