@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from stormcast_train.data.condition_config import WindowNeeds, check_dropout_beneath, past_roles
 from stormcast_train.data.conditions import Conditions, Target
 from stormcast_train.data.mix import Split
 from stormcast_train.data.scene import Scene, build_scene, extend_scene, split_store
@@ -16,6 +17,7 @@ from stormcast_train.data.stream import SampleStream
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.forecast.emulator import Emulator, load_weights, residual_scale
+from stormcast_train.forecast.encoder import with_encoder
 from stormcast_train.forecast.package import Package, package_directory
 from stormcast_train.forecast.package import load as load_package
 from stormcast_train.forecast.step import RegressionStep, ResidualStep
@@ -44,11 +46,13 @@ def _build_regression(request: StageRequest, spec: StageSpec, store: Store, devi
     from stormcast_train.networks.build import build_regression
 
     use_background = bool(spec.conditions.background)
-    splits = split_store(store, request.mix, spec.conditions.history, use_background)
-    scene = build_scene(store, splits["train"].times, use_background, spec.conditions.static)
+    needs = WindowNeeds.of(spec.conditions)
+    splits = split_store(store, request.mix, needs.states, use_background)
+    scene = build_scene(store, splits["train"].times, use_background, spec.conditions.static, past_roles(spec.conditions))
     conditions = Conditions(spec.conditions, scene, device)
-    network = build_regression(request.network, scene.grid.shape, len(conditions.channels), len(scene.names), request.seed)
-    reader = WindowReader(store, scene, spec.conditions.history, device)
+    network = build_regression(request.network, scene.grid.shape, conditions.inputs, len(scene.names), request.seed)
+    network = with_encoder(network, conditions, request.seed)
+    reader = WindowReader(store, scene, needs.states, device, needs.past)
     step = RegressionStep(_started(network, request.init, device), conditions, _target(spec, reader, device))
     template = _template(request, spec, scene, store, splits)
     stage = RegressionStage(step, template, _count(scene, device), Cases(reader, splits["validation"].starts), request.seed)
@@ -62,17 +66,21 @@ def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device
     regression = _regression(request, store, device)
     assert isinstance(regression.step_model, RegressionStep)
     use_background = bool(spec.conditions.background) or bool(regression.scene.background)
-    history = max(spec.conditions.history, regression.history)
-    splits = split_store(store, request.mix, history, use_background)
+    check_dropout_beneath(spec.conditions, regression.package.conditions)
+    needs = WindowNeeds.of(spec.conditions, regression.package.conditions)
+    splits = split_store(store, request.mix, needs.states, use_background)
     _refuse_leak(regression, splits)
-    scene = extend_scene(regression.scene, store, splits["train"].times, use_background, spec.conditions.static)
-    reader = WindowReader(store, scene, history, device)
+    scene = extend_scene(
+        regression.scene, store, splits["train"].times, use_background, spec.conditions.static, past_roles(spec.conditions)
+    )
+    reader = WindowReader(store, scene, needs.states, device, needs.past)
     held_out = splits["validation"].starts
     residual_std = held_out_residual(regression.step_model, reader, held_out if len(held_out) else splits["train"].starts)
     template = _template(request, spec, scene, store, splits, residual_std, regression)
     conditions = Conditions(spec.conditions, scene, device)
-    denoiser = build_denoiser(request.network, scene.grid.shape, len(conditions.channels), len(scene.names), request.seed)
-    network = _started(precondition(denoiser, request.objective.noise), request.init, device)
+    denoiser = build_denoiser(request.network, scene.grid.shape, conditions.inputs, len(scene.names), request.seed)
+    network = with_encoder(precondition(denoiser, request.objective.noise), conditions, request.seed)
+    network = _started(network, request.init, device)
     step = ResidualStep(
         network, conditions, _target(spec, reader, device), regression.step_model, residual_scale(template, device), request.objective.noise
     )  # fmt: skip

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec
+from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout
 from stormcast_train.data.mix import MixConfig, Split
 from stormcast_train.data.scene import split_store
 from stormcast_train.fields.errors import RequestError
@@ -29,6 +29,9 @@ _SHARED: dict[str, Any] = {
     "static": True,
     "time": True,
     "position": False,
+    "lead": 0.0,
+    "past": {},
+    "dropout": {},
     "mask": "auto",
     "state_noise": 0.0,
     "mirror": False,
@@ -71,8 +74,22 @@ class StageConfig(Frozen):
         filled = {**_SHARED, **_DEFAULTS[self.kind], **asked}
         filled["background"] = tuple(filled["background"]) if has_background else ()
         filled["time"] = TIME if filled["time"] is True else tuple(filled["time"] or ())
-        filled["static"] = bool(filled["static"]) and has_static
-        return StageSpec(kind=self.kind, target=self.target or "tendency", conditions=ConditionSpec(**filled))
+        filled["static"] = has_static and (tuple(filled["static"]) if isinstance(filled["static"], list | tuple) else filled["static"])
+        filled["static"] = filled["static"] or False
+        filled["halo"] = self._halo(bool(filled["background"]))
+        filled["dropout"] = {source: share for source, share in filled["dropout"].items() if share}
+        conditions = ConditionSpec.model_validate(filled)
+        check_dropout(conditions)
+        return StageSpec(kind=self.kind, target=self.target or "tendency", conditions=conditions)
+
+    def _halo(self, sees_background: bool) -> HaloConfig | None:
+        """The halo where it has an encoder: without one its size changes nothing."""
+        halo = self.conditions.halo
+        if halo.encoder is not None and not sees_background:
+            raise RequestError(
+                "stage.conditions.halo.encoder needs a driver to encode: give stage.conditions.background, and a store with one"
+            )
+        return halo if halo.encoder is not None else None
 
 
 class StageRequest(Frozen):
@@ -92,7 +109,7 @@ def science_record(request: StageRequest, store: Store, regression_fingerprint: 
     """What this stage's part of a run's fingerprint covers, as plain data: config, seed, and the part of the store its mix uses."""
     spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
     objective = request.objective.model_dump(mode="json") if spec.kind == "diffusion" else None
-    splits = split_store(store, request.mix, spec.conditions.history, bool(spec.conditions.background))
+    splits = split_store(store, request.mix, spec.conditions.states, bool(spec.conditions.background))
     return {
         "stage": spec.model_dump(mode="json"),
         "network": request.network.model_dump(mode="json"),
