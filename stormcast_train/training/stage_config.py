@@ -9,7 +9,7 @@ import numpy as np
 
 from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout
 from stormcast_train.data.mix import MixConfig, Split
-from stormcast_train.data.scene import split_store
+from stormcast_train.data.scene import rows_between, split_store
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.variables import Frozen
 from stormcast_train.networks.config import NetworkConfig
@@ -116,17 +116,20 @@ def science_record(request: StageRequest, store: Store, regression_fingerprint: 
         "objective": objective,
         "mix": request.mix.model_dump(mode="json"),
         "seed": request.seed,
-        "store": _used_part(store, splits),
+        "store": _used_part(store, splits, spec.conditions),
         "regression": regression_fingerprint,
     }
 
 
-def _used_part(store: Store, splits: Mapping[str, Split]) -> dict[str, str]:
-    """Fingerprint by role of the times that the splits use; static fields whole."""
-    used = np.concatenate([split.times for split in splits.values()])
+def _used_part(store: Store, splits: Mapping[str, Split], conditions: ConditionSpec) -> dict[str, str]:
+    """Fingerprint by role of the times that the splits use; static fields whole, past frames as far back as they are seen."""
+    used = np.unique(np.concatenate([split.times for split in splits.values()]))
     parts = {}
     for role in store.roles:
         group = store.group(role)
         rows = np.arange(len(group.times)) if role == "static" else np.flatnonzero(np.isin(group.times, used))
+        if role in conditions.past:
+            reach = np.timedelta64(conditions.past[role].minutes * 60 + 1, "s")
+            rows = rows_between(group, used, max(reach, store.group("state").step))
         parts[role] = group.fingerprint(rows)
     return parts
