@@ -35,9 +35,20 @@ def check_store(scene: Scene, store: Store, droppable: frozenset[str] = frozense
     named_group(store, "state", scene.names)
     if scene.background and "background" not in droppable:
         named_group(store, "background", tuple(v.name for v in scene.background))
+    if scene.background_grid is not None and "background" in store.roles:
+        _check_driver_grid(scene.background_grid, store)
     for further in scene.further:
         if further.role not in droppable:
             named_group(store, further.role, further.names)
+
+
+def _check_driver_grid(grid: Grid, store: Store) -> None:
+    held = store.group("background").grid
+    if held.fingerprint != grid.fingerprint:
+        raise RequestError(
+            f"the store {store.path} has a background of {_describe(held)}, the network was trained on one of {_describe(grid)}; "
+            "give a store of the same driver grid and domain.halo_degrees"
+        )
 
 
 def _describe(grid: Grid) -> str:

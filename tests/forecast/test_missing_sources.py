@@ -144,6 +144,13 @@ def test_a_package_that_cannot_miss_them_refuses(strict, store, folder):
         leads(emulator, late, steps=1)
 
 
+def test_a_store_whose_driver_lies_on_other_points_is_refused(strict, folder):
+    import tiny_world
+
+    with pytest.raises(RequestError, match=r"background of 8 x 7 points.*trained on one of 16 x 15 points"):
+        leads(Emulator.load(strict), open_store(tiny_world.write(folder / "tiny")), steps=1)
+
+
 def test_a_package_that_has_seen_older_states_starts_one_step_after_the_last(dropping, strict, store):
     opened = open_store(store)
     after = opened.group("state").times[-1] + np.timedelta64(1, "h")
