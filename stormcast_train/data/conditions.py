@@ -210,9 +210,10 @@ class Conditions:
         return torch.where(absent, torch.full_like(window.background_BJChw, torch.nan), window.background_BJChw)
 
     def _background_absent(self, window: Window) -> Tensor:
-        """[B]: 1 where the background has nothing at its input or target time."""
+        """[B]: 1 where a variable of the background has nothing at its input or target time: the network knows all of it, or none."""
         assert window.background_BJChw is not None
-        return (~window.background_BJChw.isfinite().flatten(2).any(dim=2).all(dim=1)).to(window.states_BKCHW.dtype)
+        whole_B = window.background_BJChw.isfinite().flatten(3).any(dim=3).flatten(1).all(dim=1)
+        return (~whole_B).to(window.states_BKCHW.dtype)
 
     def _background_parts(self, background_BJCHW: Tensor) -> list[Tensor]:
         """The asked times of a background on any grid, NaN where missing."""

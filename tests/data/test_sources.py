@@ -114,6 +114,17 @@ def test_a_dropped_source_is_zero_and_told_and_the_other_samples_keep_theirs(sto
     assert torch.equal(alone, field[2:])
 
 
+def test_a_driver_that_lacks_one_variable_at_the_target_counts_as_absent(store, scene):
+    conditions = made(scene, dropout={"background": 0.1})
+    window = windows(store, scene, conditions)
+    window.background_BJChw[1, 1, 0] = torch.nan
+    window.background_BJChw[2, 1, 0, 3] = torch.nan  # a row outside the domain is no variable
+    field, at = conditions.assemble(window), conditions.channels.index
+    assert field[:, at("absent:background"), 0, 0].tolist() == [0, 1, 0]
+    assert (field[1, at("background_input:u850")] == 0).all()
+    assert (field[2, at("background_input:u850")] != 0).any()
+
+
 def test_an_older_state_stands_in_for_the_newest_and_its_age_is_told(store, scene):
     conditions = made(scene, dropout={"state_age": 0.5})
     window = windows(store, scene, conditions)
