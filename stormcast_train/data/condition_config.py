@@ -1,15 +1,41 @@
-"""Which fields a network sees. Torch-free."""
+"""Which fields a network sees, and which of them it has learned to miss. Torch-free."""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Annotated, Literal
 
 from pydantic import Field
 
+from stormcast_train.fields.errors import RequestError, nearest
 from stormcast_train.fields.variables import Frozen
 
 BackgroundTime = Literal["input", "target", "increment"]
 TimeFeature = Literal["hour", "zenith", "year"]
+Share = Annotated[float, Field(ge=0, lt=1)]
+STATE_AGE = "state_age"  # the source of `dropout` that puts the state of one step earlier in place of the newest
+
+
+class HaloEncoderConfig(Frozen):
+    """A convolutional branch of the network's own: `levels` halvings of the background's grid, and the whole of it at the coarsest."""
+
+    channels: int = Field(default=8, ge=1)  # given to the network at the domain's points
+    width: int = Field(default=32, ge=1)
+    levels: int = Field(default=4, ge=0)
+
+
+class HaloConfig(Frozen):
+    """What the network sees of the background outside the domain; without an encoder, nothing."""
+
+    degrees: float = Field(default=4.0, ge=0)  # to every side, at most the store's halo
+    encoder: HaloEncoderConfig | None = None
+
+
+class PastConfig(Frozen):
+    """Frames of a faster role of the store at t - minutes .. t; its channels, null: all of them."""
+
+    minutes: int = Field(ge=0)
+    channels: tuple[str, ...] | None = Field(default=None, min_length=1)
 
 
 class ConditionsConfig(Frozen):
@@ -17,9 +43,13 @@ class ConditionsConfig(Frozen):
 
     history: int | None = Field(default=None, ge=1)  # past states, the newest included
     background: tuple[BackgroundTime, ...] | None = None
-    static: bool | None = None
+    halo: HaloConfig = HaloConfig()
+    static: bool | tuple[str, ...] | None = None  # names; true: all that the store has
     time: bool | tuple[TimeFeature, ...] | None = None  # at the target time; true: the default, false: none
     position: bool | None = None  # latitude and longitude
+    lead: float | None = Field(default=None, ge=0)  # hours since the start, up to this many; 0: none
+    past: dict[str, PastConfig] | None = None  # by role
+    dropout: dict[str, Share] | None = None  # by source: background, a role of `past`, state_age
     regression: bool | None = None  # the frozen regression's prediction (diffusion)
     mask: Literal["auto", "always"] | None = None
     noise: float | None = Field(default=None, ge=0)  # on the context, in training: normalised, one draw per sample and channel
@@ -28,15 +58,84 @@ class ConditionsConfig(Frozen):
 
 
 class ConditionSpec(Frozen):
-    """Conditions with nothing left open."""
+    """Conditions with nothing left open. `halo` is None without an encoder; `dropout` names only what is dropped at times."""
 
     history: int
     background: tuple[BackgroundTime, ...]
-    static: bool
+    halo: HaloConfig | None = None
+    static: bool | tuple[str, ...]
     time: tuple[TimeFeature, ...]
     position: bool
+    lead: float = 0.0
+    past: dict[str, PastConfig] = Field(default_factory=dict)
+    dropout: dict[str, Share] = Field(default_factory=dict)
     regression: bool
     mask: Literal["auto", "always"]
     noise: float
     state_noise: float = 0.0
     mirror: bool = False
+
+    @property
+    def states(self) -> int:
+        """Past states of a training window."""
+        return self.history + (STATE_AGE in self.dropout)
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """What `dropout` may name."""
+        return (*(("background",) if self.background else ()), *self.past, STATE_AGE)
+
+    @property
+    def perturbed(self) -> bool:
+        """Whether a training window is not what the store holds."""
+        return bool(self.state_noise or self.dropout or self.lead)
+
+
+class WindowNeeds(Frozen):
+    """What windows must hold for networks that are given the same ones."""
+
+    history: int  # past states that a step needs
+    states: int  # past states that are read
+    past: dict[str, int] = Field(default_factory=dict)  # minutes by role
+    droppable: frozenset[str] = frozenset()  # sources that every network which uses them can miss
+
+    @classmethod
+    def of(cls, *specs: ConditionSpec) -> WindowNeeds:
+        """The union of what each needs."""
+        roles = {role for spec in specs for role in spec.past}
+        used = {source for spec in specs for source in spec.sources}
+        return cls(
+            history=max(spec.history for spec in specs),
+            states=max(spec.states for spec in specs),
+            past={role: max(spec.past[role].minutes for spec in specs if role in spec.past) for role in sorted(roles)},
+            droppable=frozenset(s for s in used if all(s in spec.dropout for spec in specs if s in spec.sources)),
+        )
+
+
+def check_dropout(spec: ConditionSpec) -> None:
+    """RequestError where `dropout` names a source that these conditions do not have."""
+    for source in spec.dropout:
+        if source not in spec.sources:
+            raise RequestError(
+                f"stage.conditions.dropout.{source}: the conditions have no such source, they have {', '.join(spec.sources)}."
+                f"{nearest(source, spec.sources)}"
+            )
+    if STATE_AGE in spec.dropout and spec.history > 1:
+        raise RequestError(
+            f"stage.conditions.dropout.{STATE_AGE} needs history=1, not {spec.history}: after a step from an older state one past state is unknown"
+        )
+
+
+def check_dropout_beneath(spec: ConditionSpec, regression: ConditionSpec) -> None:
+    """RequestError where a diffusion drops what the regression under it cannot miss."""
+    lacking = [s for s in spec.dropout if s in regression.sources and s not in regression.dropout]
+    if lacking:
+        raise RequestError(
+            f"stage.conditions.dropout of {', '.join(lacking)}: the regression under this diffusion was trained without it and cannot miss them; "
+            "train the regression with the same dropout"
+        )
+
+
+def past_roles(spec: ConditionSpec) -> Mapping[str, tuple[str, ...] | None]:
+    """Channels by role of the past frames."""
+    return {role: past.channels for role, past in spec.past.items()}

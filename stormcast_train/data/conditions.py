@@ -1,13 +1,14 @@
 """What a network sees, and what its output means: one place for training and forecast.
 
-Shape suffixes: B samples, K past states (oldest first), C channels, J background times (input, target), H rows, W columns
-(h, w: of the background's own grid). Channel order is `Conditions.channels`, by name.
+Shape suffixes: B samples, K past states (oldest first), F past frames (oldest first), C channels, J background times (input, target),
+H rows, W columns (h, w: of the background's own grid). Channel order is `Conditions.channels`, by name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -15,17 +16,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stormcast_train.data.batch import Window
-from stormcast_train.data.condition_config import ConditionSpec
+from stormcast_train.data.condition_config import STATE_AGE, ConditionSpec
+from stormcast_train.data.dropout import drop
+from stormcast_train.data.halo import HaloCrop, with_mask
 from stormcast_train.data.interpolate import Interpolator
 from stormcast_train.data.mirror import Mirror, check_mirror
-from stormcast_train.data.noise import normal
+from stormcast_train.data.noise import normal, uniform
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.scene import Scene
 from stormcast_train.data.solar import cos_zenith, day_and_hour
+from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times
 
 TIME_CHANNELS = {"hour": ("hour_sin", "hour_cos"), "zenith": ("cos_zenith",), "year": ("year_sin", "year_cos")}
 POSITION_CHANNELS = ("latitude", "longitude")
+SPARED = ("state", "mask", "regression", "absent", "past", "lead")  # channels without training noise begin with one of these
+
+Condition: TypeAlias = Tensor | tuple[Tensor, Tensor]  # the input [B, Cin, H, W], and the halo [B, Ch, h, w] where the network encodes one
 
 
 class Conditions:
@@ -42,34 +49,80 @@ class Conditions:
         )
         self._fixed_CHW = torch.cat([self._static(device), self._position()])
         self._interpolate, self._increment_C11 = self._background(device)
-        self.channels = self._names()
-        context = [not name.startswith(("state", "mask", "regression")) for name in self.channels]
+        self.halo = HaloCrop(scene.background_grid, scene.grid, spec.halo.degrees) if spec.halo and scene.background_grid else None
+        self.channels, self.halo_channels = self._names(), self._halo_names()
+        context = [not name.startswith(SPARED) for name in (*self.channels, *self.halo_channels)]
         self._context_C11 = torch.tensor(context, dtype=torch.float32, device=device)[:, None, None]
 
-    def assemble(self, window: Window, regression_BCHW: Tensor | None = None, offsets_BC11: Tensor | None = None) -> Tensor:
-        """The input [B, channels, H, W]; a window may hold more past states than are needed.
+    @property
+    def inputs(self) -> int:
+        """Channels that the network has at every point: those assembled here and those its own encoder gives."""
+        encoder = self.spec.halo.encoder if self.spec.halo else None
+        return len(self.channels) + (encoder.channels if encoder else 0)
 
-        `regression_BCHW` is the regression's prediction in the units of the target.
+    @property
+    def grid(self) -> Grid:
+        """Of the input."""
+        return self._scene.grid
+
+    @property
+    def device(self) -> torch.device:
+        return self._lat_HW.device
+
+    def assemble(self, window: Window, regression_BCHW: Tensor | None = None, offsets_BC11: Tensor | None = None) -> Condition:
+        """The input [B, channels, H, W], with the halo [B, halo channels, h, w] where there is an encoder for it.
+
+        A window may hold more past states than are needed. `regression_BCHW` is the regression's prediction in the units of the target.
         """
+        input_BCHW = torch.cat([*self._seen(window), *self._told(window, regression_BCHW)], dim=1)
+        if offsets_BC11 is not None:
+            input_BCHW = input_BCHW + offsets_BC11[:, : len(self.channels)]
+        if self.halo is None:
+            return input_BCHW
+        halo_BChw = torch.cat(self._background_parts(self.halo(self._background_of(window))), dim=1)
+        if offsets_BC11 is not None:
+            halo_BChw = halo_BChw + offsets_BC11[:, len(self.channels) : -1]
+        return input_BCHW, with_mask(halo_BChw)
+
+    def _seen(self, window: Window) -> list[Tensor]:
+        """States and background on the domain's points, with what does not change."""
         parts = [window.states_BKCHW[:, -self.history :].flatten(1, 2)]
         if self._masked:
             missing_BKCHW = ~window.present_BKCHW[:, -self.history :, self._masked]
             parts.append(missing_BKCHW.flatten(1, 2).to(parts[0].dtype))
-        parts += self._background_parts(window)
+        if self.spec.background:
+            assert self._interpolate is not None
+            on_points = self._background_parts(self._interpolate(self._background_of(window)))
+            parts += [part.nan_to_num(0.0) for part in on_points]
         parts.append(self._fixed_CHW.expand(len(window), -1, -1, -1))
-        if self.spec.time:
-            parts.append(self.time_features(window.times + self._scene.step))
+        return parts
+
+    def _told(self, window: Window, regression_BCHW: Tensor | None) -> list[Tensor]:
+        """Time, what is absent, past frames, lead and age, the regression."""
+        parts = [self.time_features(window.times + self._scene.step)] if self.spec.time else []
+        if "background" in self.spec.dropout:
+            parts.append(self._constant(self._background_absent(window), window))
+        for role in self.spec.past:
+            parts += self._past_parts(role, window)
+        if self.spec.lead:
+            parts.append(
+                self._constant(None if window.lead_B is None else window.lead_B.clamp(max=self.spec.lead) / self.spec.lead, window)
+            )
+        if STATE_AGE in self.spec.dropout:
+            parts.append(self._constant(window.age_B, window))
         if self.spec.regression:
             assert regression_BCHW is not None
             parts.append(regression_BCHW)
-        input_BCHW = torch.cat(parts, dim=1)
-        return input_BCHW if offsets_BC11 is None else input_BCHW + offsets_BC11
+        return parts
 
     def offsets(self, seed: int, positions: Sequence[int]) -> Tensor | None:
-        """Training noise: one normal draw per sample and context channel (not on states, masks or the regression), times `noise`."""
+        """Training noise: one normal draw per sample and context channel (not on states, masks or the regression), times `noise`.
+
+        Channels of the input, then those of the halo.
+        """
         if not self.spec.noise:
             return None
-        draw_BC11 = normal(seed, ("condition_noise",), positions, (len(self.channels), 1, 1), self._context_C11.device)
+        draw_BC11 = normal(seed, ("condition_noise",), positions, (len(self._context_C11), 1, 1), self._context_C11.device)
         return self.spec.noise * draw_BC11 * self._context_C11
 
     def mirror(self, seed: int, positions: Sequence[int]) -> Mirror | None:
@@ -77,7 +130,11 @@ class Conditions:
         return Mirror(seed, positions, self._lat_HW.device) if self.spec.mirror else None
 
     def perturb(self, window: Window, seed: int, positions: Sequence[int]) -> Window:
-        """The window with training noise on its present states: a rollout's inputs are not perfect either."""
+        """The window as training shows it: sources dropped, a lead drawn, noise on present states (a rollout's are not perfect either)."""
+        window = drop(window, self.spec.dropout, seed, positions)
+        if self.spec.lead:
+            lead_B = self.spec.lead * uniform(seed, ("lead",), positions, (1,), self._lat_HW.device)[:, 0]
+            window = replace(window, lead_B=lead_B)
         if not self.spec.state_noise:
             return window
         noise = normal(seed, ("state_noise",), positions, tuple(window.states_BKCHW.shape[1:]), window.states_BKCHW.device)
@@ -105,19 +162,27 @@ class Conditions:
         names = [f"state{age}:{name}" for age in ages for name in state]
         names += [f"mask{age}:{state[i]}" for age in ages for i in self._masked]
         names += [f"background_{when}:{name}" for when in self.spec.background for name in background]
-        names += [f"static:{v.name}" for v in self._scene.static] if self.spec.static else []
+        names += [f"static:{self._scene.static[i].name}" for i in self._static_index()]
         names += POSITION_CHANNELS if self.spec.position else ()
         names += [name for feature in self.spec.time for name in TIME_CHANNELS[feature]]
+        names += ["absent:background"] if "background" in self.spec.dropout else []
+        names += [name for role in self.spec.past for name in self._past_names(role)]
+        names += ["lead"] if self.spec.lead else []
+        names += [STATE_AGE] if STATE_AGE in self.spec.dropout else []
         return (*names, *(f"regression:{name}" for name in state)) if self.spec.regression else tuple(names)
 
     def _static(self, device: torch.device) -> Tensor:
-        static_SHW = torch.as_tensor(self._scene.static_SHW, dtype=torch.float32, device=device)
-        if not self.spec.static or not len(static_SHW):
-            return static_SHW[:0]
+        static_SHW = torch.as_tensor(self._scene.static_SHW, dtype=torch.float32, device=device)[self._static_index()]
+        if not len(static_SHW):
+            return static_SHW
         mean_S11 = static_SHW.nanmean(dim=(1, 2), keepdim=True)
         variance_S11 = (static_SHW - mean_S11).square().nanmean(dim=(1, 2), keepdim=True)
         scale_S11 = torch.where(variance_S11 > 0, variance_S11, torch.ones_like(variance_S11)).sqrt()
         return ((static_SHW - mean_S11) / scale_S11).nan_to_num(0.0)
+
+    def _static_index(self) -> list[int]:
+        asked = self.spec.static
+        return [i for i, v in enumerate(self._scene.static) if asked is True or (isinstance(asked, tuple) and v.name in asked)]
 
     def _position(self) -> Tensor:
         if not self.spec.position:
@@ -136,18 +201,57 @@ class Conditions:
         normalizer = Normalizer(self._scene.background, self._scene.background_statistics, device)
         return Interpolator(self._scene.background_grid, self._scene.grid, device), normalizer.tendency_C11
 
-    def _background_parts(self, window: Window) -> list[Tensor]:
-        if not self.spec.background:
-            return []
-        assert self._interpolate is not None
+    def _background_of(self, window: Window) -> Tensor:
+        """The background, wholly missing where the network is told that it is."""
         assert window.background_BJChw is not None
-        at_input_BCHW, at_target_BCHW = self._interpolate(window.background_BJChw).unbind(1)
+        if "background" not in self.spec.dropout:
+            return window.background_BJChw
+        absent = self._background_absent(window)[:, None, None, None, None].bool()
+        return torch.where(absent, torch.full_like(window.background_BJChw, torch.nan), window.background_BJChw)
+
+    def _background_absent(self, window: Window) -> Tensor:
+        """[B]: 1 where a variable of the background has nothing at its input or target time: the network knows all of it, or none."""
+        assert window.background_BJChw is not None
+        whole_B = window.background_BJChw.isfinite().flatten(3).any(dim=3).flatten(1).all(dim=1)
+        return (~whole_B).to(window.states_BKCHW.dtype)
+
+    def _background_parts(self, background_BJCHW: Tensor) -> list[Tensor]:
+        """The asked times of a background on any grid, NaN where missing."""
+        at_input_BCHW, at_target_BCHW = background_BJCHW.unbind(1)
         made = {
             "input": lambda: at_input_BCHW,
             "target": lambda: at_target_BCHW,
             "increment": lambda: self._increment(at_input_BCHW, at_target_BCHW),
         }
-        return [made[when]().nan_to_num(0.0) for when in self.spec.background]
+        return [made[when]() for when in self.spec.background]
+
+    def _halo_names(self) -> tuple[str, ...]:
+        if self.halo is None:
+            return ()
+        return (*(f"background_{when}:{v.name}" for when in self.spec.background for v in self._scene.background), "mask:background")
+
+    def _past_index(self, role: str) -> tuple[int, list[int]]:
+        """How many frames of the role are seen, and which of its channels."""
+        past, further = self.spec.past[role], self._scene.role(role)
+        return past.minutes * 60 // further.step_s + 1, [
+            i for i, n in enumerate(further.names) if past.channels is None or n in past.channels
+        ]
+
+    def _past_names(self, role: str) -> list[str]:
+        frames, index = self._past_index(role)
+        further = self._scene.role(role)
+        seen = [f"-{back * further.step_s // 60}min:{further.names[i]}" for back in range(frames - 1, -1, -1) for i in index]
+        return [f"past:{role}{name}" for name in seen] + [f"mask:{role}{name}" for name in seen]
+
+    def _past_parts(self, role: str, window: Window) -> list[Tensor]:
+        frames, index = self._past_index(role)
+        values, present = (x[:, -frames:, index].flatten(1, 2) for x in (window.past[role].values_BFCHW, window.past[role].present_BFCHW))
+        return [values, (~present).to(values.dtype)]
+
+    def _constant(self, values_B: Tensor | None, window: Window) -> Tensor:
+        """One number a sample as a field [B, 1, H, W]; 0 for None."""
+        values_B = self._lat_HW.new_zeros(len(window)) if values_B is None else values_B
+        return values_B[:, None, None, None].expand(-1, 1, *self._lat_HW.shape)
 
     def _increment(self, at_input_BCHW: Tensor, at_target_BCHW: Tensor) -> Tensor:
         return (at_target_BCHW - at_input_BCHW) / self._increment_C11

@@ -5,25 +5,26 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.regrid import Regrid, build
 
 
-class Interpolator:
+class Interpolator(nn.Module):  # type: ignore[misc]
     """Bilinear between two grids. Up to one source cell beyond its edge a point takes the edge's value; farther out it is NaN.
 
-    A corner that is missing and carries weight makes its points NaN.
+    A corner that is missing and carries weight makes its points NaN. It has no parameters, and nothing of it is in a state.
     """
 
     def __init__(self, source: Grid, target: Grid, device: torch.device) -> None:
+        super().__init__()
         index_PK, weight_PK = _corners(source, target)
         self._shape = target.shape
-        self._index_PK = torch.from_numpy(index_PK).to(device)
-        self._weight_PK = torch.from_numpy(weight_PK.astype(np.float32)).to(device)
+        self.register_buffer("_index_PK", torch.from_numpy(index_PK).to(device), persistent=False)
+        self.register_buffer("_weight_PK", torch.from_numpy(weight_PK.astype(np.float32)).to(device), persistent=False)
 
-    def __call__(self, values_hw: Tensor) -> Tensor:
+    def forward(self, values_hw: Tensor) -> Tensor:
         """[..., h, w] to [..., H, W]."""
         flat = values_hw.flatten(-2)
         total = flat.new_zeros((*flat.shape[:-1], len(self._index_PK)))

@@ -41,7 +41,7 @@ def check_mirror(spec: ConditionSpec, names: Sequence[str]) -> None:
     if not spec.mirror:
         return
     vectors = [name for name in names if name[0] in "uv" and name[1:2].isdigit()]
-    placed = [name for name in ("background", "static", "time", "position") if getattr(spec, name)]
+    placed = [name for name in ("background", "static", "time", "position", "past") if getattr(spec, name)]
     if vectors or placed:
         raise RequestError(
             f"stage.conditions.mirror=true does not go with {', '.join([*vectors, *placed])}: a mirrored sample would be wrong"

@@ -27,6 +27,41 @@ from stormcast_train.store.choice import Choice
 from stormcast_train.store.reader import Group, Store
 
 
+@dataclass(frozen=True)
+class Further:
+    """A role of the store beside the state, on the state's points and with a clock of its own, as past frames are taken from it."""
+
+    role: str
+    variables: tuple[Variable, ...]
+    statistics: dict[str, ChannelStatistics]
+    step_s: int
+
+    @property
+    def step(self) -> np.timedelta64:
+        return np.timedelta64(self.step_s, "s")
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Channels in order."""
+        return tuple(v.name for v in self.variables)
+
+    def to_json(self) -> dict[str, Any]:
+        """As plain data."""
+        variables = [v.model_dump(mode="json") for v in self.variables]
+        statistics = {k: s.to_json() for k, s in self.statistics.items()}
+        return {"role": self.role, "variables": variables, "statistics": statistics, "step_s": self.step_s}
+
+    @classmethod
+    def restore(cls, facts: Mapping[str, Any]) -> Further:
+        """From `to_json`."""
+        return cls(facts["role"], _variables(facts["variables"]), _restored(facts["statistics"]), int(facts["step_s"]))
+
+    def joined(self, other: Further) -> Further:
+        """With the other's further channels behind its own."""
+        added = tuple(v for v in other.variables if v.name not in self.names)
+        return replace(self, variables=self.variables + added, statistics={**other.statistics, **self.statistics})
+
+
 @dataclass(frozen=True, eq=False)
 class Scene:
     """Names, scales and places. `masked` are the state channels that some time lacks somewhere: their mask is an input."""
@@ -42,6 +77,7 @@ class Scene:
     background_grid: Grid | None
     coverage_CHW: NDArray[np.bool_]
     static_SHW: NDArray[np.float32]  # physical units, NaN where missing
+    further: tuple[Further, ...] = ()  # roles whose past frames are seen
 
     @property
     def step(self) -> np.timedelta64:
@@ -51,6 +87,10 @@ class Scene:
     def names(self) -> tuple[str, ...]:
         """State channels in order."""
         return tuple(v.name for v in self.state)
+
+    def role(self, name: str) -> Further:
+        """The further role of that name."""
+        return next(further for further in self.further if further.role == name)
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the arrays."""
@@ -62,6 +102,7 @@ class Scene:
             "background_statistics": {k: s.to_json() for k, s in self.background_statistics.items()},
             "masked": list(self.masked),
             "step_s": self.step_s,
+            **({"further": [f.to_json() for f in self.further]} if self.further else {}),
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -89,6 +130,7 @@ class Scene:
             background_grid=Grid(arrays["background_lat"], arrays["background_lon"]) if "background_lat" in arrays else None,
             coverage_CHW=arrays["coverage"].astype(bool),
             static_SHW=arrays["static"],
+            further=tuple(Further.restore(f) for f in facts.get("further", ())),
         )
 
 
@@ -111,18 +153,28 @@ def split_store(store: Store, mix: Mix, history: int, use_background: bool, even
 
 
 def build_scene(
-    store: Store, train_times: Times, use_background: bool, use_static: bool, further: Sequence[tuple[Store, Times]] = ()
+    store: Store,
+    train_times: Times,
+    use_background: bool,
+    use_static: bool | tuple[str, ...],
+    past: Mapping[str, tuple[str, ...] | None] | None = None,
+    others: Sequence[tuple[Store, Times]] = (),
 ) -> Scene:
-    """The scene of a store with statistics of the training times alone, those of further stores merged in."""
+    """The scene of a store with statistics of the training times alone, those of other stores merged in.
+
+    past: channels by further role (None: all that it has). Raises RequestError where the store lacks a role or a name.
+    """
     state = _fitted(store.group("state"), train_times)
-    stores = [(store, train_times), *further]
+    stores = [(store, train_times), *others]
     background = _fitted(store.group("background"), train_times) if use_background else None
-    static = store.group("static") if use_static else None
+    fields = use_static if isinstance(use_static, tuple) else ()
+    static = named_group(store, "static", fields) if use_static else None
+    fields = fields or (static.channels if static else ())
     shape = state.grid.shape
     return Scene(
         state=tuple(state.variables[name] for name in state.channels),
         background=tuple(background.variables[name] for name in background.channels) if background else (),
-        static=tuple(static.variables[name] for name in static.channels) if static else (),
+        static=tuple(static.variables[name] for name in fields) if static else (),
         statistics=_statistics(state, stores),
         background_statistics=_statistics(background, stores) if background else {},
         masked=_masked(stores),
@@ -130,23 +182,60 @@ def build_scene(
         grid=state.grid,
         background_grid=background.grid if background else None,
         coverage_CHW=state.coverage,
-        static_SHW=static.read(np.array([0]))[0] if static else np.zeros((0, *shape), np.float32),
+        static_SHW=static.read(np.array([0]), fields)[0] if static else np.zeros((0, *shape), np.float32),
+        further=tuple(_further(store, role, names, train_times) for role, names in (past or {}).items()),
     )
 
 
+def _further(store: Store, role: str, names: tuple[str, ...] | None, train_times: Times) -> Further:
+    if role in ("state", "background", "static"):
+        raise RequestError(f"stage.conditions.past.{role}: past frames are of a role of its own; for past states write history=")
+    group, state = named_group(store, role, names or ()), store.group("state")
+    if group.grid.fingerprint != state.grid.fingerprint:
+        raise RequestError(f"the store's {role} is not on the points of its state, past frames must be", role=role)
+    rows = rows_between(group, train_times, state.step)
+    if not len(rows):
+        raise RequestError(f"the store's {role} holds none of the training times", role=role)
+    names = names or group.channels
+    statistics = from_moments(group.statistics("transformed", rows), group.statistics("tendency", rows), names)
+    return Further(role, tuple(group.variables[name] for name in names), statistics, seconds(group.step))
+
+
+def rows_between(group: Group, times: Times, step: np.timedelta64) -> NDArray[np.int64]:
+    """Rows of a faster group that lie in the step up to one of these (sorted) times."""
+    if not len(times):
+        return np.zeros(0, np.int64)
+    following = times[np.searchsorted(times, group.times).clip(max=len(times) - 1)]
+    ahead = following - group.times
+    return np.flatnonzero((ahead >= np.timedelta64(0, "s")) & (ahead < step))
+
+
 def extend_scene(
-    scene: Scene, store: Store, train_times: Times, use_background: bool, use_static: bool, further: Sequence[tuple[Store, Times]] = ()
+    scene: Scene,
+    store: Store,
+    train_times: Times,
+    use_background: bool,
+    use_static: bool | tuple[str, ...],
+    past: Mapping[str, tuple[str, ...] | None] | None = None,
+    others: Sequence[tuple[Store, Times]] = (),
 ) -> Scene:
     """The scene of a regression with what a diffusion on top of it needs besides; names and statistics that exist stay as they are.
 
     The store's choice may change a variable's other facts (loss weight, range, drizzle); other names or transforms are a RequestError.
     """
-    fresh = build_scene(store, train_times, use_background, use_static, further)
-    added: dict[str, Any] = {"state": _continued(scene, store.choice)} if store.choice else {}
+    fresh = build_scene(store, train_times, use_background, use_static, past, others)
+    known = {further.role: further for further in scene.further}
+    joined = [known[f.role].joined(f) if f.role in known else f for f in fresh.further]
+    kept = [further for further in scene.further if further.role not in {f.role for f in fresh.further}]
+    added: dict[str, Any] = {"further": (*kept, *joined)}
+    if store.choice:
+        added["state"] = _continued(scene, store.choice)
     if not scene.background and fresh.background:
         added |= {k: getattr(fresh, k) for k in ("background", "background_statistics", "background_grid")}
-    if not scene.static and fresh.static:
-        added |= {"static": fresh.static, "static_SHW": fresh.static_SHW}
+    lacking = [i for i, v in enumerate(fresh.static) if v.name not in {known.name for known in scene.static}]
+    if lacking:
+        static_SHW = np.concatenate([scene.static_SHW, fresh.static_SHW[lacking]])
+        added |= {"static": scene.static + tuple(fresh.static[i] for i in lacking), "static_SHW": static_SHW}
     return replace(scene, **added)
 
 

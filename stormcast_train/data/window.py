@@ -1,23 +1,28 @@
 """From start times to windows on the device: rows are read once, shared by the windows that overlap, normalised on the device.
 
-Shape suffixes: B samples, K past states, U distinct times read, C channels, J background times (input, target), H rows, W columns.
+Shape suffixes: B samples, K past states, F past frames, U distinct times read, C channels, J background times (input, target),
+H rows, W columns.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stormcast_train.data.batch import Window
+from stormcast_train.data.batch import Frames, Window
+from stormcast_train.data.condition_config import STATE_AGE
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.scene import Scene, named_group
 from stormcast_train.data.splits import refuse_sealed
 from stormcast_train.fields.times import Times
 from stormcast_train.store.reader import Group, Store
+
+RawFrames = tuple[NDArray[np.float32], NDArray[np.int64]]  # values [U, C, H, W] and which row is which frame, [B, F]
 
 
 @dataclass(frozen=True)
@@ -30,22 +35,46 @@ class RawWindows:
     has_target: bool
     background_UChw: NDArray[np.float32] | None
     background_BJ: NDArray[np.int64] | None
+    past: Mapping[str, RawFrames] = field(default_factory=dict)  # by role
 
 
 class WindowReader:
     """Windows of one store for one scene. The store's channels are taken by name; one that it lacks is a RequestError.
 
-    sealed: times that may not be read, in training those of the test split; a window that needs one is a RequestError.
+    history: past states to read. past_minutes: how far back past frames reach, by role. droppable: sources that may be missing;
+    what is not there of them is NaN. Past frames may always lack some. sealed: times that may not be read, in training those of
+    the test split; a window that needs one is a RequestError.
     """
 
-    def __init__(self, store: Store, scene: Scene, history: int, device: torch.device, sealed: Times | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        scene: Scene,
+        history: int,
+        device: torch.device,
+        past_minutes: Mapping[str, int] | None = None,
+        droppable: frozenset[str] = frozenset(),
+        sealed: Times | None = None,
+    ) -> None:
         self.scene, self.history, self._device = scene, history, device
+        self._past, self._droppable = dict(past_minutes or {}), droppable
         self._sealed = sealed
         self._state = named_group(store, "state", scene.names)
         names = tuple(v.name for v in scene.background)
-        self._background = named_group(store, "background", names) if names else None
+        self._background = self._group(store, "background", names) if names else None
+        self._groups = {role: self._group(store, role, scene.role(role).names) for role in self._past}
         self.normalizer = Normalizer(scene.state, scene.statistics, device)
         self._background_normalizer = Normalizer(scene.background, scene.background_statistics, device) if names else None
+        self._normalizers = {role: Normalizer(scene.role(role).variables, scene.role(role).statistics, device) for role in self._past}
+
+    def of(self, store: Store) -> WindowReader:
+        """A reader of the same windows of another store, from which nothing is sealed."""
+        return WindowReader(store, self.scene, self.history, self._device, self._past, self._droppable)
+
+    def _group(self, store: Store, role: str, names: tuple[str, ...]) -> Group | None:
+        """The role's group; None where the store lacks it and the networks can miss it."""
+        lacks = role not in store.roles or not set(names) <= set(store.group(role).channels)
+        return None if role in self._droppable and lacks else named_group(store, role, names)
 
     def read(self, times: Times, target: bool = True) -> RawWindows:
         """Read the windows that start at `times` [B] (host, any thread)."""
@@ -53,17 +82,41 @@ class WindowReader:
         last = 1 if target else 0
         needed_BK = times[:, None] + step * np.arange(1 - self.history, 1 + last)
         refuse_sealed(self._sealed, needed_BK)
-        state_UCHW, state_BK = _read(self._state, self.scene.names, needed_BK)
+        state_UCHW, state_BK = _read(self._state, self.scene.names, self.scene.grid.shape, needed_BK, STATE_AGE in self._droppable)
         background_UChw, background_BJ = self.read_background(times)
-        return RawWindows(times, state_UCHW, state_BK, target, background_UChw, background_BJ)
+        return RawWindows(times, state_UCHW, state_BK, target, background_UChw, background_BJ, self.read_past(times))
 
     def read_background(self, times: Times) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None]:
         """The background at `times` and one step later."""
-        if self._background is None:
+        if self.scene.background_grid is None:
             return None, None
         needed_BJ = times[:, None] + self.scene.step * np.arange(2)
         refuse_sealed(self._sealed, needed_BJ)
-        return _read(self._background, tuple(v.name for v in self.scene.background), needed_BJ)
+        names, shape = tuple(v.name for v in self.scene.background), self.scene.background_grid.shape
+        return _read(self._background, names, shape, needed_BJ, "background" in self._droppable)
+
+    def read_past(self, times: Times, known_until: np.datetime64 | None = None) -> dict[str, RawFrames]:
+        """The past frames up to `times`, by role; those later than `known_until` are missing, as in a forecast that began then."""
+        found = {}
+        for role, minutes in self._past.items():
+            further = self.scene.role(role)
+            frames = minutes * 60 // further.step_s
+            needed_BF = times[:, None] + further.step * np.arange(-frames, 1)
+            refuse_sealed(self._sealed, needed_BF)
+            values_UCHW, index_BF = _read(self._groups[role], further.names, self.scene.grid.shape, needed_BF, True)
+            if known_until is not None:
+                values_UCHW[np.unique(needed_BF) > known_until] = np.nan
+            found[role] = values_UCHW, index_BF
+        return found
+
+    def past_to_device(self, past: Mapping[str, RawFrames]) -> dict[str, Frames]:
+        """Normalised past frames by role."""
+        found = {}
+        for role, (values_UCHW, index_BF) in past.items():
+            norm_UCHW, present_UCHW = _present(self._normalizers[role].forward(torch.from_numpy(values_UCHW).to(self._device)))
+            index = torch.from_numpy(index_BF).to(self._device)
+            found[role] = Frames(norm_UCHW[index], present_UCHW[index])
+        return found
 
     def background_to_device(self, values_UChw: NDArray[np.float32] | None, index_BJ: NDArray[np.int64] | None) -> Tensor | None:
         """Normalised background [B, J, C, h, w], NaN where missing."""
@@ -75,19 +128,33 @@ class WindowReader:
 
     def to_device(self, raw: RawWindows) -> tuple[Window, Tensor, Tensor]:
         """The window, the target (normalised, 0 where missing) and where the target is present; without one, its last two are empty."""
-        values_UCHW = self.normalizer.forward(torch.from_numpy(raw.state_UCHW).to(self._device))
-        present_UCHW = values_UCHW.isfinite()
-        values_UCHW = torch.where(present_UCHW, values_UCHW, torch.zeros_like(values_UCHW))
+        values_UCHW, present_UCHW = _present(self.normalizer.forward(torch.from_numpy(raw.state_UCHW).to(self._device)))
         index_BK = torch.from_numpy(raw.state_BK).to(self._device)
         past_BK = index_BK[:, : self.history]
         background = self.background_to_device(raw.background_UChw, raw.background_BJ)
-        window = Window(raw.times, values_UCHW[past_BK], present_UCHW[past_BK], background)
+        window = Window(raw.times, values_UCHW[past_BK], present_UCHW[past_BK], background, self.past_to_device(raw.past))
         if not raw.has_target:
             return window, values_UCHW[:0], present_UCHW[:0]
         return window, values_UCHW[index_BK[:, -1]], present_UCHW[index_BK[:, -1]]
 
 
-def _read(group: Group, names: tuple[str, ...], times_BT: NDArray[np.datetime64]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _present(values: Tensor) -> tuple[Tensor, Tensor]:
+    """The values with 0 where they are missing, and where they are not."""
+    present = values.isfinite()
+    return torch.where(present, values, torch.zeros_like(values)), present
+
+
+def _read(
+    group: Group | None, names: tuple[str, ...], shape: tuple[int, ...], times_BT: NDArray[np.datetime64], tolerant: bool
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """The distinct times' values and which of them is which; what a tolerant reading does not find is NaN."""
     distinct, place = np.unique(times_BT, return_inverse=True)
-    values = group.read(group.rows(distinct.astype("datetime64[s]")), names)
-    return np.ascontiguousarray(values, np.float32), place.reshape(times_BT.shape).astype(np.int64)
+    distinct = distinct.astype("datetime64[s]")
+    index = place.reshape(times_BT.shape).astype(np.int64)
+    there = np.isin(distinct, group.times) if group is not None and tolerant else np.full(len(distinct), group is not None)
+    if group is not None and there.all():
+        return np.ascontiguousarray(group.read(group.rows(distinct), names), np.float32), index
+    values = np.full((len(distinct), len(names), *shape), np.nan, np.float32)
+    if group is not None and there.any():
+        values[there] = group.read(group.rows(distinct[there]), names)
+    return values, index

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stormcast_train.data.condition_config import WindowNeeds
 from stormcast_train.data.conditions import Conditions, Target
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.scene import Scene
@@ -18,6 +19,7 @@ from stormcast_train.fields.errors import RequestError, nearest
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times
 from stormcast_train.fields.variables import Variable
+from stormcast_train.forecast.encoder import with_encoder
 from stormcast_train.forecast.package import Package, package_directory
 from stormcast_train.forecast.package import load as load_package
 from stormcast_train.forecast.starts import check_store
@@ -84,7 +86,12 @@ class Emulator:
     @property
     def history(self) -> int:
         """Past states that a step needs, the newest included: the longer of the stage's and its regression's."""
-        return max(self.package.conditions.history, self.regression.package.conditions.history)
+        return self.needs.history
+
+    @property
+    def needs(self) -> WindowNeeds:
+        """What a step needs, the stage and its regression together."""
+        return WindowNeeds.of(self.package.conditions, self.regression.package.conditions)
 
     def split(self, name: str) -> Times:
         """Start times of the mix's split (`train`, `validation`, `test`) of the store it was trained on."""
@@ -99,15 +106,16 @@ class Emulator:
 
     def reader(self, store: Store) -> WindowReader:
         """A reader of this emulator's windows; a store of another grid, step or variable set is a RequestError."""
-        check_store(self.scene, store)
-        return WindowReader(store, self.scene, self.history, self.device)
+        needs = self.needs
+        check_store(self.scene, store, needs.droppable)
+        return WindowReader(store, self.scene, needs.states, self.device, needs.past, needs.droppable)
 
     def _build(self) -> RegressionStep | ResidualStep:
         package = self.package
         conditions = Conditions(package.conditions, self.scene, self.device)
         coverage_CHW = torch.from_numpy(np.ascontiguousarray(self.scene.coverage_CHW)).to(self.device)
         target = Target(package.target, self.normalizer, coverage_CHW)
-        network = build_network(package, len(conditions.channels), self.device)
+        network = build_network(package, conditions, self.device)
         if package.stage == "regression":
             return RegressionStep(network, conditions, target)
         assert isinstance(self.regression.step_model, RegressionStep)
@@ -125,11 +133,11 @@ def residual_scale(package: Package, device: torch.device) -> Tensor:
     return torch.tensor(stds, dtype=torch.float32, device=device)[:, None, None]
 
 
-def build_network(package: Package, inputs: int, device: torch.device) -> nn.Module:
+def build_network(package: Package, conditions: Conditions, device: torch.device) -> nn.Module:
     """The package's network with its weights, in eval mode."""
     from stormcast_train.networks.build import build_denoiser, build_regression
 
-    outputs, shape = len(package.scene.names), package.scene.grid.shape
+    inputs, outputs, shape = conditions.inputs, len(package.scene.names), package.scene.grid.shape
     if package.stage == "regression":
         network = build_regression(package.network, shape, inputs, outputs, seed=0)
     else:
@@ -137,6 +145,7 @@ def build_network(package: Package, inputs: int, device: torch.device) -> nn.Mod
 
         assert package.objective is not None
         network = precondition(build_denoiser(package.network, shape, inputs, outputs, seed=0), package.objective.noise)
+    network = with_encoder(network, conditions, seed=0)
     load_weights(network, package.weights)
     return network.to(device).eval()
 

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 
-from stormcast_train.data.condition_config import ConditionSpec
+from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds
 from stormcast_train.data.scene import Scene
 from stormcast_train.fields.errors import RequestError, UnreadableError
 from stormcast_train.fields.files import read_json, write_json
@@ -114,7 +114,7 @@ class Header:
     """What a plan needs of a package, without its weights."""
 
     scene: Scene
-    history: int
+    needs: WindowNeeds
     fingerprint: str
 
 
@@ -122,11 +122,12 @@ def load_header(directory: Path) -> Header:
     """The header of the package in `directory`; errors as `load`."""
     with _reading(directory):
         described = _described(directory)
-        histories = [described["conditions"]["history"]]
+        conditions = [described["conditions"]]
         if described["regression_fingerprint"]:
-            histories.append(_described(directory / "regression")["conditions"]["history"])
+            conditions.append(_described(directory / "regression")["conditions"])
+        needs = WindowNeeds.of(*(ConditionSpec.model_validate(c) for c in conditions))
         scene = Scene.restore(described["scene"], load_arrays(directory / "arrays.safetensors"))
-        return Header(scene, max(histories), described["fingerprint"])
+        return Header(scene, needs, described["fingerprint"])
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import xarray as xr
 from torch import Tensor
 
 from stormcast_train.data.batch import Window
+from stormcast_train.data.condition_config import STATE_AGE
 from stormcast_train.data.noise import normal
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.errors import RequestError
@@ -39,7 +40,7 @@ def forecast(
     if members < 1:
         raise RequestError(f"members={members}: a forecast needs at least one member")
     reader = emulator.reader(store)
-    check_start(emulator.scene, emulator.history, store, time, length)
+    check_start(emulator.scene, emulator.needs, store, time, length)
     return _leads(emulator, reader, time, length, range(members), seed)
 
 
@@ -47,16 +48,15 @@ def roll_members(
     emulator: Emulator, reader: WindowReader, start: np.datetime64, steps: int, members: Sequence[int], seed: int
 ) -> Iterator[Tensor]:
     """Physical states [M, C, H, W] per lead for these members, NaN outside the static coverage; a regression's members are equal."""
-    window, _, _ = reader.to_device(reader.read(np.array([start]), target=False))
+    window = _first(emulator, reader, start).repeat(len(members))
     coverage_CHW = torch.from_numpy(np.ascontiguousarray(emulator.coverage)).to(emulator.device)
-    window = _repeat(window, len(members))
     for lead in range(1, steps + 1):
         next_MCHW = _step(emulator, window, start, lead, members, seed) * coverage_CHW
         limited_MCHW, physical_MCHW = emulator.normalizer.limit(next_MCHW)
         limited_MCHW = limited_MCHW * coverage_CHW
         yield torch.where(coverage_CHW, physical_MCHW, torch.full_like(physical_MCHW, torch.nan))
         if lead < steps:
-            window = _advance(window, limited_MCHW, coverage_CHW, reader)
+            window = _advance(window, limited_MCHW, coverage_CHW, reader, start)
 
 
 def _step(emulator: Emulator, window: Window, start: np.datetime64, lead: int, members: Sequence[int], seed: int) -> Tensor:
@@ -71,23 +71,32 @@ def _step(emulator: Emulator, window: Window, start: np.datetime64, lead: int, m
 
 def _parts(window: Window) -> Iterator[Window]:
     for i in range(0, len(window), MEMBERS_AT_ONCE):
-        at = slice(i, i + MEMBERS_AT_ONCE)
-        background = None if window.background_BJChw is None else window.background_BJChw[at]
-        yield Window(window.times[at], window.states_BKCHW[at], window.present_BKCHW[at], background)
+        yield window.at(slice(i, i + MEMBERS_AT_ONCE))
 
 
-def _repeat(window: Window, members: int) -> Window:
-    background = None if window.background_BJChw is None else window.background_BJChw.expand(members, -1, -1, -1, -1)
-    states, present = (x.expand(members, -1, -1, -1, -1) for x in (window.states_BKCHW, window.present_BKCHW))
-    return Window(np.repeat(window.times, members), states, present, background)
+def _first(emulator: Emulator, reader: WindowReader, start: np.datetime64) -> Window:
+    """The window of the start; where its state is missing and the networks can miss it, that of one step earlier."""
+    window, _, _ = reader.to_device(reader.read(np.array([start]), target=False))
+    if STATE_AGE not in emulator.needs.droppable:
+        return window
+    missing_B = ~window.present_BKCHW[:, -1].flatten(2).any(dim=2).all(dim=1)
+    return window.aged(missing_B)
 
 
-def _advance(window: Window, next_MCHW: Tensor, coverage_CHW: Tensor, reader: WindowReader) -> Window:
+def _advance(window: Window, next_MCHW: Tensor, coverage_CHW: Tensor, reader: WindowReader, start: np.datetime64) -> Window:
+    """The window one step later; of past frames it has what was known at the start, the others are absent."""
     times = window.times + reader.scene.step
-    states = torch.cat([window.states_BKCHW[:, 1:], next_MCHW[:, None]], dim=1)
-    present = torch.cat([window.present_BKCHW[:, 1:], coverage_CHW.expand_as(next_MCHW)[:, None]], dim=1)
     background = reader.background_to_device(*reader.read_background(times[:1]))
-    return Window(times, states, present, None if background is None else background.expand(len(times), -1, -1, -1, -1))
+    past = reader.past_to_device(reader.read_past(times[:1], known_until=start))
+    hours = (times - start) / np.timedelta64(3600, "s")
+    return Window(
+        times,
+        states_BKCHW=torch.cat([window.states_BKCHW[:, 1:], next_MCHW[:, None]], dim=1),
+        present_BKCHW=torch.cat([window.present_BKCHW[:, 1:], coverage_CHW.expand_as(next_MCHW)[:, None]], dim=1),
+        background_BJChw=None if background is None else background.expand(len(times), -1, -1, -1, -1),
+        past={role: frames.repeat(len(times)) for role, frames in past.items()},
+        lead_B=torch.as_tensor(hours, dtype=next_MCHW.dtype, device=next_MCHW.device),
+    )
 
 
 def _leads(emulator: Emulator, reader: WindowReader, start: np.datetime64, steps: int, members: range, seed: int) -> Iterator[xr.Dataset]:

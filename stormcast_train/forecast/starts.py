@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from stormcast_train.data.condition_config import STATE_AGE, WindowNeeds
 from stormcast_train.data.scene import Scene, named_group
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
@@ -21,8 +22,8 @@ def count_steps(step: np.timedelta64, hours: float | None, steps: int | None) ->
     return round(length)
 
 
-def check_store(scene: Scene, store: Store) -> None:
-    """Refuse a store whose grid, step or variables are not the scene's."""
+def check_store(scene: Scene, store: Store, droppable: frozenset[str] = frozenset()) -> None:
+    """Refuse a store whose grid, step or variables are not the scene's; it may lack sources that the networks can miss."""
     state = store.group("state")
     if state.grid.fingerprint != scene.grid.fingerprint:
         raise RequestError(
@@ -32,8 +33,22 @@ def check_store(scene: Scene, store: Store) -> None:
     if state.step != scene.step:
         raise RequestError(f"the store {store.path} has a step of {seconds(state.step)} s, the network one of {scene.step_s} s")
     named_group(store, "state", scene.names)
-    if scene.background:
+    if scene.background and "background" not in droppable:
         named_group(store, "background", tuple(v.name for v in scene.background))
+    if scene.background_grid is not None and "background" in store.roles:
+        _check_driver_grid(scene.background_grid, store)
+    for further in scene.further:
+        if further.role not in droppable:
+            named_group(store, further.role, further.names)
+
+
+def _check_driver_grid(grid: Grid, store: Store) -> None:
+    held = store.group("background").grid
+    if held.fingerprint != grid.fingerprint:
+        raise RequestError(
+            f"the store {store.path} has a background of {_describe(held)}, the network was trained on one of {_describe(grid)}; "
+            "give a store of the same driver grid and domain.halo_degrees"
+        )
 
 
 def _describe(grid: Grid) -> str:
@@ -41,24 +56,41 @@ def _describe(grid: Grid) -> str:
     return f"{grid.shape[0]} x {grid.shape[1]} points in {south:.4g}..{north:.4g} N, {west:.4g}..{east:.4g} E"
 
 
-def usable_starts(scene: Scene, history: int, store: Store, steps: int) -> Times:
-    """The starts that the store can serve for a rollout of this length: past states there, background there all the way."""
+def usable_starts(scene: Scene, needs: WindowNeeds, store: Store, steps: int) -> Times:
+    """The starts that the store can serve for a rollout of this length: past states there, background there all the way.
+
+    Past frames must be there for the one step that a network which cannot miss them takes. Sources that the networks can miss
+    need not be there; with `state_age` the state may be one step old.
+    """
     state = store.group("state")
-    present = _whole(state, scene.names)
-    conditions = [np.isin(state.times - back * scene.step, present) for back in range(history)]
-    if scene.background:
+    present, times = _whole(state, scene.names), state.times
+    if STATE_AGE in needs.droppable and len(times):
+        times = np.append(times, times[-1] + scene.step)
+        present = np.union1d(present, present + scene.step)
+    conditions = [np.isin(times - back * scene.step, present) for back in range(needs.history)]
+    if scene.background and "background" not in needs.droppable:
         covered = _whole(store.group("background"), tuple(v.name for v in scene.background))
-        conditions += [np.isin(state.times + ahead * scene.step, covered) for ahead in range(steps + 1)]
-    return state.times[np.logical_and.reduce(conditions)]
+        conditions += [np.isin(times + ahead * scene.step, covered) for ahead in range(steps + 1)]
+    for role in set(needs.past) - needs.droppable:
+        further = scene.role(role)
+        frames = _whole(store.group(role), further.names)
+        conditions += [np.isin(times - back * further.step, frames) for back in range(needs.past[role] * 60 // further.step_s + 1)]
+    return times[np.logical_and.reduce(conditions)]
 
 
 def _whole(group: Group, names: tuple[str, ...]) -> Times:
     return group.times[group.available[:, [group.channels.index(name) for name in names]].all(axis=1)]
 
 
-def check_start(scene: Scene, history: int, store: Store, start: np.datetime64, steps: int) -> None:
+def check_start(scene: Scene, needs: WindowNeeds, store: Store, start: np.datetime64, steps: int) -> None:
     """RequestError, with the nearest start that would do, where the store cannot serve this one."""
-    usable = usable_starts(scene, history, store, steps)
+    unmissed = sorted(set(needs.past) - needs.droppable)
+    if unmissed and steps > 1:
+        raise RequestError(
+            f"a forecast of {steps} steps has no frames of {', '.join(unmissed)} after its first step, and the network was trained without "
+            f"missing them; train with stage.conditions.dropout of {', '.join(unmissed)}, or forecast one step"
+        )
+    usable = usable_starts(scene, needs, store, steps)
     if start in usable:
         return
     times = store.group("state").times

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from stormcast_train.data.batch import Window
-from stormcast_train.data.conditions import Conditions, Target
+from stormcast_train.data.conditions import Condition, Conditions, Target
+from stormcast_train.networks.halo import complete
 from stormcast_train.objectives.config import NoiseSpec
 
 
@@ -41,9 +42,9 @@ class ResidualStep:
     residual_C11: Tensor
     noise: NoiseSpec
 
-    def condition(self, window: Window, mean_BCHW: Tensor) -> Tensor:
-        """The denoiser's condition [B, Cin, H, W]; the regression is told in the units of the target."""
-        return self.conditions.assemble(window, self.target.encode(mean_BCHW, window.newest_BCHW))
+    def condition(self, window: Window, mean_BCHW: Tensor, offsets_BC11: Tensor | None = None) -> Condition:
+        """The denoiser's condition; the regression is told in the units of the target."""
+        return self.conditions.assemble(window, self.target.encode(mean_BCHW, window.newest_BCHW), offsets_BC11)
 
     def clean(self, next_BCHW: Tensor, mean_BCHW: Tensor) -> Tensor:
         """The scaled residual: standard deviation near sigma_data in every channel."""
@@ -55,5 +56,6 @@ class ResidualStep:
         from stormcast_train.objectives.edm import draw_residual
 
         mean_BCHW = self.regression.mean(window) if mean_BCHW is None else mean_BCHW
-        residual_BCHW = draw_residual(self.network, self.noise, self.condition(window, mean_BCHW), unit_noise_BCHW)
+        condition_BCHW = complete(self.network, self.condition(window, mean_BCHW))  # once, not at every step of the sampler
+        residual_BCHW = draw_residual(self.network, self.noise, condition_BCHW, unit_noise_BCHW)
         return mean_BCHW + self.residual_C11 * residual_BCHW

@@ -15,31 +15,32 @@ from stormcast_train.networks.config import NetworkConfig
 
 
 class Padded(nn.Module):  # type: ignore[misc]
-    """A UNet on a grid completed to the multiple its levels need; the output is cropped back to the exact grid.
+    """A UNet on a field completed to the multiple its levels need; the output is cropped back to the exact shape.
 
-    Called with a time (diffusion) it passes it as the noise label, without one (regression) only the field.
+    Any shape will do, so weights learned on parts of a grid serve the whole of it; a UNet with a position embedding of its own
+    only takes the shape it was built for. Called with a time (diffusion) it passes it as the noise label, without one (regression)
+    only the field.
     """
 
-    def __init__(self, unet: nn.Module, shape: tuple[int, int], padded: tuple[int, int], mode: str) -> None:
+    def __init__(self, unet: nn.Module, multiple: int, mode: str) -> None:
         super().__init__()
         self.unet = unet
-        self._shape = shape
-        down, right = padded[0] - shape[0], padded[1] - shape[1]
-        self._pad = (right // 2, right - right // 2, down // 2, down - down // 2)
+        self._multiple = multiple
         self._replicate = mode == "replicate"
 
     def forward(self, x: Tensor, t: Tensor | None = None, condition: Tensor | None = None) -> Tensor:
         """[B, Cin, H, W] to [B, Cout, H, W]; `t` [B]."""
-        left, _, top, _ = self._pad
-        x = self._padded(x) if any(self._pad) else x
+        shape = (int(x.shape[-2]), int(x.shape[-1]))
+        left, _, top, _ = pad = margins(shape, self._multiple)
+        x = self._padded(x) if any(pad) else x
         x = x.contiguous(memory_format=torch.channels_last)  # a third faster on a CPU; the weights stay as they are
         y = self.unet(x) if t is None else self.unet(x, t, condition)
-        return y[..., top : top + self._shape[0], left : left + self._shape[1]]
+        return y[..., top : top + shape[0], left : left + shape[1]]
 
     def _padded(self, x: Tensor) -> Tensor:
-        left, right, top, bottom = self._pad
+        left, right, top, bottom = pad = margins((int(x.shape[-2]), int(x.shape[-1])), self._multiple)
         if not self._replicate:
-            return functional.pad(x, self._pad)
+            return functional.pad(x, pad)
         # by hand: the gradient of torch's own replicate mode is not deterministic on a GPU
         x = torch.cat([x[..., :1].expand(-1, -1, -1, left), x, x[..., -1:].expand(-1, -1, -1, right)], dim=-1)
         return torch.cat([x[..., :1, :].expand(-1, -1, top, -1), x, x[..., -1:, :].expand(-1, -1, bottom, -1)], dim=-2)
@@ -71,6 +72,13 @@ def padded_shape(shape: tuple[int, int], multiple: int) -> tuple[int, int]:
     return rows, columns
 
 
+def margins(shape: tuple[int, int], multiple: int) -> tuple[int, int, int, int]:
+    """Columns left and right, rows below and above, that complete `shape` to `padded_shape`."""
+    rows, columns = padded_shape(shape, multiple)
+    down, right = rows - shape[0], columns - shape[1]
+    return right // 2, right - right // 2, down // 2, down - down // 2
+
+
 def _arguments(config: NetworkConfig) -> dict[str, Any]:
     return {
         "model_channels": config.model_channels,
@@ -90,12 +98,12 @@ def build_regression(config: NetworkConfig, shape: tuple[int, int], inputs: int,
         from physicsnemo.models.diffusion_unets import StormCastUNet
 
     padded = padded_shape(shape, config.multiple)
-    with _seeded(seed, "regression"), library_noise():
+    with seeded(seed, "regression"), library_noise():
         unet = StormCastUNet(
             img_resolution=list(padded), img_in_channels=inputs, img_out_channels=outputs, model_type="SongUNet",
             embedding_type="zero", **_arguments(config),
         )  # fmt: skip
-    return Padded(steady(unet), shape, padded, config.pad)
+    return Padded(steady(unet), config.multiple, config.pad)
 
 
 def build_denoiser(config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, seed: int) -> nn.Module:
@@ -104,12 +112,12 @@ def build_denoiser(config: NetworkConfig, shape: tuple[int, int], inputs: int, o
         from physicsnemo.models.diffusion_unets import SongUNet
 
     padded = padded_shape(shape, config.multiple)
-    with _seeded(seed, "diffusion"), library_noise():
+    with seeded(seed, "diffusion"), library_noise():
         unet = SongUNet(img_resolution=list(padded), in_channels=outputs + inputs, out_channels=outputs, **_arguments(config))
-    return Padded(steady(unet), shape, padded, config.pad)
+    return Padded(steady(unet), config.multiple, config.pad)
 
 
-class _seeded:
+class seeded:
     """torch's generator seeded for an initialisation, and as it was before afterwards."""
 
     def __init__(self, seed: int, purpose: str) -> None:

@@ -60,13 +60,16 @@ def denoising_error(
     spec: NoiseSpec,
     clean_BCHW: Tensor,
     present_BCHW: Tensor,
-    condition_BCHW: Tensor,
+    condition: Tensor | tuple[Tensor, Tensor],
     sigma_B: Tensor,
     noise_BCHW: Tensor,
 ) -> Tensor:
-    """Elementwise weighted denoising error (eq. 8), 0 where nothing is present; its expectation is near 1 for an ignorant network."""
+    """Elementwise weighted denoising error (eq. 8), 0 where nothing is present; its expectation is near 1 for an ignorant network.
+
+    condition: whatever the network takes: [B, Cin, H, W], or that with a halo beside it.
+    """
     loss = WeightedMSEDSMLoss(network, KeyedScheduler(spec, noise_BCHW), reduction="none")
-    error_BCHW: Tensor = loss(clean_BCHW, weight=present_BCHW.to(clean_BCHW.dtype), condition=condition_BCHW, t=sigma_B)
+    error_BCHW: Tensor = loss(clean_BCHW, weight=present_BCHW.to(clean_BCHW.dtype), condition=condition, t=sigma_B)
     return error_BCHW
 
 

@@ -143,7 +143,7 @@ def roller(emulator: Emulator, store: Store, lead_steps: tuple[int, ...], derive
     reader, steps = emulator.reader(store), max(lead_steps)
 
     def roll(start: np.datetime64) -> Fields:
-        check_start(emulator.scene, emulator.history, store, start, steps)
+        check_start(emulator.scene, emulator.needs, store, start, steps)
         leads = np.stack([states[0].cpu().numpy() for states in roll_members(emulator, reader, start, steps, [0], 0)])
         chosen = leads[np.array(lead_steps) - 1]
         return with_derived({name: chosen[:, i] for i, name in enumerate(emulator.state)}, derived)
@@ -241,7 +241,7 @@ def _error_starts(training: Analysis, emulator: Emulator, lead_steps: tuple[int,
     """Validation starts that the store can roll and whose every lead can be checked."""
     from stormcast_train.forecast.starts import usable_starts
 
-    usable = usable_starts(emulator.scene, emulator.history, training.store, max(lead_steps))
+    usable = usable_starts(emulator.scene, emulator.needs, training.store, max(lead_steps))
     starts = np.sort(emulator.split("validation"))
     starts = starts[np.isin(starts, usable)]
     checked = [training.whole(starts + k * training.step) for k in lead_steps]

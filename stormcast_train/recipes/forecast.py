@@ -86,10 +86,10 @@ def _prepare(config: Config) -> tuple[Plan, bool]:
     directory = package_directory(config.run)
     header, store = load_header(directory), open_store(Path(config.store))
     steps = count_steps(header.scene.step, config.hours, config.steps)
-    check_store(header.scene, store)
+    check_store(header.scene, store, header.needs.droppable)
     starts = config.starts()
     for start in starts:
-        check_start(header.scene, header.history, store, start, steps)
+        check_start(header.scene, header.needs, store, start, steps)
     known = {"run": config.run, "package_fingerprint": header.fingerprint, "store_fingerprint": store.fingerprint}
     share = -(-config.members * len(starts) // config.processes)
     group = max(1, min(config.members, MEMBERS_AT_ONCE, share))

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from stormcast_train.data.condition_config import WindowNeeds, check_dropout_beneath, past_roles
 from stormcast_train.data.conditions import Conditions, Target
 from stormcast_train.data.mixture import Mixture, mix_stores
 from stormcast_train.data.scene import Scene, build_scene, extend_scene
@@ -17,6 +18,7 @@ from stormcast_train.data.stream import SampleStream
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.forecast.emulator import Emulator, load_weights, residual_scale
+from stormcast_train.forecast.encoder import with_encoder
 from stormcast_train.forecast.package import Package, package_directory
 from stormcast_train.forecast.package import load as load_package
 from stormcast_train.forecast.step import RegressionStep, ResidualStep
@@ -45,16 +47,18 @@ def _build_regression(request: StageRequest, spec: StageSpec, store: Store, devi
     from stormcast_train.networks.build import build_regression
 
     use_background = bool(spec.conditions.background)
-    mixture = mix_stores(store, request.mix, request.events, spec.conditions.history, use_background)
-    splits = mixture.splits
-    scene = build_scene(store, splits["train"].times, use_background, spec.conditions.static, mixture.training)
+    needs = WindowNeeds.of(spec.conditions)
+    mixture = mix_stores(store, request.mix, request.events, needs.states, use_background)
+    splits, past = mixture.splits, past_roles(spec.conditions)
+    scene = build_scene(store, splits["train"].times, use_background, spec.conditions.static, past, mixture.training)
     conditions = Conditions(spec.conditions, scene, device)
-    network = build_regression(request.network, scene.grid.shape, len(conditions.channels), len(scene.names), request.seed)
-    reader = WindowReader(store, scene, spec.conditions.history, device, sealed=splits["test"].times)
+    network = build_regression(request.network, scene.grid.shape, conditions.inputs, len(scene.names), request.seed)
+    network = with_encoder(network, conditions, request.seed)
+    reader = WindowReader(store, scene, needs.states, device, needs.past, sealed=splits["test"].times)
     step = RegressionStep(_started(network, request.init, device), conditions, _target(spec, reader, device))
     template = _template(request, spec, scene, store, mixture)
     stage = RegressionStage(step, template, _count(scene, device), Cases(reader, splits["validation"].starts), request.seed)
-    return stage, _stream(reader, mixture, request.seed, device)
+    return stage, _stream(reader, mixture, request.seed)
 
 
 def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device: torch.device) -> tuple[Stage, SampleStream]:
@@ -64,29 +68,31 @@ def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device
     regression = _regression(request, store, device)
     assert isinstance(regression.step_model, RegressionStep)
     use_background = bool(spec.conditions.background) or bool(regression.scene.background)
-    history = max(spec.conditions.history, regression.history)
-    mixture = mix_stores(store, request.mix, request.events, history, use_background)
-    splits = mixture.splits
+    check_dropout_beneath(spec.conditions, regression.package.conditions)
+    needs = WindowNeeds.of(spec.conditions, regression.package.conditions)
+    mixture = mix_stores(store, request.mix, request.events, needs.states, use_background)
+    splits, past = mixture.splits, past_roles(spec.conditions)
     _refuse_leak(regression, splits)
-    scene = extend_scene(regression.scene, store, splits["train"].times, use_background, spec.conditions.static, mixture.training)
-    reader = WindowReader(store, scene, history, device, sealed=splits["test"].times)
+    scene = extend_scene(regression.scene, store, splits["train"].times, use_background, spec.conditions.static, past, mixture.training)
+    reader = WindowReader(store, scene, needs.states, device, needs.past, sealed=splits["test"].times)
     held_out = splits["validation"].starts
     residual_std = held_out_residual(regression.step_model, reader, held_out if len(held_out) else splits["train"].starts)
     template = _template(request, spec, scene, store, mixture, residual_std, regression)
     conditions = Conditions(spec.conditions, scene, device)
-    denoiser = build_denoiser(request.network, scene.grid.shape, len(conditions.channels), len(scene.names), request.seed)
-    network = _started(precondition(denoiser, request.objective.noise), request.init, device)
+    denoiser = build_denoiser(request.network, scene.grid.shape, conditions.inputs, len(scene.names), request.seed)
+    network = with_encoder(precondition(denoiser, request.objective.noise), conditions, request.seed)
+    network = _started(network, request.init, device)
     step = ResidualStep(
         network, conditions, _target(spec, reader, device), regression.step_model, residual_scale(template, device), request.objective.noise
     )  # fmt: skip
     starts = splits["train"].starts
     means = None if mixture.further else cached_means(regression.step_model, reader, starts)
     stage = ResidualStage(step, template, _count(scene, device), Cases(reader, held_out), request.seed, means)
-    return stage, _stream(reader, mixture, request.seed, device)
+    return stage, _stream(reader, mixture, request.seed)
 
 
-def _stream(reader: WindowReader, mixture: Mixture, seed: int, device: torch.device) -> SampleStream:
-    further = [(WindowReader(entry.store, reader.scene, reader.history, device), entry.starts) for entry in mixture.further]
+def _stream(reader: WindowReader, mixture: Mixture, seed: int) -> SampleStream:
+    further = [(reader.of(entry.store), entry.starts) for entry in mixture.further]
     return SampleStream(reader, mixture.splits["train"].starts, seed, mixture.weights_N, further)
 
 

@@ -51,14 +51,12 @@ class ResidualStage:
         mean_BCHW, mirror = self._mean(batch), self.step.conditions.mirror(self.seed, batch.positions)
         batch, mean_BCHW = (mirror.batch(batch), mirror(mean_BCHW)) if mirror else (batch, mean_BCHW)
         window, device = batch.window, batch.target_BCHW.device
-        condition_BCHW = self.step.condition(window, mean_BCHW)
-        offsets_BC11 = self.step.conditions.offsets(self.seed, batch.positions)
-        condition_BCHW = condition_BCHW if offsets_BC11 is None else condition_BCHW + offsets_BC11
+        condition = self.step.condition(window, mean_BCHW, self.step.conditions.offsets(self.seed, batch.positions))
         present_BCHW = self.step.target.present(batch.target_present_BCHW, window.present_BKCHW[:, -1])
         clean_BCHW = self.step.clean(batch.target_BCHW, mean_BCHW) * present_BCHW
         sigma_B = training_sigma(self.step.noise, normal(self.seed, ("sigma",), batch.positions, (1,), device)[:, 0])
         noise_BCHW = normal(self.seed, ("noise",), batch.positions, tuple(clean_BCHW.shape[1:]), device)
-        error_BCHW = denoising_error(network, self.step.noise, clean_BCHW, present_BCHW, condition_BCHW, sigma_B, noise_BCHW)
+        error_BCHW = denoising_error(network, self.step.noise, clean_BCHW, present_BCHW, condition, sigma_B, noise_BCHW)
         return LossTerms(*self.count.terms(error_BCHW))
 
     def save_package(self, directory: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -71,7 +69,7 @@ class ResidualStage:
         return residual_sums(replace(self.step, network=evaluating(self.network, weights)), self.cases, share)
 
     def _mean(self, batch: Batch) -> Tensor:
-        if self.means_NCHW is None or self.step.conditions.spec.state_noise:  # the mean of what the network is told
+        if self.means_NCHW is None or self.step.conditions.spec.perturbed:  # the mean of what the network is told
             return self.step.regression.mean(batch.window)
         return self.means_NCHW[list(batch.dataset_indices)].to(batch.target_BCHW.device)
 

@@ -6,10 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec
+from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout
 from stormcast_train.data.event_config import EventsConfig
 from stormcast_train.data.mix import MixConfig
 from stormcast_train.data.mixture import mix_stores
+from stormcast_train.data.scene import rows_between
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import Times
 from stormcast_train.fields.variables import Frozen
@@ -31,6 +32,9 @@ _SHARED: dict[str, Any] = {
     "static": True,
     "time": True,
     "position": False,
+    "lead": 0.0,
+    "past": {},
+    "dropout": {},
     "mask": "auto",
     "state_noise": 0.0,
     "mirror": False,
@@ -73,8 +77,22 @@ class StageConfig(Frozen):
         filled = {**_SHARED, **_DEFAULTS[self.kind], **asked}
         filled["background"] = tuple(filled["background"]) if has_background else ()
         filled["time"] = TIME if filled["time"] is True else tuple(filled["time"] or ())
-        filled["static"] = bool(filled["static"]) and has_static
-        return StageSpec(kind=self.kind, target=self.target or "tendency", conditions=ConditionSpec(**filled))
+        filled["static"] = has_static and (tuple(filled["static"]) if isinstance(filled["static"], list | tuple) else filled["static"])
+        filled["static"] = filled["static"] or False
+        filled["halo"] = self._halo(bool(filled["background"]))
+        filled["dropout"] = {source: share for source, share in filled["dropout"].items() if share}
+        conditions = ConditionSpec.model_validate(filled)
+        check_dropout(conditions)
+        return StageSpec(kind=self.kind, target=self.target or "tendency", conditions=conditions)
+
+    def _halo(self, sees_background: bool) -> HaloConfig | None:
+        """The halo where it has an encoder: without one its size changes nothing."""
+        halo = self.conditions.halo
+        if halo.encoder is not None and not sees_background:
+            raise RequestError(
+                "stage.conditions.halo.encoder needs a driver to encode: give stage.conditions.background, and a store with one"
+            )
+        return halo if halo.encoder is not None else None
 
 
 class StageRequest(Frozen):
@@ -97,7 +115,7 @@ def science_record(request: StageRequest, store: Store, regression_fingerprint: 
     store = store.chosen(request.variables)
     spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
     objective = request.objective.model_dump(mode="json") if spec.kind == "diffusion" else None
-    mixture = mix_stores(store, request.mix, request.events, spec.conditions.history, bool(spec.conditions.background))
+    mixture = mix_stores(store, request.mix, request.events, spec.conditions.states, bool(spec.conditions.background))
     return {
         "stage": spec.model_dump(mode="json"),
         "network": request.network.model_dump(mode="json"),
@@ -105,18 +123,22 @@ def science_record(request: StageRequest, store: Store, regression_fingerprint: 
         "mix": request.mix.record(),
         "events": request.events.record(),
         "seed": request.seed,
-        "store": _used_part(store, np.concatenate([split.times for split in mixture.splits.values()])),
-        "stores": [_used_part(entry.store, entry.times) for entry in mixture.further],
+        "store": _used_part(store, np.concatenate([split.times for split in mixture.splits.values()]), spec.conditions),
+        "stores": [_used_part(entry.store, entry.times, spec.conditions) for entry in mixture.further],
         "regression": regression_fingerprint,
         **({"variables": request.variables.model_dump(mode="json")} if request.variables else {}),
     }
 
 
-def _used_part(store: Store, used: Times) -> dict[str, str]:
-    """Fingerprint by role of the times that are used; static fields whole."""
+def _used_part(store: Store, times: Times, conditions: ConditionSpec) -> dict[str, str]:
+    """Fingerprint by role of the times that are used; static fields whole, past frames as far back as they are seen."""
+    used = np.unique(times)
     parts = {}
     for role in store.roles:
         group = store.group(role)
         rows = np.arange(len(group.times)) if role == "static" else np.flatnonzero(np.isin(group.times, used))
+        if role in conditions.past:
+            reach = np.timedelta64(conditions.past[role].minutes * 60 + 1, "s")
+            rows = rows_between(group, used, max(reach, store.group("state").step))
         parts[role] = group.fingerprint(rows)
     return parts

@@ -7,12 +7,12 @@ Shape suffixes: B cases, M members, C channels, H rows, W columns.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from stormcast_train.data.batch import Batch, Window
+from stormcast_train.data.batch import Batch
 from stormcast_train.data.noise import normal
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.times import Times
@@ -84,7 +84,7 @@ def _denoising(step: ResidualStep, batch: Batch, mean: Tensor, present: Tensor, 
 
 
 def _ensemble(total: Sums, step: ResidualStep, batch: Batch, reader: WindowReader, case: int) -> None:
-    window = _repeat(batch.window, MEMBERS)
+    window = batch.window.repeat(MEMBERS)
     shape = tuple(batch.target_BCHW.shape[1:])
     noise = normal(SEED, ("validation_members", case), range(MEMBERS), shape, batch.target_BCHW.device)
     drawn_MCHW = reader.normalizer.limit(step.draw(window, noise))[1].double()
@@ -115,12 +115,6 @@ def _blocks(cases: Cases, starts: Times, size: int, share: tuple[int, int]) -> I
     for first in firsts[rank::world]:
         part = starts[first : first + size]
         yield range(first, first + len(part)), Batch((), (), *cases.reader.to_device(cases.reader.read(part)))
-
-
-def _repeat(window: Window, members: int) -> Window:
-    background = None if window.background_BJChw is None else window.background_BJChw.expand(members, -1, -1, -1, -1)
-    states, present = (x.expand(members, -1, -1, -1, -1) for x in (window.states_BKCHW, window.present_BKCHW))
-    return replace(window, times=window.times.repeat(members), states_BKCHW=states, present_BKCHW=present, background_BJChw=background)
 
 
 def _scored(step: RegressionStep | ResidualStep, batch: Batch) -> Tensor:
