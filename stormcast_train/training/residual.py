@@ -16,8 +16,8 @@ from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.times import Times
 from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.package import Package
-from stormcast_train.forecast.step import RegressionStep, ResidualStep
-from stormcast_train.objectives.edm import denoising_error, training_sigma
+from stormcast_train.forecast.step import RegressionStep, ResidualStep, keyed_noise
+from stormcast_train.objectives.edm import by_level, denoising_error, training_sigma
 from stormcast_train.objectives.regression import FixedCount
 from stormcast_train.training.regression import evaluating, to_host
 from stormcast_train.training.stage import LossTerms
@@ -56,9 +56,9 @@ class ResidualStage:
         present_BCHW = self.step.target.present(batch.target_present_BCHW, window.present_BKCHW[:, -1])
         clean_BCHW = self.step.clean(batch.target_BCHW, mean_BCHW) * present_BCHW
         sigma_B = training_sigma(self.step.noise, normal(self.seed, ("sigma",), batch.positions, (1,), device)[:, 0])
-        noise_BCHW = normal(self.seed, ("noise",), batch.positions, tuple(clean_BCHW.shape[1:]), device)
+        noise_BCHW = keyed_noise(self.step.noise, self.seed, ("noise",), batch.positions, tuple(clean_BCHW.shape[1:]), device)
         error_BCHW = denoising_error(network, self.step.noise, clean_BCHW, present_BCHW, condition_BCHW, sigma_B, noise_BCHW)
-        return LossTerms(*self.count.terms(error_BCHW))
+        return LossTerms(*self.count.terms(error_BCHW), by_level(sigma_B, self.count.per_sample(error_BCHW), torch.ones_like(sigma_B)))
 
     def save_package(self, directory: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """See `Stage.save_package`; the regression's package is nested."""
