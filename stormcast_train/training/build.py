@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,14 +17,19 @@ from stormcast_train.data.scene import Scene, build_scene, extend_scene, split_s
 from stormcast_train.data.stream import SampleStream
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.times import Times
 from stormcast_train.forecast.emulator import Emulator, load_weights, residual_scale
 from stormcast_train.forecast.package import Package, package_directory
 from stormcast_train.forecast.package import load as load_package
 from stormcast_train.forecast.step import RegressionStep, ResidualStep
 from stormcast_train.objectives.regression import FixedCount
 from stormcast_train.store.reader import Store, open_store
+from stormcast_train.training.folds import Fold, check_unseen, fold_edges, fold_gap, fold_of, fold_starts
+from stormcast_train.training.means import Regressions, means_lookup
+from stormcast_train.training.overfitting import compare, memorised
+from stormcast_train.training.refusals import refuse_leak, refuse_other_hours, refuse_other_scene, training_part
 from stormcast_train.training.regression import RegressionStage
-from stormcast_train.training.residual import ResidualStage, cached_means, held_out_residual
+from stormcast_train.training.residual import ResidualStage, residual_std
 from stormcast_train.training.stage import Stage
 from stormcast_train.training.stage_config import StageRequest, StageSpec
 from stormcast_train.training.validate import Cases
@@ -45,42 +52,73 @@ def _build_regression(request: StageRequest, spec: StageSpec, store: Store, devi
 
     use_background = bool(spec.conditions.background)
     splits = split_store(store, request.mix, spec.conditions.history, use_background)
-    scene = build_scene(store, splits["train"].times, use_background, spec.conditions.static)
+    scene = build_scene(store, splits["train"].times, use_background, spec.conditions.static)  # of the whole split: folds share units
+    part = training_part(store, scene, splits["train"].times)
+    if request.fold is not None:
+        splits = _outside(request.fold, splits, spec.conditions.history * scene.step)
     conditions = Conditions(spec.conditions, scene, device)
     network = build_regression(request.network, scene.grid.shape, len(conditions.channels), len(scene.names), request.seed)
     reader = WindowReader(store, scene, spec.conditions.history, device)
     step = RegressionStep(_started(network, request.init, device), conditions, _target(spec, reader, device))
-    template = _template(request, spec, scene, store, splits)
-    stage = RegressionStage(step, template, _count(scene, device), Cases(reader, splits["validation"].starts), request.seed)
-    return stage, SampleStream(reader, splits["train"].starts, request.seed)
+    noted = {"training_part": part} | ({"fold": request.fold.model_dump(mode="json")} if request.fold else {})
+    template = _template(request, spec, scene, store, splits, noted)
+    starts = splits["train"].starts
+    held_out = Cases(reader, splits["validation"].starts)
+    stage = RegressionStage(step, template, _count(scene, device), held_out, request.seed, Cases(reader, starts))
+    return stage, SampleStream(reader, starts, request.seed)
+
+
+def _outside(fold: Fold, splits: Mapping[str, Split], window: np.timedelta64) -> dict[str, Split]:
+    """The splits with the training starts of this fold's regression."""
+    train = splits["train"]
+    return {**splits, "train": replace(train, starts=fold_starts(train.starts, fold, fold_gap(splits, window)))}
 
 
 def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device: torch.device) -> tuple[Stage, SampleStream]:
-    from stormcast_train.networks.build import build_denoiser
-    from stormcast_train.objectives.edm import precondition
-
     regression = _regression(request, store, device)
-    assert isinstance(regression.step_model, RegressionStep)
     use_background = bool(spec.conditions.background) or bool(regression.scene.background)
     history = max(spec.conditions.history, regression.history)
     splits = split_store(store, request.mix, history, use_background)
-    _refuse_leak(regression, splits)
+    refuse_leak(regression.split("train"), splits)
+    _refuse_other(request, regression, store)
     scene = extend_scene(regression.scene, store, splits["train"].times, use_background, spec.conditions.static)
     reader = WindowReader(store, scene, history, device)
-    held_out = splits["validation"].starts
-    residual_std = held_out_residual(regression.step_model, reader, held_out if len(held_out) else splits["train"].starts)
-    template = _template(request, spec, scene, store, splits, residual_std, regression)
+    starts, regressions, folds = splits["train"].starts, *_regressions(request, regression, splits["train"].starts, device)
+    held_out = Cases(reader, splits["validation"].starts)
+    source, scale = _residual_std(regressions, reader, starts, held_out.starts)
+    noted = {"residual_std_from": source} | ({"folds": folds} if folds else {})
+    template = _template(request, spec, scene, store, splits, noted, scale, regression)
+    step = _residual_step(request, spec, template, reader, regressions.full, device)
+    made_by = {"regression": regression.fingerprint, "folds": folds, "store": store.fingerprint}
+    kind = "fly" if request.stage.means in ("auto", "fly") and spec.conditions.state_noise else request.stage.means
+    means = means_lookup(kind, regressions, reader, starts, request.scratch, made_by)
+    watch = compare(regressions.mean, regressions, Cases(reader, starts), held_out)
+    warnings = tuple(memorised(watch.get("ratio", {}), bool(folds)))
+    watch |= {"from": request.stage.residual} if watch else {}
+    stage = ResidualStage(step, template, _count(scene, device), held_out, request.seed, regressions, means, watch, warnings)
+    return stage, SampleStream(reader, starts, request.seed)
+
+
+def _residual_step(
+    request: StageRequest, spec: StageSpec, template: Package, reader: WindowReader, regression: RegressionStep, device: torch.device
+) -> ResidualStep:
+    from stormcast_train.networks.build import build_denoiser
+    from stormcast_train.objectives.edm import precondition
+
+    scene = reader.scene
     conditions = Conditions(spec.conditions, scene, device)
     denoiser = build_denoiser(request.network, scene.grid.shape, len(conditions.channels), len(scene.names), request.seed)
     network = _started(precondition(denoiser, request.objective.noise), request.init, device)
-    step = ResidualStep(
-        network, conditions, _target(spec, reader, device), regression.step_model, residual_scale(template, device), request.objective.noise
-    )  # fmt: skip
-    starts = splits["train"].starts
-    means = cached_means(regression.step_model, reader, starts)
-    return ResidualStage(step, template, _count(scene, device), Cases(reader, held_out), request.seed, means), SampleStream(
-        reader, starts, request.seed
-    )
+    target, scale_C11 = _target(spec, reader, device), residual_scale(template, device)
+    return ResidualStep(network, conditions, target, regression, scale_C11, request.objective.noise)
+
+
+def _residual_std(regressions: Regressions, reader: WindowReader, starts: Times, held_out: Times) -> tuple[str, dict[str, float]]:
+    """Where the residual's scale is from, and the scale: starts that the regression has not been fitted to, where there are any."""
+    if regressions.folds:
+        return "cross_fitted", residual_std(regressions.mean, regressions.target, reader, starts)
+    source, chosen = ("validation", held_out) if len(held_out) else ("train", starts)
+    return source, residual_std(regressions.full.mean, regressions.target, reader, chosen)
 
 
 def _regression(request: StageRequest, store: Store, device: torch.device) -> Emulator:
@@ -93,22 +131,38 @@ def _regression(request: StageRequest, store: Store, device: torch.device) -> Em
     return emulator
 
 
-def _refuse_leak(regression: Emulator, splits: Mapping[str, Split]) -> None:
-    seen = regression.split("train")
-    for name in ("validation", "test"):
-        shared = np.intersect1d(seen, splits[name].starts)
-        if len(shared):
-            raise RequestError(
-                f"{len(shared)} {name} times of this mix trained the regression ({shared[0]} ...); give both stages the same mix",
-                split=name,
-            )
+def _refuse_other(request: StageRequest, regression: Emulator, store: Store) -> None:
+    """RequestError where the regression is not one of this store and mix: the scene is built as the regression's own was."""
+    trained, use_background = regression.scene, bool(regression.scene.background)
+    times = split_store(store, request.mix, regression.history, use_background)["train"].times
+    refuse_other_scene(trained, build_scene(store, times, use_background, bool(trained.static)))
+    refuse_other_hours(regression.package.mix.get("training_part"), training_part(store, trained, times))
+
+
+def _regressions(request: StageRequest, regression: Emulator, starts: Times, device: torch.device) -> tuple[Regressions, list[str]]:
+    """The frozen regression with its folds, and the folds' fingerprints; RequestError where a fold is none of it."""
+    assert isinstance(regression.step_model, RegressionStep)
+    specs = request.fold_regressions()
+    if not specs:
+        return Regressions(regression.step_model), []
+    edges = fold_edges(regression.split("train"), len(specs))
+    block, steps, fingerprints = fold_of(starts, edges), [], []
+    for index, spec in enumerate(specs):
+        fold = Emulator.load(spec, device)
+        if fold.package.mix.get("fold") != {"index": index, "of": len(specs)}:
+            raise RequestError(f"{spec} is not fold {index} of {len(specs)}, but {fold.package.mix.get('fold')}: train the folds again")
+        refuse_other_scene(regression.scene, fold.scene)
+        check_unseen(fold.split("train"), starts[block == index], fold.history * fold.step, index)
+        assert isinstance(fold.step_model, RegressionStep)
+        steps.append(fold.step_model)
+        fingerprints.append(fold.fingerprint)
+    return Regressions(regression.step_model, tuple(steps), edges), fingerprints
 
 
 def _template(
     request: StageRequest, spec: StageSpec, scene: Scene, store: Store, splits: Mapping[str, Split],
-    residual_std: Mapping[str, float] | None = None, regression: Emulator | None = None,
+    noted: Mapping[str, Any], residual_std: Mapping[str, float] | None = None, regression: Emulator | None = None,
 ) -> Package:  # fmt: skip
-    held_out = "validation" if len(splits["validation"].starts) else "train"
     return Package(
         stage=spec.kind,
         target=spec.target,
@@ -118,7 +172,7 @@ def _template(
         weights={},
         store_fingerprint=store.fingerprint,
         splits={name: split.starts for name, split in splits.items()},
-        mix={"config": request.mix.model_dump(mode="json"), "periods": _periods(splits), "residual_std_from": held_out},
+        mix={"config": request.mix.model_dump(mode="json"), "periods": _periods(splits), **noted},
         objective=request.objective if spec.kind == "diffusion" else None,
         residual_std=residual_std,
         regression=regression.package if regression else None,

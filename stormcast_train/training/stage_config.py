@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec
 from stormcast_train.data.mix import MixConfig, Split
@@ -15,6 +16,7 @@ from stormcast_train.fields.variables import Frozen
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.store.reader import Store
+from stormcast_train.training.folds import Fold, fold_runs
 
 StageKind = Literal["regression", "diffusion"]
 Target = Literal["state", "tendency"]
@@ -49,6 +51,14 @@ class StageConfig(Frozen):
     kind: Literal["regression", "diffusion", "both"]
     target: Target | None = None
     conditions: ConditionsConfig = ConditionsConfig()
+    residual: Literal["held_out", "cross_fitted"] = "held_out"  # of training hours: the regression's, or one's that has not seen them
+    folds: int = Field(default=4, ge=2)  # of cross_fitted: so many more regressions
+    means: Literal["auto", "fly", "memory", "disk"] = "auto"  # where a diffusion has the regression's means from; never science
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether the residual of a training hour comes from a regression that has not seen it."""
+        return self.residual == "cross_fitted"
 
     def kinds(self) -> tuple[StageKind, ...]:
         """The stages this trains, in order."""
@@ -86,13 +96,24 @@ class StageRequest(Frozen):
     store: str
     regression: str | None = None  # run or package of the frozen regression (diffusion)
     init: str | None = None  # run or package whose weights the network starts from
+    fold: Fold | None = None  # of a regression: train outside this block only
+    scratch: str | None = None  # where `stage.means=disk` keeps its files
+
+    def fold_regressions(self) -> tuple[str, ...]:
+        """The runs of a cross-fitted diffusion's fold regressions; RequestError, with the command, where one is missing."""
+        if self.regression is None or not self.stage.cross_fitted:
+            return ()
+        return fold_runs(self.regression, self.stage.folds)
 
 
-def science_record(request: StageRequest, store: Store, regression_fingerprint: str | None) -> dict[str, Any]:
+def science_record(
+    request: StageRequest, store: Store, regression_fingerprint: str | None, fold_fingerprints: Sequence[str | None] = ()
+) -> dict[str, Any]:
     """What this stage's part of a run's fingerprint covers, as plain data: config, seed, and the part of the store its mix uses."""
     spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
     objective = request.objective.model_dump(mode="json") if spec.kind == "diffusion" else None
     splits = split_store(store, request.mix, spec.conditions.history, bool(spec.conditions.background))
+    folded = {"fold": request.fold.model_dump(mode="json")} if request.fold else {}
     return {
         "stage": spec.model_dump(mode="json"),
         "network": request.network.model_dump(mode="json"),
@@ -101,6 +122,7 @@ def science_record(request: StageRequest, store: Store, regression_fingerprint: 
         "seed": request.seed,
         "store": _used_part(store, splits),
         "regression": regression_fingerprint,
+        **({"folds": list(fold_fingerprints)} if fold_fingerprints else folded),
     }
 
 

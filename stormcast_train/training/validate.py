@@ -57,7 +57,10 @@ def regression_sums(step: RegressionStep, cases: Cases, share: tuple[int, int]) 
 
 
 def residual_sums(step: ResidualStep, cases: Cases, share: tuple[int, int]) -> Sums:
-    """Of one step ahead: `diffusion/denoising_loss`, the same by noise level `diffusion/denoising_loss_at/LOW-HIGH`, and of a small ensemble `diffusion/crps_fair`, `spread_skill`, `rmse`."""
+    """Of one step ahead: `diffusion/denoising_loss`, and of a small ensemble `diffusion/crps_fair`, `spread_skill`, `rmse`.
+
+    `diffusion/denoising_loss_at/LOW-HIGH` is the first by range of the noise level.
+    """
     total: Sums = {}
     for indices, batch in _blocks(cases, cases.chosen(REGRESSION_CASES), BLOCK, share):
         present, mean = _scored(step, batch), step.regression.mean(batch.window)
@@ -70,8 +73,9 @@ def residual_sums(step: ResidualStep, cases: Cases, share: tuple[int, int]) -> S
             present.double().sum(dim=(0, 2, 3)),
         )
         levels = by_level(sigma_B, error.double().sum(dim=(1, 2, 3)), present.double().sum(dim=(1, 2, 3)))
-        drawn = {name: pair for name, pair in levels.items() if pair[1]}
-        _add(total, "diffusion/denoising_loss_at", list(drawn), *torch.stack(list(drawn.values())).unbind(1))
+        for name, pair in levels.items():
+            if pair[1]:
+                _add(total, "diffusion/denoising_loss_at", [name], pair[:1], pair[1:])
     for indices, batch in _blocks(cases, cases.chosen(ENSEMBLE_CASES), 1, share):
         _ensemble(total, step, batch, cases.reader, indices[0])
     return total
