@@ -87,5 +87,5 @@ def test_a_diffusion_alone_takes_the_folds_of_the_regressions_run_or_says_how_to
 def test_inspect_tells_the_ratio(both, capsys):
     folder, _ = both
     assert main(["inspect", str(folder)]) == 0
-    assert "training over held-out hours (cross_fitted): t2m" in capsys.readouterr().out
+    assert "training over held-out hours (cross_fitted): rain1h" in capsys.readouterr().out
     assert describe_run(folder)["packages"]["last"]["residual"]["from"] == "cross_fitted"
