@@ -64,8 +64,7 @@ def training_sigma(spec: NoiseSpec, normal_B: Tensor) -> Tensor:
 
 def by_level(sigma_B: Tensor, losses_B: Tensor, counts_B: Tensor) -> dict[str, Tensor]:
     """Sum of losses and of counts [2] by range of the noise level, `LOW-HIGH`, for all of LEVELS; nothing leaves the device."""
-    edges = torch.tensor(LEVELS[1:-1], dtype=sigma_B.dtype, device=sigma_B.device)
-    place_B = torch.bucketize(sigma_B, edges, right=True)
+    place_B = torch.stack([sigma_B >= edge for edge in LEVELS[1:-1]]).sum(dim=0)
     inside_KB = place_B == torch.arange(len(LEVELS) - 1, device=sigma_B.device)[:, None]
     pair_2B = torch.stack([losses_B, counts_B.to(losses_B.dtype)])
     sums_K2 = torch.where(inside_KB[:, None], pair_2B, torch.zeros_like(pair_2B)).sum(dim=2)
