@@ -96,7 +96,7 @@ def test_a_diffusion_refuses_a_regression_of_another_mix_or_store(tiny_store, tr
     with pytest.raises(RequestError, match="trained the regression"):
         build_stage(shorter, tiny_stages.CPU)
     longer = asked.model_copy(update={"mix": FractionsMix(train=0.8, validation=0.1, test=0.1)})
-    with pytest.raises(RequestError, match="normalises state t2m"):
+    with pytest.raises(RequestError, match="normalises state rain1h"):
         build_stage(longer, tiny_stages.CPU)
     with pytest.raises(RequestError, match="normalises state t2m"):
         build_stage(asked.model_copy(update={"store": str(tiny_world.write(tmp_path / "warm", changes=warm))}), tiny_stages.CPU)
