@@ -11,9 +11,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from stormcast_train.fields.times import Times
+
+Samples = slice | NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Frames:
     values_BFCHW: Tensor
     present_BFCHW: Tensor  # bool
 
-    def at(self, samples: slice) -> Frames:
+    def at(self, samples: Samples) -> Frames:
         """Of some of the samples."""
         return Frames(self.values_BFCHW[samples], self.present_BFCHW[samples])
 
@@ -58,7 +61,7 @@ class Window:
     def __len__(self) -> int:
         return len(self.times)
 
-    def at(self, samples: slice) -> Window:
+    def at(self, samples: Samples) -> Window:
         """Some of the samples."""
         return replace(
             self,
@@ -91,7 +94,7 @@ class Window:
         return replace(self, states_BKCHW=states, present_BKCHW=present, age_B=old_B.to(states.dtype))
 
 
-def _at(values: Tensor | None, samples: slice) -> Tensor | None:
+def _at(values: Tensor | None, samples: Samples) -> Tensor | None:
     return None if values is None else values[samples]
 
 

@@ -15,7 +15,6 @@ from torch import Tensor
 
 from stormcast_train.data.batch import Window
 from stormcast_train.data.condition_config import STATE_AGE
-from stormcast_train.data.noise import normal
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import iso, parse_time
@@ -64,7 +63,7 @@ def _step(emulator: Emulator, window: Window, start: np.datetime64, lead: int, m
     if isinstance(model, RegressionStep):
         return model.mean(window)
     shape = tuple(window.newest_BCHW.shape[1:])
-    noise_MCHW = normal(seed, ("forecast", iso(start), lead), members, shape, emulator.device)
+    noise_MCHW = model.unit_noise(seed, ("forecast", iso(start), lead), members, shape)
     drawn = [model.draw(part, noise) for part, noise in zip(_parts(window), noise_MCHW.split(MEMBERS_AT_ONCE), strict=True)]
     return torch.cat(drawn)
 

@@ -5,6 +5,7 @@ Training's validation and every forecast take these same steps. Shape suffixes: 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from stormcast_train.data.batch import Window
 from stormcast_train.data.conditions import Condition, Conditions, Target
+from stormcast_train.data.noise import normal
 from stormcast_train.networks.halo import complete
 from stormcast_train.objectives.config import NoiseSpec
 
@@ -50,6 +52,11 @@ class ResidualStep:
         """The scaled residual: standard deviation near sigma_data in every channel."""
         return (next_BCHW - mean_BCHW) / self.residual_C11
 
+    def unit_noise(self, seed: int, purpose: tuple[str | int, ...], indices: Sequence[int], shape: Sequence[int]) -> Tensor:
+        """What `draw` takes for these keys; shape: of one state [C, H, W]."""
+        draws = (1 + self.noise.steps, *shape) if self.noise.churn else tuple(shape)
+        return keyed_noise(self.noise, seed, purpose, indices, draws, self.residual_C11.device)
+
     @torch.no_grad()
     def draw(self, window: Window, unit_noise_BCHW: Tensor, mean_BCHW: Tensor | None = None) -> Tensor:
         """A draw of the next state, normalised, [B, C, H, W], for given unit noise."""
@@ -59,3 +66,15 @@ class ResidualStep:
         condition_BCHW = complete(self.network, self.condition(window, mean_BCHW))  # once, not at every step of the sampler
         residual_BCHW = draw_residual(self.network, self.noise, condition_BCHW, unit_noise_BCHW)
         return mean_BCHW + self.residual_C11 * residual_BCHW
+
+
+def keyed_noise(
+    spec: NoiseSpec, seed: int, purpose: tuple[str | int, ...], indices: Sequence[int], shape: Sequence[int], device: torch.device
+) -> Tensor:
+    """Noise of variance 1 [B, *shape] as the specification asks, a function of (seed, purpose, indices[b]) alone."""
+    noise = normal(seed, purpose, indices, shape, device)
+    if spec.distribution != "student_t":
+        return noise
+    from stormcast_train.objectives.edm import heavy_tailed
+
+    return heavy_tailed(spec, noise, normal(seed, (*purpose, "chi2"), indices, (spec.nu,), device))

@@ -6,6 +6,8 @@ Shape suffixes: B samples, C channels, H rows, W columns.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +20,12 @@ with library_noise():
     from physicsnemo.diffusion.noise_schedulers import EDMNoiseScheduler
     from physicsnemo.diffusion.preconditioners import EDMPreconditioner
     from physicsnemo.diffusion.samplers import sample
+    from physicsnemo.diffusion.samplers.euler import EulerSolver
+    from physicsnemo.diffusion.samplers.heun import HeunSolver
     from physicsnemo.diffusion.utils import ConcatConditionWrapper
+
+LEVELS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, math.inf)  # half decades: the loss is watched in each
+LEVEL_NAMES = tuple(f"{low:g}-{high:g}" for low, high in pairwise(LEVELS))
 
 
 class KeyedScheduler(EDMNoiseScheduler):  # type: ignore[misc]
@@ -48,11 +55,20 @@ def precondition(denoiser: nn.Module, spec: NoiseSpec) -> nn.Module:
 
 def training_sigma(spec: NoiseSpec, normal_B: Tensor) -> Tensor:
     """Training noise levels [B] from standard normal draws."""
-    if spec.distribution == "lognormal":
+    if spec.distribution != "loguniform":
         return (spec.P_mean + spec.P_std * normal_B).exp()
     unit_B = torch.special.ndtr(normal_B)
     low, high = math.log(spec.sigma_min), math.log(spec.sigma_max)
     return (low + (high - low) * unit_B).exp()
+
+
+def by_level(sigma_B: Tensor, losses_B: Tensor, counts_B: Tensor) -> dict[str, Tensor]:
+    """Sum of losses and of counts [2] by range of the noise level, `LOW-HIGH`, for all of LEVELS; nothing leaves the device."""
+    place_B = torch.stack([sigma_B >= edge for edge in LEVELS[1:-1]]).sum(dim=0)
+    inside_KB = place_B == torch.arange(len(LEVELS) - 1, device=sigma_B.device)[:, None]
+    pair_2B = torch.stack([losses_B, counts_B.to(losses_B.dtype)])
+    sums_K2 = torch.where(inside_KB[:, None], pair_2B, torch.zeros_like(pair_2B)).sum(dim=2)
+    return dict(zip(LEVEL_NAMES, sums_K2.unbind(), strict=True))
 
 
 def denoising_error(
@@ -73,11 +89,48 @@ def denoising_error(
     return error_BCHW
 
 
+def heavy_tailed(spec: NoiseSpec, normal_BCHW: Tensor, normal_BN: Tensor) -> Tensor:
+    """Student-t noise of variance 1 from standard normal draws: n / sqrt(V / nu) / sqrt(nu / (nu - 2)), V = the sum of nu squares.
+
+    One V for each sample, as in t-EDM (Pandey et al. 2024); normal_BN holds its nu normals.
+    """
+    scale_B = ((spec.nu - 2) / normal_BN.double().square().sum(dim=1)).sqrt().to(normal_BCHW.dtype)
+    return normal_BCHW * scale_B.view(-1, *([1] * (normal_BCHW.ndim - 1)))
+
+
+class Churned:
+    """A PhysicsNeMo solver's step after the level was raised with noise that the caller gave (Karras et al. 2022, algorithm 2).
+
+    Its own stochastic solvers draw from torch's global generator.
+    """
+
+    def __init__(self, inner: HeunSolver | EulerSolver, spec: NoiseSpec, noise_SBCHW: Sequence[Tensor]) -> None:
+        self._inner, self._spec = inner, spec
+        self._noise = iter(noise_SBCHW)
+
+    def step(self, x: Tensor, t_cur: Tensor, t_next: Tensor) -> Tensor:
+        """From level t_cur [B] to t_next [B]."""
+        top = math.inf if self._spec.churn_max is None else self._spec.churn_max
+        noise_BCHW, within_B = next(self._noise), (t_cur >= self._spec.churn_min) & (t_cur <= top)
+        raised_B = torch.where(within_B, t_cur * (1 + self._spec.churned), t_cur)
+        added_B = (raised_B.square() - t_cur.square()).clamp(min=0).sqrt()
+        stepped: Tensor = self._inner.step(x + added_B.view(-1, 1, 1, 1) * noise_BCHW, raised_B, t_next)
+        return stepped
+
+
 @torch.no_grad()
-def draw_residual(network: nn.Module, spec: NoiseSpec, condition_BCHW: Tensor, unit_noise_BCHW: Tensor) -> Tensor:
-    """A residual [B, C, H, W] for each condition, by the deterministic sampler from sigma_max times the given unit noise."""
+def draw_residual(network: nn.Module, spec: NoiseSpec, condition_BCHW: Tensor, unit_noise: Tensor) -> Tensor:
+    """A residual [B, C, H, W] for each condition, from sigma_max times the given unit noise.
+
+    unit_noise: [B, C, H, W], or with churn [B, 1 + steps, C, H, W]: the start, then what each step adds.
+    """
     scheduler = KeyedScheduler(spec)
-    first = scheduler.timesteps(spec.steps, device=unit_noise_BCHW.device, dtype=unit_noise_BCHW.dtype)[0]
+    start_BCHW = unit_noise[:, 0] if spec.churn else unit_noise
+    first = scheduler.timesteps(spec.steps, device=start_BCHW.device, dtype=start_BCHW.dtype)[0]
     denoiser = scheduler.get_denoiser(x0_predictor=lambda x, t: network(x, t, condition=condition_BCHW))
-    drawn_BCHW: Tensor = sample(denoiser, unit_noise_BCHW * first, scheduler, num_steps=spec.steps, solver=spec.solver)
+    solver: str | Churned = spec.solver
+    if spec.churn:
+        inner = {"heun": HeunSolver, "euler": EulerSolver}[spec.solver](denoiser)
+        solver = Churned(inner, spec, unit_noise[:, 1:].unbind(1))
+    drawn_BCHW: Tensor = sample(denoiser, start_BCHW * first, scheduler, num_steps=spec.steps, solver=solver)
     return drawn_BCHW

@@ -28,6 +28,11 @@ class FixedCount:
         by_variable = (sum_C / count_C).detach()
         return total, dict(zip(self._names, by_variable.unbind(), strict=True))
 
+    def per_sample(self, error_BCHW: Tensor) -> Tensor:
+        """Each sample's part [B] of the total, whose mean over the samples the total is."""
+        sum_BC = error_BCHW.detach().sum(dim=(2, 3))
+        return (sum_BC * self._weight_C.to(sum_BC.dtype)).sum(dim=1) / self._cells_C.sum().to(sum_BC.dtype)
+
 
 def squared_error(output_BCHW: Tensor, target_BCHW: Tensor, present_BCHW: Tensor) -> Tensor:
     """Elementwise squared error, 0 where the target is missing."""

@@ -155,6 +155,16 @@ def sentences(described: dict[str, Any]) -> Iterator[str]:
         for key, value in described.items():
             if key not in ("kind", "path", "fingerprint") and isinstance(value, str | int | float | bool):
                 yield f"  {key}: {value}"
+        yield from _of_residual(described)
+
+
+def _of_residual(described: dict[str, Any]) -> Iterator[str]:
+    """How the residual that a diffusion learns compares with that of held-out hours."""
+    facts = described.get("facts") or described.get("packages", {}).get("last") or {}
+    residual = facts.get("residual")
+    if residual:
+        told = ", ".join(f"{name} {ratio:.3f}" for name, ratio in residual["ratio"].items())
+        yield f"  residual's variance on training over held-out hours ({residual['from']}): {told}"
 
 
 def _of_store(described: dict[str, Any]) -> Iterator[str]:

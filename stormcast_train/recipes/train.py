@@ -23,6 +23,7 @@ from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.store.choice import Choice, choose
 from stormcast_train.store.reader import open_store
+from stormcast_train.training.folds import Fold
 from stormcast_train.training.optim_config import Lengths, OptimConfig
 from stormcast_train.training.run_stage import Execution, StageRun, begin, check_batch, identify, is_done, run_stage
 from stormcast_train.training.stage_config import StageConfig, StageKind, StageRequest
@@ -112,7 +113,8 @@ def plan(config: Config) -> dict[str, Any]:
         verb = {"new": "train", "resume": "resume", "done": "do nothing for"}[found]
         optim = stage_run.optim
         length = f"{optim.total_samples} samples in batches of {optim.batch_size} on {world} rank(s)"
-        sentences.append(f"{verb} the {stage_run.kind} in {stage_run.directory.path}: {length}")
+        which = f"{stage_run.kind} without fold {fold.index} of {fold.of}" if (fold := stage_run.request.fold) else stage_run.kind
+        sentences.append(f"{verb} the {which} in {stage_run.directory.path}: {length}")
         begins.append(found)
     return {"would": sentences, "begin": begins}
 
@@ -132,14 +134,16 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     with reporting() as result, StopRequest().listening() as stop:
         _check_store(config)
         for stage_run in stage_runs(config):
-            result.update(run_stage(stage_run, ranks, speaker, stop))
+            described = run_stage(stage_run, ranks, speaker, stop)
+            if stage_run.request.fold is None:
+                result.update(described)
     if ranks.world == 1:
         console.say(f"trained: {result['path']} ({result['samples']} samples)")
     return result
 
 
 def _already_done(config: Config, console: Console) -> dict[str, Any]:
-    last = stage_runs(config)[-1]
+    last = [stage_run for stage_run in stage_runs(config) if stage_run.request.fold is None][-1]
     console.say(f"done already: {last.directory.path} ({last.optim.total_samples} samples)")
     return describe_run(last.directory.path)
 
@@ -156,7 +160,12 @@ def stage_runs(config: Config) -> list[StageRun]:
         raise RequestError("stage=diffusion corrects a trained regression: give regression=RUN, or stage=both")
     if "diffusion" not in kinds or len(kinds) > 1:
         _refuse_regression(config)
-    return [_stage_run(config, kind, len(kinds) > 1) for kind in kinds]
+    both, runs = len(kinds) > 1, []
+    for kind in kinds:
+        runs.append(_stage_run(config, kind, both))
+        if kind == "regression" and config.stage.cross_fitted:
+            runs += [_stage_run(config, kind, both, Fold(index=i, of=config.stage.folds)) for i in range(config.stage.folds)]
+    return runs
 
 
 def _refuse_regression(config: Config) -> None:
@@ -164,13 +173,15 @@ def _refuse_regression(config: Config) -> None:
         raise RequestError(f"regression={config.regression} is for stage=diffusion; stage={config.stage.kind} trains one")
 
 
-def _stage_run(config: Config, kind: StageKind, both: bool) -> StageRun:
+def _stage_run(config: Config, kind: StageKind, both: bool, fold: Fold | None = None) -> StageRun:
     folder = Path(config.run) / kind if both else Path(config.run)
+    folder = folder / "folds" / str(fold.index) if fold else folder
+    init = None if fold else config.init  # its weights may have seen the fold's block
     regression = str(Path(config.run) / "regression") if both else config.regression
     request = StageRequest(
         stage=config.stage.only(kind), network=config.network, objective=config.objective, mix=config.mix, events=config.events,
-        seed=config.seed, store=config.store, regression=regression if kind == "diffusion" else None, init=config.init,
-        variables=_choice(config),
+        seed=config.seed, store=config.store, regression=regression if kind == "diffusion" else None, init=init,
+        variables=_choice(config), fold=fold, scratch=str(folder / "means"),
     )  # fmt: skip
     keys = config.train
     return StageRun(
@@ -195,12 +206,12 @@ def _execution(config: Config) -> Execution:
 
 
 def _waits_for_regression(config: Config, diffusion: StageRun) -> bool:
-    """Whether this command trains the regression of this diffusion first."""
+    """Whether this command trains the regression of this diffusion, or a fold of it, first."""
     if config.stage.kind != "both":
         return False
-    regression = stage_runs(config)[0]
-    assert diffusion.request.regression == str(regression.directory.path)
-    return not is_done(regression, identify(regression))
+    before = stage_runs(config)[:-1]
+    assert diffusion.request.regression == str(before[0].directory.path)
+    return not all(is_done(regression, identify(regression)) for regression in before)
 
 
 def _check_store(config: Config) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,19 +15,24 @@ from stormcast_train.data.condition_config import WindowNeeds, check_dropout_ben
 from stormcast_train.data.conditions import Conditions, Target
 from stormcast_train.data.mixture import Mixture, mix_stores
 from stormcast_train.data.scene import Scene, build_scene, extend_scene
-from stormcast_train.data.splits import Split
 from stormcast_train.data.stream import SampleStream
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.times import Times
 from stormcast_train.forecast.emulator import Emulator, load_weights, residual_scale
 from stormcast_train.forecast.encoder import with_encoder
 from stormcast_train.forecast.package import Package, package_directory
 from stormcast_train.forecast.package import load as load_package
 from stormcast_train.forecast.step import RegressionStep, ResidualStep
 from stormcast_train.objectives.regression import FixedCount
+from stormcast_train.store.choice import Choice
 from stormcast_train.store.reader import Store, open_store
+from stormcast_train.training.folds import Fold, check_unseen, fold_edges, fold_gap, fold_of, fold_starts
+from stormcast_train.training.means import Regressions, means_lookup
+from stormcast_train.training.overfitting import compare, memorised
+from stormcast_train.training.refusals import refuse_leak, refuse_other_hours, refuse_other_scene, training_part
 from stormcast_train.training.regression import RegressionStage
-from stormcast_train.training.residual import ResidualStage, cached_means, held_out_residual
+from stormcast_train.training.residual import ResidualStage, residual_std
 from stormcast_train.training.stage import Stage
 from stormcast_train.training.stage_config import StageRequest, StageSpec
 from stormcast_train.training.validate import Cases
@@ -49,51 +56,94 @@ def _build_regression(request: StageRequest, spec: StageSpec, store: Store, devi
     use_background = bool(spec.conditions.background)
     needs = WindowNeeds.of(spec.conditions)
     mixture = mix_stores(store, request.mix, request.events, needs.states, use_background)
-    splits, past = mixture.splits, past_roles(spec.conditions)
-    scene = build_scene(store, splits["train"].times, use_background, spec.conditions.static, past, mixture.training)
+    past, times = past_roles(spec.conditions), mixture.splits["train"].times  # of the whole split: folds share their units
+    scene = build_scene(store, times, use_background, spec.conditions.static, past, mixture.training)
+    noted: dict[str, Any] = {"training_part": training_part(store, scene, times)}
+    if request.fold is not None:
+        mixture = _outside(request.fold, mixture, needs.states * scene.step)
+        noted["fold"] = request.fold.model_dump(mode="json")
     conditions = Conditions(spec.conditions, scene, device)
     network = build_regression(request.network, scene.grid.shape, conditions.inputs, len(scene.names), request.seed)
     network = with_encoder(network, conditions, request.seed)
-    reader = WindowReader(store, scene, needs.states, device, needs.past, sealed=splits["test"].times)
+    reader = WindowReader(store, scene, needs.states, device, needs.past, sealed=mixture.splits["test"].times)
     step = RegressionStep(_started(network, request.init, device), conditions, _target(spec, reader, device))
-    template = _template(request, spec, scene, store, mixture)
-    stage = RegressionStage(step, template, _count(scene, device), Cases(reader, splits["validation"].starts), request.seed)
+    template = _template(request, spec, scene, store, mixture, noted)
+    trained_on, held_out = (Cases(reader, mixture.splits[name].starts) for name in ("train", "validation"))
+    stage = RegressionStage(step, template, _count(scene, device), held_out, request.seed, trained_on)
     return stage, _stream(reader, mixture, request.seed)
 
 
-def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device: torch.device) -> tuple[Stage, SampleStream]:
-    from stormcast_train.networks.build import build_denoiser
-    from stormcast_train.objectives.edm import precondition
+def _outside(fold: Fold, mixture: Mixture, window: np.timedelta64) -> Mixture:
+    """The mixture with the training starts of this fold's regression."""
+    if mixture.further:
+        raise RequestError("stage.residual=cross_fitted works on one store: leave mix.stores out, or put their hours into one store")
+    train = mixture.splits["train"]
+    kept = replace(train, starts=fold_starts(train.starts, fold, fold_gap(mixture.splits, window)))
+    return replace(mixture, splits={**mixture.splits, "train": kept})
 
+
+def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device: torch.device) -> tuple[Stage, SampleStream]:
     regression = _regression(request, store, device)
-    assert isinstance(regression.step_model, RegressionStep)
     use_background = bool(spec.conditions.background) or bool(regression.scene.background)
     check_dropout_beneath(spec.conditions, regression.package.conditions)
     needs = WindowNeeds.of(spec.conditions, regression.package.conditions)
     mixture = mix_stores(store, request.mix, request.events, needs.states, use_background)
     splits, past = mixture.splits, past_roles(spec.conditions)
-    _refuse_leak(regression, splits)
+    refuse_leak(regression.trained_on, splits)
     scene = extend_scene(regression.scene, store, splits["train"].times, use_background, spec.conditions.static, past, mixture.training)
+    _refuse_other(request, regression, store)
     reader = WindowReader(store, scene, needs.states, device, needs.past, sealed=splits["test"].times)
-    held_out = splits["validation"].starts
-    residual_std = held_out_residual(regression.step_model, reader, held_out if len(held_out) else splits["train"].starts)
-    template = _template(request, spec, scene, store, mixture, residual_std, regression)
-    conditions = Conditions(spec.conditions, scene, device)
-    denoiser = build_denoiser(request.network, scene.grid.shape, conditions.inputs, len(scene.names), request.seed)
-    network = with_encoder(precondition(denoiser, request.objective.noise), conditions, request.seed)
-    network = _started(network, request.init, device)
-    step = ResidualStep(
-        network, conditions, _target(spec, reader, device), regression.step_model, residual_scale(template, device), request.objective.noise
-    )  # fmt: skip
-    starts = splits["train"].starts
-    means = None if mixture.further else cached_means(regression.step_model, reader, starts)
-    stage = ResidualStage(step, template, _count(scene, device), Cases(reader, held_out), request.seed, means)
+    starts, held_out = splits["train"].starts, Cases(reader, splits["validation"].starts)
+    regressions, folds = _regressions(request, regression, starts, device)
+    source, scale = _residual_std(regressions, reader, starts, held_out.starts)
+    noted = {"residual_std_from": source} | ({"folds": folds} if folds else {})
+    template = _template(request, spec, scene, store, mixture, noted, scale, regression)
+    step = _residual_step(request, spec, template, reader, regressions.full, device)
+    made_by = {"regression": regression.fingerprint, "folds": folds, "store": store.fingerprint}
+    means = means_lookup(_means_kind(request, spec, mixture), regressions, reader, starts, request.scratch, made_by)
+    watch = compare(regressions.mean, regressions, Cases(reader, starts), held_out)
+    warnings = tuple(memorised(watch.get("ratio", {}), bool(folds)))
+    watch |= {"from": request.stage.residual} if watch else {}
+    stage = ResidualStage(step, template, _count(scene, device), held_out, request.seed, regressions, means, watch, warnings)
     return stage, _stream(reader, mixture, request.seed)
+
+
+def _means_kind(request: StageRequest, spec: StageSpec, mixture: Mixture) -> str:
+    """`stage.means`; kept ones are of the main store's windows as they are."""
+    asked = request.stage.means
+    if asked == "auto":
+        return "fly" if mixture.further or spec.conditions.perturbed else asked
+    if asked != "fly" and mixture.further:
+        raise RequestError(f"stage.means={asked} keeps the means of one store, and mix.stores names more: write stage.means=fly")
+    return asked
 
 
 def _stream(reader: WindowReader, mixture: Mixture, seed: int) -> SampleStream:
     further = [(reader.of(entry.store), entry.starts) for entry in mixture.further]
     return SampleStream(reader, mixture.splits["train"].starts, seed, mixture.weights_N, further)
+
+
+def _residual_step(
+    request: StageRequest, spec: StageSpec, template: Package, reader: WindowReader, regression: RegressionStep, device: torch.device
+) -> ResidualStep:
+    from stormcast_train.networks.build import build_denoiser
+    from stormcast_train.objectives.edm import precondition
+
+    scene = reader.scene
+    conditions = Conditions(spec.conditions, scene, device)
+    denoiser = build_denoiser(request.network, scene.grid.shape, conditions.inputs, len(scene.names), request.seed)
+    network = with_encoder(precondition(denoiser, request.objective.noise), conditions, request.seed)
+    network = _started(network, request.init, device)
+    target, scale_C11 = _target(spec, reader, device), residual_scale(template, device)
+    return ResidualStep(network, conditions, target, regression, scale_C11, request.objective.noise)
+
+
+def _residual_std(regressions: Regressions, reader: WindowReader, starts: Times, held_out: Times) -> tuple[str, dict[str, float]]:
+    """Where the residual's scale is from, and the scale: starts that the regression has not been fitted to, where there are any."""
+    if regressions.folds:
+        return "cross_fitted", residual_std(regressions.mean, regressions.target, reader, starts)
+    source, chosen = ("validation", held_out) if len(held_out) else ("train", starts)
+    return source, residual_std(regressions.full.mean, regressions.target, reader, chosen)
 
 
 def _regression(request: StageRequest, store: Store, device: torch.device) -> Emulator:
@@ -106,22 +156,49 @@ def _regression(request: StageRequest, store: Store, device: torch.device) -> Em
     return emulator
 
 
-def _refuse_leak(regression: Emulator, splits: Mapping[str, Split]) -> None:
-    seen = regression.trained_on
-    for name in ("validation", "test"):
-        shared = np.intersect1d(seen, splits[name].starts)
-        if len(shared):
-            raise RequestError(
-                f"{len(shared)} {name} times of this mix trained the regression ({shared[0]} ...); give both stages the same mix",
-                split=name,
-            )
+def _refuse_other(request: StageRequest, regression: Emulator, store: Store) -> None:
+    """RequestError where the regression is not one of this store and mix: the scene is built as the regression's own was."""
+    trained, conditions = regression.scene, regression.package.conditions
+    told = _told_as(store, trained)
+    mixture = mix_stores(told, request.mix, request.events, WindowNeeds.of(conditions).states, bool(trained.background))
+    times, static = mixture.splits["train"].times, tuple(v.name for v in trained.static) or False
+    refuse_other_scene(trained, build_scene(told, times, bool(trained.background), static, past_roles(conditions), mixture.training))
+    refuse_other_hours(regression.package.mix.get("training_part"), training_part(told, trained, times))
+
+
+def _told_as(store: Store, trained: Scene) -> Store:
+    """The store with the regression's transforms: one that a diffusion asks for itself is refused where the scene is extended."""
+    choice = store.choice or Choice()
+    override = {name: dict(facts) for name, facts in choice.override.items()}
+    for variable in (*trained.background, *trained.state):
+        override.setdefault(variable.name, {})["transform"] = variable.transform.model_dump()
+    return open_store(store.path).chosen(choice.model_copy(update={"override": override}))
+
+
+def _regressions(request: StageRequest, regression: Emulator, starts: Times, device: torch.device) -> tuple[Regressions, list[str]]:
+    """The frozen regression with its folds, and the folds' fingerprints; RequestError where a fold is none of it."""
+    assert isinstance(regression.step_model, RegressionStep)
+    specs = request.fold_regressions()
+    if not specs:
+        return Regressions(regression.step_model), []
+    edges = fold_edges(regression.split("train"), len(specs))
+    block, steps, fingerprints = fold_of(starts, edges), [], []
+    for index, spec in enumerate(specs):
+        fold = Emulator.load(spec, device)
+        if fold.package.mix.get("fold") != {"index": index, "of": len(specs)}:
+            raise RequestError(f"{spec} is not fold {index} of {len(specs)}, but {fold.package.mix.get('fold')}: train the folds again")
+        refuse_other_scene(regression.scene, fold.scene)
+        check_unseen(fold.split("train"), starts[block == index], fold.history * fold.step, index)
+        assert isinstance(fold.step_model, RegressionStep)
+        steps.append(fold.step_model)
+        fingerprints.append(fold.fingerprint)
+    return Regressions(regression.step_model, tuple(steps), edges), fingerprints
 
 
 def _template(
     request: StageRequest, spec: StageSpec, scene: Scene, store: Store, mixture: Mixture,
-    residual_std: Mapping[str, float] | None = None, regression: Emulator | None = None,
+    noted: Mapping[str, Any], residual_std: Mapping[str, float] | None = None, regression: Emulator | None = None,
 ) -> Package:  # fmt: skip
-    held_out = "validation" if len(mixture.splits["validation"].starts) else "train"
     return Package(
         stage=spec.kind,
         target=spec.target,
@@ -131,7 +208,7 @@ def _template(
         weights={},
         store_fingerprint=store.fingerprint,
         splits=mixture.starts(),
-        mix=mixture.facts() | {"residual_std_from": held_out},
+        mix={**mixture.facts(), **noted},
         objective=request.objective if spec.kind == "diffusion" else None,
         residual_std=residual_std,
         regression=regression.package if regression else None,

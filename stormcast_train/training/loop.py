@@ -129,17 +129,28 @@ def backward(stage: Stage, replica: nn.Module, batch: Batch, plan: TrainPlan, sh
             terms = stage.loss(replica, batch)
         with record_function("backward"):
             (terms.total * share).backward()
-    return LossTerms(terms.total.detach(), terms.by_variable)
+    return terms._replace(total=terms.total.detach())
 
 
 def mean_losses(terms: Sequence[LossTerms], samples: int, plan: TrainPlan, ranks: Ranks) -> dict[str, float]:
-    """`loss` and `loss/VARIABLE`: means over the global batch and all ranks."""
+    """`loss`, `loss/VARIABLE`, and of a diffusion `loss_at_sigma/LOW-HIGH`: means over the global batch and all ranks."""
     names = ["loss", *(f"loss/{name}" for name in terms[0].by_variable)]
     stacked = torch.stack([torch.stack([t.total, *t.by_variable.values()]).double() for t in terms]).mean(dim=0) / ranks.world
     means = sum_over_ranks(dict(zip(names, stacked.tolist(), strict=True)))
     if not math.isfinite(means["loss"]):
         raise non_finite(samples - plan.batch_size, plan.batch_size)
-    return means
+    return means | noise_losses(terms)
+
+
+def noise_losses(terms: Sequence[LossTerms]) -> dict[str, float]:
+    """`loss_at_sigma/LOW-HIGH`: mean loss of all ranks' samples of the global batch whose noise level is in that range."""
+    parts = [t.by_noise for t in terms if t.by_noise]
+    if not parts:
+        return {}
+    sums = torch.stack([torch.stack(list(part.values())) for part in parts]).double().sum(dim=0).tolist()
+    pairs = {f"{name}/{i}": pair[i] for name, pair in zip(parts[0], sums, strict=True) for i in range(2)}
+    total = sum_over_ranks(pairs)
+    return {f"loss_at_sigma/{name}": total[f"{name}/0"] / total[f"{name}/1"] for name in parts[0] if total[f"{name}/1"]}
 
 
 class Feed:

@@ -16,19 +16,21 @@ from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep
 from stormcast_train.objectives.regression import FixedCount, squared_error
 from stormcast_train.training.drizzle import with_fitted_drizzle
+from stormcast_train.training.overfitting import ratio_sums
 from stormcast_train.training.stage import LossTerms
 from stormcast_train.training.validate import Cases, regression_sums
 
 
 @dataclass(frozen=True, eq=False)
 class RegressionStage:
-    """Masked squared error of the normalised target. `template` is its package with initial weights."""
+    """Masked squared error of the normalised target. `template` is its package with initial weights; `trained_on`: its own starts."""
 
     step: RegressionStep
     template: Package
     count: FixedCount
     cases: Cases
     seed: int
+    trained_on: Cases
     name: str = "regression"
 
     @property
@@ -52,8 +54,10 @@ class RegressionStage:
         packages.save(with_fitted_drizzle(package, self.cases), directory)
 
     def validate(self, weights: dict[str, Tensor], share: tuple[int, int]) -> dict[str, tuple[float, float]]:
-        """RMSE and MSE skill over persistence of one step, physical units."""
-        return regression_sums(replace(self.step, network=evaluating(self.network, weights)), self.cases, share)
+        """RMSE and MSE skill over persistence of one step, physical units; the residual's ratio of training to held-out starts."""
+        step = replace(self.step, network=evaluating(self.network, weights))
+        ratios = ratio_sums(step.mean, step.target, self.trained_on, self.cases, share)
+        return regression_sums(step, self.cases, share) | ratios
 
 
 def evaluating(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,34 +11,42 @@ import torch
 from torch import Tensor, nn
 
 from stormcast_train.data.batch import Batch
+from stormcast_train.data.conditions import Target
 from stormcast_train.data.noise import normal
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.times import Times
 from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.package import Package
-from stormcast_train.forecast.step import RegressionStep, ResidualStep
-from stormcast_train.objectives.edm import denoising_error, training_sigma
+from stormcast_train.forecast.step import ResidualStep, keyed_noise
+from stormcast_train.objectives.edm import by_level, denoising_error, training_sigma
 from stormcast_train.objectives.regression import FixedCount
 from stormcast_train.training.drizzle import with_fitted_drizzle
+from stormcast_train.training.means import Lookup, Regressions, blocks
+from stormcast_train.training.overfitting import Mean
 from stormcast_train.training.regression import evaluating, to_host
 from stormcast_train.training.stage import LossTerms
 from stormcast_train.training.validate import Cases, residual_sums
 
-BLOCK = 16  # starts per forward pass: fixed, so that a mean does not depend on who asks for it
-CACHE_BYTES = 512 * 2**20
 RESIDUAL_CASES = 512
 
 
 @dataclass(frozen=True, eq=False)
 class ResidualStage:
-    """Denoising of the scaled residual. `means_NCHW`: the regression's mean of every training start, where that is small enough to keep."""
+    """Denoising of the scaled residual. `means`: the mean of every training start, where it is kept.
+
+    `regressions` give it where it is not, or where noise changed what the network is told. `watch`: of training over held-out
+    residuals (`overfitting.compare`); `warnings`: what it has to say.
+    """
 
     step: ResidualStep
     template: Package
     count: FixedCount
     cases: Cases
     seed: int
-    means_NCHW: Tensor | None = None
+    regressions: Regressions
+    means: Lookup | None = None
+    watch: Mapping[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
     name: str = "diffusion"
 
     @property
@@ -47,20 +55,22 @@ class ResidualStage:
 
     def loss(self, network: nn.Module, batch: Batch) -> LossTerms:
         """See `Stage.loss`; noise level, noise and conditioning noise are keyed by the batch's positions."""
-        batch = replace(batch, window=self.step.conditions.perturb(batch.window, self.seed, batch.positions))
-        mean_BCHW, mirror = self._mean(batch), self.step.conditions.mirror(self.seed, batch.positions)
+        told = self.step.conditions.perturb(batch.window, self.seed, batch.positions)
+        mean_BCHW = self._mean(batch) if told is batch.window else self.regressions.mean(told)
+        batch, mirror = replace(batch, window=told), self.step.conditions.mirror(self.seed, batch.positions)
         batch, mean_BCHW = (mirror.batch(batch), mirror(mean_BCHW)) if mirror else (batch, mean_BCHW)
         window, device = batch.window, batch.target_BCHW.device
         condition = self.step.condition(window, mean_BCHW, self.step.conditions.offsets(self.seed, batch.positions))
         present_BCHW = self.step.target.present(batch.target_present_BCHW, window.present_BKCHW[:, -1])
         clean_BCHW = self.step.clean(batch.target_BCHW, mean_BCHW) * present_BCHW
         sigma_B = training_sigma(self.step.noise, normal(self.seed, ("sigma",), batch.positions, (1,), device)[:, 0])
-        noise_BCHW = normal(self.seed, ("noise",), batch.positions, tuple(clean_BCHW.shape[1:]), device)
+        noise_BCHW = keyed_noise(self.step.noise, self.seed, ("noise",), batch.positions, tuple(clean_BCHW.shape[1:]), device)
         error_BCHW = denoising_error(network, self.step.noise, clean_BCHW, present_BCHW, condition, sigma_B, noise_BCHW)
-        return LossTerms(*self.count.terms(error_BCHW))
+        return LossTerms(*self.count.terms(error_BCHW), by_level(sigma_B, self.count.per_sample(error_BCHW), torch.ones_like(sigma_B)))
 
     def save_package(self, directory: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """See `Stage.save_package`; the regression's package is nested."""
+        facts = {**facts, "residual": dict(self.watch)} if self.watch else facts
         package = replace(self.template, weights=to_host(weights), facts=facts)
         packages.save(with_fitted_drizzle(package, self.cases), directory)
 
@@ -69,34 +79,21 @@ class ResidualStage:
         return residual_sums(replace(self.step, network=evaluating(self.network, weights)), self.cases, share)
 
     def _mean(self, batch: Batch) -> Tensor:
-        if self.means_NCHW is None or self.step.conditions.spec.perturbed:  # the mean of what the network is told
-            return self.step.regression.mean(batch.window)
-        return self.means_NCHW[list(batch.dataset_indices)].to(batch.target_BCHW.device)
+        return self.regressions.mean(batch.window) if self.means is None else self.means(batch.dataset_indices)
 
 
-def _blocks(reader: WindowReader, starts: Times) -> Iterator[tuple[Times, Batch]]:
-    for i in range(0, len(starts), BLOCK):
-        part = starts[i : i + BLOCK]
-        yield part, Batch((), (), *reader.to_device(reader.read(part)))
+def residual_std(mean: Mean, target: Target, reader: WindowReader, starts: Times) -> dict[str, float]:
+    """Root mean square of (next state - mean), normalised, by variable, over some RESIDUAL_CASES evenly spaced starts.
 
-
-def cached_means(regression: RegressionStep, reader: WindowReader, starts: Times) -> Tensor | None:
-    """The regression's mean of every start, [N, C, H, W] on the device; None where that would take more than CACHE_BYTES."""
-    shape = (len(reader.scene.names), *reader.scene.grid.shape)
-    if len(starts) * 4 * shape[0] * shape[1] * shape[2] > CACHE_BYTES:
-        return None
-    return torch.cat([regression.mean(batch.window) for _, batch in _blocks(reader, starts)])
-
-
-def held_out_residual(regression: RegressionStep, reader: WindowReader, starts: Times) -> dict[str, float]:
-    """Root mean square of (next state - mean), normalised, by variable, over at most RESIDUAL_CASES evenly spaced starts."""
+    The mean must come from a regression that was not fitted to these starts.
+    """
     chosen = starts[:: max(1, len(starts) // RESIDUAL_CASES)]
     names = reader.scene.names
     sums_C = torch.zeros(len(names), dtype=torch.float64)
     counts_C = torch.zeros(len(names), dtype=torch.float64)
-    for _, batch in _blocks(reader, chosen):
-        present_BCHW = regression.target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
-        error_BCHW = (batch.target_BCHW - regression.mean(batch.window)) * present_BCHW
+    for batch in blocks(reader, chosen):
+        present_BCHW = target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
+        error_BCHW = (batch.target_BCHW - mean(batch.window)) * present_BCHW
         sums_C += error_BCHW.double().square().sum(dim=(0, 2, 3)).cpu()
         counts_C += present_BCHW.double().sum(dim=(0, 2, 3)).cpu()
     found = (sums_C / counts_C.clamp(min=1)).sqrt().tolist()

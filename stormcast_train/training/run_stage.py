@@ -93,7 +93,8 @@ class Identity:
 def identify(run: StageRun) -> Identity:
     """The identity of what is asked; reads the store's and the regression's fingerprints, never torch."""
     store = open_store(Path(run.request.store))
-    science = science_record(run.request, store, _package_fingerprint(run.request.regression))
+    folds = [_package_fingerprint(spec) for spec in run.request.fold_regressions()]
+    science = science_record(run.request, store, _package_fingerprint(run.request.regression), folds)
     science |= {"init": _package_fingerprint(run.request.init), "optim": run.optim.model_dump(mode="json")}
     return Identity(science, digest(science), code_fingerprint())
 

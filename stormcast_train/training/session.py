@@ -27,6 +27,7 @@ from stormcast_train.training.checkpoint import Background, Checkpoint, newest_w
 from stormcast_train.training.criterion import Criterion, reduced_metrics
 from stormcast_train.training.loop import TrainPlan, train
 from stormcast_train.training.optim import Optimization
+from stormcast_train.training.overfitting import memorised_in
 from stormcast_train.training.profile import STEPS, SUMMARY, StepProfile
 from stormcast_train.training.run_stage import StageRun
 from stormcast_train.training.stage import Stage
@@ -49,6 +50,7 @@ class Session:
         self._mirror: WandbMirror | None = None
         self._advance: Callable[..., None] = lambda n=1, note="": None
         self._shown = 0
+        self._warned: set[str] = set()
 
     def work(self, stop: StopRequest) -> None:
         """Restore, train, and say how it ended: done, or StoppedError, or NonFiniteError with the samples written down."""
@@ -56,6 +58,8 @@ class Session:
         total = self._run.optim.total_samples
         facts = self._look_inside(samples) if samples < total else {}
         self._write("start", samples, ranks=self._ranks.world, total_samples=total, dataset_size=self._stream.dataset_size, **facts)
+        for sentence in getattr(self._stage, "warnings", ()):
+            self._warn(samples, sentence, "residual")
         with ExitStack() as context:
             context.callback(self._disk.close)
             context.callback(self._stream.close)
@@ -117,6 +121,8 @@ class Session:
         share = (self._ranks.rank, self._ranks.world)
         metrics = reduced_metrics(gather(self._stage.validate(weights, share)))
         self._write("validate", samples, **metrics)
+        for sentence in memorised_in(metrics):
+            self._warn(samples, sentence, "residual")
         if self._criterion.improves(metrics):
             facts = {"criterion": self._criterion.name, "value": self._criterion.value(metrics)}
             self._save_package("best", samples, on_host(weights), facts)
@@ -191,6 +197,13 @@ class Session:
             return
         self._mirror = WandbMirror(self._run.directory.path, mode, "stormcast_train", self._run.directory.identity())
         context.callback(self._mirror.close)
+
+    def _warn(self, samples: int, message: str, about: str) -> None:
+        """A `warning` event each time, a line on the console the first time that this attempt warns about it."""
+        self._write("warning", samples, message=message, about=about)
+        if about not in self._warned:
+            self._console.say(f"warning: {message}")
+        self._warned.add(about)
 
     def _show(self, samples: int, note: str) -> None:
         self._advance(samples - self._shown, note=note)

@@ -13,10 +13,14 @@ ROOTS = ("rmse", "spread", "spread_skill")  # quantities whose sums are of squar
 
 
 class LossTerms(NamedTuple):
-    """`total` is the scalar to differentiate: a mean over a fixed count (micro-batch, channels, covered cells)."""
+    """`total` is the scalar to differentiate: a mean over a fixed count (micro-batch, channels, covered cells).
+
+    `by_noise`: of a diffusion, by range of the noise level, the sum of its samples' losses and their number [2].
+    """
 
     total: Tensor
     by_variable: dict[str, Tensor]
+    by_noise: dict[str, Tensor] | None = None
 
 
 class Stage(Protocol):

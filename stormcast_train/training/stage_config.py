@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout
 from stormcast_train.data.event_config import EventsConfig
@@ -18,6 +20,7 @@ from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.store.choice import Choice
 from stormcast_train.store.reader import Store
+from stormcast_train.training.folds import Fold, fold_runs
 
 StageKind = Literal["regression", "diffusion"]
 Target = Literal["state", "tendency"]
@@ -55,6 +58,14 @@ class StageConfig(Frozen):
     kind: Literal["regression", "diffusion", "both"]
     target: Target | None = None
     conditions: ConditionsConfig = ConditionsConfig()
+    residual: Literal["held_out", "cross_fitted"] = "held_out"  # of training hours: the regression's, or one's that has not seen them
+    folds: int = Field(default=4, ge=2)  # of cross_fitted: so many more regressions
+    means: Literal["auto", "fly", "memory", "disk"] = "auto"  # where a diffusion has the regression's means from; never science
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether the residual of a training hour comes from a regression that has not seen it."""
+        return self.residual == "cross_fitted"
 
     def kinds(self) -> tuple[StageKind, ...]:
         """The stages this trains, in order."""
@@ -108,14 +119,25 @@ class StageRequest(Frozen):
     regression: str | None = None  # run or package of the frozen regression (diffusion)
     init: str | None = None  # run or package whose weights the network starts from
     variables: Choice | None = None  # what of the store, and told how; None: all as it is
+    fold: Fold | None = None  # of a regression: train outside this block only
+    scratch: str | None = None  # where `stage.means=disk` keeps its files
+
+    def fold_regressions(self) -> tuple[str, ...]:
+        """The runs of a cross-fitted diffusion's fold regressions; RequestError, with the command, where one is missing."""
+        if self.regression is None or not self.stage.cross_fitted:
+            return ()
+        return fold_runs(self.regression, self.stage.folds)
 
 
-def science_record(request: StageRequest, store: Store, regression_fingerprint: str | None) -> dict[str, Any]:
+def science_record(
+    request: StageRequest, store: Store, regression_fingerprint: str | None, fold_fingerprints: Sequence[str | None] = ()
+) -> dict[str, Any]:
     """What this stage's part of a run's fingerprint covers, as plain data: config, seed, and the part of the store its mix uses."""
     store = store.chosen(request.variables)
     spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
     objective = request.objective.model_dump(mode="json") if spec.kind == "diffusion" else None
     mixture = mix_stores(store, request.mix, request.events, spec.conditions.states, bool(spec.conditions.background))
+    folded = {"fold": request.fold.model_dump(mode="json")} if request.fold else {}
     return {
         "stage": spec.model_dump(mode="json"),
         "network": request.network.model_dump(mode="json"),
@@ -127,6 +149,7 @@ def science_record(request: StageRequest, store: Store, regression_fingerprint: 
         "stores": [_used_part(entry.store, entry.times, spec.conditions) for entry in mixture.further],
         "regression": regression_fingerprint,
         **({"variables": request.variables.model_dump(mode="json")} if request.variables else {}),
+        **({"folds": list(fold_fingerprints)} if fold_fingerprints else folded),
     }
 
 

@@ -16,8 +16,8 @@ from stormcast_train.data.batch import Batch
 from stormcast_train.data.noise import normal
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.times import Times
-from stormcast_train.forecast.step import RegressionStep, ResidualStep
-from stormcast_train.objectives.edm import denoising_error, training_sigma
+from stormcast_train.forecast.step import RegressionStep, ResidualStep, keyed_noise
+from stormcast_train.objectives.edm import by_level, denoising_error, training_sigma
 
 Sums = dict[str, tuple[float, float]]
 SEED = 20210601  # of the cases' noise: fixed, so that curves of different runs can be laid over each other
@@ -57,11 +57,14 @@ def regression_sums(step: RegressionStep, cases: Cases, share: tuple[int, int]) 
 
 
 def residual_sums(step: ResidualStep, cases: Cases, share: tuple[int, int]) -> Sums:
-    """Of one step ahead: `diffusion/denoising_loss`, and of a small ensemble `diffusion/crps_fair`, `spread_skill`, `rmse`."""
+    """Of one step ahead: `diffusion/denoising_loss`, and of a small ensemble `diffusion/crps_fair`, `spread_skill`, `rmse`.
+
+    `diffusion/denoising_loss_at/LOW-HIGH` is the first by range of the noise level.
+    """
     total: Sums = {}
     for indices, batch in _blocks(cases, cases.chosen(REGRESSION_CASES), BLOCK, share):
         present, mean = _scored(step, batch), step.regression.mean(batch.window)
-        error = _denoising(step, batch, mean, present, indices)
+        error, sigma_B = _denoising(step, batch, mean, present, indices)
         _add(
             total,
             "diffusion/denoising_loss",
@@ -69,24 +72,28 @@ def residual_sums(step: ResidualStep, cases: Cases, share: tuple[int, int]) -> S
             error.double().sum(dim=(0, 2, 3)),
             present.double().sum(dim=(0, 2, 3)),
         )
+        levels = by_level(sigma_B, error.double().sum(dim=(1, 2, 3)), present.double().sum(dim=(1, 2, 3)))
+        for name, pair in levels.items():
+            if pair[1]:
+                _add(total, "diffusion/denoising_loss_at", [name], pair[:1], pair[1:])
     for indices, batch in _blocks(cases, cases.chosen(ENSEMBLE_CASES), 1, share):
         _ensemble(total, step, batch, cases.reader, indices[0])
     return total
 
 
-def _denoising(step: ResidualStep, batch: Batch, mean: Tensor, present: Tensor, indices: Sequence[int]) -> Tensor:
+def _denoising(step: ResidualStep, batch: Batch, mean: Tensor, present: Tensor, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
     clean = step.clean(batch.target_BCHW, mean) * present
     device = clean.device
     sigma = training_sigma(step.noise, normal(SEED, ("validation_sigma",), indices, (1,), device)[:, 0])
-    noise = normal(SEED, ("validation_noise",), indices, tuple(clean.shape[1:]), device)
+    noise = keyed_noise(step.noise, SEED, ("validation_noise",), indices, tuple(clean.shape[1:]), device)
     with torch.no_grad():
-        return denoising_error(step.network, step.noise, clean, present, step.condition(batch.window, mean), sigma, noise)
+        return denoising_error(step.network, step.noise, clean, present, step.condition(batch.window, mean), sigma, noise), sigma
 
 
 def _ensemble(total: Sums, step: ResidualStep, batch: Batch, reader: WindowReader, case: int) -> None:
     window = batch.window.repeat(MEMBERS)
     shape = tuple(batch.target_BCHW.shape[1:])
-    noise = normal(SEED, ("validation_members", case), range(MEMBERS), shape, batch.target_BCHW.device)
+    noise = step.unit_noise(SEED, ("validation_members", case), range(MEMBERS), shape)
     drawn_MCHW = reader.normalizer.limit(step.draw(window, noise))[1].double()
     truth_CHW = reader.normalizer.inverse(batch.target_BCHW)[0].double()
     present_BCHW = _scored(step, batch)

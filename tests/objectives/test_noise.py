@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from pydantic import ValidationError
+
+from stormcast_train.data.noise import normal
+from stormcast_train.fields.quiet import library_noise
+from stormcast_train.forecast.step import keyed_noise
+from stormcast_train.objectives.config import NoiseSpec
+from stormcast_train.objectives.edm import LEVEL_NAMES, KeyedScheduler, by_level, draw_residual, training_sigma
+from stormcast_train.objectives.regression import FixedCount
+
+CPU = torch.device("cpu")
+
+
+def draws(spec, count=4000, shape=(1, 4, 4)):
+    return keyed_noise(spec, 3, ("test",), range(count), shape, CPU)
+
+
+def test_lognormal_levels_have_the_asked_median_and_spread():
+    # half of the draws lie below exp(P_mean) = 0.3012, 84.13 % below exp(P_mean + P_std) = 1
+    sigma = training_sigma(NoiseSpec(), normal(0, ("sigma",), range(20000), (1,), CPU)[:, 0])
+    assert float((sigma < math.exp(-1.2)).float().mean()) == pytest.approx(0.5, abs=0.011)
+    assert float((sigma < 1.0).float().mean()) == pytest.approx(0.8413, abs=0.008)
+
+
+def test_loguniform_levels_put_the_same_share_into_every_decade():
+    # 0.02 .. 20 are three decades
+    spec = NoiseSpec(distribution="loguniform")
+    sigma = training_sigma(spec, normal(0, ("sigma",), range(20000), (1,), CPU)[:, 0])
+    assert 0.02 <= float(sigma.min()) <= float(sigma.max()) <= 20
+    for low, high in ((0.02, 0.2), (0.2, 2.0), (2.0, 20.0)):
+        assert float(((sigma >= low) & (sigma < high)).float().mean()) == pytest.approx(1 / 3, abs=0.011)
+
+
+def test_student_t_noise_has_variance_one_and_the_tail_of_its_degrees_of_freedom():
+    # P(|t| > 4) with 3 degrees of freedom is 0.0280 (tables), and t = x sqrt(3): P(|x| > 4 / sqrt(3)) = 0.0280; a normal has 0.0209
+    heavy = draws(NoiseSpec(distribution="student_t", nu=3), 40000, (1, 1, 1)).flatten()
+    assert float((heavy.abs() > 4 / math.sqrt(3)).float().mean()) == pytest.approx(0.0280, abs=0.0025)
+    # P(|t| > 10.215) = 0.002 for nu 3; a normal beyond 10.215 / sqrt(3) = 5.9 has 4e-9
+    assert float((heavy.abs() > 10.215 / math.sqrt(3)).float().mean()) == pytest.approx(0.002, abs=0.0008)
+    mild = draws(NoiseSpec(distribution="student_t", nu=10), 40000, (1, 1, 1))
+    assert float(mild.square().mean()) == pytest.approx(1.0, abs=0.03)
+
+
+def test_the_cells_of_one_sample_share_their_chi_square():
+    gaussian, heavy = draws(NoiseSpec(), 5), draws(NoiseSpec(distribution="student_t", nu=4), 5)
+    ratio = heavy / gaussian
+    assert torch.allclose(ratio, ratio[:, :1, :1, :1].expand_as(ratio), rtol=1e-5)
+    v = normal(3, ("test", "chi2"), range(5), (4,), CPU).square().sum(1)
+    # x / sqrt(V / nu) / sqrt(nu / (nu - 2)) = x sqrt(2 / V)
+    assert torch.allclose(ratio[:, 0, 0, 0], (2 / v).sqrt(), rtol=1e-5)
+
+
+def test_noise_belongs_to_its_stream_position():
+    spec = NoiseSpec(distribution="student_t")
+    assert torch.equal(draws(spec, 6)[4:], keyed_noise(spec, 3, ("test",), range(4, 6), (1, 4, 4), CPU))
+
+
+def test_the_loss_weight_is_physicsnemos_for_student_t_at_the_same_standard_deviation():
+    with library_noise():
+        from physicsnemo.diffusion.noise_schedulers import StudentTEDMNoiseScheduler
+    # a Student-t of scale s has the standard deviation s sqrt(nu / (nu - 2)): nu 6 and s 1 give sqrt(1.5)
+    theirs = StudentTEDMNoiseScheduler(nu=6).loss_weight(torch.tensor([1.0, 0.2]))
+    ours = KeyedScheduler(NoiseSpec(distribution="student_t", nu=6)).loss_weight(torch.tensor([1.0, 0.2]) * math.sqrt(1.5))
+    assert torch.allclose(theirs, ours)
+
+
+@pytest.mark.parametrize("distribution", ["lognormal", "student_t"])
+def test_a_sampler_that_starts_above_what_training_covers_is_refused(distribution):
+    # P(sigma > 80) = P(z > (ln 80 + 1.2) / 1.2 = 4.65) = 1.7e-6 < 1e-5
+    with pytest.raises(ValidationError, match=r"leaves what training covers"):
+        NoiseSpec(distribution=distribution, sigma_max=80.0)
+    with pytest.raises(ValidationError, match=r"leaves what training covers"):
+        NoiseSpec(distribution=distribution, sigma_min=0.0005)
+
+
+def test_churn_may_not_leave_what_training_covers():
+    with pytest.raises(ValidationError, match="churn_max below sigma_max"):
+        NoiseSpec(distribution="loguniform", churn=2.0)
+    assert NoiseSpec(distribution="loguniform", churn=2.0, churn_max=10.0).range == (0.02, 20.0)  # 10 * 1.25 stays below
+    with pytest.raises(ValidationError, match="leaves what training covers"):
+        NoiseSpec(sigma_max=45.0, churn=8.0)  # 45 * sqrt(2) = 63.6; covered up to 50.3
+    with pytest.raises(ValidationError, match="not trained on it"):
+        NoiseSpec(distribution="student_t", churn=1.0)
+
+
+def test_without_churn_a_draw_is_the_deterministic_one_and_with_it_another():
+    def network(x, t, condition):
+        return condition / (1 + t.view(-1, 1, 1, 1) ** 2) + x * 0.1
+
+    plain, churned = NoiseSpec(steps=4), NoiseSpec(steps=4, churn=1.0)
+    condition = normal(0, ("condition",), range(3), (2, 4, 4), CPU)
+    noise = keyed_noise(churned, 0, ("n",), range(3), (5, 2, 4, 4), CPU)
+    start = noise[:, 0]
+    assert torch.equal(start, keyed_noise(plain, 0, ("n",), range(3), (2, 4, 4), CPU))
+    still = draw_residual(network, NoiseSpec(steps=4, churn=1.0, churn_min=19.0, churn_max=19.5), condition, noise)
+    assert torch.allclose(still, draw_residual(network, plain, condition, start), atol=1e-6)
+    moved = draw_residual(network, churned, condition, noise)
+    assert not torch.allclose(moved, still, atol=1e-3)
+    assert torch.equal(moved, draw_residual(network, churned, condition, noise))
+
+
+def test_losses_by_level_sum_to_the_total():
+    coverage = torch.ones(2, 3, 3, dtype=torch.bool)
+    coverage[1, 0] = False
+    count, error = FixedCount(["a", "b"], coverage, [1.0, 2.0]), normal(0, ("e",), range(6), (2, 3, 3), CPU).square() * coverage
+    sigma = torch.tensor([0.01, 0.05, 0.05, 0.3, 2.0, 100.0])
+    found = by_level(sigma, count.per_sample(error), torch.ones(6))
+    assert tuple(found) == LEVEL_NAMES == ("0-0.03", "0.03-0.1", "0.1-0.3", "0.3-1", "1-3", "3-10", "10-30", "30-inf")
+    assert [float(pair[1]) for pair in found.values()] == [1, 2, 0, 1, 1, 0, 0, 1]
+    total, samples = sum(float(pair[0]) for pair in found.values()), sum(float(pair[1]) for pair in found.values())
+    assert total / samples == pytest.approx(float(count.terms(error)[0]), rel=1e-6)
+    assert float(found["0-0.03"][0]) == pytest.approx(float(count.terms(error[:1])[0]), rel=1e-6)
