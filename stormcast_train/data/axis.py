@@ -40,7 +40,7 @@ def axis_of(store: Store, mix: Mix, history: int, use_background: bool, like: St
 
 
 def _whole(group: Group, names: Sequence[str]) -> Mask:
-    return np.asarray(group.available[:, group.index(names)].all(axis=1))
+    return np.asarray(group.available[:, [group.channels.index(name) for name in names]].all(axis=1))
 
 
 def _on_axis(group: Group, names: Sequence[str], times: Times) -> Mask:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import fields, replace
 from typing import Any
@@ -89,7 +89,7 @@ class SampleStream:
 def joined(parts: Sequence[Any], places: NDArray[np.int64]) -> Any:
     """Several samples' arrays as one of the same kind, row `places[i]` being the i-th of the parts in their order.
 
-    A part is a tensor or array with samples along its first axis, None, or a tuple or dataclass of such.
+    A part is a tensor or array with samples along its first axis, None, or a mapping, tuple or dataclass of such.
     """
     first, order = parts[0], np.argsort(places)
     if first is None:
@@ -98,6 +98,8 @@ def joined(parts: Sequence[Any], places: NDArray[np.int64]) -> Any:
         return torch.cat(list(parts))[torch.from_numpy(order).to(first.device)]
     if isinstance(first, np.ndarray):
         return np.concatenate(parts)[order]
+    if isinstance(first, Mapping):
+        return {key: joined([part[key] for part in parts], places) for key in first}
     if isinstance(first, tuple):
         return tuple(joined(same, places) for same in zip(*parts, strict=True))
     return replace(first, **{f.name: joined([getattr(part, f.name) for part in parts], places) for f in fields(first)})

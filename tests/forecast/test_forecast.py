@@ -47,7 +47,8 @@ def test_a_package_carries_what_it_was_made_for(emulators, store):
     assert emulator.regression.stage == "regression"
     assert emulators["regression"].regression is emulators["regression"]
     assert emulator.split("test")[0] > emulator.split("train")[-1]
-    assert emulator.package.facts == {"samples": 320}
+    assert emulator.package.facts["samples"] == 320
+    assert set(emulator.package.facts["residual"]["ratio"]) == {"t2m", "rain1h"}
     with pytest.raises(RequestError, match="Did you mean 'train'"):
         emulator.split("trian")
 
