@@ -19,6 +19,7 @@ from stormcast_train.preprocess.engine import run_units
 from stormcast_train.preprocess.groups import layouts_of, make_room_before, prepared, write_static
 from stormcast_train.preprocess.locks import StoreLock, opened_lock, taken
 from stormcast_train.preprocess.marking import mark_units, run_mark_unit
+from stormcast_train.preprocess.mend import finished_stands, mend_coordinates
 from stormcast_train.preprocess.pool import disk_errors
 from stormcast_train.preprocess.request import Request, check_store, remember
 from stormcast_train.preprocess.survey import Work, off_axis, survey
@@ -39,6 +40,7 @@ class Site:
     rows: dict[str, int]
     context: Context
     static_written: bool = False
+    mended: tuple[str, ...] = ()
 
     def complete(self) -> bool:
         """Whether every shard is there."""
@@ -60,6 +62,8 @@ def _preprocess(request: Request, console: Console) -> dict[str, Any]:
     with opened_lock(request.store) as lock:
         site = _prepare(work, lock)
         work.memory.save()  # after the identity: a folder that holds anything else first is no store
+        if site.mended:
+            console.say(f"the coordinates of {', '.join(site.mended)} were damaged and are written again")
         wanted = _wanted(work, site.layouts)
         if not wanted and not site.static_written and _published(request.store, site.rows):
             manifest = read_json(request.store / "manifest.json")
@@ -109,8 +113,10 @@ def _with_groups(work: Work) -> Site:
         if leftover.is_file():
             leftover.unlink()
     make_room_before(work)
+    mended = mend_coordinates(work)
     site = _site(work, layouts_of(work))
     site.static_written = write_static(work, site.layouts, site.context)
+    site.mended = tuple(mended)
     return site
 
 
@@ -174,7 +180,7 @@ def _published(store: Path, rows: dict[str, int]) -> bool:
     path = store / "manifest.json"
     if not path.is_file() or _unfinished(store).exists():
         return False
-    return {role: group["times"]["count"] for role, group in read_json(path)["groups"].items()} == rows
+    return {role: group["times"]["count"] for role, group in read_json(path)["groups"].items()} == rows and finished_stands(store)
 
 
 def _check_space(store: Path, needed: int) -> None:

@@ -17,7 +17,7 @@ from stormcast_train.preprocess.request import Request, check_store
 from stormcast_train.sources.memory import ArchiveMemory
 from stormcast_train.sources.policy import Accumulate
 from stormcast_train.sources.source import Source, build_sources
-from stormcast_train.store.layout import GroupLayout
+from stormcast_train.store.layout import clock_of
 
 INDEX = "index.json"
 
@@ -122,8 +122,7 @@ def _old_axis(store: Path, role: str) -> p.Axis | None:
     found = None
     for folder in (store / ".before", store / ".before.tmp", store):
         if (folder / role / "zarr.json").is_file():
-            layout = GroupLayout.load(folder, role)
-            axis = p.Axis(layout.start, layout.step, max(1, p.known_rows(layout)))
+            axis = p.Axis(*clock_of(folder, role), max(1, p.known_rows(folder, role)))
             found = axis if found is None else _joined(found, axis)
     return found
 
