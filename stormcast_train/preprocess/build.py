@@ -19,7 +19,7 @@ from stormcast_train.preprocess.engine import run_units
 from stormcast_train.preprocess.groups import layouts_of, make_room_before, prepared, write_static
 from stormcast_train.preprocess.locks import StoreLock, opened_lock, taken
 from stormcast_train.preprocess.marking import mark_units, run_mark_unit
-from stormcast_train.preprocess.mend import finished_stands, mend_coordinates
+from stormcast_train.preprocess.mend import damaged_roles, finished_stands, mend_coordinates
 from stormcast_train.preprocess.pool import disk_errors
 from stormcast_train.preprocess.request import Request, check_store, remember
 from stormcast_train.preprocess.survey import Work, off_axis, survey
@@ -79,6 +79,15 @@ def _preprocess(request: Request, console: Console) -> dict[str, Any]:
         return _publish(work, site, len(wanted), console)
 
 
+def outstanding(work: Work) -> tuple[int, bool] | None:
+    """How many shards a request would write and whether the manifest stands, writing nothing; None where groups are not there yet or damaged."""
+    store = work.request.store
+    if not work.exists or not prepared(work) or damaged_roles(work):
+        return None
+    layouts = {role: GroupLayout.load(store, role) for role in work.request.variables.roles()}
+    return len(_wanted(work, layouts)), _published(store, _rows(work, layouts))
+
+
 def _prepare(work: Work, lock: StoreLock) -> Site:
     """Groups, static fields and weights, made by whoever comes first, alone; then a part shares the store with the others."""
     request = work.request
@@ -122,12 +131,15 @@ def _with_groups(work: Work) -> Site:
 
 def _site(work: Work, layouts: dict[str, GroupLayout]) -> Site:
     request = work.request
-    rows = {role: axis.rows for role, axis in work.axes.items()} | ({"static": 1} if "static" in layouts else {})
     return Site(
         layouts,
-        rows,
+        _rows(work, layouts),
         Context(request.store, p.store_folder(request.store), request.archive, request.source, request.variables, request.background),
     )
+
+
+def _rows(work: Work, layouts: dict[str, GroupLayout]) -> dict[str, int]:
+    return {role: axis.rows for role, axis in work.axes.items()} | ({"static": 1} if "static" in layouts else {})
 
 
 def _write(work: Work, site: Site, function: Callable[[Context, Any], Done], units: Sequence[Any], console: Console, what: str) -> None:
@@ -218,6 +230,9 @@ def _say_done(console: Console, store: Path, manifest: dict[str, Any]) -> None:
         shape = " x ".join(map(str, group["grid"]["shape"]))
         held = f"{len(group['variables'])} variables, {times['count']} times from {times['first']}, {shape} points"
         console.say(f"{role}: {held}, {gaps} gaps")
+        for name in (n for n, facts in group["variables"].items() if not facts["times_available"]):
+            why = sorted({reason for gap in group["gaps"] if name in gap["variables"] for reason in gap["reasons"]})
+            console.say(f"warning: {role} {name} has no value at any of its {times['count']} times: {', '.join(why)}")
         for line in manifest["regridding"].get(role, ()):
             if role != "background" and "said" in line:
                 console.say(f"  {', '.join(line['variables'])}: {line['said']}")

@@ -33,6 +33,13 @@ def mend_coordinates(work: Work) -> list[str]:
     return mended
 
 
+def damaged_roles(work: Work) -> list[str]:
+    """The roles whose coordinates `mend_coordinates` would write again."""
+    store = work.request.store
+    manifest, roles = _manifest(store), work.request.variables.roles()
+    return [r for r in in_order(roles) if (store / r / "zarr.json").is_file() and _standing(store, r, manifest) is None]
+
+
 def finished_stands(store: Path) -> bool:
     """Whether all that publishing writes besides the manifest is what it wrote: metadata, time axes, coverage."""
     manifest = _manifest(store)

@@ -101,6 +101,12 @@ def _times(work: Work, role: str, step_s: int) -> NDArray[np.int64]:
     return inside if len(inside) or not reached else times
 
 
+def without_files(work: Work, role: str) -> list[str]:
+    """The variables of a role that no file gives at any time that was looked at."""
+    supplies = work.request.supplies(role).items()
+    return [n for n, s in supplies if not len(work.index.times_of(s.reader, s.rule.of if isinstance(s.rule, Accumulate) else n))]
+
+
 def _own_clock(work: Work, role: str) -> bool:
     """Whether the role's step is the config's; a driver that is neither interpolated nor held keeps its source's."""
     if role != "background":

@@ -208,6 +208,11 @@ def _rain(axis: Any, edges_mm: Array, counts: Array) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     inner = np.flatnonzero(counts[1:-1]) + 1
+    if not counts[1:].any():  # a logarithm has nowhere to put it
+        axis.text(0.5, 0.5, "never 0.1 mm", transform=axis.transAxes, ha="center", fontsize=9, color=FAINT)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        return
     last = int(inner[-1]) + 1 if inner.size else 10
     left, right = edges_mm[1:last], edges_mm[2 : last + 1]
     axis.set_xscale("log")
