@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ def preprocess(request: Request, console: Console) -> dict[str, Any]:
 
 def _preprocess(request: Request, console: Console) -> dict[str, Any]:
     work = survey(request)
+    if work.exists and not os.access(request.store, os.W_OK) and outstanding(work) == (0, True):
+        return _done_already(request, console)  # a finished store that may only be read is finished all the same
     with opened_lock(request.store) as lock:
         site = _prepare(work, lock)
         work.memory.save()  # after the identity: a folder that holds anything else first is no store
@@ -66,9 +69,7 @@ def _preprocess(request: Request, console: Console) -> dict[str, Any]:
             console.say(f"the coordinates of {', '.join(site.mended)} were damaged and are written again")
         wanted = _wanted(work, site.layouts)
         if not wanted and not site.static_written and _published(request.store, site.rows):
-            manifest = read_json(request.store / "manifest.json")
-            console.say(f"{request.store} is done: every shard is there and no file is new (fingerprint {manifest['fingerprint'][:12]})")
-            return _result(request, manifest, 0)
+            return _done_already(request, console)
         _unfinished(request.store).touch()
         _write(work, site, run_unit, wanted, console, f"preprocess {request.store}")
         if request.part is not None and not (lock.try_alone() and site.complete()):
@@ -185,6 +186,12 @@ def _wanted(work: Work, layouts: dict[str, GroupLayout]) -> list[p.Unit]:
 def _unfinished(store: Path) -> Path:
     """There while shards are newer than the manifest."""
     return store / ".unfinished"
+
+
+def _done_already(request: Request, console: Console) -> dict[str, Any]:
+    manifest = read_json(request.store / "manifest.json")
+    console.say(f"{request.store} is done: every shard is there and no file is new (fingerprint {manifest['fingerprint'][:12]})")
+    return _result(request, manifest, 0)
 
 
 def _published(store: Path, rows: dict[str, int]) -> bool:
