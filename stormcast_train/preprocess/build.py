@@ -20,7 +20,7 @@ from stormcast_train.preprocess.engine import run_units
 from stormcast_train.preprocess.groups import layouts_of, make_room_before, prepared, write_static
 from stormcast_train.preprocess.locks import StoreLock, opened_lock, taken
 from stormcast_train.preprocess.marking import mark_units, run_mark_unit
-from stormcast_train.preprocess.mend import damaged_roles, finished_stands, mend_coordinates
+from stormcast_train.preprocess.mend import damaged_roles, finished_stands, manifest_of, mend_coordinates
 from stormcast_train.preprocess.pool import disk_errors
 from stormcast_train.preprocess.request import Request, check_store, remember
 from stormcast_train.preprocess.survey import Work, off_axis, survey
@@ -196,10 +196,10 @@ def _done_already(request: Request, console: Console) -> dict[str, Any]:
 
 def _published(store: Path, rows: dict[str, int]) -> bool:
     """Whether the manifest is there, nothing was written since, and it counts the same rows."""
-    path = store / "manifest.json"
-    if not path.is_file() or _unfinished(store).exists():
+    groups = manifest_of(store).get("groups")
+    if groups is None or _unfinished(store).exists():
         return False
-    return {role: group["times"]["count"] for role, group in read_json(path)["groups"].items()} == rows and finished_stands(store)
+    return {role: group["times"]["count"] for role, group in groups.items()} == rows and finished_stands(store)
 
 
 def _check_space(store: Path, needed: int) -> None:
@@ -216,9 +216,8 @@ def _facts(work: Work, groups: dict[str, Any]) -> dict[str, Any]:
     """What the manifest records besides the groups."""
     request = work.request
     refused = {r.path.name: r.reason for refusals in work.index.refusals.values() for r in refusals} | off_axis(work)
-    old = request.store / "manifest.json"
     used = {r.path.name for by_time in work.index.records.values() for records in by_time.values() for r in records}
-    earlier = {n: why for n, why in (read_json(old).get("refused", {}) if old.is_file() else {}).items() if n not in used}
+    earlier = {n: why for n, why in manifest_of(request.store).get("refused", {}).items() if n not in used}
     weights = {f.name: Regrid.load(f).fingerprint for f in sorted((request.store / "weights").glob("*.npz"))}
     return {
         "config": request.identity(),

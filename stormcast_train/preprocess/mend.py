@@ -22,7 +22,7 @@ DAMAGE = (FailedError, OSError, ValueError, LookupError)  # what reading an arra
 def mend_coordinates(work: Work) -> list[str]:
     """Write coordinates and channel names that are not what was written again; returns the roles. FailedError where they cannot be told any more."""
     store = work.request.store
-    manifest = _manifest(store)
+    manifest = manifest_of(store)
     mended, state = [], None
     for role in in_order(r for r in work.request.variables.roles() if (store / r / "zarr.json").is_file()):
         layout = _standing(store, role, manifest)
@@ -36,13 +36,13 @@ def mend_coordinates(work: Work) -> list[str]:
 def damaged_roles(work: Work) -> list[str]:
     """The roles whose coordinates `mend_coordinates` would write again."""
     store = work.request.store
-    manifest, roles = _manifest(store), work.request.variables.roles()
+    manifest, roles = manifest_of(store), work.request.variables.roles()
     return [r for r in in_order(roles) if (store / r / "zarr.json").is_file() and _standing(store, r, manifest) is None]
 
 
 def finished_stands(store: Path) -> bool:
     """Whether all that publishing writes besides the manifest is what it wrote: metadata, time axes, coverage."""
-    manifest = _manifest(store)
+    manifest = manifest_of(store)
     for role, facts in manifest.get("groups", {}).items():
         if _changed(store, manifest, f"{role}/") or _changed(store, manifest, f"moments/{role}/"):
             return False
@@ -58,9 +58,13 @@ def finished_stands(store: Path) -> bool:
     return True
 
 
-def _manifest(store: Path) -> dict[str, Any]:
-    path = store / "manifest.json"
-    return read_json(path) if path.is_file() else {}
+def manifest_of(store: Path) -> dict[str, Any]:
+    """What the manifest says; nothing where there is none, or none that can be read: it is written again."""
+    try:
+        found: dict[str, Any] = read_json(store / "manifest.json")
+    except (FileNotFoundError, FailedError):
+        return {}
+    return found
 
 
 def _changed(store: Path, manifest: Mapping[str, Any], below: str) -> list[str]:

@@ -19,7 +19,7 @@ from stormcast_train.preprocess.draws import Supply
 from stormcast_train.preprocess.engine import DaskConfig, EngineConfig, Executor
 from stormcast_train.preprocess.parts import Part
 from stormcast_train.sources.config import SourceConfig
-from stormcast_train.store.layout import FORMAT, describe_variable
+from stormcast_train.store.layout import FORMAT, MAKE_AGAIN, describe_variable
 from stormcast_train.store.packing import Pack
 
 PLAN = "plan.json"
@@ -82,7 +82,7 @@ def check_store(request: Request) -> bool:
                 f"store={folder} is not empty and no store of preprocess (it holds {', '.join(found)}); choose another folder"
             )
         return False
-    there, asked = read_json(folder / PLAN), request.identity()
+    there, asked = read_json(folder / PLAN, MAKE_AGAIN), request.identity()
     for part in ("format", "domain", "variables", "source", "background", "pack"):
         if canonical(there.get(part)) != canonical(asked[part]):
             raise RequestError(_difference(folder, part, there.get(part), asked[part]), store=str(folder), part=part)

@@ -16,7 +16,7 @@ from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.times import iso
 from stormcast_train.store import zarr_format as z
 from stormcast_train.store.blocks import Blocks
-from stormcast_train.store.layout import GroupLayout, write_again
+from stormcast_train.store.layout import MAKE_AGAIN, GroupLayout, write_again
 from stormcast_train.store.manifest import seal_of, seals
 from stormcast_train.store.packing import MISSING_CODE
 from stormcast_train.store.reader import Group, Store, open_store
@@ -95,7 +95,7 @@ def _advice(path: Path, name: str, roles: Sequence[str]) -> str:
         return f"Remove {path / name}. {shard}, and these weights with it"
     if last == "zarr.json" and (len(name.split("/")) != 2 or first not in roles):
         return z.REPEAT
-    return "Bring it back, or make the store again in another folder"
+    return MAKE_AGAIN
 
 
 def rows_of(store: Store) -> int:

@@ -29,6 +29,7 @@ from stormcast_train.fields.variables import Variable
 from stormcast_train.store import zarr_format as z
 from stormcast_train.store.packing import MISSING_CODE, Coding, Pack
 
+MAKE_AGAIN = "Bring it back, or make the store again in another folder"
 FORMAT = "stormcast-store-1"
 DAY_S = 86400
 EPOCH = np.datetime64(0, "s")
@@ -168,7 +169,7 @@ def attributes_of(store: Path, role: str) -> dict[str, Any]:
     folder = store / role
     if not (folder / "zarr.json").is_file():
         raise RequestError(f"{store} has no group '{role}'", store=str(store), role=role)
-    facts: dict[str, Any] = read_json(folder / "zarr.json")["attributes"]
+    facts: dict[str, Any] = read_json(folder / "zarr.json", MAKE_AGAIN)["attributes"]
     if facts.get("format") != FORMAT:
         raise RequestError(f"{folder} is of format {facts.get('format')}, not {FORMAT}: make the store again", store=str(store))
     return facts

@@ -52,6 +52,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "metadata of values": lambda s: reworded(s / "state/values/zarr.json"),
     "metadata of moments": lambda s: reworded(s / "moments/state/moments/zarr.json"),
     "the manifest": lambda s: (s / "manifest.json").write_text((s / "manifest.json").read_text().replace("tiny", "tint")),
+    "a manifest that is none": lambda s: (s / "manifest.json").write_text("{"),
     "a record": lambda s: (s / "shards/state/0.json").write_text((s / "shards/state/0.json").read_text() + " "),
     "moments": lambda s: flipped(s / "moments/state/moments/c/0/0/0/0"),
     "a mask": lambda s: flipped(s / "state/mask/c/1/0/0/0"),
@@ -105,3 +106,18 @@ def test_coordinates_that_the_archive_cannot_tell_any_more_are_not_guessed(asked
     assert tiny_archive.NAMES["driver"] == ("msl",)
     with pytest.raises(FailedError, match="the archive gives others now"):
         build.preprocess(request, QUIET)
+
+
+def test_what_cannot_be_read_as_json_says_what_to_do(asked: Ask) -> None:
+    request = asked(period="2021-06-01T00/2021-06-01T06")
+    before = build.preprocess(request, QUIET)["fingerprint"]
+    record = request.store / "shards/state/0.json"
+    record.write_text("")
+    with pytest.raises(FailedError, match=r"Remove .*0\.json and repeat preprocess") as found:
+        build.preprocess(request, QUIET)
+    taken(str(found.value))
+    assert build.preprocess(request, QUIET)["fingerprint"] == before
+    (request.store / "state/zarr.json").write_text("{")
+    for look in (lambda: build.preprocess(request, QUIET), lambda: verify_store(request.store)):
+        with pytest.raises(FailedError, match="make the store again in another folder"):
+            look()
