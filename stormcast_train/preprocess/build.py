@@ -83,7 +83,7 @@ def _preprocess(request: Request, console: Console) -> dict[str, Any]:
 def outstanding(work: Work) -> tuple[int, bool] | None:
     """How many shards a request would write and whether the manifest stands, writing nothing; None where groups are not there yet or damaged."""
     store = work.request.store
-    if not work.exists or not prepared(work) or damaged_roles(work):
+    if not work.exists or damaged_roles(work) or not prepared(work):
         return None
     layouts = {role: GroupLayout.load(store, role) for role in work.request.variables.roles()}
     return len(_wanted(work, layouts)), _published(store, _rows(work, layouts))

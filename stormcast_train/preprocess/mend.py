@@ -14,7 +14,7 @@ from stormcast_train.fields.fingerprint import digest
 from stormcast_train.preprocess.groups import grid_of_role
 from stormcast_train.preprocess.survey import Work
 from stormcast_train.store import zarr_format as z
-from stormcast_train.store.layout import GroupLayout, attributes_of, clock_of, in_order
+from stormcast_train.store.layout import MAKE_AGAIN, GroupLayout, attributes_of, clock_of, in_order
 
 DAMAGE = (FailedError, OSError, ValueError, LookupError)  # what reading an array raises whose bytes or metadata were changed
 
@@ -43,9 +43,9 @@ def damaged_roles(work: Work) -> list[str]:
 def finished_stands(store: Path) -> bool:
     """Whether all that publishing writes besides the manifest is what it wrote: metadata, time axes, coverage."""
     manifest = manifest_of(store)
+    if _changed(store, manifest):
+        return False
     for role, facts in manifest.get("groups", {}).items():
-        if _changed(store, manifest, f"{role}/") or _changed(store, manifest, f"moments/{role}/"):
-            return False
         layout = GroupLayout.load(store, role)
         try:
             times = z.read_array(layout.folder / "time")
@@ -67,10 +67,10 @@ def manifest_of(store: Path) -> dict[str, Any]:
     return found
 
 
-def _changed(store: Path, manifest: Mapping[str, Any], below: str) -> list[str]:
-    """Metadata documents below this folder that are gone or not what was sealed."""
-    seals = {name: seal for name, seal in manifest.get("files", {}).items() if name.startswith(below) and name.endswith("zarr.json")}
-    return [name for name, seal in seals.items() if not (store / name).is_file() or digest((store / name).read_bytes()) != seal]
+def _changed(store: Path, manifest: Mapping[str, Any]) -> set[str]:
+    """Metadata documents that are gone or not what was sealed."""
+    seals = {name: seal for name, seal in manifest.get("files", {}).items() if name.endswith("zarr.json")}
+    return {name for name, seal in seals.items() if not (store / name).is_file() or digest((store / name).read_bytes()) != seal}
 
 
 def _standing(store: Path, role: str, manifest: Mapping[str, Any]) -> GroupLayout | None:
@@ -82,7 +82,9 @@ def _standing(store: Path, role: str, manifest: Mapping[str, Any]) -> GroupLayou
         right = all(np.array_equal(z.read_array(layout.folder / name), constant) for name, constant in constants.items())
     except DAMAGE:
         return None
-    if not right or any(_changed(store, manifest, f"{role}/{name}/") for name in ("lat", "lon", *constants)):
+    own = {f"{role}/{name}/zarr.json" for name in ("lat", "lon", *constants)}
+    above = {f"{folder}zarr.json" for folder in ("", "moments/", f"{role}/", f"moments/{role}/")}
+    if not right or _changed(store, manifest) & (own | above):
         return None
     return layout if sealed in (None, layout.grid.fingerprint) else None
 
@@ -97,4 +99,6 @@ def _made_again(work: Work, role: str, state: GroupLayout | None, manifest: Mapp
         raise FailedError(f"{told}: bring back the files it was made from, or give store= another folder", role=role)
     layout = GroupLayout(request.store, role, request.described(role), grid, start, step, attributes_of(request.store, role)["pack"])
     layout.create()
+    if f"{role}/zarr.json" in _changed(request.store, manifest):
+        raise FailedError(f"{layout.folder / 'zarr.json'} is not what was written and cannot be told. {MAKE_AGAIN}", role=role)
     return layout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,7 @@ def _verify_descriptions(store: Store) -> None:
     for name in sorted({*now, *manifest["files"]}):
         if now.get(name) != manifest["files"].get(name):
             what = "is gone" if name not in now else "is new" if name not in manifest["files"] else "is not what was written"
-            raise FailedError(f"{path / name} {what} since the manifest was. {_advice(path, name, store.roles)}", path=str(path), file=name)
+            raise FailedError(f"{path / name} {what} since the manifest was. {_advice(path, name)}", path=str(path), file=name)
     for layout in layouts:
         for name, constant in layout.constants().items():
             if not np.array_equal(z.read_array(layout.folder / name), constant):
@@ -85,7 +85,7 @@ def _verify_descriptions(store: Store) -> None:
                 block.read(shard)
 
 
-def _advice(path: Path, name: str, roles: Sequence[str]) -> str:
+def _advice(path: Path, name: str) -> str:
     """What repairs a document that is not what was written."""
     first, last = name.split("/")[0], name.split("/")[-1]
     if first == "shards":
@@ -93,7 +93,7 @@ def _advice(path: Path, name: str, roles: Sequence[str]) -> str:
     if first == "weights":
         shard = write_again(path / "shards" / last.split("-")[0] / "0.json")
         return f"Remove {path / name}. {shard}, and these weights with it"
-    if last == "zarr.json" and (len(name.split("/")) != 2 or first not in roles):
+    if last == "zarr.json":
         return z.REPEAT
     return MAKE_AGAIN
 

@@ -49,6 +49,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "the time axis": lambda s: flipped(s / "background/time/c/0"),
     "coverage": lambda s: flipped(s / "moments/state/coverage/c/0/0/0"),
     "metadata of lat": lambda s: reworded(s / "state/lat/zarr.json"),
+    "a group's own metadata": lambda s: reworded(s / "background/zarr.json"),
+    "metadata of the whole": lambda s: (s / "zarr.json").write_text("{}"),
+    "metadata of all moments": lambda s: (s / "moments/zarr.json").unlink(),
     "metadata of values": lambda s: reworded(s / "state/values/zarr.json"),
     "metadata of moments": lambda s: reworded(s / "moments/state/moments/zarr.json"),
     "the manifest": lambda s: (s / "manifest.json").write_text((s / "manifest.json").read_text().replace("tiny", "tint")),
@@ -121,3 +124,14 @@ def test_what_cannot_be_read_as_json_says_what_to_do(asked: Ask) -> None:
     for look in (lambda: build.preprocess(request, QUIET), lambda: verify_store(request.store)):
         with pytest.raises(FailedError, match="make the store again in another folder"):
             look()
+
+
+def test_a_groups_clock_that_was_changed_is_not_believed(asked: Ask) -> None:
+    request = asked(period="2021-06-01T00/2021-06-01T06")
+    build.preprocess(request, QUIET)
+    own = request.store / "state/zarr.json"
+    own.write_text(own.read_text().replace("2021-06-01T00:00:00", "2021-05-31T00:00:00"))
+    with pytest.raises(FailedError, match="is not what was written and cannot be told"):
+        build.preprocess(request, QUIET)
+    with pytest.raises(FailedError):
+        verify_store(request.store)
