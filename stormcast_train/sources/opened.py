@@ -92,10 +92,10 @@ def reading(path: Path) -> Iterator[None]:
 def _odd(path: Path) -> str:
     """What is wrong with a file that has no content of its own; empty for one that has."""
     if path.is_symlink() and not path.exists():
-        return f"is a link to {os.readlink(path)}, which does not exist"
+        return f"cannot be read: it is a link to {os.readlink(path)}, which does not exist"
     if not path.exists():
         return "does not exist"
     if path.is_dir():
         metadata = any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray", ".zmetadata"))
-        return "" if metadata else "is a folder, and no Zarr"
-    return "" if path.stat().st_size else "is empty"
+        return "" if metadata else "cannot be read: it is a folder, and no Zarr"
+    return "" if path.stat().st_size else "cannot be read: it is empty"
