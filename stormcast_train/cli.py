@@ -21,6 +21,14 @@ from stormcast_train.fields.files import plain
 
 USAGE = "stormcast <verb> [word] [group=choice ...] [key=value ...] [--dry-run] [--json] [--config-dir DIR]"
 SWITCHES = {"--verify": "verify=true", "--clock": "clock=true"}  # flags of the interface that are keys of their verb
+_NO_RIGHT = "get the right to write (or read) there, or choose another folder"
+ADVICE = {
+    errno.ENOSPC: "free some space or choose another folder",
+    errno.EDQUOT: "free some of your quota or choose another folder",
+    errno.EACCES: _NO_RIGHT,
+    errno.EPERM: _NO_RIGHT,
+    errno.EROFS: "this file system can only be read: choose another folder",
+}
 
 
 @dataclass(frozen=True)
@@ -87,17 +95,17 @@ def overview() -> str:
 
 def verb_help(verb: str, config_dir: Path | None) -> str:
     """A verb's keys with defaults (its primary config is the manual), the groups with their choices, one example."""
-    from stormcast_train.fields.config import choices, search_path
+    from stormcast_train.fields.config import search_path
+    from stormcast_train.fields.manual import lines_of_groups
 
     module = recipe(verb)
     primary = next((f / f"{verb}.yaml" for f in search_path(config_dir) if (f / f"{verb}.yaml").is_file()), None)
     body = primary.read_text() if primary else ""
     keys = [line for line in body.splitlines() if line.strip() and not line.startswith(("defaults:", "  - "))]
-    groups = [g for g in module.Config.model_fields if choices(g, config_dir)]
     positional = " ".join(name.upper() for name in module.POSITIONAL)
     lines = [module.HELP, "", f"stormcast {verb} {positional} [key=value ...]".replace("  ", " "), "", "Keys (??? must be given):"]
     lines += [f"  {line}" for line in keys]
-    lines += ["", "Groups it reads:", *[f"  {g}= {' | '.join(choices(g, config_dir))}" for g in [*groups, "experiment"]]]
+    lines += ["", *lines_of_groups(verb, module.Config.model_fields, module.EXAMPLE, config_dir)]
     return "\n".join([*lines, "", "Example:", f"  {module.EXAMPLE}"])
 
 
@@ -163,12 +171,10 @@ def main(words: Sequence[str] | None = None) -> int:
     except StormcastError as error:
         return _report(error, "--json" in words)
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
+        if error.errno not in ADVICE:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        return _report(
-            FailedError(f"{os.strerror(error.errno or 0)}{where}: free some space or choose another folder, then repeat"), "--json" in words
-        )
+        return _report(FailedError(f"{os.strerror(error.errno or 0)}{where}: {ADVICE[error.errno]}, then repeat"), "--json" in words)
     except KeyboardInterrupt:
         return _report(FailedError("interrupted; the same command resumes"), False) and 130
     except BrokenPipeError:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +27,39 @@ def test_help_shows_keys_groups_and_an_example(verb: str, capsys: pytest.Capture
     text = capsys.readouterr().out
     assert "Keys" in text
     assert f"stormcast {verb}" in text.split("Example:")[1]
+
+
+def test_help_of_preprocess_tells_the_keys_of_its_groups_with_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preprocess", "--help"]) == 0
+    text = capsys.readouterr().out
+    for said in (
+        "driver= native | six_hourly",
+        "cadence: null",
+        "cutoff_km: {}",
+        "policy: {}",
+        "stuck: {enabled: true, runs: 3",
+        "every: 1h",
+    ):
+        assert said in text
+    assert len(text.splitlines()) < 80
+    assert max(map(len, text.splitlines())) < 180
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.ENOSPC, "free some space"), (errno.EACCES, "get the right"), (errno.EPERM, "get the right"), (errno.EROFS, "can only be read")],
+)
+def test_the_advice_fits_what_the_system_refused(
+    number: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(_: object) -> None:
+        raise OSError(number, os.strerror(number), "there")
+
+    monkeypatch.setattr("stormcast_train.cli.execute", refused)
+    assert main(["doctor"]) == 1
+    told = capsys.readouterr().err
+    assert said in told
+    assert ("free some" in told) == (number == errno.ENOSPC)
 
 
 def test_a_wrong_verb_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

@@ -41,12 +41,12 @@ def write_json(path: Path, value: Any) -> None:
     write_bytes(path, (text + "\n").encode())
 
 
-def read_json(path: Path) -> Any:
-    """The JSON in `path`; FailedError where its bytes are none any more."""
+def read_json(path: Path, advice: str = "") -> Any:
+    """The JSON in `path`; FailedError, which ends with the advice, where its bytes are none any more."""
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
-        raise FailedError(f"{path} is damaged: it is no JSON ({error})", path=str(path)) from error
+        raise FailedError(f"{path} is damaged: it is no JSON ({error}){advice and f'. {advice}'}", path=str(path)) from error
 
 
 def plain(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from stormcast_train.preprocess.engine import run_units
 from stormcast_train.preprocess.groups import layouts_of, make_room_before, prepared, write_static
 from stormcast_train.preprocess.locks import StoreLock, opened_lock, taken
 from stormcast_train.preprocess.marking import mark_units, run_mark_unit
+from stormcast_train.preprocess.mend import damaged_roles, finished_stands, manifest_of, mend_coordinates
 from stormcast_train.preprocess.pool import disk_errors
 from stormcast_train.preprocess.request import Request, check_store, remember
 from stormcast_train.preprocess.survey import Work, off_axis, survey
@@ -39,6 +41,7 @@ class Site:
     rows: dict[str, int]
     context: Context
     static_written: bool = False
+    mended: tuple[str, ...] = ()
 
     def complete(self) -> bool:
         """Whether every shard is there."""
@@ -57,14 +60,16 @@ def preprocess(request: Request, console: Console) -> dict[str, Any]:
 
 def _preprocess(request: Request, console: Console) -> dict[str, Any]:
     work = survey(request)
+    if work.exists and not os.access(request.store, os.W_OK) and outstanding(work) == (0, True):
+        return _done_already(request, console)  # a finished store that may only be read is finished all the same
     with opened_lock(request.store) as lock:
         site = _prepare(work, lock)
         work.memory.save()  # after the identity: a folder that holds anything else first is no store
+        if site.mended:
+            console.say(f"the coordinates of {', '.join(site.mended)} were damaged and are written again")
         wanted = _wanted(work, site.layouts)
         if not wanted and not site.static_written and _published(request.store, site.rows):
-            manifest = read_json(request.store / "manifest.json")
-            console.say(f"{request.store} is done: every shard is there and no file is new (fingerprint {manifest['fingerprint'][:12]})")
-            return _result(request, manifest, 0)
+            return _done_already(request, console)
         _unfinished(request.store).touch()
         _write(work, site, run_unit, wanted, console, f"preprocess {request.store}")
         if request.part is not None and not (lock.try_alone() and site.complete()):
@@ -73,6 +78,15 @@ def _preprocess(request: Request, console: Console) -> dict[str, Any]:
             )
             return {"store": str(request.store), "part": str(request.part), "shards_written": len(wanted), "published": False}
         return _publish(work, site, len(wanted), console)
+
+
+def outstanding(work: Work) -> tuple[int, bool] | None:
+    """How many shards a request would write and whether the manifest stands, writing nothing; None where groups are not there yet or damaged."""
+    store = work.request.store
+    if not work.exists or damaged_roles(work) or not prepared(work):
+        return None
+    layouts = {role: GroupLayout.load(store, role) for role in work.request.variables.roles()}
+    return len(_wanted(work, layouts)), _published(store, _rows(work, layouts))
 
 
 def _prepare(work: Work, lock: StoreLock) -> Site:
@@ -109,19 +123,24 @@ def _with_groups(work: Work) -> Site:
         if leftover.is_file():
             leftover.unlink()
     make_room_before(work)
+    mended = mend_coordinates(work)
     site = _site(work, layouts_of(work))
     site.static_written = write_static(work, site.layouts, site.context)
+    site.mended = tuple(mended)
     return site
 
 
 def _site(work: Work, layouts: dict[str, GroupLayout]) -> Site:
     request = work.request
-    rows = {role: axis.rows for role, axis in work.axes.items()} | ({"static": 1} if "static" in layouts else {})
     return Site(
         layouts,
-        rows,
+        _rows(work, layouts),
         Context(request.store, p.store_folder(request.store), request.archive, request.source, request.variables, request.background),
     )
+
+
+def _rows(work: Work, layouts: dict[str, GroupLayout]) -> dict[str, int]:
+    return {role: axis.rows for role, axis in work.axes.items()} | ({"static": 1} if "static" in layouts else {})
 
 
 def _write(work: Work, site: Site, function: Callable[[Context, Any], Done], units: Sequence[Any], console: Console, what: str) -> None:
@@ -169,12 +188,18 @@ def _unfinished(store: Path) -> Path:
     return store / ".unfinished"
 
 
+def _done_already(request: Request, console: Console) -> dict[str, Any]:
+    manifest = read_json(request.store / "manifest.json")
+    console.say(f"{request.store} is done: every shard is there and no file is new (fingerprint {manifest['fingerprint'][:12]})")
+    return _result(request, manifest, 0)
+
+
 def _published(store: Path, rows: dict[str, int]) -> bool:
     """Whether the manifest is there, nothing was written since, and it counts the same rows."""
-    path = store / "manifest.json"
-    if not path.is_file() or _unfinished(store).exists():
+    groups = manifest_of(store).get("groups")
+    if groups is None or _unfinished(store).exists():
         return False
-    return {role: group["times"]["count"] for role, group in read_json(path)["groups"].items()} == rows
+    return {role: group["times"]["count"] for role, group in groups.items()} == rows and finished_stands(store)
 
 
 def _check_space(store: Path, needed: int) -> None:
@@ -191,9 +216,8 @@ def _facts(work: Work, groups: dict[str, Any]) -> dict[str, Any]:
     """What the manifest records besides the groups."""
     request = work.request
     refused = {r.path.name: r.reason for refusals in work.index.refusals.values() for r in refusals} | off_axis(work)
-    old = request.store / "manifest.json"
     used = {r.path.name for by_time in work.index.records.values() for records in by_time.values() for r in records}
-    earlier = {n: why for n, why in (read_json(old).get("refused", {}) if old.is_file() else {}).items() if n not in used}
+    earlier = {n: why for n, why in manifest_of(request.store).get("refused", {}).items() if n not in used}
     weights = {f.name: Regrid.load(f).fingerprint for f in sorted((request.store / "weights").glob("*.npz"))}
     return {
         "config": request.identity(),
@@ -212,6 +236,9 @@ def _say_done(console: Console, store: Path, manifest: dict[str, Any]) -> None:
         shape = " x ".join(map(str, group["grid"]["shape"]))
         held = f"{len(group['variables'])} variables, {times['count']} times from {times['first']}, {shape} points"
         console.say(f"{role}: {held}, {gaps} gaps")
+        for name in (n for n, facts in group["variables"].items() if not facts["times_available"]):
+            why = sorted({reason for gap in group["gaps"] if name in gap["variables"] for reason in gap["reasons"]})
+            console.say(f"warning: {role} {name} has no value at any of its {times['count']} times: {', '.join(why)}")
         for line in manifest["regridding"].get(role, ()):
             if role != "background" and "said" in line:
                 console.say(f"  {', '.join(line['variables'])}: {line['said']}")

@@ -72,7 +72,10 @@ def _read(context: Context, layout: GroupLayout, records: tuple[Record, ...], na
             continue
         known = {v.name: v for v in layout.variables}
         found = [on_grid(context, layout, known.get(n) or context.describe(n), fields.grid, fields.planes[n]) for n in names]
-        return Planes([values for values, _ in found], [mask for _, mask in found], fields.version, _patterns(context, fields))
+        notes = _patterns(context, fields)
+        for name in names if problems else ():
+            notes[name] = "; ".join([f"passed over: {', '.join(problems)}", *([notes[name]] if name in notes else [])])
+        return Planes([values for values, _ in found], [mask for _, mask in found], fields.version, notes)
     return "; ".join(problems)
 
 

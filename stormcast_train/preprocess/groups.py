@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.regrid import Regrid
 from stormcast_train.fields.times import HOUR
 from stormcast_train.preprocess import plan as p
@@ -17,7 +18,7 @@ from stormcast_train.preprocess.survey import Work
 from stormcast_train.preprocess.targets import Weights, background_grid, first_readable, state_grid
 from stormcast_train.preprocess.unit import blank
 from stormcast_train.sources.source import Fields, Record
-from stormcast_train.store.layout import EPOCH, GroupLayout
+from stormcast_train.store.layout import EPOCH, GroupLayout, clock_of
 from stormcast_train.store.writer import Row, intact, write_shard
 
 
@@ -25,7 +26,7 @@ def make_room_before(work: Work) -> None:
     """When an axis gets an earlier beginning, set the groups aside; their rows are taken over into new shards."""
     store, aside = work.request.store, work.request.store / ".before"
     moving = store / ".before.tmp"
-    starts = {role: GroupLayout.load(store, role).start for role in work.axes if (store / role / "zarr.json").is_file()}
+    starts = {role: clock_of(store, role)[0] for role in work.axes if (store / role / "zarr.json").is_file()}
     if not moving.is_dir() and all(starts[role] == work.axes[role].start for role in starts):
         return
     if aside.is_dir():
@@ -59,17 +60,21 @@ def layouts_of(work: Work) -> dict[str, GroupLayout]:
 
 def _new_layout(work: Work, role: str, axis: p.Axis, made: dict[str, GroupLayout]) -> GroupLayout:
     request = work.request
-    base: Regrid | None = None
-    if role == "state":
-        first, name = _first(work, role) if request.domain.kind == "native" else (None, "")
-        grid, base = state_grid(request.domain, first, name)
-    elif role != "background":
-        grid = made["state"].grid
-    else:
-        halo, coarsen = request.domain.halo_degrees, request.source.background_coarsen
-        grid, base = background_grid(_first(work, role)[0], made["state"].grid, halo, coarsen)
+    grid, base = grid_of_role(work, role, made["state"].grid if "state" in made else None)
     Weights(request.store / "weights", role, grid, base).save_base()
     return GroupLayout(request.store, role, request.described(role), grid, axis.start, axis.step, request.pack)
+
+
+def grid_of_role(work: Work, role: str, state: Grid | None) -> tuple[Grid, Regrid | None]:
+    """The grid of a role (`state`: that of the state, which comes first) and, where its source's own points are taken, the weights that take them."""
+    request = work.request
+    if role == "state":
+        first, name = _first(work, role) if request.domain.kind == "native" else (None, "")
+        return state_grid(request.domain, first, name)
+    assert state is not None, "the state's grid comes first"
+    if role != "background":
+        return state, None
+    return background_grid(_first(work, role)[0], state, request.domain.halo_degrees, request.source.background_coarsen)
 
 
 def _first(work: Work, role: str) -> tuple[Any, str]:
@@ -110,6 +115,6 @@ def prepared(work: Work) -> bool:
     if (store / ".before").exists() or (store / ".before.tmp").exists():
         return False
     there = all((store / role / "zarr.json").is_file() for role in work.request.variables.roles())
-    if not there or any(GroupLayout.load(store, role).start != axis.start for role, axis in work.axes.items()):
+    if not there or any(clock_of(store, role)[0] != axis.start for role, axis in work.axes.items()):
         return False
     return "static" not in work.request.variables.roles() or intact(GroupLayout.load(store, "static"), 0) is not None

@@ -15,7 +15,7 @@ from stormcast_train.fields.times import Period, seconds
 from stormcast_train.preprocess.draws import Absence, Draw, Supply, Term, draw, stamp
 from stormcast_train.preprocess.index import Index
 from stormcast_train.preprocess.parts import Part
-from stormcast_train.store.layout import GroupLayout
+from stormcast_train.store.layout import GroupLayout, attributes_of, write_again
 from stormcast_train.store.writer import intact, previous_record
 
 
@@ -84,12 +84,12 @@ def limits(period: Period | None, times: NDArray[np.int64]) -> tuple[int, int]:
     return low, high - 1
 
 
-def known_rows(layout: GroupLayout) -> int:
+def known_rows(store: Path, role: str) -> int:
     """How many rows the shards on disk reach to, finished store or not."""
-    ends = [0]
-    for path in (layout.store / "shards" / layout.role).glob("*.json"):
-        record = read_json(path)
-        ends.append(record["shard"] * layout.rows_per_shard + record["count"])
+    ends, rows_per_shard = [0], attributes_of(store, role)["rows_per_shard"]
+    for path in (store / "shards" / role).glob("*.json"):
+        record = read_json(path, write_again(path))
+        ends.append(record["shard"] * rows_per_shard + record["count"])
     return max(ends)
 
 

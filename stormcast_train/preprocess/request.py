@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +20,11 @@ from stormcast_train.preprocess.draws import Supply
 from stormcast_train.preprocess.engine import DaskConfig, EngineConfig, Executor
 from stormcast_train.preprocess.parts import Part
 from stormcast_train.sources.config import SourceConfig
-from stormcast_train.store.layout import FORMAT, describe_variable
+from stormcast_train.store.layout import FORMAT, MAKE_AGAIN, describe_variable
 from stormcast_train.store.packing import Pack
 
 PLAN = "plan.json"
+TOLD, LONGEST = 3, 60  # differences named, characters of a value
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,7 @@ def check_store(request: Request) -> bool:
                 f"store={folder} is not empty and no store of preprocess (it holds {', '.join(found)}); choose another folder"
             )
         return False
-    there, asked = read_json(folder / PLAN), request.identity()
+    there, asked = read_json(folder / PLAN, MAKE_AGAIN), request.identity()
     for part in ("format", "domain", "variables", "source", "background", "pack"):
         if canonical(there.get(part)) != canonical(asked[part]):
             raise RequestError(_difference(folder, part, there.get(part), asked[part]), store=str(folder), part=part)
@@ -98,8 +101,25 @@ def _difference(folder: Path, part: str, there: Any, asked: Any) -> str:
     names = [value.get("name") if isinstance(value, dict) else value for value in (there, asked)]
     if names[0] != names[1]:
         return f"the store {folder} was made with {part}={names[0]}, not {part}={names[1]}: give store= another folder"
-    keys = sorted(k for k in {*there, *asked} if canonical(there.get(k)) != canonical(asked.get(k))) if isinstance(there, dict) else []
-    return f"the store {folder} was made with another {part}={names[0]} (its {', '.join(keys)} differ): give store= another folder"
+    changed = [f"{key}={_word(was)} and not {_word(now)}" for key, was, now in _changes(part, there, asked)]
+    more = f", and {len(changed) - TOLD} more" if len(changed) > TOLD else ""
+    return f"the store {folder} was made with another {part}={names[0]} ({', '.join(changed[:TOLD])}{more}): give store= another folder"
+
+
+def _changes(key: str, there: Any, asked: Any) -> Iterator[tuple[str, Any, Any]]:
+    """(key, as it was, as it is asked) of what differs, as deep as both have the same kind of thing."""
+    if canonical(there) == canonical(asked):
+        return
+    if isinstance(there, dict) and isinstance(asked, dict):
+        for name in sorted({*there, *asked}):
+            yield from _changes(f"{key}.{name}", there.get(name), asked.get(name))
+    else:
+        yield key, there, asked
+
+
+def _word(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
 def remember(request: Request) -> None:

@@ -17,7 +17,7 @@ from stormcast_train.preprocess.request import Request, check_store
 from stormcast_train.sources.memory import ArchiveMemory
 from stormcast_train.sources.policy import Accumulate
 from stormcast_train.sources.source import Source, build_sources
-from stormcast_train.store.layout import GroupLayout
+from stormcast_train.store.layout import clock_of
 
 INDEX = "index.json"
 
@@ -101,6 +101,12 @@ def _times(work: Work, role: str, step_s: int) -> NDArray[np.int64]:
     return inside if len(inside) or not reached else times
 
 
+def without_files(work: Work, role: str) -> list[str]:
+    """The variables of a role that no file gives at any time that was looked at."""
+    supplies = work.request.supplies(role).items()
+    return [n for n, s in supplies if not len(work.index.times_of(s.reader, s.rule.of if isinstance(s.rule, Accumulate) else n))]
+
+
 def _own_clock(work: Work, role: str) -> bool:
     """Whether the role's step is the config's; a driver that is neither interpolated nor held keeps its source's."""
     if role != "background":
@@ -122,8 +128,7 @@ def _old_axis(store: Path, role: str) -> p.Axis | None:
     found = None
     for folder in (store / ".before", store / ".before.tmp", store):
         if (folder / role / "zarr.json").is_file():
-            layout = GroupLayout.load(folder, role)
-            axis = p.Axis(layout.start, layout.step, max(1, p.known_rows(layout)))
+            axis = p.Axis(*clock_of(folder, role), max(1, p.known_rows(folder, role)))
             found = axis if found is None else _joined(found, axis)
     return found
 

@@ -77,12 +77,24 @@ class Holder(ABC):
 
 
 class StoreHolder(Holder):
-    """A store: the state, the background and the static fields. `role` keeps to one of them."""
+    """A store: a variable of the first of its roles that has it (state, background, static, the config's own). `role` keeps to one of them."""
 
     def __init__(self, store: Store, role: str | None = None) -> None:
         self.kind, self.path, self._store = "store", store.path, store
-        self._roles = (role,) if role else tuple(r for r in ("state", "background", "static") if r in store.roles)
-        self._groups = {r: store.group(r) for r in self._roles}
+        self._groups = {r: store.group(r) for r in ((role,) if role else store.roles)}
+
+    def checked(self, variable: str | None) -> str:
+        if variable is None or variable in self.variables():
+            return super().checked(variable)
+        others = [r for r in self._store.roles if variable in self._store.group(r).channels]
+        if others:
+            raise RequestError(
+                f"{self.path} has '{variable}' in {', '.join(others)}, not in {', '.join(self._groups)}: give role={others[0]}"
+            )
+        try:
+            return super().checked(variable)
+        except RequestError as error:
+            raise RequestError(f"{error}. Looked in {', '.join(self._groups)}", **error.facts) from None
 
     def variables(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(name for group in self._groups.values() for name in group.channels))

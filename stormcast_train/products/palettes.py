@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -57,6 +57,11 @@ def palette(variable: Variable) -> Palette:
     if variable.standard_name in ("wind_speed", "specific_humidity") or variable.units == "kg m-2":
         return Palette("YlGnBu", variable.units)
     return Palette("viridis", variable.units)
+
+
+def as_stored(variable: Variable) -> Palette:
+    """The palette of a variable in its own unit: where tables of the same numbers stand beside."""
+    return replace(palette(variable), units=variable.units, factor=1.0, offset=0.0)
 
 
 def _rain_levels(interval_s: int) -> tuple[float, ...]:

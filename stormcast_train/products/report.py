@@ -36,6 +36,15 @@ figure { margin: 10px 0; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 2px 16px; font-size: 13px; }
 dt { color: #52606d; }
 dd { margin: 0; word-break: break-all; font-family: ui-monospace, monospace; }
+h1, p, figcaption { overflow-wrap: anywhere; }
+@media (max-width: 640px) {
+  main { padding: 14px 8px 40px; }
+  section { padding: 10px; border-radius: 4px; }
+  th, td { padding: 4px 7px; font-size: 13px; }
+  td.words { min-width: 22ch; }
+  dl { grid-template-columns: 1fr; }
+  dd { margin-bottom: 6px; }
+}
 """
 
 
@@ -64,7 +73,7 @@ def write_report(path: Path, title: str, lead: str, sections: Sequence[Section])
     """Write the page atomically."""
     body = "".join(_section(section) for section in sections)
     page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main><h1>{html.escape(title)}</h1>"
         f'<p class="lead">{html.escape(lead)}</p>{body}</main></body></html>\n'
     )

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stormcast_train.fields.grid import Grid
 from stormcast_train.products import coastlines
 from stormcast_train.products.maps import DPI
-from stormcast_train.products.palettes import FAINT, INK, MASKED, Palette, colours, palette
+from stormcast_train.products.palettes import FAINT, INK, MASKED, Palette, as_stored, colours
 from stormcast_train.products.store_facts import Sampled
 
 Array = NDArray[Any]
@@ -24,7 +24,7 @@ PERCENT = Palette("YlGnBu", "%", factor=100.0)
 LOST = Palette("OrRd", "%", factor=100.0)
 WIDTH, TALLEST, LEAST = 244, 400, 120
 LEFT, TOP, BELOW, BETWEEN = 44, 26, 66, 24  # for latitudes; a title; longitudes, colour bar and unit; panels
-BAR, DOT = 9, 4
+BAR, ARROW, DOT = 9, 7, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class MapPanel:
 
 def panels_of(one: Sampled) -> list[MapPanel]:
     """Mean, lowest (or how often wet), highest, missing."""
-    name, own = one.variable.name, palette(one.variable)
+    name, own = one.variable.name, as_stored(one.variable)
     smooth = replace(own, levels=None)
     second = MapPanel(f"{name}: lowest", one.lowest, smooth)
     if one.wet is not None:
@@ -60,13 +60,27 @@ def figure(panels: Sequence[MapPanel], raster: Raster, columns: int = 4) -> Any:
     axis.set_axis_off()
     axis.set_xlim(0, width)
     axis.set_ylim(height, 0)
-    canvas = np.ones((height, width, 3))
+    canvas = np.full((height, width, 3), 255, np.uint8)
     for number, panel in enumerate(panels):
         line, column = divmod(number, columns)
         corner = line * (TOP + raster.height + BELOW) + TOP, LEFT + column * (WIDTH + BETWEEN)
         _paint(axis, canvas, raster, panel, corner, latitudes=column == 0)
-    axis.imshow(canvas, extent=(0, width, height, 0), interpolation="nearest", aspect="auto")
+    drawing.add_artist(_painted(canvas))
     return drawing
+
+
+def _painted(canvas: Array) -> Any:
+    """The picture under everything else, pixel for pixel: matplotlib's own images are resampled in 250 MB."""
+    from matplotlib.artist import Artist
+
+    class Painted(Artist):
+        def draw(self, renderer: Any) -> None:
+            opaque = np.full(canvas.shape[:2], 255, np.uint8)
+            renderer.draw_image(renderer.new_gc(), 0, 0, np.dstack([canvas, opaque])[::-1])
+
+    painted = Painted()
+    painted.set_zorder(-1)
+    return painted
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,14 +139,15 @@ def _paint(axis: Any, canvas: Array, raster: Raster, panel: MapPanel, corner: tu
     cmap, norm = _scale(panel.palette, shown)
     flat = np.append(shown.ravel(), np.nan)
     pixels = np.ma.masked_invalid(flat[raster.cells])
-    canvas[top - 1 : top + raster.height + 1, left - 1 : left + WIDTH + 1] = to_rgb(FAINT)
-    canvas[top : top + raster.height, left : left + WIDTH] = cmap(norm(pixels))[..., :3]
+    canvas[top - 1 : top + raster.height + 1, left - 1 : left + WIDTH + 1] = np.multiply(to_rgb(FAINT), 255)
+    canvas[top : top + raster.height, left : left + WIDTH] = cmap(norm(pixels), bytes=True)[..., :3]
     frame = axis.add_patch(_frame(left, top, raster.height))
     (coast,) = axis.plot(raster.coast[:, 0] + left, raster.coast[:, 1] + top, linewidth=0.7, color=INK)
     coast.set_clip_path(frame)
     axis.text(left, top - 7, panel.title, fontsize=8.5, color=INK, va="bottom")
     _degrees(axis, raster, corner, latitudes)
     _bar(axis, canvas, cmap, norm, panel.palette, (top + raster.height + 24, left))
+    _arrows(axis, shown, cmap, norm, panel.palette, (top + raster.height + 24, left))
 
 
 def _scale(chosen: Palette, shown: Array) -> tuple[Any, Any]:
@@ -171,16 +186,32 @@ def _bar(axis: Any, canvas: Array, cmap: Any, norm: Any, chosen: Palette, corner
     if chosen.levels:
         edges = np.linspace(0, length, len(chosen.levels))
         middle = np.searchsorted(edges, np.arange(length), side="right") - 1
-        canvas[top : top + BAR, left : left + length] = cmap(norm(np.asarray(chosen.levels)[middle]))[:, :3]
+        canvas[top : top + BAR, left : left + length] = cmap(norm(np.asarray(chosen.levels)[middle]), bytes=True)[:, :3]
         ticks = [(edges[i], chosen.levels[i]) for i in range(0, len(edges), 2 if len(edges) < 10 else 3)]
     else:
-        canvas[top : top + BAR, left : left + length] = cmap(np.linspace(0, 1, length))[:, :3]
+        canvas[top : top + BAR, left : left + length] = cmap(np.linspace(0, 1, length), bytes=True)[:, :3]
         ticks = [(f * (length - 1), low + f * (high - low)) for f in (0.0, 0.5, 1.0)]
     for x, value in ticks:
         text = f"{value:g}" if chosen.levels else _number(value, high - low)
         axis.plot([left + x + 0.5] * 2, [top + BAR, top + BAR + 3], color=INK, linewidth=0.6)
         axis.text(left + x, top + BAR + 5, text, fontsize=6.5, color=INK, ha="center", va="top")
-    axis.text(left + length + 8, top + BAR / 2, chosen.units, fontsize=7, color=INK, va="center")
+    axis.text(left + length + ARROW + 6, top + BAR / 2, chosen.units, fontsize=7, color=INK, va="center")
+
+
+def _arrows(axis: Any, shown: Array, cmap: Any, norm: Any, chosen: Palette, corner: tuple[int, int]) -> None:
+    """A tip at each end of the bar beyond which the map has values; what is below the first of discrete levels is nothing, and white."""
+    from matplotlib.patches import Polygon
+
+    top, left = corner
+    length = WIDTH - 44
+    present = shown[np.isfinite(shown)]
+    ends = [(left + length, 1, bool((present > norm.vmax).any()), cmap.get_over())]
+    if not chosen.levels:
+        ends.append((left, -1, bool((present < norm.vmin).any()), cmap.get_under()))
+    for x, way, beyond, colour in ends:
+        if beyond:
+            corners = [(x, top), (x + way * ARROW, top + BAR / 2), (x, top + BAR)]
+            axis.add_patch(Polygon(corners, facecolor=colour, edgecolor=INK, linewidth=0.4))
 
 
 def _number(value: float, span: float) -> str:

@@ -15,7 +15,7 @@ from stormcast_train.fields.times import seconds
 from stormcast_train.preprocess.change_points import Monthly, Scan, monthly, scan
 from stormcast_train.products import store_maps, store_pictures, store_tables
 from stormcast_train.products.maps import save
-from stormcast_train.products.palettes import palette
+from stormcast_train.products.palettes import as_stored
 from stormcast_train.products.report import Section, write_report
 from stormcast_train.products.store_facts import NEARLY_ALL, SAMPLE_ROWS, Sampled, calendar, readers_of, sample, sample_rows
 from stormcast_train.store import moments as m
@@ -24,6 +24,7 @@ from stormcast_train.store.versions import Record, VersionRun, records_of, versi
 
 Image = tuple[Path, str]
 VARIABLES_PER_PICTURE = 6
+TIPS = "Colours span all but the outer 1 % of values on each side; a tip at the end of a colour bar says that there are values beyond it."
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,9 +142,9 @@ def _values(role: Role, draw: Drawer) -> Iterator[Section]:
     sampled = list(role.sampled.values())
     if role.name == "static":
         drawing = store_maps.figure(
-            [store_maps.MapPanel(one.variable.name, one.mean, palette(one.variable)) for one in sampled], role.raster
+            [store_maps.MapPanel(one.variable.name, one.mean, as_stored(one.variable)) for one in sampled], role.raster
         )
-        yield Section("static", images=(draw(drawing, "The fields that do not change."),))
+        yield Section("static", images=(draw(drawing, f"The fields that do not change. {TIPS}"),))
         return
     every = np.arange(len(role.group.times))
     rain = {name: role.group.histogram(name, every) for name in m.counted(role.group.layout.variables)}
@@ -152,7 +153,7 @@ def _values(role: Role, draw: Drawer) -> Iterator[Section]:
     for first in range(0, len(sampled), VARIABLES_PER_PICTURE):
         panels = [panel for one in sampled[first : first + VARIABLES_PER_PICTURE] for panel in store_maps.panels_of(one)]
         drawing = store_maps.figure(panels, role.raster)
-        images.append(draw(drawing, f"From {source}. Missing: of the sampled times that have any value. Grey: never seen."))
+        images.append(draw(drawing, f"From {source}. Missing: of the sampled times that have any value. Grey: never seen. {TIPS}"))
     yield store_tables.moments(role.group, tuple(images))
 
 

@@ -14,7 +14,7 @@ from stormcast_train.fields.times import Times, seconds
 from stormcast_train.preprocess.change_points import ChangePoint, Monthly
 from stormcast_train.products.curves import dress
 from stormcast_train.products.maps import DPI
-from stormcast_train.products.palettes import FAINT, INK, palette
+from stormcast_train.products.palettes import FAINT, INK, as_stored
 from stormcast_train.products.store_facts import PARTLY, Sampled
 from stormcast_train.store.layout import DAY_S
 from stormcast_train.store.versions import VersionRun
@@ -126,23 +126,26 @@ def _calendar(axis: Any, cells: Array, labels: Sequence[str], title: str, long: 
 
 
 def versions(runs: Sequence[VersionRun], step: np.timedelta64) -> Any:
-    """A bar a reader, coloured by version."""
+    """A bar a reader, coloured by version; versions of one time lie in lanes below each other."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    readers = list(dict.fromkeys(run.reader for run in runs))
+    placed = lanes(runs)
+    rows = list(
+        dict.fromkeys((run.reader, lane) for run, lane in sorted(zip(runs, placed, strict=True), key=lambda p: (p[0].reader, p[1])))
+    )
     known = list(dict.fromkeys((run.reader, run.version) for run in runs))
     drawing = Figure(
-        figsize=(12.0, 0.9 + 0.34 * len(readers) + 0.2 * min(len(known), IN_LEGEND + 1)), dpi=DPI, layout="constrained", facecolor="white"
+        figsize=(12.0, 0.9 + 0.34 * len(rows) + 0.2 * min(len(known), IN_LEGEND + 1)), dpi=DPI, layout="constrained", facecolor="white"
     )
     axis = drawing.subplots()
     colours = {key: QUALITATIVE[i % len(QUALITATIVE)] for i, key in enumerate(known)}
-    for key, colour in colours.items():
-        own = [(date2num(r.first), date2num(r.last + step) - date2num(r.first)) for r in runs if (r.reader, r.version) == key]
-        axis.broken_barh(own, (readers.index(key[0]) - 0.35, 0.7), color=colour)
-    axis.set_yticks(range(len(readers)), readers)
-    axis.set_ylim(len(readers) - 0.4, -0.6)
+    for run, lane in zip(runs, placed, strict=True):
+        begin, end = date2num(run.first), date2num(run.last + step)
+        axis.broken_barh([(begin, end - begin)], (rows.index((run.reader, lane)) - 0.35, 0.7), color=colours[run.reader, run.version])
+    axis.set_yticks(range(len(rows)), [reader if lane == 0 else "" for reader, lane in rows])
+    axis.set_ylim(len(rows) - 0.4, -0.6)
     locator = AutoDateLocator()
     axis.xaxis.set_major_locator(locator)
     axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
@@ -153,6 +156,18 @@ def versions(runs: Sequence[VersionRun], step: np.timedelta64) -> Any:
         patches = [*patches[:IN_LEGEND], Patch(facecolor="white", label=f"and {len(patches) - IN_LEGEND} more versions")]
     drawing.legend(handles=patches, loc="outside lower left", fontsize=8, frameon=False, labelcolor=INK)
     return drawing
+
+
+def lanes(runs: Sequence[VersionRun]) -> list[int]:
+    """By run, in which lane of its reader it lies: the first whose earlier runs have ended when it begins."""
+    ends: dict[str, list[np.datetime64]] = {}
+    found = [0] * len(runs)
+    for at in sorted(range(len(runs)), key=lambda i: (runs[i].reader, runs[i].first, runs[i].last, runs[i].version)):
+        run, own = runs[at], ends.setdefault(runs[at].reader, [])
+        lane = next((i for i, end in enumerate(own) if end < run.first), len(own))
+        own[lane : lane + 1] = [run.last]
+        found[at] = lane
+    return found
 
 
 def _cut(text: str, most: int) -> str:
@@ -181,7 +196,7 @@ def distributions(sampled: Sequence[Sampled], rain: Mapping[str, tuple[Array, Ar
 
     drawing, axes = _panels(len(sampled), 4, 2.95, 1.95)
     for axis, one in zip(axes, sampled, strict=False):
-        chosen = palette(one.variable)
+        chosen = as_stored(one.variable)
         if one.variable.name in rain:
             _rain(axis, *rain[one.variable.name])
         elif one.values.size:
@@ -208,6 +223,11 @@ def _rain(axis: Any, edges_mm: Array, counts: Array) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
     inner = np.flatnonzero(counts[1:-1]) + 1
+    if not counts[1:].any():  # a logarithm has nowhere to put it
+        axis.text(0.5, 0.5, "never 0.1 mm", transform=axis.transAxes, ha="center", fontsize=9, color=FAINT)
+        axis.set_xticks([])
+        axis.set_yticks([])
+        return
     last = int(inner[-1]) + 1 if inner.size else 10
     left, right = edges_mm[1:last], edges_mm[2 : last + 1]
     axis.set_xscale("log")

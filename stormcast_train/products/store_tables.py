@@ -123,10 +123,23 @@ def _length(gap: Mapping[str, Any], group: Mapping[str, Any]) -> int:
 
 
 def refused(manifest: Mapping[str, Any]) -> Section:
-    """Files of the archive that were not used, and why."""
-    rows = [(Cell(name), Cell(str(why), words=True)) for name, why in sorted((manifest.get("refused") or {}).items())]
-    said = f"{len(rows)} file(s) of the archive could not be used." if rows else "No file was refused."
-    return Section("Refused files", (said, *_more(rows)), ("file", "reason"), tuple(rows[:MOST_ROWS]))
+    """Files of the archive that were not used, and why: refused when the archive was looked through, or unreadable when their hour came."""
+    named = {name: str(why) for name, why in (manifest.get("refused") or {}).items()}
+    unreadable = DESCRIPTIONS[Reason.UNREADABLE]
+    opened = {
+        (stamp(gap["first"]), detail): None
+        for group in manifest["groups"].values()
+        for gap in group["gaps"]
+        if unreadable in gap["reasons"]
+        for detail in gap["details"]
+        if not any(name in detail for name in named)
+    }
+    rows = [(Cell(name), Cell(why, words=True)) for name, why in sorted(named.items())]
+    rows += [(Cell(f"of {when}"), Cell(detail, words=True)) for when, detail in sorted(opened)]
+    said = ["No file of the archive was refused, and none could not be read."]
+    if rows:
+        said = [f"{len(named):,} file(s) of the archive were refused; {len(opened):,} more could not be read when their time came."]
+    return Section("Refused files", (*said, *_more(rows)), ("file", "reason"), tuple(rows[:MOST_ROWS]))
 
 
 def quality(records: Mapping[str, Sequence[Record]], manifest: Mapping[str, Any]) -> Section:
@@ -141,7 +154,10 @@ def quality(records: Mapping[str, Sequence[Record]], manifest: Mapping[str, Any]
                 rows.append((Cell(f"{role} {name}"), *counts))
     said = [
         "Cells that each check took out of fields that are otherwise there; whole fields are counted as fields. "
-        "Cells outside a source's coverage are not counted here."
+        "Cells outside a source's coverage are not counted here.",
+        "Checks look at the source's own cells, and the table counts cells of the store: a bad cell of the source takes every cell of "
+        "the store that it has a part in, so that the two counts differ with the grids. "
+        "Patterns told in words (rows, columns and cells) are of the source's grid.",
     ]
     if not rows:
         said = ["No check took anything, and no file lacked a cell."]

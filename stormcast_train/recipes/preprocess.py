@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -18,6 +18,9 @@ from stormcast_train.preprocess.parts import Part
 from stormcast_train.preprocess.request import Request
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.store.packing import Pack
+
+if TYPE_CHECKING:
+    from stormcast_train.preprocess.survey import Work
 
 HELP = "turn raw files into a store; resumable, incremental (a longer period extends it)"
 EXAMPLE = "stormcast preprocess domain=taiwan_tiny archive=archive store=stores/taiwan_tiny workers=2"
@@ -44,7 +47,7 @@ class Config(Frozen):
 
 def plan(config: Config) -> dict[str, Any]:
     """What would be written, from the names and headers of the files alone."""
-    from stormcast_train.preprocess.survey import survey
+    from stormcast_train.preprocess.survey import survey, without_files
 
     work = survey(request_of(config))
     roles = config.variables.resolved().roles()
@@ -52,10 +55,22 @@ def plan(config: Config) -> dict[str, Any]:
     for role, axis in work.axes.items():
         last = axis.start + (axis.rows - 1) * axis.step
         lines.append(f"{role}: {', '.join(roles[role])} at {axis.rows} times from {iso(axis.start)} to {iso(last)}")
+        for name in without_files(work, role):
+            lines.append(f"warning: no file gives {role} {name} in the whole period")
     refused = {r.path.name: r.reason for refusals in work.index.refusals.values() for r in refusals}
-    doing = "continue or extend the store" if work.exists else "make a store"
-    would = [f"{doing} {config.store} from {config.archive} with {workers_of(config)} process(es)", *lines]
+    would = [_doing(config, work), *lines]
     return {"would": [*would, *(f"refuse {name}: {reason}" for name, reason in refused.items())], "refused": refused}
+
+
+def _doing(config: Config, work: Work) -> str:
+    from stormcast_train.preprocess.build import outstanding
+
+    found = outstanding(work)
+    if found == (0, True):
+        return f"do nothing: every shard of {config.store} is there and no file is new"
+    what = "continue or extend the store" if work.exists else "make a store"
+    count = f" ({found[0]} shards to write)" if found else ""
+    return f"{what} {config.store} from {config.archive} with {workers_of(config)} process(es){count}"
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:

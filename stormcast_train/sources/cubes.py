@@ -135,7 +135,7 @@ def _open_zip(path: Path, coordinates: Coordinates) -> GriddedFile:
     closers: list[Callable[[], Any]] = []
     held = 0
     with zipfile.ZipFile(path) as archive:
-        for member in sorted(n for n in archive.namelist() if n.endswith((".nc", ".nc4"))):
+        for member in sorted(n for n in archive.namelist() if n.lower().endswith((".nc", ".nc4"))):
             content = archive.read(member)
             opened, closing = _as_dataset(open_netcdf(Path(member), content))
             datasets, closers, held = [*datasets, *opened], [*closers, *closing], held + len(content)

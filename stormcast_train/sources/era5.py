@@ -49,7 +49,7 @@ STATIC = ("orog", "lsm")
 HOUR_S = 3600
 _SEVERAL_HOURS = re.compile(r"^(?:total_precipitation_|tp)(?!0?1(?:h|hr)?$)(\d{1,2})(?:h|hr)?$")
 PACKING_NOISE_M = 1e-6  # packed accumulations may fall this far below zero
-_HOURLY = re.compile(r"^(?P<variable>[a-z]+\d*m?)_(?P<day>\d{8})T?(?P<hour>\d{1,2})\.nc$")
+_HOURLY = re.compile(r"^(?P<variable>[a-z]+\d*m?)_(?P<day>\d{8})T?(?P<hour>\d{1,2})\.(?i:nc)$")
 
 
 @dataclass(frozen=True)

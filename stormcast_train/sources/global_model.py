@@ -28,7 +28,7 @@ from stormcast_train.sources.opened import opened, reading
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, check_size, find_files, stacked
 
 NAMES = {"u100m": "u100m", "v100m": "v100m", "tp01": "tp"}  # of Earth2Studio's vocabulary, besides those that ERA5's files use too
-_NAMED = re.compile(r"^(?P<model>.+?)[-_](?P<base>\d{10})(?:-(?P<lead>\d{1,4})h?)?\.(?:grb2?|grib2?|nc4?)$")
+_NAMED = re.compile(r"^(?P<model>.+?)[-_](?P<base>\d{10})(?:-(?P<lead>\d{1,4})h?)?\.(?i:grb2?|grib2?|nc4?)$")
 
 
 @cache

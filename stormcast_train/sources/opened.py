@@ -81,8 +81,21 @@ def reading(path: Path) -> Iterator[None]:
         yield
     except StormcastError:
         raise
-    except FileNotFoundError as error:
-        raise UnreadableError(f"{path} does not exist", path=str(path)) from error
     except BROKEN as error:
+        odd = _odd(path)
+        if odd:
+            raise UnreadableError(f"{path} {odd}", path=str(path)) from error
         cause = " ".join(str(error).split())[:300] or type(error).__name__
         raise UnreadableError(f"{path} cannot be read: {cause}. It may be truncated, or of another format", path=str(path)) from error
+
+
+def _odd(path: Path) -> str:
+    """What is wrong with a file that has no content of its own; empty for one that has."""
+    if path.is_symlink() and not path.exists():
+        return f"cannot be read: it is a link to {os.readlink(path)}, which does not exist"
+    if not path.exists():
+        return "does not exist"
+    if path.is_dir():
+        metadata = any((path / name).exists() for name in ("zarr.json", ".zgroup", ".zarray", ".zmetadata"))
+        return "" if metadata else "cannot be read: it is a folder, and no Zarr"
+    return "" if path.stat().st_size else "cannot be read: it is empty"

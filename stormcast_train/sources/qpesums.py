@@ -25,7 +25,7 @@ from stormcast_train.sources.opened import reading
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files
 
 NO_ECHO_CODE = -99.0  # dBZ: covered, nothing seen
-_STAMP = re.compile(r"^(?P<product>.+?)\.(?P<day>\d{8})\.(?P<minute>\d{4})(?:\d{2})?(?:\.gz)?$")
+_STAMP = re.compile(r"^(?P<product>.+?)\.(?P<day>\d{8})\.(?P<minute>\d{4})(?:\d{2})?(?:\.gz)?$", re.IGNORECASE)
 _HEADER_VARIABLES = (("1h", "mm", "rain1h"), ("10m", "mm", "rain10m"), ("cref", "dbz", "refc"), ("composite refl", "dbz", "refc"))
 _NO_VALUE = np.int16(-32768)
 _MAX_CELLS = 1 << 28

@@ -11,7 +11,8 @@ import importlib
 import os
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from os import scandir
 from pathlib import Path
@@ -114,27 +115,49 @@ def find_files(archive: Path, roots: Sequence[str], patterns: Sequence[str]) -> 
         asked = " or ".join(map(repr, roots))
         raise RequestError(f"the archive {archive} has no folder {asked}: {held}. Give archive=DIR or another source=")
     anywhere = [p.removeprefix("**/") for p in patterns if p.startswith("**/") and "/" not in p.removeprefix("**/")]
-    wanted = re.compile("|".join(map(fnmatch.translate, anywhere)) or r"(?!)").match
-    found = {p.removeprefix("./") for folder in folders.values() for p in _walk(str(folder), wanted)}
+    wanted = re.compile("|".join(map(fnmatch.translate, anywhere)) or r"(?!)", re.IGNORECASE).match
+    found = {p.removeprefix("./") for p in _walk([str(folder) for folder in folders.values()], wanted)} if anywhere else set()
     for pattern in (p for p in patterns if p.removeprefix("**/") not in anywhere):
         globbed = (p for folder in folders.values() for p in folder.glob(pattern))
-        found |= {str(p) for p in globbed if not p.name.startswith(".") and (p.is_file() or p.suffix == ".zarr")}
+        found |= {str(p) for p in globbed if not p.name.startswith(".") and (p.is_file() or p.suffix == ".zarr" or not p.exists())}
     return [Path(p) for p in sorted(found, key=lambda p: p.replace("/", "\0"))]  # as paths sort: part by part
 
 
-def _walk(top: str, wanted: Callable[[str], object]) -> Iterator[str]:
-    """Files and `.zarr` folders below a folder by their name; the millions of chunks inside a Zarr are not visited, no file is asked for its facts.
+def _walk(tops: Sequence[str], wanted: Callable[[str], object]) -> list[str]:
+    """Files and `.zarr` folders below folders by their name; the millions of chunks inside a Zarr are not visited, no file is asked for its facts.
 
-    FailedError for a folder that cannot be listed: its files would be gaps without a reason.
+    A dead link, and a folder named like a file that holds none, are given too: their reader says what is wrong with them. Links to
+    folders are followed; a folder is visited once, by its own name where it lies below. FailedError for a folder that cannot be
+    listed: its files would be gaps without a reason.
     """
-    waiting = [top]
-    while waiting:
-        for entry in _entries(waiting.pop()):
-            inside = not entry.name.endswith(".zarr")
-            if wanted(entry.name) and not entry.name.startswith(".") and (not inside or entry.is_file()):
-                yield entry.path
-            if inside and entry.is_dir(follow_symlinks=False):
-                waiting.append(entry.path)
+    found: list[str] = []
+    odd: list[str] = []
+    waiting, links, seen = [(top, os.path.realpath(top)) for top in tops], list[str](), set[str]()
+    while waiting or links:
+        if not waiting:
+            links.sort(reverse=True)
+            waiting.append((links[-1], os.path.realpath(links.pop())))
+        folder, real = waiting.pop()
+        if real in seen:
+            continue
+        seen.add(real)
+        for entry in _entries(folder):
+            named = wanted(entry.name) and not entry.name.startswith(".")
+            inside = not entry.name.lower().endswith(".zarr") and entry.is_dir()
+            if named and not inside and (entry.is_file() or entry.is_dir() or entry.is_symlink()):
+                found.append(entry.path)
+            elif inside:
+                odd += [entry.path] if named else []
+                links += [entry.path] if entry.is_symlink() else []
+                waiting += [] if entry.is_symlink() else [(entry.path, f"{real}/{entry.name}")]
+    return found + _without(odd, found)
+
+
+def _without(folders: Sequence[str], files: Sequence[str]) -> list[str]:
+    """The folders that none of the files lies below."""
+    holding = sorted({os.path.dirname(file) + "/" for file in files}) if folders else []
+    places = [(folder, bisect_left(holding, f"{folder}/")) for folder in folders]
+    return [folder for folder, at in places if at == len(holding) or not holding[at].startswith(f"{folder}/")]
 
 
 def _entries(folder: str) -> list[os.DirEntry[str]]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.fields.files import write_bytes, write_json
 from stormcast_train.store import zarr_format as z
-from stormcast_train.store.layout import GroupLayout
+from stormcast_train.store.layout import GroupLayout, write_again
 from stormcast_train.store.moments import EDGES, KINDS, QUANTITIES, counted, wettable
 
 
@@ -41,7 +41,9 @@ class BlockArray:
         if 0 in self.inner:
             return self.empty()
         path = self._path(shard)
-        flat = np.frombuffer(z.decompress(path.read_bytes(), path), dtype=np.dtype(self.dtype).newbyteorder("<"))
+        advice = write_again(self._record(shard))
+        content = z.decompress(z.stored(path, advice), path, advice)
+        flat = np.frombuffer(content, dtype=np.dtype(self.dtype).newbyteorder("<"))
         return flat.reshape(self.rows_per_shard, *self.inner).astype(self.dtype)
 
     def read_rows(self, rows: int) -> NDArray[Any]:
@@ -57,6 +59,11 @@ class BlockArray:
         codecs = [z.LITTLE, z.ZSTD, z.CRC]
         document = z.array_document(self.dtype, (rows, *self.inner), chunk, self.dimensions, codecs, 0, self.attributes)
         write_json(self.folder / "zarr.json", document)
+
+    def _record(self, shard: int) -> Path:
+        role = self.folder.parent
+        store = role.parent.parent if role.parent.name == "moments" else role.parent
+        return store / "shards" / role.name / f"{shard}.json"
 
     def _path(self, shard: int) -> Path:
         return z.chunk_path(self.folder, shard, *([0] * len(self.inner)))

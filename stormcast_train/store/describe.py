@@ -16,7 +16,7 @@ from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.times import iso
 from stormcast_train.store import zarr_format as z
 from stormcast_train.store.blocks import Blocks
-from stormcast_train.store.layout import GroupLayout
+from stormcast_train.store.layout import MAKE_AGAIN, GroupLayout, write_again
 from stormcast_train.store.manifest import seal_of, seals
 from stormcast_train.store.packing import MISSING_CODE
 from stormcast_train.store.reader import Group, Store, open_store
@@ -53,7 +53,7 @@ def verify_store(path: Path, advance: Callable[..., None] = lambda *_, **__: Non
         planes += _verify_group(group, advance)
         if group.fingerprint() != store.manifest["groups"][role]["fingerprint"]:
             message = f"{path}: the coordinates, units or checksums of '{role}' are not those of the manifest's fingerprint"
-            raise FailedError(message, role=role)
+            raise FailedError(f"{message}. Repeat preprocess, which writes coordinates again", role=role)
     computed = digest({role: store.group(role).fingerprint() for role in store.roles})
     if computed != store.fingerprint:
         raise FailedError(f"{path}: manifest.json names the fingerprint {store.fingerprint[:12]}, the groups give {computed[:12]}")
@@ -64,23 +64,38 @@ def _verify_descriptions(store: Store) -> None:
     """FailedError where a document, a coordinate or a statistic is not what was written."""
     manifest, path = store.manifest, store.path
     if seal_of(manifest) != manifest.get("seal"):
-        raise FailedError(f"{path / 'manifest.json'} was changed since it was written: its seal is not that of its content", path=str(path))
+        told = f"{path / 'manifest.json'} was changed since it was written: its seal is not that of its content"
+        raise FailedError(f"{told}. Remove {path / 'manifest.json'} and repeat preprocess, which writes it again", path=str(path))
     layouts = [store.group(role).layout for role in store.roles]
     now = seals(path, layouts)
     for name in sorted({*now, *manifest["files"]}):
         if now.get(name) != manifest["files"].get(name):
             what = "is gone" if name not in now else "is new" if name not in manifest["files"] else "is not what was written"
-            raise FailedError(f"{path / name} {what} since the manifest was", path=str(path), file=name)
+            raise FailedError(f"{path / name} {what} since the manifest was. {_advice(path, name)}", path=str(path), file=name)
     for layout in layouts:
-        coded = ("scale", "offset", "transform") if layout.pack == "int16" else ()
-        for name in ("time", "channel", "lat", "lon", *coded):
-            z.read_array(layout.folder / name)  # each has a checksum, which is looked at when it is read
+        for name, constant in layout.constants().items():
+            if not np.array_equal(z.read_array(layout.folder / name), constant):
+                raise FailedError(f"{layout.folder / name} is not what belongs to the group. {z.REPEAT}", path=str(path), role=layout.role)
+        z.read_array(layout.folder / "time")  # it has a checksum, which is looked at when it is read
         for name in ("coverage", "available"):
             z.read_array(layout.moments_folder / name)
         blocks = Blocks.of(layout)
         for shard in range(layout.shards(len(store.group(layout.role).times))):
             for block in (blocks.moments, blocks.histogram, blocks.seen, blocks.wet):
                 block.read(shard)
+
+
+def _advice(path: Path, name: str) -> str:
+    """What repairs a document that is not what was written."""
+    first, last = name.split("/")[0], name.split("/")[-1]
+    if first == "shards":
+        return f"Remove {(path / name).parent} and repeat preprocess, which writes the shards of that role again"
+    if first == "weights":
+        shard = write_again(path / "shards" / last.split("-")[0] / "0.json")
+        return f"Remove {path / name}. {shard}, and these weights with it"
+    if last == "zarr.json":
+        return z.REPEAT
+    return MAKE_AGAIN
 
 
 def rows_of(store: Store) -> int:
@@ -117,6 +132,6 @@ def _wrong(group: Group, row: int, name: str, kind: str) -> FailedError:
     time = iso(group.times[row])
     message = (
         f"the {kind} of {group.role} {name} at {time} are not what was written (crc32c of the plane differs, in {file}). "
-        f"Remove {layout.record_path(shard)} and repeat preprocess to write that shard again"
+        f"{write_again(layout.record_path(shard))}"
     )
     return FailedError(message, role=group.role, variable=name, time=time, array=kind, file=str(file))

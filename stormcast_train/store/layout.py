@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.files import read_json, write_json
@@ -28,6 +29,7 @@ from stormcast_train.fields.variables import Variable
 from stormcast_train.store import zarr_format as z
 from stormcast_train.store.packing import MISSING_CODE, Coding, Pack
 
+MAKE_AGAIN = "Bring it back, or make the store again in another folder"
 FORMAT = "stormcast-store-1"
 DAY_S = 86400
 EPOCH = np.datetime64(0, "s")
@@ -114,12 +116,7 @@ class GroupLayout:
     @classmethod
     def load(cls, store: Path, role: str) -> GroupLayout:
         """The group of that role; RequestError where there is none."""
-        folder = store / role
-        if not (folder / "zarr.json").is_file():
-            raise RequestError(f"{store} has no group '{role}'", store=str(store), role=role)
-        facts = read_json(folder / "zarr.json")["attributes"]
-        if facts.get("format") != FORMAT:
-            raise RequestError(f"{folder} is of format {facts.get('format')}, not {FORMAT}: make the store again", store=str(store))
+        folder, facts = store / role, attributes_of(store, role)
         return cls(
             store=store,
             role=role,
@@ -130,16 +127,21 @@ class GroupLayout:
             pack=facts["pack"],
         )
 
+    def constants(self) -> dict[str, NDArray[Any]]:
+        """Arrays [C] that follow from the variables: the channels' names and, of packed values, their coding."""
+        named = {"channel": np.array(self.names, dtype=np.str_)}
+        if self.pack == "none":
+            return named
+        scale, offset, kind = zip(*((c.scale, c.offset, c.kind) for c in self.codings), strict=True)
+        return named | {"scale": np.array(scale), "offset": np.array(offset), "transform": np.array(kind, dtype=np.str_)}
+
     def create(self) -> None:
         """Write what never changes: the group's attributes, its grid, its channels."""
         lat_dims, lon_dims = (("y",), ("x",)) if self.grid.regular else (("y", "x"), ("y", "x"))
         z.write_array(self.folder / "lat", self.grid.lat, lat_dims, {"units": "degrees_north", "standard_name": "latitude"})
         z.write_array(self.folder / "lon", self.grid.lon, lon_dims, {"units": "degrees_east", "standard_name": "longitude"})
-        z.write_array(self.folder / "channel", np.array(self.names, dtype=np.str_), ("channel",))
-        if self.pack == "int16":
-            z.write_array(self.folder / "scale", np.array([c.scale for c in self.codings]), ("channel",))
-            z.write_array(self.folder / "offset", np.array([c.offset for c in self.codings]), ("channel",))
-            z.write_array(self.folder / "transform", np.array([c.kind for c in self.codings], dtype=np.str_), ("channel",))
+        for name, values_C in self.constants().items():
+            z.write_array(self.folder / name, values_C, ("channel",))
         write_json(self.folder / "zarr.json", z.group_document(self.describe()))
         for folder in (self.store, self.store / "moments", self.moments_folder):
             write_json(folder / "zarr.json", z.group_document())
@@ -160,6 +162,28 @@ class GroupLayout:
         coded = z.sharding(chunk, [{"name": "bytes"}, z.ZSTD, z.CRC])
         mask = z.array_document("u1", shape, shard, dimensions, coded, 2, {"coordinates": "lat lon"})
         write_json(self.folder / "mask" / "zarr.json", mask)
+
+
+def attributes_of(store: Path, role: str) -> dict[str, Any]:
+    """What a group's own document says of it (`GroupLayout.describe`); RequestError where there is none, or one of another format."""
+    folder = store / role
+    if not (folder / "zarr.json").is_file():
+        raise RequestError(f"{store} has no group '{role}'", store=str(store), role=role)
+    facts: dict[str, Any] = read_json(folder / "zarr.json", MAKE_AGAIN)["attributes"]
+    if facts.get("format") != FORMAT:
+        raise RequestError(f"{folder} is of format {facts.get('format')}, not {FORMAT}: make the store again", store=str(store))
+    return facts
+
+
+def clock_of(store: Path, role: str) -> tuple[np.datetime64, np.timedelta64]:
+    """The first time of a group and its step, whatever has become of its coordinates."""
+    facts = attributes_of(store, role)
+    return parse_time(facts["start"]), np.timedelta64(facts["step_seconds"], "s")
+
+
+def write_again(record: Path) -> str:
+    """What to do about a damaged file of the shard with this record."""
+    return f"Remove {record} and repeat preprocess, which writes that shard again"
 
 
 def describe_variable(variable: Variable) -> dict[str, Any]:

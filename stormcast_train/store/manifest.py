@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +101,7 @@ def publish(layout: GroupLayout, rows: int, records: Sequence[dict[str, Any]]) -
         "times": {"first": iso(times[0]), "last": iso(times[-1]), "step_seconds": seconds(layout.step), "count": rows},
         "pack": layout.pack,
         "moments": _moments_facts(layout, m.reduce(moments)),
-        "gaps": list(_gaps(layout, times, records)),
+        "gaps": _gaps(layout, times, records),
         "partly_missing_cells": _cells(records),
         "made": _made(records),
         "facts": _sums(records),
@@ -149,32 +149,32 @@ def _moments_facts(layout: GroupLayout, total: m.Moments) -> dict[str, Any]:
     return by_name
 
 
-def _gaps(layout: GroupLayout, times: Times, records: Sequence[dict[str, Any]]) -> Iterable[dict[str, Any]]:
-    """Whole channels missing at a time, with the reason; runs of times with the same reason and detail are one entry."""
-    open_run: dict[str, Any] | None = None
-    at = 0
-    for record in records:
-        for row in record["rows"]:
-            time, now = times[at], _gap_of_row(row)
-            at += 1
-            same = open_run is not None and {k: open_run[k] for k in ("variables", "reasons", "details")} == now
-            if open_run is not None and not same:
-                yield open_run
-                open_run = None
-            if now["variables"]:
-                open_run = open_run or {"first": iso(time), **now}
-                open_run["last"] = iso(time)
-    if open_run is not None:
-        yield open_run
+def _gaps(layout: GroupLayout, times: Times, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Whole channels missing at a time with their own reason, in order of time: channels with the same reason and detail are
+    one entry, and so are runs of times at which they are the same channels."""
+    found: list[dict[str, Any]] = []
+    open_runs: dict[_Gap, dict[str, Any]] = {}
+    for time, row in zip(times, (row for record in records for row in record["rows"]), strict=True):
+        now = _gaps_of_row(row)
+        open_runs = {key: run for key, run in open_runs.items() if key in now}
+        for key in now:
+            if key not in open_runs:
+                names, code, detail = key
+                reasons, details = [DESCRIPTIONS[Reason(code)]], [detail] if detail else []
+                open_runs[key] = {"first": iso(time), "variables": list(names), "reasons": reasons, "details": details}
+                found.append(open_runs[key])
+            open_runs[key]["last"] = iso(time)
+    return found
 
 
-def _gap_of_row(row: dict[str, Any]) -> dict[str, Any]:
-    names = sorted(row["gaps"])
-    return {
-        "variables": names,
-        "reasons": sorted({DESCRIPTIONS[Reason(code)] for code in row["gaps"].values()}),
-        "details": sorted({row["details"][n] for n in names if n in row["details"]}),
-    }
+_Gap = tuple[tuple[str, ...], int, str]  # channels, reason, detail
+
+
+def _gaps_of_row(row: dict[str, Any]) -> list[_Gap]:
+    alike: dict[tuple[int, str], list[str]] = {}
+    for name, code in row["gaps"].items():
+        alike.setdefault((code, row["details"].get(name, "")), []).append(name)
+    return sorted((tuple(sorted(names)), code, detail) for (code, detail), names in alike.items())
 
 
 def _cells(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:

@@ -25,6 +25,7 @@ from stormcast_train.store.layout import FORMAT, GroupLayout, in_order
 from stormcast_train.store.manifest import group_fingerprint
 from stormcast_train.store.rows import RowReader
 from stormcast_train.store.sampling import moments_of
+from stormcast_train.store.zarr_format import REPEAT
 
 Kind = Literal["value", "transformed", "tendency"]
 Plotter = Callable[..., Any]
@@ -263,7 +264,7 @@ def open_store(path: str | Path, plotter: Plotter | None = None) -> Store:
             raise RequestError(f"the store {folder} is unfinished: repeat its preprocess command", store=str(folder))
         found = "it does not exist" if not folder.exists() else "it has no manifest.json"
         raise RequestError(f"{folder} is not a store: {found}. Make one with `stormcast preprocess`", store=str(folder))
-    manifest = read_json(folder / "manifest.json")
+    manifest = read_json(folder / "manifest.json", REPEAT)
     if manifest.get("format") != FORMAT:
         raise RequestError(f"{folder} is a store of format {manifest.get('format')}, not {FORMAT}: make it again", store=str(folder))
     return Store(folder, manifest, plotter)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.store import zarr_format as z
-from stormcast_train.store.layout import GroupLayout
+from stormcast_train.store.layout import GroupLayout, write_again
 
 OPEN_SHARDS = 96  # files kept open per kind; one is closed when the last thread using it lets go
 
@@ -74,7 +74,7 @@ class RowReader:
         shard = self._shard("mask", of)
         if shard is None or not shard.has(number):
             return np.full(layout.plane, Reason.NOT_RECEIVED, dtype=np.uint8)
-        content = z.decompress(shard.chunk(number), shard.path)
+        content = z.decompress(shard.chunk(number), shard.path, write_again(layout.record_path(of)))
         return np.frombuffer(content, dtype=np.uint8).reshape(layout.plane).copy()
 
     def transformed(self, row: int) -> NDArray[np.float32]:
@@ -100,7 +100,7 @@ class RowReader:
         path = self.layout.values_path(of) if kind == "values" else self.layout.mask_path(of)
         if not path.is_file():
             return None
-        opened = z.ShardFile(path, self._rows_per_shard)
+        opened = z.ShardFile(path, self._rows_per_shard, write_again(self.layout.record_path(of)))
         with self._lock:
             self._kept[key] = opened
             while len(self._kept) > OPEN_SHARDS:

@@ -21,7 +21,7 @@ from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import HOUR, Times, iso
 from stormcast_train.fields.variables import Variable, describe
 from stormcast_train.store import zarr_format as z
-from stormcast_train.store.layout import EPOCH, GroupLayout
+from stormcast_train.store.layout import EPOCH, GroupLayout, write_again
 from stormcast_train.store.manifest import finish
 from stormcast_train.store.packing import Pack
 from stormcast_train.store.tally import Tally
@@ -137,7 +137,7 @@ def intact(layout: GroupLayout, shard: int) -> dict[str, Any] | None:
     path = layout.record_path(shard)
     if not path.is_file():
         return None
-    record: dict[str, Any] = read_json(path)
+    record: dict[str, Any] = read_json(path, write_again(path))
     for file in (layout.values_path(shard), layout.mask_path(shard)):
         if not file.is_file() or file.stat().st_size != record["files"][file.parts[-6]]:
             return None

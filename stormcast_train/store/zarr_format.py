@@ -23,6 +23,7 @@ ABSENT = 2**64 - 1  # offset and length of a chunk that a shard does not hold
 DATA_TYPES = {"f4": "float32", "f8": "float64", "i2": "int16", "i8": "int64", "u1": "uint8", "u4": "uint32", "u8": "uint64", "b1": "bool"}
 LITTLE: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
 ZSTD: dict[str, Any] = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
+REPEAT = "Repeat preprocess, which writes it again"
 CRC: dict[str, Any] = {"name": "crc32c"}
 _zstd = Zstd(level=1)
 
@@ -74,12 +75,20 @@ def compress(content: bytes) -> bytes:
     return packed + struct.pack("<I", crc32c(packed))
 
 
-def decompress(content: bytes, where: Path) -> bytes:
-    """The inverse of `compress`; FailedError when the checksum is wrong."""
+def decompress(content: bytes, where: Path, advice: str = REPEAT) -> bytes:
+    """The inverse of `compress`; FailedError, which ends with the advice, when the checksum is wrong."""
     body, stored = content[:-4], content[-4:]
     if len(content) < 5 or struct.pack("<I", crc32c(body)) != stored:
-        raise FailedError(f"{where} is damaged: its checksum is wrong. Remove the shard's record and run preprocess again", path=str(where))
+        raise FailedError(f"{where} is damaged: its checksum is wrong. {advice}", path=str(where))
     return bytes(_zstd.decode(body))
+
+
+def stored(path: Path, advice: str = REPEAT) -> bytes:
+    """The bytes of a file that must be there; FailedError, which ends with the advice, where it is gone."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise FailedError(f"{path} is gone. {advice}", path=str(path)) from error
 
 
 def write_array(
@@ -114,10 +123,12 @@ def _strings(values: NDArray[Any]) -> bytes:
 
 def read_array(folder: Path) -> NDArray[Any]:
     """An array that `write_array` wrote."""
+    if not (folder / "zarr.json").is_file():
+        raise FailedError(f"{folder / 'zarr.json'} is gone. {REPEAT}", path=str(folder))
     document = read_json(folder / "zarr.json")
     shape = tuple(document["shape"])
     where = chunk_path(folder, *([0] * len(shape)))
-    content = decompress(where.read_bytes(), where)
+    content = decompress(stored(where), where)
     if document["data_type"] == "string":
         return _read_strings(content)
     chunk = tuple(document["chunk_grid"]["configuration"]["chunk_shape"])
@@ -158,13 +169,13 @@ class ShardWriter:
 class ShardFile:
     """An open shard: its index, parsed once, and `pread`s. Closed when the last thread lets go of it."""
 
-    def __init__(self, path: Path, chunks: int) -> None:
+    def __init__(self, path: Path, chunks: int, advice: str = "`inspect --verify` tells more") -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY)
         size = os.fstat(self._fd).st_size
         tail = os.pread(self._fd, 16 * chunks + 4, max(0, size - 16 * chunks - 4))
         if len(tail) != 16 * chunks + 4 or struct.pack("<I", crc32c(tail[:-4])) != tail[-4:]:
-            raise FailedError(f"{path} is damaged: its index is cut or changed; `inspect --verify` tells more", path=str(path))
+            raise FailedError(f"{path} is damaged: its index is cut or changed. {advice}", path=str(path))
         self.index = np.frombuffer(tail[:-4], dtype="<u8").reshape(chunks, 2)
         self._offsets: list[int] = self.index[:, 0].tolist()  # a number out of an array costs as much as a small read
 

@@ -14,10 +14,12 @@ from stormcast_train.fields.console import Console
 from stormcast_train.fields.errors import FailedError, RequestError
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import Period
+from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.preprocess import build
 from stormcast_train.preprocess.index import Index
 from stormcast_train.preprocess.locks import locked
 from stormcast_train.preprocess.request import Request
+from stormcast_train.preprocess.survey import survey, without_files
 from stormcast_train.sources.source import Refusal
 from stormcast_train.store.reader import Store, open_store
 
@@ -319,3 +321,44 @@ def test_a_disk_too_small_is_noticed_before_anything_is_written(asked: Ask, monk
 def test_a_refused_file_is_the_reason_for_the_times_in_its_name(name: str, matches: bool) -> None:
     index = Index(refusals={"era5": [Refusal(Path(name), "cut")]})
     assert (index.refusal("era5", np.datetime64("2021-06-05T07", "s")) is not None) is matches
+
+
+def test_every_variable_of_a_time_keeps_its_own_reason(asked: Ask) -> None:
+    request = asked()
+    for n in (5, 6):
+        file(request, "analysis", n).unlink()
+    for n in (6, 7):
+        file(request, "radar", n).write_bytes(b"not rain")
+    gaps = made(request).manifest["groups"]["state"]["gaps"]
+    told = [(g["first"][11:13], g["last"][11:13], g["variables"], g["reasons"], len(g["details"])) for g in gaps]
+    assert told == [
+        ("05", "06", ["t2m"], ["no file for this time"], 0),
+        ("06", "06", ["rain1h"], ["file unreadable"], 1),  # each file has a detail of its own
+        ("07", "07", ["rain1h"], ["file unreadable"], 1),
+    ]
+    assert file(request, "radar", 6).name in gaps[1]["details"][0]
+
+
+def test_a_variable_without_any_value_is_warned_of(asked: Ask, capsys: pytest.CaptureFixture[str]) -> None:
+    request = asked(period="2021-06-01T00/2021-06-01T06")
+    for n in range(6):
+        file(request, "radar", n).write_bytes(b"not rain")
+    build.preprocess(request, Console())
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert said == ["warning: state rain1h has no value at any of its 6 times: file unreadable"]
+
+
+def test_what_is_outstanding_is_told_without_writing(asked: Ask) -> None:
+    request = asked(period="2021-06-01T00/2021-06-02T00")
+    assert build.outstanding(survey(request)) is None
+    assert not request.store.exists()
+    build.preprocess(request, QUIET)
+    assert build.outstanding(survey(request)) == (0, True)
+    before = {p: p.stat().st_mtime_ns for p in request.store.rglob("*")}
+    assert build.outstanding(survey(asked())) == (2, False)  # the second day of both roles
+    assert before == {p: p.stat().st_mtime_ns for p in request.store.rglob("*")}
+
+
+def test_a_variable_that_no_file_gives_is_known_before_anything_is_read(asked: Ask) -> None:
+    nothing = asked(variables=VariablesConfig(name="tiny", state=("t2m", "u10m", "rain1h"), background=("msl",), static=("orog",)))
+    assert without_files(survey(nothing), "state") == ["u10m"]

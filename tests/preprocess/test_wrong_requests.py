@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 
+import numpy as np
 import pytest
 from pydantic import ValidationError
 
@@ -18,6 +21,8 @@ from stormcast_train.preprocess.driver import BlurConfig
 from stormcast_train.preprocess.engine import DaskConfig
 from stormcast_train.preprocess.index import _names_time
 from stormcast_train.preprocess.request import Request
+from stormcast_train.sources.quality_config import RangeCheck, StuckCheck
+from stormcast_train.store.reader import open_store
 
 Ask = Callable[..., Request]
 QUIET = Console(quiet=True)
@@ -80,3 +85,40 @@ def test_a_store_below_a_file_is_refused(asked: Ask) -> None:
     (request.archive / "file").write_text("x")
     with pytest.raises((RequestError, FailedError), match=r"cannot be made|is a file|not a folder"):
         build.preprocess(asked(store=request.archive / "file" / "store"), QUIET)
+
+
+def test_a_changed_check_of_an_existing_store_is_refused_and_named(asked: Ask) -> None:
+    build.preprocess(asked(), QUIET)
+    source = asked().source
+    checks = source.quality.model_copy(update={"stuck": StuckCheck(runs=5), "range": RangeCheck(enabled=False)})
+    with pytest.raises(RequestError, match=r"source\.quality\.range\.enabled=true and not false, source\.quality\.stuck\.runs=3 and not 5"):
+        build.preprocess(asked(source=source.model_copy(update={"quality": checks})), QUIET)
+
+
+def test_a_finished_store_that_may_only_be_read_is_done(asked: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+    request = asked(period="2021-06-01T00/2021-06-02T00")
+    build.preprocess(request, QUIET)
+    (request.store / ".lock").unlink()
+    (request.store / ".lock").mkdir()  # whoever may write does so through the lock
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert build.preprocess(request, QUIET)["shards_written"] == 0
+    with pytest.raises(OSError, match="directory"):
+        build.preprocess(asked(), QUIET)
+
+
+@pytest.mark.parametrize("hours", [13, 37])
+def test_a_period_that_ends_within_a_day_grows_by_an_hour(asked: Ask, tmp_path: Path, hours: int) -> None:
+    def until(hour: int, store: str) -> str:
+        end = np.datetime64("2021-06-01T00") + np.timedelta64(hour, "h")
+        build.preprocess(request := asked(period=f"2021-06-01T00/{end}", store=tmp_path / store), QUIET)
+        return open_store(request.store).fingerprint
+
+    until(hours, "grown")
+    assert until(hours + 1, "grown") == until(hours + 1, "at once")
+
+
+def test_folders_with_spaces_and_chinese_names_are_folders(asked: Ask, tmp_path: Path) -> None:
+    plain = build.preprocess(asked(period="2021-06-01T00/2021-06-01T06"), QUIET)["fingerprint"]
+    archive, store = tmp_path / "my 臺灣 資料 = [a]", tmp_path / "存 放 #1"
+    asked().archive.rename(archive)
+    assert build.preprocess(asked(period="2021-06-01T00/2021-06-01T06", archive=archive, store=store), QUIET)["fingerprint"] == plain

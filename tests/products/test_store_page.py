@@ -14,8 +14,9 @@ from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import HOUR
 from stormcast_train.fields.variables import describe
-from stormcast_train.products import store_maps, store_pictures
+from stormcast_train.products import store_maps, store_pictures, store_tables
 from stormcast_train.products.maps import save
+from stormcast_train.products.palettes import as_stored
 from stormcast_train.products.store_facts import PARTLY, calendar, fields_lost, readers_of, sample, sample_rows
 from stormcast_train.products.store_page import write_store_report
 from stormcast_train.store.reader import Store, open_store
@@ -195,7 +196,7 @@ def test_the_coast_is_drawn_in_the_panels_own_pixels() -> None:
 def test_figures_of_one_variable_and_of_nothing_are_drawn(store: Store, tmp_path: Path) -> None:
     rain = sample(store.group("state"), np.arange(4))["rain1h"]
     empty = np.full(GRID.shape, np.nan)
-    panels = [*store_maps.panels_of(rain), store_maps.MapPanel("t2m: empty", empty, store_maps.palette(describe("t2m")))]
+    panels = [*store_maps.panels_of(rain), store_maps.MapPanel("t2m: empty", empty, as_stored(describe("t2m")))]
     save(store_maps.figure(panels, store_maps.Raster.of(GRID)), tmp_path / "m.png")
     save(store_pictures.distributions([rain], {"rain1h": store.group("state").histogram("rain1h", np.arange(4))}), tmp_path / "d.png")
     assert all(p.stat().st_size > 2000 for p in tmp_path.iterdir())
@@ -204,3 +205,75 @@ def test_figures_of_one_variable_and_of_nothing_are_drawn(store: Store, tmp_path
 def test_a_source_whose_version_changes_every_day_still_fits_its_picture() -> None:
     runs = [VersionRun("radar", f"V{k}", START + 24 * k * HOUR, START + (24 * k + 23) * HOUR) for k in range(300)]
     assert store_pictures.versions(runs, HOUR).get_size_inches()[1] < 5
+
+
+def test_two_versions_of_one_time_lie_in_lanes_of_their_own() -> None:
+    a, b = VersionRun("radar", "A", START, START + 9 * HOUR), VersionRun("radar", "B", START + 4 * HOUR, START + 6 * HOUR)
+    c, d = VersionRun("radar", "C", START + 10 * HOUR, START + 12 * HOUR), VersionRun("model", "V", START, START + 12 * HOUR)
+    assert store_pictures.lanes([a, b, c, d]) == [0, 1, 0, 0]
+    axis = store_pictures.versions([a, b, c, d], HOUR).axes[0]
+    centres = sorted({round(path.get_extents().y0 + 0.35, 3) for bars in axis.collections for path in bars.get_paths()})
+    assert centres == [0, 1, 2]  # the model, and two lanes of the radar
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["model", "radar", ""]
+
+
+def test_a_page_of_unreadable_gaps_does_not_say_that_no_file_was_refused() -> None:
+    gap = {"first": "2021-06-01T03:00:00", "last": "2021-06-01T03:00:00", "variables": ["t2m"], "reasons": ["file unreadable"]}
+    manifest = {"groups": {"state": {"gaps": [gap | {"details": ["a.nc is empty"]}]}}, "refused": {"b.nc": "copy"}}
+    section = store_tables.refused(manifest)
+    assert section.sentences[0] == "1 file(s) of the archive were refused; 1 more could not be read when their time came."
+    assert [[cell.text for cell in row] for row in section.rows] == [["b.nc", "copy"], ["of 2021-06-01 03:00", "a.nc is empty"]]
+    assert store_tables.refused({"groups": {"state": {"gaps": []}}}).sentences == (
+        "No file of the archive was refused, and none could not be read.",
+    )
+
+
+def tips(values: np.ndarray, name: str) -> int:
+    """How many tips the colour bar of a map of these values has."""
+    from matplotlib.patches import Polygon
+
+    panel = store_maps.MapPanel(name, values, as_stored(describe(name)))
+    return sum(isinstance(patch, Polygon) for patch in store_maps.figure([panel], store_maps.Raster.of(GRID)).axes[0].patches)
+
+
+def test_a_colour_bar_that_clips_has_a_tip_at_that_end() -> None:
+    flat, high = np.full(GRID.shape, 290.0), np.full(GRID.shape, 1.0)
+    ramp = 280 + np.arange(flat.size).reshape(flat.shape) / 10.0  # its outer 1 % lie outside the limits
+    high[0, 0] = 500.0  # mm, above the last of the levels
+    assert [tips(flat, "t2m"), tips(ramp, "t2m"), tips(np.ones(GRID.shape), "rain1h"), tips(high, "rain1h")] == [0, 2, 0, 1]
+
+
+def test_the_pages_pictures_are_in_the_units_of_its_tables(store: Store) -> None:
+    t2m = sample(store.group("state"), np.arange(4))["t2m"]
+    assert {panel.palette.units for panel in store_maps.panels_of(t2m)} == {"K", "%"}
+    axis = store_pictures.distributions([t2m], {}).axes[0]
+    assert axis.get_xlabel() == "K"
+    assert axis.get_xlim()[0] > 280
+
+
+def test_rain_that_never_fell_is_said_and_not_drawn_on_a_log_scale(store: Store, tmp_path: Path) -> None:
+    rain = sample(store.group("state"), np.arange(4))["rain1h"]
+    edges, counts = store.group("state").histogram("rain1h", np.arange(4))
+    drawing = store_pictures.distributions([rain], {"rain1h": (edges, np.where(np.arange(len(counts)) > 0, 0, counts))})
+    save(drawing, tmp_path / "d.png")  # a warning of matplotlib would be an error here
+    assert [text.get_text() for text in drawing.axes[0].texts] == ["never 0.1 mm"]
+
+
+def test_a_panel_is_painted_where_its_frame_is(tmp_path: Path) -> None:
+    """South red, north blue: the first row of pixels inside the panel shows the north."""
+    from PIL import Image
+
+    values = np.where(GRID.lat2d > 23.5, 1.0, 0.0)
+    raster = store_maps.Raster.of(GRID)
+    panel = store_maps.MapPanel("x", values, store_maps.Palette("viridis", "1"))
+    with Image.open(save(store_maps.figure([panel], raster), tmp_path / "p.png")) as image:
+        pixels = np.asarray(image.convert("RGB")).astype(int)
+    column = pixels[store_maps.TOP : store_maps.TOP + raster.height, store_maps.LEFT + 3]
+    assert column[3, 0] > column[3, 2]  # viridis: yellow above,
+    assert column[-4, 0] < column[-4, 2]  # violet below
+
+
+def test_a_small_screen_gets_its_own_layout(page: str) -> None:
+    assert "@media (max-width: 640px)" in page
+    assert "img { max-width: 100%" in page
+    assert page.count("<table>") == page.count('<div class="scroll"><table>')

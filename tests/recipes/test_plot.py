@@ -133,3 +133,34 @@ def test_nothing_there_and_a_run_are_refused(tmp_path: Path, store: Path) -> Non
 def test_real_files_are_drawn(real_data: Path, tmp_path: Path, name: str, words: list[str]) -> None:
     plot.run(config(real_data / name, *words, f"out={tmp_path}/a.png"), QUIET)
     assert (tmp_path / "a.png").stat().st_size > 10000
+
+
+@pytest.fixture(scope="module")
+def with_radar(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with a role that its config named: ten-minute reflectivity; t2m is in two roles."""
+    grid, step = Grid(np.linspace(22, 25, 8), np.linspace(120, 122, 6)), np.timedelta64(600, "s")
+    echo, warm = np.full((4, 8, 6), 20.0), np.full((4, 8, 6), 290.0)
+    groups = {
+        "state": (grid, START + np.arange(4) * HOUR, {"t2m": warm}, None),
+        "background": (grid, START + np.arange(4) * HOUR, {"t2m": warm + 1}, None),
+        "radar": (grid, START + np.arange(4) * step, {"refc": echo}, None),
+    }
+    return write_store(tmp_path_factory.mktemp("radar") / "store", groups)
+
+
+def test_a_variable_is_found_in_any_role_of_a_store(with_radar: Path, tmp_path: Path) -> None:
+    result = plot.run(config(with_radar, "variable=refc", "time=2021-06-01T00:20", f"out={tmp_path}/a.png"), QUIET)
+    assert (result["variable"], result["times"]) == ("refc", ["2021-06-01T00:20:00"])
+
+
+def test_role_picks_where_several_have_a_variable(with_radar: Path) -> None:
+    for words, value in (([], 290), (["role=background"], 291)):
+        holder, variable, times, _ = plot.choose(config(with_radar, "variable=t2m", *words))
+        assert holder.at(variable, times[0])[0].values.mean() == value
+
+
+def test_a_variable_of_no_role_or_of_another_says_where_was_looked(with_radar: Path) -> None:
+    with pytest.raises(RequestError, match="Looked in state, background, radar"):
+        plot.plan(config(with_radar, "variable=orog"))
+    with pytest.raises(RequestError, match="has 'refc' in radar, not in state: give role=radar"):
+        plot.plan(config(with_radar, "variable=refc", "role=state"))
