@@ -22,8 +22,10 @@ from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.optim_config import Lengths, OptimConfig
-from stormcast_train.training.run_stage import Execution, StageRun, begin, check_batch, identify, is_done, run_stage
+from stormcast_train.training.run_stage import Execution, StageRun, begin, check_batch, check_metrics, identify, is_done, run_stage
 from stormcast_train.training.stage_config import StageConfig, StageKind, StageRequest
+from stormcast_train.training.validation_plan import ValidationSpec
+from stormcast_train.verification.config import ScoreConfig
 
 HELP = "train a regression, or the residual diffusion on top of one, on any number of ranks; repeat the command to resume"
 EXAMPLE = "stormcast train stage=both store=stores/taiwan_tiny run=runs/taiwan processes=2"
@@ -40,6 +42,7 @@ class TrainKeys(Frozen):
     compile: bool = False
     tf32: bool = False
     best_metric: str | None = None
+    veto: dict[str, tuple[float, float]] = Field(default_factory=dict)
 
     def length(self, kind: StageKind) -> int | None:
         """The samples asked for a stage of this kind."""
@@ -60,10 +63,42 @@ class CheckpointKeys(Frozen):
     keep: int = Field(default=2, ge=1)
 
 
+class EnsembleKeys(Frozen):
+    """`validate.ensemble.*`: how many cases are rolled out, by how many members, how far."""
+
+    cases: int = Field(default=12, ge=1)
+    members: int = Field(default=4, ge=2)
+    steps: int = Field(default=1, ge=1)
+
+
+class FssKeys(Frozen):
+    """`validate.fss.*`; null: the rain rates and windows of `score=`."""
+
+    thresholds: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    windows_km: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+
+
 class ValidateKeys(Frozen):
     """`validate.*`."""
 
     every_samples: int | None = Field(default=None, ge=1)
+    cases: int = Field(default=64, ge=1)
+    ensemble: EnsembleKeys = EnsembleKeys()
+    fss: FssKeys = FssKeys()
+    maps: int = Field(default=2, ge=0)
+
+    def spec(self, score: ScoreConfig) -> ValidationSpec:
+        """What is validated, with the thresholds and windows of `score=` where none are given."""
+        own: dict[str, Any] = {}
+        if self.fss.thresholds is not None:
+            own["thresholds"] = {**score.thresholds, "rain": self.fss.thresholds}
+        if self.fss.windows_km is not None:
+            own["fss_windows_km"] = self.fss.windows_km
+        ensemble = self.ensemble
+        return ValidationSpec(
+            cases=self.cases, ensemble_cases=ensemble.cases, members=ensemble.members, steps=ensemble.steps, maps=self.maps,
+            score=score.model_copy(update=own),
+        )  # fmt: skip
 
 
 with library_noise():  # pydantic warns that the key `validate` hides a method of its own that is deprecated
@@ -79,6 +114,7 @@ with library_noise():  # pydantic warns that the key `validate` hides a method o
         network: NetworkConfig
         objective: ObjectiveConfig
         optim: OptimConfig
+        score: ScoreConfig = ScoreConfig(name="none")
         store: str
         run: str
         regression: str | None = None
@@ -103,6 +139,7 @@ def plan(config: Config) -> dict[str, Any]:
     sentences, begins = [], []
     for stage_run in stage_runs(config):
         check_batch(stage_run, world)
+        check_metrics(stage_run)
         known = stage_run.request.regression is None or not _waits_for_regression(config, stage_run)
         found = begin(stage_run, identify(stage_run)) if known else "new"
         verb = {"new": "train", "resume": "resume", "done": "do nothing for"}[found]
@@ -171,7 +208,7 @@ def _stage_run(config: Config, kind: StageKind, both: bool) -> StageRun:
     return StageRun(
         request=request,
         optim=config.optim.resolve(kind, keys.batch_size, keys.length(kind)),
-        execution=_execution(config),
+        execution=_execution(config, kind, both),
         directory=RunDirectory(folder),
         site=config.site,
         command=("stormcast", *_words(config)),
@@ -179,11 +216,16 @@ def _stage_run(config: Config, kind: StageKind, both: bool) -> StageRun:
     )
 
 
-def _execution(config: Config) -> Execution:
+def _execution(config: Config, kind: StageKind, both: bool) -> Execution:
+    """Of `stage=both`, a metric and a veto are for the stage that their name begins with."""
     keys = config.train
     validate: ValidateKeys = config.validate
+    others = f"{'regression' if kind == 'diffusion' else 'diffusion'}/" if both else "\0"
+    best = None if (keys.best_metric or "").startswith(others) else keys.best_metric
+    veto = {name: limits for name, limits in keys.veto.items() if not name.startswith(others)}
     return Execution(
-        micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, tf32=keys.tf32, best_metric=keys.best_metric,
+        micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, tf32=keys.tf32, best_metric=best,
+        veto=veto, validation=validate.spec(config.score),
         deterministic=config.deterministic, device=config.device, log_every=config.log.every_samples, wandb=config.log.wandb,
         validate_every=validate.every_samples, checkpoint_every=config.checkpoint.every_samples, checkpoints_kept=config.checkpoint.keep,
     )  # fmt: skip

@@ -7,16 +7,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from stormcast_train.data.batch import Batch
 from stormcast_train.forecast import package as packages
-from stormcast_train.forecast.emulator import load_weights
+from stormcast_train.forecast.emulator import Emulator, load_weights
 from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep
 from stormcast_train.objectives.regression import FixedCount, squared_error
-from stormcast_train.training.stage import LossTerms
-from stormcast_train.training.validate import Cases, regression_sums
+from stormcast_train.training.stage import LossTerms, Sums
+from stormcast_train.training.validate import USUAL, Cases, Validation, regression_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,9 +50,10 @@ class RegressionStage:
         """See `Stage.save_package`."""
         packages.save(replace(self.template, weights=to_host(weights), facts=facts), directory)
 
-    def validate(self, weights: dict[str, Tensor], share: tuple[int, int]) -> dict[str, tuple[float, float]]:
-        """RMSE and MSE skill over persistence of one step, physical units."""
-        return regression_sums(replace(self.step, network=evaluating(self.network, weights)), self.cases, share)
+    def validate(self, weights: dict[str, Tensor], share: tuple[int, int], how: Validation = USUAL) -> Sums:
+        """Errors of one step and of short rollouts in physical units, and skill over persistence."""
+        step = replace(self.step, network=evaluating(self.network, weights))
+        return regression_sums(Emulator(self.template, device_of(weights), step), self.cases, share, how)
 
 
 def evaluating(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
@@ -59,6 +61,11 @@ def evaluating(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     twin = copy.deepcopy(network)
     load_weights(twin, weights)
     return twin.eval().requires_grad_(False)
+
+
+def device_of(weights: dict[str, Tensor]) -> torch.device:
+    """Where the weights are."""
+    return next(iter(weights.values())).device
 
 
 def to_host(weights: dict[str, Tensor]) -> dict[str, Any]:

@@ -15,13 +15,14 @@ from stormcast_train.data.noise import normal
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.times import Times
 from stormcast_train.forecast import package as packages
+from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep, ResidualStep
 from stormcast_train.objectives.edm import denoising_error, training_sigma
 from stormcast_train.objectives.regression import FixedCount
-from stormcast_train.training.regression import evaluating, to_host
-from stormcast_train.training.stage import LossTerms
-from stormcast_train.training.validate import Cases, residual_sums
+from stormcast_train.training.regression import device_of, evaluating, to_host
+from stormcast_train.training.stage import LossTerms, Sums
+from stormcast_train.training.validate import USUAL, Cases, Validation, residual_sums
 
 BLOCK = 16  # starts per forward pass: fixed, so that a mean does not depend on who asks for it
 CACHE_BYTES = 512 * 2**20
@@ -64,9 +65,10 @@ class ResidualStage:
         """See `Stage.save_package`; the regression's package is nested."""
         packages.save(replace(self.template, weights=to_host(weights), facts=facts), directory)
 
-    def validate(self, weights: dict[str, Tensor], share: tuple[int, int]) -> dict[str, tuple[float, float]]:
-        """Denoising loss on fixed noise, and a small ensemble's fair CRPS and spread one step ahead."""
-        return residual_sums(replace(self.step, network=evaluating(self.network, weights)), self.cases, share)
+    def validate(self, weights: dict[str, Tensor], share: tuple[int, int], how: Validation = USUAL) -> Sums:
+        """Denoising loss on fixed noise, and a small ensemble's metrics on short rollouts."""
+        step = replace(self.step, network=evaluating(self.network, weights))
+        return residual_sums(Emulator(self.template, device_of(weights), step), self.cases, share, how)
 
     def _mean(self, batch: Batch) -> Tensor:
         if self.means_NCHW is None or self.step.conditions.spec.state_noise:  # the mean of what the network is told
