@@ -166,9 +166,20 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         _check_store(config)
         for stage_run in stage_runs(config):
             result.update(run_stage(stage_run, ranks, speaker, stop))
+            if ranks.is_first:
+                _report(stage_run, speaker)
     if ranks.world == 1:
         console.say(f"trained: {result['path']} ({result['samples']} samples)")
     return result
+
+
+def _report(stage_run: StageRun, console: Console) -> None:
+    """The run's page, where it is not newer than its last event; drawn here, when no rank waits for a picture."""
+    page, events = stage_run.directory.path / "report.html", stage_run.directory.path / "events.jsonl"
+    if not page.is_file() or page.stat().st_mtime_ns < events.stat().st_mtime_ns:
+        from stormcast_train.products.run_page import write_run_report
+
+        console.say(f"wrote {write_run_report(stage_run.directory.path)}")
 
 
 def _already_done(config: Config, console: Console) -> dict[str, Any]:

@@ -41,7 +41,9 @@ def metrics(crps: float, spread: float) -> dict[str, float]:
 def test_a_vetoed_validation_is_best_only_until_one_passes():
     criterion = Criterion("diffusion/crps_fair", "diffusion", {"diffusion/spread_skill/*": (0.7, 1.4)})
     assert criterion.improves(metrics(1.0, 0.3))  # none has passed yet
-    assert criterion.broken(metrics(1.0, 0.3)) == ["diffusion/spread_skill/t2m = 0.3 is outside 0.7..1.4 (train.veto diffusion/spread_skill/*)"]
+    assert criterion.broken(metrics(1.0, 0.3)) == [
+        "diffusion/spread_skill/t2m = 0.3 is outside 0.7..1.4 (train.veto diffusion/spread_skill/*)"
+    ]
     assert criterion.improves(metrics(0.9, 1.6))
     assert criterion.improves(metrics(2.0, 1.0))  # worse, but it passes
     assert not criterion.improves(metrics(0.5, 0.3))

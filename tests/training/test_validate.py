@@ -73,7 +73,9 @@ def test_every_metric_of_an_ensemble_is_verifications_of_the_same_forecast(tiny_
             rows[Row("regression", name, "all", 1)] = deterministic(single_LCHW[:, c], y, valid, measured)
         aggregate.add(start, rows)
     for name in ("t2m", "rain1h"):
-        own, reference = (total(aggregate.stacked(Row(f, name, "all", m)), np.ones((1, 3))) for f, m in (("ensemble", 3), ("regression", 1)))
+        own, reference = (
+            total(aggregate.stacked(Row(f, name, "all", m)), np.ones((1, 3))) for f, m in (("ensemble", 3), ("regression", 1))
+        )
         measured = measures(group.variables[name], group.grid, SCORE)
         for lead, at in enumerate(("", "@2h")):
             expected = {
@@ -93,7 +95,7 @@ def test_every_metric_of_an_ensemble_is_verifications_of_the_same_forecast(tiny_
 
 def test_the_frequency_bias_is_the_members_events_over_the_observed(tiny_store, validated, stages):
     """At 0.5 mm/h: cells of all members at or above it, divided by members, over cells of the truth, by hand from the fields."""
-    found, kept = validated
+    found = validated[0]
     assert "diffusion/frequency_bias/rain1h:20mm" in found["diffusion"]
     assert not [n for n in found["diffusion"] if n.startswith("diffusion/frequency_bias/rain1h:2mm")]
     spec = SPEC.model_copy(update={"ensemble_cases": 1, "members": 2, "maps": 1, "steps": 1})
@@ -116,10 +118,13 @@ def test_a_regressions_metrics_are_verifications_of_one_step(tiny_store, trained
         for c, name in enumerate(("t2m", "rain1h")):
             f, y, p = fields[:, c], happened[None, c], started[None, c]
             valid, measured = valid_cells(y, {"f": f, "p": p}), measures(group.variables[name], group.grid, SCORE)
-            rows |= {Row("f", name, "all", 1): deterministic(f, y, valid, measured), Row("p", name, "all", 1): deterministic(p, y, valid, measured)}
+            rows |= {
+                Row("f", name, "all", 1): deterministic(f, y, valid, measured),
+                Row("p", name, "all", 1): deterministic(p, y, valid, measured),
+            }
         aggregate.add(start, rows)
     for name in ("t2m", "rain1h"):
-        f, p = (total(aggregate.stacked(Row(which, name, "all", 1)), np.ones((1, 10))) for which in "fp")
+        f, p = (total(aggregate.stacked(Row(which, name, "all", 1)), np.ones((1, len(aggregate.starts)))) for which in "fp")
         assert found[f"regression/rmse/{name}"] == pytest.approx(metrics.rmse(f)[0, 0], rel=1e-5)
         assert found[f"regression/mae/{name}"] == pytest.approx(metrics.mae(f)[0, 0], rel=1e-5)
         assert found[f"regression/mse_skill/{name}"] == pytest.approx(1 - metrics.mse(f)[0, 0] / metrics.mse(p)[0, 0], rel=1e-5)
@@ -202,7 +207,9 @@ def test_a_wrong_metric_or_veto_is_refused_before_anything_is_written(tiny_store
     run = toy_stage.stage_run(tiny_store, tmp_path / "run", best_metric="regression/rsme/t2m")
     with pytest.raises(RequestError, match=r"train.best_metric=regression/rsme/t2m is not measured. Did you mean 'regression/rmse/t2m'"):
         check_metrics(run)
-    vetoed = dataclasses.replace(run, execution=run.execution.model_copy(update={"best_metric": None, "veto": {"regression/psd/*": (0.5, 2)}}))
+    vetoed = dataclasses.replace(
+        run, execution=run.execution.model_copy(update={"best_metric": None, "veto": {"regression/psd/*": (0.5, 2)}})
+    )
     with pytest.raises(RequestError, match=r"train.veto=regression/psd/\* is not measured"):
         check_metrics(vetoed)
     assert not (tmp_path / "run").exists()
