@@ -49,6 +49,15 @@ def _axes(count: int) -> tuple[Any, list[Any]]:
     return drawing, axes[:count]
 
 
+def _plain(scale: Any) -> None:
+    """A logarithmic axis in plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    scale.set_minor_locator(NullLocator())
+
+
 def _finish(axes: Sequence[Any], titles: Sequence[str]) -> None:
     for axis, title in zip(axes, titles, strict=True):
         axis.set_title(title, loc="left", fontsize=9.5, color=INK)
@@ -62,15 +71,16 @@ def _style(number: int) -> dict[str, Any]:
 def training(run: RunFacts) -> Any:
     """Loss, loss by variable, gradient norm, learning rate, speed and waiting, by samples."""
     drawing, axes = _axes(6)
-    _smoothed(axes[0], run.trained, "loss", "loss", 0)
+    _smoothed(axes[0], run.trained, "loss", None, 0)
     for number, name in enumerate(run.variables()[:LINES]):
         _smoothed(axes[1], run.trained, f"loss/{name}", name, number, faint=False)
-    _smoothed(axes[2], run.trained, "grad_norm", "gradient norm", 2)
+    _smoothed(axes[2], run.trained, "grad_norm", None, 2)
     for axis in axes[:3]:
         axis.set_yscale("log")
+        _plain(axis.yaxis)
     axes[3].plot(*series(run.trained, "lr"), **_style(0))
-    _smoothed(axes[4], run.trained, "samples_per_second", "samples per second", 4)
-    _smoothed(axes[5], run.trained, "data_wait_fraction", "share waiting for data", 5)
+    _smoothed(axes[4], run.trained, "samples_per_second", None, 4)
+    _smoothed(axes[5], run.trained, "data_wait_fraction", None, 5)
     axes[4].set_ylim(bottom=0)
     axes[5].set_ylim(0, 1)
     for axis in axes:
@@ -79,7 +89,7 @@ def training(run: RunFacts) -> Any:
     return drawing
 
 
-def _smoothed(axis: Any, events: Sequence[Event], name: str, label: str, number: int, faint: bool = True) -> None:
+def _smoothed(axis: Any, events: Sequence[Event], name: str, label: str | None, number: int, faint: bool = True) -> None:
     """Every line faint, and a running mean over a fortieth of them."""
     samples, values = series(events, name)
     if not values:
@@ -130,6 +140,8 @@ def details(run: RunFacts) -> Any:
     _band(axes[0], PSD_RATIO)
     axes[0].set_xscale("log")
     axes[0].set_yscale("log")
+    for scale in (axes[0].xaxis, axes[0].yaxis):
+        _plain(scale)
     axes[0].set_xlabel("wavelength, km")
     axes[2].set_xlabel("window, km")
     axes[3].axhline(1, color=INK, linewidth=0.8)
@@ -148,8 +160,14 @@ def details(run: RunFacts) -> Any:
 def _line(axis: Any, found: dict[str, float], place: Callable[[str], Any], label: str, number: int) -> None:
     kept = [(place(tail), value) for tail, value in found.items() if place(tail) is not None]
     if kept:
-        kept = sorted(kept) if not isinstance(kept[0][0], str) else kept
+        kept = sorted(kept, key=lambda pair: _leading_number(pair[0]))
         axis.plot([at for at, _ in kept], [value for _, value in kept], marker="o", markersize=3.5, label=label, **_style(number))
+
+
+def _leading_number(place: Any) -> float:
+    """`20-50km` and `6h` in order of their numbers; `first` before them."""
+    found = re.match(r"[\d.]+", str(place))
+    return float(found[0]) if found else -1.0
 
 
 def _km(tail: str) -> float | None:
@@ -168,7 +186,7 @@ def _thresholds(axis: Any, found: dict[str, float]) -> None:
         if "@" not in tail:
             threshold, window = tail.strip(":").split(":")
             by_threshold.setdefault(threshold, {})[f":{window}"] = value
-    for number, (threshold, values) in enumerate(by_threshold.items()):
+    for number, (threshold, values) in enumerate(sorted(by_threshold.items(), key=lambda pair: _leading_number(pair[0]))):
         _line(axis, values, _km, f"≥ {threshold}", number)
 
 
@@ -190,7 +208,7 @@ def draw_case(case: CaseFields, samples: int, path: Path) -> Path:
     drawings = []
     for variable in case.variables:
         rows = [case_panels(case, variable.name, lead) for lead in range(len(case.valid_times))]
-        title = f"{maps.title_of(variable)}, from {maps.stamp(case.start)}, after {samples:,} samples"
+        title = f"{maps.title_of(variable)}\nfrom {maps.stamp(case.start)}, after {samples:,} samples"
         drawings.append(maps.figure([p for row in rows for p in row], variable, title, columns=len(rows[0]), panel_inches=2.25))
     return stacked(drawings, path)
 
@@ -203,7 +221,7 @@ def draw_strip(cases: Sequence[tuple[int, CaseFields]], name: str) -> Any:
     panels = [maps.Panel("truth", newest.grid, newest.truth[name][-1])]
     panels += [maps.Panel(f"{samples:,} samples", case.grid, case.members[name][0, -1]) for samples, case in shown]
     what = "member 0" if newest.ensemble_size > 1 else "regression"
-    title = f"{maps.title_of(variable)}, {what}, {maps.stamp(newest.valid_times[-1], newest.valid_times[-1] - newest.start)}"
+    title = f"{maps.title_of(variable)}\n{what}, {maps.stamp(newest.valid_times[-1], newest.valid_times[-1] - newest.start)}"
     return maps.figure(panels, variable, title, columns=len(panels), panel_inches=2.1)
 
 

@@ -101,14 +101,18 @@ def regression_sums(emulator: Emulator, cases: Cases, share: tuple[int, int], ho
         predicted = _masked(emulator, reader.normalizer.limit(step.mean(batch.window))[1])
         distance = np.stack([_distance(emulator.scene, _wind(reader, raw, row)) for row in range(len(raw.times))])
         _add_deterministic(ledger, predicted, _at(raw, -1), _at(raw, -2), distance, 1)
-    for start, leads, truth_LCHW, raw in _rollouts(cases, share, how.spec, ledger.scene, how.keep is not None or how.spec.steps > 1):
+    shown = drawn_starts(cases, how)
+    for start, leads, truth_LCHW, raw in _rollouts(cases, share, how.spec):
+        if leads == 1 and start not in shown:  # the first step has been measured on more cases
+            continue
         drawn = []
         for lead, states_MCHW in enumerate(roll_members(emulator, reader, start, leads, [0], SEED), start=1):
             drawn.append(states_MCHW.cpu().numpy())
             if lead > 1:
                 distance = _distance(emulator.scene, _wind(reader, raw, lead - 1))[None]
                 _add_deterministic(ledger, drawn[-1], truth_LCHW[lead - 1 : lead], _at(raw, -2)[:1], distance, lead)
-        _keep(how, emulator.scene, cases, start, truth_LCHW, drawn)
+        if start in shown:
+            _keep(how, emulator.scene, start, truth_LCHW, drawn)
     return ledger.totals
 
 
@@ -132,7 +136,8 @@ def residual_sums(emulator: Emulator, cases: Cases, share: tuple[int, int], how:
         errors, counts = _denoising(step, batch, indices)
         for name, error, count in zip(ledger.scene.names, errors.tolist(), counts.tolist(), strict=True):
             ledger.add("denoising_loss", name, error, count)
-    for start, leads, truth_LCHW, raw in _rollouts(cases, share, how.spec, ledger.scene, True):
+    shown = drawn_starts(cases, how)
+    for start, leads, truth_LCHW, raw in _rollouts(cases, share, how.spec):
         rolled = roll_members(emulator, reader, start, leads, range(how.spec.members), SEED)
         means = roll_members(emulator.regression, reader, start, leads, [0], SEED)
         drawn = []
@@ -140,7 +145,8 @@ def residual_sums(emulator: Emulator, cases: Cases, share: tuple[int, int], how:
             drawn.append(states_MCHW.cpu().numpy())
             distance = _distance(emulator.scene, _wind(reader, raw, lead - 1))
             _add_ensemble(ledger, drawn[-1], mean_1CHW.cpu().numpy(), truth_LCHW[lead - 1], distance, lead)
-        _keep(how, emulator.scene, cases, start, truth_LCHW, drawn)
+        if start in shown:
+            _keep(how, emulator.scene, start, truth_LCHW, drawn)
     return ledger.totals
 
 
@@ -178,11 +184,10 @@ def _blocks(cases: Cases, starts: Times, size: int, share: tuple[int, int]) -> I
         yield range(first, first + len(part)), raw, Batch((), (), *cases.reader.to_device(raw))
 
 
-def _rollouts(
-    cases: Cases, share: tuple[int, int], spec: ValidationSpec, scene: Scene, wanted: bool
-) -> Iterator[tuple[np.datetime64, int, Array, RawWindows]]:
+def _rollouts(cases: Cases, share: tuple[int, int], spec: ValidationSpec) -> Iterator[tuple[np.datetime64, int, Array, RawWindows]]:
     """This rank's rollout cases: start, number of steps, the truth [L, C, H, W], and the windows along the way."""
-    if not wanted or not len(cases.starts):
+    scene = cases.reader.scene
+    if not len(cases.starts):
         return
     starts, steps = rollout_starts(cases.starts, scene.step, spec.steps)
     for start in evenly(starts, spec.ensemble_cases)[share[0] :: share[1]]:
@@ -219,13 +224,24 @@ def _wind(reader: WindowReader, raw: RawWindows, row: int) -> tuple[float, float
     return float(np.nanmean(found[0])), float(np.nanmean(found[1]))
 
 
-def _keep(how: Validation, scene: Scene, cases: Cases, start: np.datetime64, truth_LCHW: Array, drawn: list[Array]) -> None:
-    """Hand over the fields of this case, at the first and the last lead, if it is one of those that are drawn."""
-    steps = len(truth_LCHW)
-    rolled = evenly(rollout_starts(cases.starts, scene.step, how.spec.steps)[0], how.spec.ensemble_cases)
-    if how.keep is None or start not in evenly(rolled, how.spec.maps):
-        return
-    leads = sorted({0, steps - 1})
+def drawn_starts(cases: Cases, how: Validation) -> set[np.datetime64]:
+    """The starts whose fields are kept: of those rolled out the ones with most rain, without a rain variable evenly spaced."""
+    scene, spec = cases.reader.scene, how.spec
+    if how.keep is None or not spec.maps or not len(cases.starts):
+        return set()
+    starts, steps = rollout_starts(cases.starts, scene.step, spec.steps)
+    rolled = evenly(starts, spec.ensemble_cases)
+    rain = next((c for c, v in enumerate(scene.state) if v.kind == "accumulation"), None)
+    if rain is None:
+        return set(evenly(rolled, spec.maps))
+    fallen = [np.nan_to_num(_at(cases.reader.read(start + scene.step * np.arange(steps)), -1)[:, rain]).mean() for start in rolled]
+    return set(rolled[np.argsort(np.negative(fallen), kind="stable")[: spec.maps]])
+
+
+def _keep(how: Validation, scene: Scene, start: np.datetime64, truth_LCHW: Array, drawn: list[Array]) -> None:
+    """Hand over the fields of this case, at the first and the last lead."""
+    assert how.keep is not None
+    leads = sorted({0, len(truth_LCHW) - 1})
     members_MLCHW = np.stack([drawn[lead] for lead in leads], axis=1)
     variables = shown_variables(scene.state)
     channel = {v.name: scene.names.index(v.name) for v in variables}
