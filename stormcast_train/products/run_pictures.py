@@ -40,7 +40,7 @@ RELATIVE, AROUND_ONE = ("rmse", "crps_fair"), {"spread_skill": SPREAD_SKILL, "ps
 def _axes(count: int) -> tuple[Any, list[Any]]:
     from matplotlib.figure import Figure
 
-    columns = min(count, 3)
+    columns = 2 if count == 4 else min(count, 3)
     rows = -(-count // columns)
     drawing = Figure(figsize=(4.4 * columns, 3.3 * rows), dpi=DPI, layout="constrained", facecolor="white")
     axes = list(drawing.subplots(rows, columns, squeeze=False).ravel())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+import yaml
+from pydantic import Field, field_validator
 
 from stormcast_train.data.mix import MixConfig
 from stormcast_train.distributed.launch import reporting, run_ranks
@@ -42,7 +43,16 @@ class TrainKeys(Frozen):
     compile: bool = False
     tf32: bool = False
     best_metric: str | None = None
-    veto: dict[str, tuple[float, float]] = Field(default_factory=dict)
+    veto: dict[str, tuple[float, float]] | None = None
+
+    @field_validator("veto", mode="before")
+    @classmethod
+    def _said_in_quotes(cls, veto: Any) -> Any:
+        """On the command line, names with quotes around them arrive as one text."""
+        try:
+            return yaml.safe_load(veto) if isinstance(veto, str) else veto
+        except yaml.YAMLError as error:
+            raise ValueError(f'a veto is written {{"diffusion/spread_skill/*": [0.7, 1.4]}}, not {veto}') from error
 
     def length(self, kind: StageKind) -> int | None:
         """The samples asked for a stage of this kind."""
@@ -233,7 +243,7 @@ def _execution(config: Config, kind: StageKind, both: bool) -> Execution:
     validate: ValidateKeys = config.validate
     others = f"{'regression' if kind == 'diffusion' else 'diffusion'}/" if both else "\0"
     best = None if (keys.best_metric or "").startswith(others) else keys.best_metric
-    veto = {name: limits for name, limits in keys.veto.items() if not name.startswith(others)}
+    veto = {name: limits for name, limits in (keys.veto or {}).items() if not name.startswith(others)}
     return Execution(
         micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, tf32=keys.tf32, best_metric=best,
         veto=veto, validation=validate.spec(config.score),
