@@ -78,13 +78,14 @@ class Ledger:
         before = self.totals.get(name, (Fraction(0), Fraction(0)))
         self.totals[name] = (before[0] + exact(numerator), before[1] + exact(denominator))
 
-    def add_pairs(self, found: Pairs, channel: int, lead: int) -> None:
-        """Add what is reported of these pairs of one channel, case by case."""
+    def add_pairs(self, found: Pairs, channel: int, lead: int, forecast: Array) -> None:
+        """Add what is reported of these pairs of one channel, case by case; a forecast that is not finite makes its metrics not finite."""
         variable, at = self.scene.state[channel], lead_name(lead, self.scene.step)
+        sound = bool(np.isfinite(forecast[..., self.scene.coverage_CHW[channel]]).all())
         for (quantity, qualifier), (numerators, denominators) in found.items():
             if reported(quantity, qualifier, variable, self.spec.score):
                 for numerator, denominator in zip(numerators.tolist(), denominators.tolist(), strict=True):
-                    self.add(quantity, f"{variable.name}{qualifier}{at}", numerator, denominator)
+                    self.add(quantity, f"{variable.name}{qualifier}{at}", numerator if sound else math.nan, denominator if sound else 1.0)
 
 
 def exact(value: float) -> Number:
@@ -105,14 +106,14 @@ def regression_sums(emulator: Emulator, cases: Cases, share: tuple[int, int], ho
     for start, leads, truth_LCHW, raw in _rollouts(cases, share, how.spec):
         if leads == 1 and start not in shown:  # the first step has been measured on more cases
             continue
-        drawn = []
+        drawn: dict[int, Array] = {}
         for lead, states_MCHW in enumerate(roll_members(emulator, reader, start, leads, [0], SEED), start=1):
-            drawn.append(states_MCHW.cpu().numpy())
+            fields = states_MCHW.cpu().numpy()
             if lead > 1:
                 distance = _distance(emulator.scene, _wind(reader, raw, lead - 1))[None]
-                _add_deterministic(ledger, drawn[-1], truth_LCHW[lead - 1 : lead], _at(raw, -2)[:1], distance, lead)
-        if start in shown:
-            _keep(how, emulator.scene, start, truth_LCHW, drawn)
+                _add_deterministic(ledger, fields, truth_LCHW[lead - 1 : lead], _at(raw, -2)[:1], distance, lead)
+            drawn |= {lead: fields} if start in shown and lead in (1, leads) else {}
+        _keep(how, emulator.scene, start, truth_LCHW, drawn)
     return ledger.totals
 
 
@@ -124,7 +125,7 @@ def _add_deterministic(ledger: Ledger, predicted: Array, truth: Array, persisten
         sums, reference = deterministic(forecast, happened, valid, measured), deterministic(started, happened, valid, bare)
         found = pairs(sums, measured, 1)
         found["mse_skill", ""] = skill_pair(sums["squared_error"], reference["squared_error"])
-        ledger.add_pairs(found | inflow_pairs(forecast, happened, valid, distance, bare), c, lead)
+        ledger.add_pairs(found | inflow_pairs(forecast, happened, valid, distance, bare), c, lead, forecast)
 
 
 def residual_sums(emulator: Emulator, cases: Cases, share: tuple[int, int], how: Validation) -> Sums:
@@ -140,13 +141,12 @@ def residual_sums(emulator: Emulator, cases: Cases, share: tuple[int, int], how:
     for start, leads, truth_LCHW, raw in _rollouts(cases, share, how.spec):
         rolled = roll_members(emulator, reader, start, leads, range(how.spec.members), SEED)
         means = roll_members(emulator.regression, reader, start, leads, [0], SEED)
-        drawn = []
+        drawn: dict[int, Array] = {}
         for lead, (states_MCHW, mean_1CHW) in enumerate(zip(rolled, means, strict=True), start=1):
-            drawn.append(states_MCHW.cpu().numpy())
-            distance = _distance(emulator.scene, _wind(reader, raw, lead - 1))
-            _add_ensemble(ledger, drawn[-1], mean_1CHW.cpu().numpy(), truth_LCHW[lead - 1], distance, lead)
-        if start in shown:
-            _keep(how, emulator.scene, start, truth_LCHW, drawn)
+            fields, distance = states_MCHW.cpu().numpy(), _distance(emulator.scene, _wind(reader, raw, lead - 1))
+            _add_ensemble(ledger, fields, mean_1CHW.cpu().numpy(), truth_LCHW[lead - 1], distance, lead)
+            drawn |= {lead: fields} if start in shown and lead in (1, leads) else {}
+        _keep(how, emulator.scene, start, truth_LCHW, drawn)
     return ledger.totals
 
 
@@ -159,7 +159,7 @@ def _add_ensemble(ledger: Ledger, members_MCHW: Array, mean_1CHW: Array, truth_C
         found = pairs(sums, measured, len(members))
         found["crps_skill", ""] = skill_pair(sums["crps_fair"], reference["absolute_error"])
         found |= inflow_pairs(members.mean(axis=0, dtype=np.float64), happened, valid, distance_HW[None], bare)
-        ledger.add_pairs(found, c, lead)
+        ledger.add_pairs(found, c, lead, members)
 
 
 def _denoising(step: ResidualStep, batch: Batch, indices: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -238,17 +238,19 @@ def drawn_starts(cases: Cases, how: Validation) -> set[np.datetime64]:
     return set(rolled[np.argsort(np.negative(fallen), kind="stable")[: spec.maps]])
 
 
-def _keep(how: Validation, scene: Scene, start: np.datetime64, truth_LCHW: Array, drawn: list[Array]) -> None:
-    """Hand over the fields of this case, at the first and the last lead."""
-    assert how.keep is not None
-    leads = sorted({0, len(truth_LCHW) - 1})
+def _keep(how: Validation, scene: Scene, start: np.datetime64, truth_LCHW: Array, drawn: dict[int, Array]) -> None:
+    """Hand over the fields of a case that is drawn, by lead from 1."""
+    if how.keep is None or not drawn:
+        return
+    leads = sorted(drawn)
     members_MLCHW = np.stack([drawn[lead] for lead in leads], axis=1)
+    happened_LCHW = truth_LCHW[[lead - 1 for lead in leads]]
     variables = shown_variables(scene.state)
     channel = {v.name: scene.names.index(v.name) for v in variables}
     how.keep(
         CaseFields(
-            start=start, valid_times=start + scene.step * (np.array(leads) + 1), grid=scene.grid, variables=variables,
-            truth={name: truth_LCHW[leads, c] for name, c in channel.items()},
+            start=start, valid_times=start + scene.step * np.array(leads), grid=scene.grid, variables=variables,
+            truth={name: happened_LCHW[:, c] for name, c in channel.items()},
             mean={name: members_MLCHW[:, :, c].mean(axis=0) for name, c in channel.items()},
             members={name: members_MLCHW[:SHOWN_MEMBERS, :, c] for name, c in channel.items()},
             ensemble_size=len(members_MLCHW),

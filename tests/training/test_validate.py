@@ -15,7 +15,7 @@ from stormcast_train.forecast.rollout import roll_members
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.build import build_stage
 from stormcast_train.training.case_fields import case_path, kept_cases, read_case, write_case
-from stormcast_train.training.criterion import reduced_metrics
+from stormcast_train.training.criterion import Criterion, reduced_metrics
 from stormcast_train.training.validate import SEED, Validation
 from stormcast_train.training.validation_plan import ValidationSpec, evenly, lead_name, metric_names, rollout_starts
 from stormcast_train.verification import metrics
@@ -163,6 +163,15 @@ def test_the_names_are_known_before_anything_is_measured(kind, tiny_store, valid
     group = open_store(tiny_store).group("state")
     names = metric_names(kind, [group.variables[n] for n in group.channels], group.grid, HOUR, 2, SPEC)
     assert sorted(names) == sorted(validated[0][kind])
+
+
+@pytest.mark.parametrize("kind", ["regression", "diffusion"])
+def test_a_forecast_that_is_not_finite_is_never_the_best(kind, stages, weights):
+    """NaN cells are not left out of the score as if they were masked."""
+    broken = {name: tensor * float("nan") for name, tensor in weights[kind].items()}
+    found = reduced_metrics([stages[kind].validate(broken, (0, 1), Validation(SPEC))])
+    assert not [name for name, value in found.items() if np.isfinite(value)]
+    assert not Criterion(None, kind).improves(found)
 
 
 def test_leads_are_named_in_hours_or_minutes():
