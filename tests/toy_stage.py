@@ -92,7 +92,7 @@ class ToyStage:
         save_file(weights, directory / "weights.safetensors")
         (directory / "package.json").write_text(json.dumps({"facts": facts}))
 
-    def validate(self, weights, share):
+    def validate(self, weights, share, how=None):
         network = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 2, 3, padding=1))
         network.load_state_dict(weights)
         sums = {}

@@ -28,14 +28,20 @@ from stormcast_train.store.reader import Store
 
 
 class Emulator:
-    """A trained stage, ready to step in eval mode. `Emulator.load` takes a run (`RUN`, `RUN@last`, ...) or a package folder."""
+    """A trained stage, ready to step in eval mode. `Emulator.load` takes a run (`RUN`, `RUN@last`, ...) or a package folder.
 
-    def __init__(self, package: Package, device: str | torch.device = "cpu") -> None:
+    `step_model`: the package's networks where they exist already (training rolls out what it trains); None builds them.
+    """
+
+    def __init__(
+        self, package: Package, device: str | torch.device = "cpu", step_model: RegressionStep | ResidualStep | None = None
+    ) -> None:
         self.package = package
         self.device = torch.device(device)
-        self.regression: Emulator = Emulator(package.regression, device) if package.regression else self
+        beneath = step_model.regression if isinstance(step_model, ResidualStep) else None
+        self.regression: Emulator = Emulator(package.regression, device, beneath) if package.regression else self
         self.normalizer = Normalizer(self.scene.state, self.scene.statistics, self.device)
-        self.step_model = self._build()
+        self.step_model = step_model or self._build()
 
     @classmethod
     def load(cls, spec: str | Path, device: str | torch.device = "cpu") -> Emulator:

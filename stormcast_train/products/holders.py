@@ -150,6 +150,42 @@ class ForecastHolder(Holder):
         return [mean, *(Shown(f"member {i}", self.grid, members[i], known) for i in range(min(2, len(members))))]
 
 
+class RunHolder(Holder):
+    """A run: the fixed cases of its newest validation, by valid time: truth, mean and the first members (or the one `member`)."""
+
+    def __init__(self, path: Path, start: np.datetime64 | None, member: int | None) -> None:
+        from stormcast_train.monitor.run import find_run
+        from stormcast_train.training.case_fields import kept_cases, read_case
+
+        self.path, self._member = find_run(path).path, member
+        kept = kept_cases(self.path)
+        if not kept:
+            message = f"{path} is a run whose validations kept no fields: roll a forecast from it and plot that"
+            raise RequestError(message, path=str(path))
+        samples = max(kept)
+        self.kind = f"run's validation at {samples:,} samples"
+        cases = [read_case(file) for file in kept[samples]]
+        if start is not None and start not in [case.start for case in cases]:
+            raise RequestError(f"{self.path} kept no case from {iso(start)}; it has {', '.join(iso(case.start) for case in cases)}")
+        self._cases = [case for case in cases if start in (None, case.start)]
+        if member is not None and not 0 <= member < self._cases[0].members[self.variables()[0]].shape[0]:
+            raise RequestError(f"{self.path} keeps {len(self._cases[0].members[self.variables()[0]])} member(s), not number {member}")
+
+    def variables(self) -> tuple[str, ...]:
+        return tuple(v.name for v in self._cases[0].variables)
+
+    def times(self, variable: str) -> Times:
+        return np.unique(np.concatenate([case.valid_times for case in self._cases]))
+
+    def at(self, variable: str, time: np.datetime64 | None) -> list[Shown]:
+        case = next(case for case in self._cases if time in case.valid_times)
+        lead, known = int(np.flatnonzero(case.valid_times == time)[0]), next(v for v in case.variables if v.name == variable)
+        members = {f"member {i}": field[lead] for i, field in enumerate(case.members[variable]) if self._member in (None, i)}
+        several = {f"mean of {case.ensemble_size} members": case.mean[variable][lead]} | members
+        fields = {"truth": case.truth[variable][lead]} | (several if case.ensemble_size > 1 else {"regression": case.mean[variable][lead]})
+        return [Shown(title, case.grid, values, known) for title, values in fields.items()]
+
+
 class FileHolder(Holder):
     """A raw file, read by the reader that its content asks for."""
 
@@ -249,6 +285,7 @@ def open_holder(
 ) -> Holder:
     """The holder for what `path` is; a RequestError where it holds no fields."""
     import stormcast_train.fields.load_order  # noqa: F401
+    from stormcast_train.monitor.run import is_run
 
     if not path.exists():
         raise RequestError(f"there is nothing at {path}", path=str(path))
@@ -256,6 +293,8 @@ def open_holder(
         from stormcast_train.store.reader import open_store
 
         return StoreHolder(open_store(path), role)
+    if is_run(path):
+        return RunHolder(path, start, member)
     if (path / "events.jsonl").is_file() or (path / "package.json").is_file() or (path / "package").is_dir():
         raise RequestError(f"{path} is a run or package, which holds no fields: roll a forecast from it and plot that", path=str(path))
     if path.is_file() or path.suffix == ".zarr" or (path / "zarr.json").is_file():

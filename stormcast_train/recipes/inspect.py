@@ -31,6 +31,7 @@ class Config(Frozen):
     clock: bool = False
     period: str | None = None
     clock_hours: int = Field(default=240, ge=72)
+    report: bool = False
 
 
 def plan(config: Config) -> dict[str, Any]:
@@ -38,6 +39,7 @@ def plan(config: Config) -> dict[str, Any]:
     kind = kind_of(Path(config.path).expanduser())
     _check(config, kind)
     more = [" and recompute its checksums"] * config.verify + [" and compare the clocks in it"] * config.clock
+    more += [" and write its report.html"] * config.report
     return {"would": [f"describe the {kind} {config.path}" + "".join(more)], "kind": kind}
 
 
@@ -53,6 +55,8 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         console.show(line)
     if config.clock:
         described |= _clock(path, kind, config, console)
+    if config.report:
+        described |= {"reports": _reports(path, kind, console)}
     return described
 
 
@@ -61,6 +65,8 @@ def _check(config: Config, kind: Kind) -> None:
         raise RequestError(f"--verify recomputes the checksums of a store; {config.path} is a {kind}")
     if config.clock and kind not in ("archive", "store"):
         raise RequestError(f"--clock compares the sources of an archive or the roles of a store; {config.path} is a {kind}")
+    if config.report and kind not in ("store", "run"):
+        raise RequestError(f"report=true writes the page of a store or a run; {config.path} is a {kind}")
     if config.period and not config.clock:
         raise RequestError("period= belongs to --clock: give both, or neither")
 
@@ -129,6 +135,23 @@ def _verify(path: Path, console: Console) -> dict[str, Any]:
         found = verify_store(path, advance)
     console.say(f"all {found['planes']} planes are what was written")
     return found
+
+
+def _reports(path: Path, kind: Kind, console: Console) -> list[str]:
+    """Write the page of the store or of the run, of both stages where it has both."""
+    from stormcast_train.monitor.run import RunDirectory
+    from stormcast_train.products.run_page import write_run_report
+    from stormcast_train.products.store_page import write_store_report
+    from stormcast_train.store.reader import open_store
+
+    if kind == "store":
+        written = [write_store_report(open_store(path), path)]
+    else:
+        places = [place for place in (path, path / "regression", path / "diffusion") if RunDirectory(place).exists]
+        written = [write_run_report(place) for place in places]
+    for page in written:
+        console.say(f"wrote {page}")
+    return [str(page) for page in written]
 
 
 def _clock(path: Path, kind: Kind, config: Config, console: Console) -> dict[str, Any]:

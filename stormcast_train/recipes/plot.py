@@ -71,9 +71,18 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 def request(config: Config, result: dict[str, Any]) -> str:
     """Digest of what is drawn: the words, and the files they name as they are now."""
     named = [Path(p) for p in (config.path, config.against, config.store) if p is not None]
-    files = [p / "manifest.json" if (p / "manifest.json").is_file() else p for p in named]
+    files = [_telling(p) for p in named]
     stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     return digest(config.model_dump(mode="json", exclude={"out"}), result["variable"], result["times"], stamps)
+
+
+def _telling(path: Path) -> Path:
+    """The file that changes when what lies at the path does."""
+    from stormcast_train.monitor.run import find_run, is_run
+
+    if is_run(path):
+        return find_run(path).path / "events.jsonl"
+    return path / "manifest.json" if (path / "manifest.json").is_file() else path
 
 
 def target(config: Config) -> Path:

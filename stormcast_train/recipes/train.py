@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+import yaml
+from pydantic import Field, field_validator
 
 from stormcast_train.data.event_config import EventsConfig
 from stormcast_train.data.mix import MixConfig
@@ -25,8 +26,10 @@ from stormcast_train.store.choice import Choice, choose
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.folds import Fold
 from stormcast_train.training.optim_config import Lengths, OptimConfig
-from stormcast_train.training.run_stage import Execution, StageRun, begin, check_batch, identify, is_done, run_stage
+from stormcast_train.training.run_stage import Execution, StageRun, begin, check_batch, check_metrics, identify, is_done, run_stage
 from stormcast_train.training.stage_config import StageConfig, StageKind, StageRequest
+from stormcast_train.training.validation_plan import ValidationSpec
+from stormcast_train.verification.config import ScoreConfig
 
 HELP = "train a regression, or the residual diffusion on top of one, on any number of ranks; repeat the command to resume"
 EXAMPLE = "stormcast train stage=both store=stores/taiwan_tiny run=runs/taiwan processes=2"
@@ -43,6 +46,16 @@ class TrainKeys(Frozen):
     compile: bool = False
     tf32: bool = False
     best_metric: str | None = None
+    veto: dict[str, tuple[float, float]] | None = None
+
+    @field_validator("veto", mode="before")
+    @classmethod
+    def _said_in_quotes(cls, veto: Any) -> Any:
+        """On the command line, names with quotes around them arrive as one text."""
+        try:
+            return yaml.safe_load(veto) if isinstance(veto, str) else veto
+        except yaml.YAMLError as error:
+            raise ValueError(f'a veto is written {{"diffusion/spread_skill/*": [0.7, 1.4]}}, not {veto}') from error
 
     def length(self, kind: StageKind) -> int | None:
         """The samples asked for a stage of this kind."""
@@ -63,10 +76,42 @@ class CheckpointKeys(Frozen):
     keep: int = Field(default=2, ge=1)
 
 
+class EnsembleKeys(Frozen):
+    """`validate.ensemble.*`: how many cases are rolled out, by how many members, how far."""
+
+    cases: int = Field(default=12, ge=1)
+    members: int = Field(default=4, ge=2)
+    steps: int = Field(default=1, ge=1)
+
+
+class FssKeys(Frozen):
+    """`validate.fss.*`; null: the rain rates and windows of `score=`."""
+
+    thresholds: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+    windows_km: tuple[Annotated[float, Field(gt=0)], ...] | None = None
+
+
 class ValidateKeys(Frozen):
     """`validate.*`."""
 
     every_samples: int | None = Field(default=None, ge=1)
+    cases: int = Field(default=64, ge=1)
+    ensemble: EnsembleKeys = EnsembleKeys()
+    fss: FssKeys = FssKeys()
+    maps: int = Field(default=2, ge=0)
+
+    def spec(self, score: ScoreConfig) -> ValidationSpec:
+        """What is validated, with the thresholds and windows of `score=` where none are given."""
+        own: dict[str, Any] = {}
+        if self.fss.thresholds is not None:
+            own["thresholds"] = {**score.thresholds, "rain": self.fss.thresholds}
+        if self.fss.windows_km is not None:
+            own["fss_windows_km"] = self.fss.windows_km
+        ensemble = self.ensemble
+        return ValidationSpec(
+            cases=self.cases, ensemble_cases=ensemble.cases, members=ensemble.members, steps=ensemble.steps, maps=self.maps,
+            score=score.model_copy(update=own),
+        )  # fmt: skip
 
 
 with library_noise():  # pydantic warns that the key `validate` hides a method of its own that is deprecated
@@ -83,6 +128,7 @@ with library_noise():  # pydantic warns that the key `validate` hides a method o
         network: NetworkConfig
         objective: ObjectiveConfig
         optim: OptimConfig
+        score: ScoreConfig = ScoreConfig(name="none")
         store: str
         run: str
         regression: str | None = None
@@ -108,6 +154,7 @@ def plan(config: Config) -> dict[str, Any]:
     sentences, begins = [], []
     for stage_run in stage_runs(config):
         check_batch(stage_run, world)
+        check_metrics(stage_run)
         known = stage_run.request.regression is None or not _waits_for_regression(config, stage_run)
         found = begin(stage_run, identify(stage_run)) if known else "new"
         verb = {"new": "train", "resume": "resume", "done": "do nothing for"}[found]
@@ -137,9 +184,20 @@ def run(config: Config, console: Console) -> dict[str, Any]:
             described = run_stage(stage_run, ranks, speaker, stop)
             if stage_run.request.fold is None:
                 result.update(described)
+            if ranks.is_first:
+                _report(stage_run, speaker)
     if ranks.world == 1:
         console.say(f"trained: {result['path']} ({result['samples']} samples)")
     return result
+
+
+def _report(stage_run: StageRun, console: Console) -> None:
+    """The run's page, where it is not newer than its last event; drawn here, when no rank waits for a picture."""
+    page, events = stage_run.directory.path / "report.html", stage_run.directory.path / "events.jsonl"
+    if not page.is_file() or page.stat().st_mtime_ns < events.stat().st_mtime_ns:
+        from stormcast_train.products.run_page import write_run_report
+
+        console.say(f"wrote {write_run_report(stage_run.directory.path)}")
 
 
 def _already_done(config: Config, console: Console) -> dict[str, Any]:
@@ -187,7 +245,7 @@ def _stage_run(config: Config, kind: StageKind, both: bool, fold: Fold | None = 
     return StageRun(
         request=request,
         optim=config.optim.resolve(kind, keys.batch_size, keys.length(kind)),
-        execution=_execution(config),
+        execution=_execution(config, kind, both),
         directory=RunDirectory(folder),
         site=config.site,
         command=("stormcast", *_words(config)),
@@ -195,11 +253,16 @@ def _stage_run(config: Config, kind: StageKind, both: bool, fold: Fold | None = 
     )
 
 
-def _execution(config: Config) -> Execution:
+def _execution(config: Config, kind: StageKind, both: bool) -> Execution:
+    """Of `stage=both`, a metric and a veto are for the stage that their name begins with."""
     keys = config.train
     validate: ValidateKeys = config.validate
+    others = f"{'regression' if kind == 'diffusion' else 'diffusion'}/" if both else "\0"
+    best = None if (keys.best_metric or "").startswith(others) else keys.best_metric
+    veto = {name: limits for name, limits in (keys.veto or {}).items() if not name.startswith(others)}
     return Execution(
-        micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, tf32=keys.tf32, profile=config.profile, best_metric=keys.best_metric,
+        micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, tf32=keys.tf32, profile=config.profile,
+        best_metric=best, veto=veto, validation=validate.spec(config.score),
         deterministic=config.deterministic, device=config.device, log_every=config.log.every_samples, wandb=config.log.wandb,
         validate_every=validate.every_samples, checkpoint_every=config.checkpoint.every_samples, checkpoints_kept=config.checkpoint.keep,
     )  # fmt: skip

@@ -18,7 +18,8 @@ from stormcast_train.data.conditions import Target
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.times import Times
 from stormcast_train.training.means import Regressions, blocks
-from stormcast_train.training.validate import Cases, Sums
+from stormcast_train.training.stage import Sums
+from stormcast_train.training.validate import Cases, exact
 
 CASES = 64  # of training and of held-out hours in a validation
 BEGIN_CASES = 256  # where a diffusion begins
@@ -41,7 +42,7 @@ def ratio_sums(mean: Mean, target: Target, train: Cases, held_out: Cases, share:
         _squares(mean, target, cases.reader, starts[share[0] :: share[1]]).sum(dim=0) / len(starts)
         for cases, starts in zip((train, held_out), chosen, strict=True)
     ]
-    pairs = zip(*(part_C.tolist() for part_C in parts_2C), strict=True)
+    pairs = zip(*([exact(value) for value in part_C.tolist()] for part_C in parts_2C), strict=True)
     return {f"{METRIC}/{name}": pair for name, pair in zip(train.reader.scene.names, pairs, strict=True)}
 
 

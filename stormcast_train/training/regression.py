@@ -7,18 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from stormcast_train.data.batch import Batch
 from stormcast_train.forecast import package as packages
-from stormcast_train.forecast.emulator import load_weights
+from stormcast_train.forecast.emulator import Emulator, load_weights
 from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep
 from stormcast_train.objectives.regression import FixedCount, squared_error
 from stormcast_train.training.drizzle import with_fitted_drizzle
 from stormcast_train.training.overfitting import ratio_sums
-from stormcast_train.training.stage import LossTerms
-from stormcast_train.training.validate import Cases, regression_sums
+from stormcast_train.training.stage import LossTerms, Sums
+from stormcast_train.training.validate import USUAL, Cases, Validation, regression_sums
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +54,11 @@ class RegressionStage:
         package = replace(self.template, weights=to_host(weights), facts=facts)
         packages.save(with_fitted_drizzle(package, self.cases), directory)
 
-    def validate(self, weights: dict[str, Tensor], share: tuple[int, int]) -> dict[str, tuple[float, float]]:
-        """RMSE and MSE skill over persistence of one step, physical units; the residual's ratio of training to held-out starts."""
+    def validate(self, weights: dict[str, Tensor], share: tuple[int, int], how: Validation = USUAL) -> Sums:
+        """Errors of one step and of short rollouts in physical units, and skill over persistence; the residual's ratio of training to held-out starts."""
         step = replace(self.step, network=evaluating(self.network, weights))
         ratios = ratio_sums(step.mean, step.target, self.trained_on, self.cases, share)
-        return regression_sums(step, self.cases, share) | ratios
+        return regression_sums(Emulator(self.template, device_of(weights), step), self.cases, share, how) | ratios
 
 
 def evaluating(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
@@ -65,6 +66,11 @@ def evaluating(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     twin = copy.deepcopy(network)
     load_weights(twin, weights)
     return twin.eval().requires_grad_(False)
+
+
+def device_of(weights: dict[str, Tensor]) -> torch.device:
+    """Where the weights are."""
+    return next(iter(weights.values())).device
 
 
 def to_host(weights: dict[str, Tensor]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from stormcast_train.data.noise import normal
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.times import Times
 from stormcast_train.forecast import package as packages
+from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import ResidualStep, keyed_noise
 from stormcast_train.objectives.edm import by_level, denoising_error, training_sigma
@@ -23,9 +24,9 @@ from stormcast_train.objectives.regression import FixedCount
 from stormcast_train.training.drizzle import with_fitted_drizzle
 from stormcast_train.training.means import Lookup, Regressions, blocks
 from stormcast_train.training.overfitting import Mean
-from stormcast_train.training.regression import evaluating, to_host
-from stormcast_train.training.stage import LossTerms
-from stormcast_train.training.validate import Cases, residual_sums
+from stormcast_train.training.regression import device_of, evaluating, to_host
+from stormcast_train.training.stage import LossTerms, Sums
+from stormcast_train.training.validate import USUAL, Cases, Validation, residual_sums
 
 RESIDUAL_CASES = 512
 
@@ -74,9 +75,10 @@ class ResidualStage:
         package = replace(self.template, weights=to_host(weights), facts=facts)
         packages.save(with_fitted_drizzle(package, self.cases), directory)
 
-    def validate(self, weights: dict[str, Tensor], share: tuple[int, int]) -> dict[str, tuple[float, float]]:
-        """Denoising loss on fixed noise, and a small ensemble's fair CRPS and spread one step ahead."""
-        return residual_sums(replace(self.step, network=evaluating(self.network, weights)), self.cases, share)
+    def validate(self, weights: dict[str, Tensor], share: tuple[int, int], how: Validation = USUAL) -> Sums:
+        """Denoising loss on fixed noise, and a small ensemble's metrics on short rollouts."""
+        step = replace(self.step, network=evaluating(self.network, weights))
+        return residual_sums(Emulator(self.template, device_of(weights), step), self.cases, share, how)
 
     def _mean(self, batch: Batch) -> Tensor:
         return self.regressions.mean(batch.window) if self.means is None else self.means(batch.dataset_indices)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
+from stormcast_train.data.scene import split_store
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.fields.console import Console
@@ -22,8 +23,10 @@ from stormcast_train.fields.variables import Frozen
 from stormcast_train.monitor.environment import attempt_environment
 from stormcast_train.monitor.run import RunDirectory, describe_run
 from stormcast_train.store.reader import open_store
+from stormcast_train.training.criterion import Criterion
 from stormcast_train.training.optim_config import OptimSpec
 from stormcast_train.training.stage_config import StageRequest, science_record
+from stormcast_train.training.validation_plan import ValidationSpec, metric_names, rollout_starts
 
 if TYPE_CHECKING:
     import torch
@@ -55,6 +58,8 @@ class Execution(Frozen):
     checkpoint_every: int | None = Field(default=None, ge=1)
     checkpoints_kept: int = Field(default=2, ge=1)
     best_metric: str | None = None
+    veto: dict[str, tuple[float, float]] = Field(default_factory=dict)  # metric or glob -> the range outside which no package is best
+    validation: ValidationSpec = ValidationSpec()
     wandb: Literal["online", "offline"] | None = None
 
 
@@ -147,6 +152,18 @@ def check_batch(run: StageRun, world: int) -> None:
         raise RequestError(f"train.batch_size={batch} cannot be divided into {parts}: take a multiple of {world * micro}", ranks=world)
 
 
+def check_metrics(run: StageRun) -> None:
+    """RequestError for a best_metric or a veto that this run's validations do not measure; nothing is refused without validation cases."""
+    criterion, store = Criterion(run.execution.best_metric, run.kind, run.execution.veto), open_store(Path(run.request.store))
+    spec, state = run.request.stage.resolve("background" in store.roles, "static" in store.roles), store.group("state")
+    splits = split_store(store, run.request.mix, spec.conditions.history, bool(spec.conditions.background))
+    if not len(splits["validation"].starts):
+        return
+    _, steps = rollout_starts(splits["validation"].starts, state.step, run.execution.validation.steps)
+    variables = [state.variables[name] for name in state.channels]
+    criterion.check(metric_names(run.kind, variables, state.grid, state.step, steps, run.execution.validation))
+
+
 def _differences(held: Any, asked: Any, prefix: str = "") -> list[str]:
     if isinstance(held, dict) and isinstance(asked, dict):
         keys = sorted({*held, *asked})
@@ -167,6 +184,7 @@ def run_stage(run: StageRun, ranks: Ranks, console: Console, stop: StopRequest, 
     NonFiniteError, and RequestError as `begin` and `check_batch` do.
     """
     check_batch(run, ranks.world)
+    check_metrics(run)
     identity = identify(run)
     if is_done(run, identity):
         console.say(f"done already: {run.directory.path} ({run.kind}, {run.optim.total_samples} samples)")

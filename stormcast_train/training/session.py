@@ -5,8 +5,10 @@ Rank 0 writes; every rank validates its share. Packages hold averaged weights.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -23,6 +25,7 @@ from stormcast_train.fields.times import iso
 from stormcast_train.monitor.events import EventLog
 from stormcast_train.monitor.sinks import WandbMirror
 from stormcast_train.training import insight
+from stormcast_train.training.case_fields import CaseFields, case_path, write_case
 from stormcast_train.training.checkpoint import Background, Checkpoint, newest_whole, on_host, read_checkpoint, write_checkpoint
 from stormcast_train.training.criterion import Criterion, reduced_metrics
 from stormcast_train.training.loop import TrainPlan, train
@@ -31,6 +34,7 @@ from stormcast_train.training.overfitting import memorised_in
 from stormcast_train.training.profile import STEPS, SUMMARY, StepProfile
 from stormcast_train.training.run_stage import StageRun
 from stormcast_train.training.stage import Stage
+from stormcast_train.training.validate import Validation
 
 LOG_LINES, VALIDATIONS, CHECKPOINTS = 400, 5, 10  # of a run whose periods are not given
 
@@ -44,7 +48,7 @@ class Session:
         self._optim = Optimization(stage.network, run.optim)
         self._events = EventLog(run.directory.path, attempt) if ranks.is_first else None
         self._disk = Background()
-        self._criterion = Criterion(run.execution.best_metric, run.kind)
+        self._criterion = Criterion(run.execution.best_metric, run.kind, run.execution.veto)
         self._insight: insight.Insight | None = None
         self._profile: StepProfile | None = None
         self._mirror: WandbMirror | None = None
@@ -117,15 +121,20 @@ class Session:
 
     def validated(self, samples: int) -> None:
         """See `loop.Observer`: metrics of the averaged weights over all ranks' cases; the best package so far is kept."""
-        weights = self._optim.averaged_weights()
-        share = (self._ranks.rank, self._ranks.world)
-        metrics = reduced_metrics(gather(self._stage.validate(weights, share)))
-        self._write("validate", samples, **metrics)
+        began, weights = time.perf_counter(), self._optim.averaged_weights()
+        how = Validation(self._run.execution.validation, partial(self._keep_case, samples))
+        metrics = reduced_metrics(gather(self._stage.validate(weights, (self._ranks.rank, self._ranks.world), how)))
+        improved, broken = self._criterion.improves(metrics), self._criterion.broken(metrics)
+        self._write("validate", samples, **metrics, seconds=time.perf_counter() - began, best=improved, vetoes=broken)
         for sentence in memorised_in(metrics):
             self._warn(samples, sentence, "residual")
-        if self._criterion.improves(metrics):
-            facts = {"criterion": self._criterion.name, "value": self._criterion.value(metrics)}
+        if improved:
+            facts = {"criterion": self._criterion.name, "value": self._criterion.value(metrics), "vetoes": broken}
             self._save_package("best", samples, on_host(weights), facts)
+
+    def _keep_case(self, samples: int, case: CaseFields) -> None:
+        directory = self._run.directory.path
+        write_case(case_path(directory, samples, case.start), case, {"run": str(directory.resolve()), "samples": samples})
 
     def checkpoint(self, samples: int) -> None:
         """See `loop.Observer`: host copies now, the files in the background; packages first, so a checkpoint never lacks its own."""

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from fractions import Fraction
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from torch import Tensor, nn
 
 from stormcast_train.data.batch import Batch
 
-ROOTS = ("rmse", "spread", "spread_skill")  # quantities whose sums are of squares
+if TYPE_CHECKING:
+    from stormcast_train.training.validate import Validation
+
+ROOTS = ("rmse", "spread", "spread_skill", "inflow_rmse")  # quantities whose sums are of squares
+Number = float | Fraction  # a fraction's sums are exact: they depend on no order
+Sums = dict[str, tuple[Number, Number]]
 
 
 class LossTerms(NamedTuple):
@@ -44,17 +51,17 @@ class Stage(Protocol):
         """Write a self-sufficient package with these weights; `facts` (run, samples, ...) are kept beside them. Atomic."""
         ...
 
-    def validate(self, weights: dict[str, Tensor], share: tuple[int, int]) -> dict[str, tuple[float, float]]:
+    def validate(self, weights: dict[str, Tensor], share: tuple[int, int], how: Validation) -> Mapping[str, tuple[Number, Number]]:
         """Additive sums over this rank's share (rank, world) of the fixed cases: `stage/quantity/variable` -> (numerator, denominator).
 
-        Empty where the mix left no validation case. `metric_value` turns the reduced sums into the metric.
+        Empty where the mix left no validation case. `metric_value` turns the reduced sums into the metric; `validation_plan` has the names.
         """
         ...
 
 
-def metric_value(name: str, numerator: float, denominator: float) -> float:
+def metric_value(name: str, numerator: Number, denominator: Number) -> float:
     """The metric from its reduced sums; the square root is taken where the quantity is one of ROOTS. NaN for an empty sum."""
     if not denominator:
         return float("nan")
-    ratio = numerator / denominator
+    ratio = float(numerator) / float(denominator)
     return float(max(ratio, 0.0) ** 0.5) if name.split("/")[1] in ROOTS else ratio

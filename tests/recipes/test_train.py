@@ -57,6 +57,8 @@ def test_both_stages_train_on_two_ranks_and_run_means_the_diffusion(two_ranks):
     for kind in ("regression", "diffusion"):
         assert [event["samples"] for event in read_events(folder / kind) if event["event"] == "train"] == [8, 16, 24, 32, 40, 48]
         assert describe_run(folder / kind)["metrics"]
+        assert "How did the training go?" in (folder / kind / "report.html").read_text()
+        assert len(list((folder / kind / "validation").glob("*/*.nc"))) == len(list((folder / kind / "validation").glob("*/*.png"))) > 0
 
 
 def test_repeating_the_command_says_done_and_imports_no_torch(two_ranks, store):
@@ -105,6 +107,10 @@ def test_one_rank_accumulating_halves_killed_and_resumed_ends_in_the_bits_of_two
         (["variables.state=[t2m,rain10m]"], "Did you mean 'rain1h'"),
         (["variables.override.rain1h.transform.kind=cubic"], "variables.override.rain1h"),
         (["variables.override.u10m.loss_weight=2"], "has no such variable"),
+        (["validate.ensemble.members=1"], "validate.ensemble.members"),
+        (["train.best_metric=regression/rsme"], "Did you mean 'regression/rmse'"),
+        (['train.veto={"regression/psd/*": [0.5, 2]}'], "train.veto=regression/psd/* is not measured"),
+        (["train.veto={regression/rmse/*: [0.5, 2, 3]}"], "train.veto"),
     ],
 )
 def test_a_wrong_request_is_exit_2_with_one_line_and_leaves_nothing(store, tmp_path, monkeypatch, capsys, words, message):

@@ -12,7 +12,6 @@ from stormcast_train.store.reader import open_store
 from stormcast_train.training.build import build_stage
 from stormcast_train.training.stage import metric_value
 from stormcast_train.training.stage_config import StageConfig, science_record
-from stormcast_train.training.validate import fair_crps
 
 CPU = tiny_stages.CPU
 
@@ -126,9 +125,10 @@ def test_validation_sums_do_not_depend_on_the_number_of_ranks(which, request):
     weights = stage.network.state_dict()
     alone, pair = stage.validate(weights, (0, 1)), [stage.validate(weights, (r, 2)) for r in range(2)]
     for name, (numerator, denominator) in alone.items():
-        shared = [sum(part.get(name, (0.0, 0.0))[i] for part in pair) for i in range(2)]
-        assert shared == pytest.approx([numerator, denominator], rel=1e-9)
-        assert np.isfinite(metric_value(name, numerator, denominator))
+        shared = [sum(part.get(name, (0, 0))[i] for part in pair) for i in range(2)]
+        assert shared == [numerator, denominator]  # exact: not a bit depends on who adds
+        if ":" not in name:  # without a threshold, a band or a ring, which may find no cell
+            assert np.isfinite(metric_value(name, numerator, denominator))
 
 
 def test_validation_uses_the_weights_it_is_given_in_eval_mode(regression, trained):
@@ -144,13 +144,6 @@ def test_roots_are_taken_of_squared_quantities_only():
     assert metric_value("regression/rmse/t2m", 8.0, 2.0) == 2.0
     assert metric_value("diffusion/crps_fair/t2m", 8.0, 2.0) == 4.0
     assert np.isnan(metric_value("regression/rmse/t2m", 0.0, 0.0))
-
-
-def test_the_fair_crps_of_two_members_by_hand():
-    # |0 - 1| and |4 - 1| average 2; half the mean distance of distinct members is 2: 2 - 2 = 0
-    assert float(fair_crps(torch.tensor([[0.0], [4.0]]), torch.tensor([1.0]))) == 0.0
-    # three members 0 1 5, truth 2: (2 + 1 + 3) / 3 - (1 + 5 + 4) / 6 = 2 - 10/6
-    assert float(fair_crps(torch.tensor([[0.0], [1.0], [5.0]]), torch.tensor([2.0]))) == pytest.approx(2 - 10 / 6)
 
 
 def test_a_stage_without_driver_or_static_fields_builds_from_defaults(tmp_path):

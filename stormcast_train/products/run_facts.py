@@ -1,0 +1,129 @@
+"""What a run's events say, as series by samples and as sentences; torch-free and without a picture."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from stormcast_train.monitor.events import Event, latest, read_events
+from stormcast_train.monitor.run import describe_run, find_run
+
+SPREAD_SKILL, PSD_RATIO = (0.7, 1.4), (0.5, 2.0)
+LATE = 0.05  # share of the run whose mean loss is "at the end"
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run, its description, and the lines that count of its events."""
+
+    path: Path
+    described: dict[str, Any]
+    trained: list[Event]
+    validated: list[Event]
+
+    @classmethod
+    def of(cls, path: str | Path) -> RunFacts:
+        """Of a run's directory; RequestError where there is none."""
+        run = find_run(path)
+        events = read_events(run.path)
+        return cls(run.path, describe_run(run.path), latest(events, "train"), latest(events, "validate"))
+
+    @property
+    def stage(self) -> str:
+        return str(self.described["stage"])
+
+    def names(self) -> list[str]:
+        """Every metric that some validation has."""
+        return sorted({name for event in self.validated for name in event if "/" in name})
+
+    def variables(self) -> list[str]:
+        """The variables, in the order of the losses' names where there are some."""
+        losses = [name.removeprefix("loss/") for name in (self.trained[-1] if self.trained else {}) if name.startswith("loss/")]
+        return losses or list(dict.fromkeys(name.split("/")[2] for name in self.names() if ":" not in name and "@" not in name))
+
+    def series(self, name: str) -> tuple[list[int], list[float]]:
+        """Samples and values of a metric, where it is a number."""
+        return series(self.validated, name)
+
+    def newest(self, quantity: str, variable: str) -> dict[str, float]:
+        """What the newest validation says about a variable, by what qualifies the name (`` for nothing, `:20mm`, `@6h`)."""
+        prefix, found = f"{self.stage}/{quantity}/{variable}", self.validated[-1] if self.validated else {}
+        tails = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
+        return {tail: float(value) for tail, value in tails.items() if value is not None and tail[:1] in ("", ":", "@")}
+
+    def best_samples(self) -> int | None:
+        """Samples of the best package."""
+        found = self.described["packages"].get("best", {}).get("samples")
+        return None if found is None else int(found)
+
+
+def series(events: Sequence[Event], name: str) -> tuple[list[int], list[float]]:
+    """Samples and values of a fact, where it is a finite number."""
+    kept = [(int(e["samples"]), float(e[name])) for e in events if isinstance(e.get(name), int | float) and math.isfinite(e[name])]
+    return [samples for samples, _ in kept], [value for _, value in kept]
+
+
+def sentences(run: RunFacts) -> Iterator[str]:
+    """How far it came, how the loss went, which package is best and why, how fast it was, and what deserves a look."""
+    told = run.described
+    yield f"State: {told['state']}, {told['samples']:,} of {told['total_samples']:,} samples, attempt {told['attempts']}."
+    samples, losses = series(run.trained, "loss")
+    if losses:
+        late = [loss for at, loss in zip(samples, losses, strict=True) if at >= (1 - LATE) * samples[-1]]
+        yield f"Loss: {losses[0]:.4g} in the first batch, {sum(late) / len(late):.4g} over the last {LATE:.0%} of the samples."
+    yield from _best(run)
+    speeds, waits = series(run.trained, "samples_per_second")[1], series(run.trained, "data_wait_fraction")[1]
+    if speeds and waits:
+        yield f"Speed: {median(speeds):.3g} samples a second, {median(waits):.1%} of the time waiting for data (medians)."
+    seconds = series(run.validated, "seconds")[1]
+    if seconds:
+        yield f"{len(seconds)} validation(s) took {median(seconds):.3g} s each."
+
+
+def _best(run: RunFacts) -> Iterator[str]:
+    facts = run.described["packages"].get("best")
+    if not facts:
+        yield (
+            "No package has been chosen yet."
+            if not run.validated
+            else "No validation had a value of the criterion: package/last is all there is."
+        )
+        return
+    at, value = int(facts["samples"]), facts.get("value")
+    yield f"Best package: at {at:,} samples, by {facts.get('criterion')}" + (f" = {value:.4g}." if value is not None else ".")
+    for broken in facts.get("vetoes") or ():
+        yield f"No validation has passed every veto; the best one breaks: {broken}."
+    later = [event for event in run.validated if event["samples"] > at]
+    if later:
+        yield f"{len(later)} later validation(s), to {later[-1]['samples']:,} samples, were not better: more training no longer helped."
+
+
+def verdicts(run: RunFacts, variable: str) -> list[tuple[str, float | None, bool | None]]:
+    """Of the newest validation: (what, value, whether that is well), for the table's columns."""
+    if run.stage == "regression":
+        skill = run.newest("mse_skill", variable).get("")
+        shown = [("RMSE", run.newest("rmse", variable).get(""), None), ("MSE skill over persistence", skill, _above(skill, 0))]
+    else:
+        skill, ratio = run.newest("crps_skill", variable).get(""), run.newest("spread_skill", variable).get("")
+        crps = run.newest("crps_fair", variable).get("")
+        shown = [
+            ("RMSE of the mean", run.newest("rmse", variable).get(""), None),
+            ("fair CRPS", crps, None),
+            ("CRPS skill over the regression's MAE", skill, _above(skill, 0)),
+            ("spread-skill ratio", ratio, _within(ratio, SPREAD_SKILL)),
+        ]
+    bands = [value for tail, value in run.newest("psd_ratio", variable).items() if "@" not in tail]
+    worst = max(bands, key=lambda v: abs(math.log(v)) if v > 0 else math.inf, default=None)
+    return [*shown, ("power over the truth's, worst octave", worst, _within(worst, PSD_RATIO))]
+
+
+def _above(value: float | None, limit: float) -> bool | None:
+    return None if value is None else value > limit
+
+
+def _within(value: float | None, limits: tuple[float, float]) -> bool | None:
+    return None if value is None else limits[0] <= value <= limits[1]

@@ -1,0 +1,244 @@
+"""Pictures of a run: its loss, its validations by samples and in detail, its fixed cases."""
+
+from __future__ import annotations
+
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from stormcast_train.fields.files import replacing
+from stormcast_train.monitor.events import Event
+from stormcast_train.products import maps
+from stormcast_train.products.curves import dress
+from stormcast_train.products.maps import DPI
+from stormcast_train.products.palettes import INK
+from stormcast_train.products.run_facts import PSD_RATIO, SPREAD_SKILL, RunFacts, series
+from stormcast_train.training.case_fields import CaseFields
+
+# Okabe and Ito's colours, then line styles
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4d4d4d", "#000000")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)))
+LINES = 8  # variables in one panel
+STRIP = 5  # validations side by side
+QUANTITIES: dict[str, tuple[tuple[str, str], ...]] = {
+    "regression": (("mse_skill", "MSE skill over persistence"), ("rmse", "RMSE over the first validation's")),
+    "diffusion": (
+        ("denoising_loss", "Denoising loss on fixed noise"),
+        ("crps_skill", "CRPS skill over the regression's MAE"),
+        ("spread_skill", "Spread-skill ratio (1 is right)"),
+        ("crps_fair", "Fair CRPS over the first validation's"),
+    ),
+}
+RELATIVE, AROUND_ONE = ("rmse", "crps_fair"), {"spread_skill": SPREAD_SKILL, "psd_ratio": PSD_RATIO}
+
+
+def _axes(count: int) -> tuple[Any, list[Any]]:
+    from matplotlib.figure import Figure
+
+    columns = 2 if count == 4 else min(count, 3)
+    rows = -(-count // columns)
+    drawing = Figure(figsize=(4.4 * columns, 3.3 * rows), dpi=DPI, layout="constrained", facecolor="white")
+    axes = list(drawing.subplots(rows, columns, squeeze=False).ravel())
+    for axis in axes[count:]:
+        axis.set_axis_off()
+    return drawing, axes[:count]
+
+
+def _plain(scale: Any) -> None:
+    """A logarithmic axis in plain numbers."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    scale.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    scale.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    scale.set_minor_locator(NullLocator())
+
+
+def _finish(axes: Sequence[Any], titles: Sequence[str]) -> None:
+    for axis, title in zip(axes, titles, strict=True):
+        axis.set_title(title, loc="left", fontsize=9.5, color=INK)
+        dress(axis)
+
+
+def _style(number: int) -> dict[str, Any]:
+    return {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.5}
+
+
+def training(run: RunFacts) -> Any:
+    """Loss, loss by variable, gradient norm, learning rate, speed and waiting, by samples."""
+    drawing, axes = _axes(6)
+    _smoothed(axes[0], run.trained, "loss", None, 0)
+    for number, name in enumerate(run.variables()[:LINES]):
+        _smoothed(axes[1], run.trained, f"loss/{name}", name, number, faint=False)
+    _smoothed(axes[2], run.trained, "grad_norm", None, 2)
+    for axis in axes[:3]:
+        axis.set_yscale("log")
+        _plain(axis.yaxis)
+    axes[3].plot(*series(run.trained, "lr"), **_style(0))
+    _smoothed(axes[4], run.trained, "samples_per_second", None, 4)
+    _smoothed(axes[5], run.trained, "data_wait_fraction", None, 5)
+    axes[4].set_ylim(bottom=0)
+    axes[5].set_ylim(0, 1)
+    for axis in axes:
+        axis.set_xlabel("samples")
+    _finish(axes, ("Loss", "Loss by variable", "Gradient norm", "Learning rate", "Samples per second", "Share of time waiting for data"))
+    return drawing
+
+
+def _smoothed(axis: Any, events: Sequence[Event], name: str, label: str | None, number: int, faint: bool = True) -> None:
+    """Every line faint, and a running mean over a fortieth of them."""
+    samples, values = series(events, name)
+    if not values:
+        return
+    width = max(1, len(values) // 40)
+    if faint and width > 1:
+        axis.plot(samples, values, color=_style(number)["color"], linewidth=0.5, alpha=0.3)
+    mean = np.convolve(values, np.ones(width) / width, mode="valid")
+    axis.plot(samples[width - 1 :], mean, label=label, **_style(number))
+
+
+def validation(run: RunFacts) -> Any:
+    """The metrics by samples, a line a variable; the best package's samples are marked."""
+    asked = QUANTITIES[run.stage]
+    drawing, axes = _axes(len(asked))
+    for axis, (quantity, _) in zip(axes, asked, strict=True):
+        if quantity in AROUND_ONE:
+            _band(axis, AROUND_ONE[quantity])
+        for number, name in enumerate(run.variables()[:LINES]):
+            samples, values = run.series(f"{run.stage}/{quantity}/{name}")
+            if quantity in RELATIVE and values:
+                values = [value / values[0] for value in values]
+            axis.plot(samples, values, marker="o", markersize=3.5, label=name, **_style(number))
+        best = run.best_samples()
+        if best is not None:
+            axis.axvline(best, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
+        axis.set_xlabel("samples")
+    _finish(axes, [title for _, title in asked])
+    return drawing
+
+
+def _band(axis: Any, limits: tuple[float, float]) -> None:
+    axis.axhspan(*limits, color="#009E73", alpha=0.10, linewidth=0)
+    axis.axhline(1, color=INK, linewidth=0.8)
+
+
+def details(run: RunFacts) -> Any:
+    """Of the newest validation: spectra, error by distance from the inflow edge, fractions skill, frequency bias and RMSE by lead."""
+    drawing, axes = _axes(5)
+    for number, name in enumerate(run.variables()[:LINES]):
+        _line(axes[0], run.newest("psd_ratio", name), _km, name, number)
+        whole = run.newest("rmse", name).get("")
+        rings = {tail: value / whole for tail, value in run.newest("inflow_rmse", name).items() if whole}
+        _line(axes[1], rings, lambda tail: tail.strip(":") if "@" not in tail else None, name, number)
+        _thresholds(axes[2], run.newest("fss", name))
+        _line(axes[3], run.newest("frequency_bias", name), lambda tail: tail.strip(":") if "@" not in tail else None, name, number)
+        _line(axes[4], {tail: value / whole for tail, value in run.newest("rmse", name).items() if whole}, _lead, name, number)
+    _band(axes[0], PSD_RATIO)
+    axes[0].set_xscale("log")
+    axes[0].set_yscale("log")
+    for scale in (axes[0].xaxis, axes[0].yaxis):
+        _plain(scale)
+    axes[0].set_xlabel("wavelength, km")
+    axes[2].set_xlabel("window, km")
+    axes[3].axhline(1, color=INK, linewidth=0.8)
+    axes[4].set_xlabel("lead")
+    titles = (
+        "Power over the truth's",
+        "RMSE by distance from the inflow edge (1: all)",
+        "FSS by window",
+        "Frequency bias",
+        "RMSE by lead (1: first step)",
+    )
+    _finish(axes, titles)
+    return drawing
+
+
+def _line(axis: Any, found: dict[str, float], place: Callable[[str], Any], label: str, number: int) -> None:
+    kept = [(place(tail), value) for tail, value in found.items() if place(tail) is not None]
+    if kept:
+        kept = sorted(kept, key=lambda pair: _leading_number(pair[0]))
+        axis.plot([at for at, _ in kept], [value for _, value in kept], marker="o", markersize=3.5, label=label, **_style(number))
+
+
+def _leading_number(place: Any) -> float:
+    """`20-50km` and `6h` in order of their numbers; `first` before them."""
+    found = re.match(r"[\d.]+", str(place))
+    return float(found[0]) if found else -1.0
+
+
+def _km(tail: str) -> float | None:
+    found = re.fullmatch(r":([\d.e+]+)km", tail)
+    return float(found[1]) if found else None
+
+
+def _lead(tail: str) -> str | None:
+    return "first" if tail == "" else (tail[1:] if tail.startswith("@") else None)
+
+
+def _thresholds(axis: Any, found: dict[str, float]) -> None:
+    """A line a threshold, against the window."""
+    by_threshold: dict[str, dict[str, float]] = {}
+    for tail, value in found.items():
+        if "@" not in tail:
+            threshold, window = tail.strip(":").split(":")
+            by_threshold.setdefault(threshold, {})[f":{window}"] = value
+    for number, (threshold, values) in enumerate(sorted(by_threshold.items(), key=lambda pair: _leading_number(pair[0]))):
+        _line(axis, values, _km, f"≥ {threshold}", number)
+
+
+def case_panels(case: CaseFields, name: str, lead: int) -> list[maps.Panel]:
+    """Truth, mean, members and the mean's error of one variable at a lead."""
+    grid, truth, mean = case.grid, case.truth[name][lead], case.mean[name][lead]
+    when = maps.stamp(case.valid_times[lead], case.valid_times[lead] - case.start)
+    panels = [maps.Panel(f"truth\n{when}", grid, truth)]
+    if case.ensemble_size > 1:
+        panels.append(maps.Panel(f"mean of {case.ensemble_size} members", grid, mean))
+        panels += [maps.Panel(f"member {m}", grid, field[lead]) for m, field in enumerate(case.members[name])]
+    else:
+        panels.append(maps.Panel("regression", grid, mean))
+    return [*panels, maps.Panel("error" if case.ensemble_size == 1 else "mean minus truth", grid, mean - truth, difference=True)]
+
+
+def draw_case(case: CaseFields, samples: int, path: Path) -> Path:
+    """The case's PNG: its variables below each other, leads in rows."""
+    drawings = []
+    for variable in case.variables:
+        rows = [case_panels(case, variable.name, lead) for lead in range(len(case.valid_times))]
+        title = f"{maps.title_of(variable)}\nfrom {maps.stamp(case.start)}, after {samples:,} samples"
+        drawings.append(maps.figure([p for row in rows for p in row], variable, title, columns=len(rows[0]), panel_inches=2.25))
+    return stacked(drawings, path)
+
+
+def draw_strip(cases: Sequence[tuple[int, CaseFields]], name: str) -> Any:
+    """The same case after more and more samples: the truth, then one member (or the regression) of each validation, at the last lead."""
+    shown = [cases[i] for i in sorted({math.floor(i * (len(cases) - 1) / max(STRIP - 1, 1)) for i in range(STRIP)})]
+    newest = cases[-1][1]
+    variable = next(v for v in newest.variables if v.name == name)
+    panels = [maps.Panel("truth", newest.grid, newest.truth[name][-1])]
+    panels += [maps.Panel(f"{samples:,} samples", case.grid, case.members[name][0, -1]) for samples, case in shown]
+    what = "member 0" if newest.ensemble_size > 1 else "regression"
+    title = f"{maps.title_of(variable)}\n{what}, {maps.stamp(newest.valid_times[-1], newest.valid_times[-1] - newest.start)}"
+    return maps.figure(panels, variable, title, columns=len(panels), panel_inches=2.1)
+
+
+def stacked(drawings: Sequence[Any], path: Path) -> Path:
+    """Figures below each other in one PNG, written atomically."""
+    from PIL import Image
+
+    images = []
+    for drawing in drawings:
+        content = io.BytesIO()
+        drawing.savefig(content, format="png", facecolor="white")
+        images.append(Image.open(content).convert("RGB"))
+    whole = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
+    top = 0
+    for image in images:
+        whole.paste(image, (0, top))
+        top += image.height
+    with replacing(path) as temporary:
+        whole.save(temporary, format="PNG", optimize=True)
+    return path
