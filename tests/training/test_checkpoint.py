@@ -5,7 +5,8 @@ import torch
 from safetensors import SafetensorError
 
 from stormcast_train.training import checkpoint as checkpoints
-from stormcast_train.training.checkpoint import Background, Checkpoint, checkpoint_folders, newest_whole, read_checkpoint, write_checkpoint
+from stormcast_train.training.background import Background
+from stormcast_train.training.checkpoint import Checkpoint, Keep, checkpoint_folders, newest_whole, read_checkpoint, write_checkpoint
 
 
 def checkpoint(samples: int) -> Checkpoint:
@@ -25,7 +26,7 @@ def test_what_is_written_is_read(tmp_path):
 
 def test_the_newest_k_are_kept_in_order_of_samples(tmp_path):
     for samples in (8, 16, 104):
-        write_checkpoint(tmp_path, checkpoint(samples), kept=2)
+        write_checkpoint(tmp_path, checkpoint(samples), Keep(2))
     assert [int(p.name) for p in checkpoint_folders(tmp_path)] == [16, 104]
 
 

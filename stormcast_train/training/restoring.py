@@ -1,0 +1,31 @@
+"""Which checkpoint an attempt begins from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from stormcast_train.distributed.collectives import decided_by_first
+from stormcast_train.training.checkpoint import Checkpoint, newest_whole, read_checkpoint, refuse_foreign, set_aside_after
+from stormcast_train.training.journal import Journal
+
+
+def restored(directory: Path, asked: Mapping[str, Any], journal: Journal) -> Checkpoint | None:
+    """The newest checkpoint below `directory` that rank 0 found whole, read by every rank; None for a fresh start.
+
+    Damaged ones are named in the journal and set aside; one of another experiment than `asked` (see `refuse_foreign`) is a RequestError.
+    """
+    name = decided_by_first(lambda: _chosen(directory, asked, journal))
+    return None if name is None else read_checkpoint(directory / name)
+
+
+def _chosen(directory: Path, asked: Mapping[str, Any], journal: Journal) -> str | None:
+    found, damaged = newest_whole(directory)
+    if found is not None:
+        refuse_foreign(found, asked)
+    for sentence in damaged:
+        journal.say(sentence)
+        journal.write("damaged", int(found.name) if found else 0, message=sentence)
+    set_aside_after(directory, found)
+    return found.name if found else None
