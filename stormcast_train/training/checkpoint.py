@@ -63,7 +63,7 @@ def _best_of(folder: Path) -> str | None:
     return None if found is None else str(found)
 
 
-def write_checkpoint(directory: Path, checkpoint: Checkpoint, keep: Keep = Keep()) -> None:  # noqa: B008
+def write_checkpoint(directory: Path, checkpoint: Checkpoint, keep: Keep = Keep()) -> None:
     """Write one checkpoint below `directory`, atomically, and then remove those that no rule keeps."""
     final = directory / f"{checkpoint.facts['samples']:012d}"
     aside = directory / f".{final.name}.{os.getpid()}"
