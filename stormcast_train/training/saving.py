@@ -6,7 +6,7 @@ Training waits for copies on the host, and for the disk only where two writes ar
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -59,13 +59,18 @@ class Saver:
 
     def package(self, which: str, samples: int, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Write package/WHICH with these weights."""
-        (copied,), buffers = self._memory.copy(weights)
+        made = {**self._made(samples), **facts}
+        self.later(weights, lambda copied: self._stage.save_package(self._directory.package(which), copied, made))
 
-        def write() -> None:
-            self._stage.save_package(self._directory.package(which), copied, {**self._made(samples), **facts})
+    def later(self, tensors: Mapping[str, Tensor], write: Callable[[dict[str, Tensor]], None]) -> None:
+        """Copy these tensors now and `write` the copies in the background."""
+        (copied,), buffers = self._memory.copy(tensors)
+
+        def write_and_free() -> None:
+            write(copied)
             self._memory.give_back(buffers)
 
-        self._disk.submit(write)
+        self._disk.submit(write_and_free)
 
     def wait(self) -> None:
         """Until everything is on disk."""
