@@ -34,14 +34,6 @@ def test_a_budget_that_is_spent_before_the_first_step_leaves_the_run_as_it_was(t
     assert [event["event"] for event in read_events(tmp_path / "run")] == ["start", "stopped"]
 
 
-def test_the_end_of_the_slurm_job_is_a_budget(tiny_store, tmp_path, monkeypatch):
-    import time
-
-    monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) - 1))
-    with pytest.raises(Exception, match="the Slurm job ends"):
-        toy.work(toy.stage_run(tiny_store, tmp_path / "run"), toy.Ranks())
-
-
 def test_a_stop_says_which_signal_it_was_even_if_another_rank_was_told(tiny_store, tmp_path):
     run = toy.stage_run(tiny_store, tmp_path / "run", micro_batch=None)
     assert toy.in_processes(run, 2, signals={55: toy.signal.SIGUSR1}) == [75, 75]  # position 55 is the second rank's
@@ -58,7 +50,7 @@ def test_a_hang_ends_with_the_stacks_of_every_rank(tiny_store, tmp_path):
     for rank, text in enumerate((waiting, asleep)):
         assert text.startswith(f"attempt 1, rank {rank} of 2")
         assert "at 40 samples" in text
-        assert "in backward" in text or "in batch" in text or "in reached" in text
+        assert "loop.py" in text
     described = describe_run(tmp_path / "run")
     assert described["state"] == "failed"
     assert "no step was finished for 3 s" in read_events(tmp_path / "run")[-1]["message"]
