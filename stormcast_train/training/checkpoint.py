@@ -57,7 +57,7 @@ class Keep:
 def _best_of(folder: Path) -> str | None:
     """The metric by which this checkpoint was the best when it was written."""
     try:
-        found = read_json(folder / FACTS).get("best_of")
+        found = facts_of(folder).get("best_of")
     except (OSError, FailedError):
         return None
     return None if found is None else str(found)
@@ -128,9 +128,14 @@ def damage(folder: Path) -> str | None:
 def read_checkpoint(folder: Path) -> Checkpoint:
     """The checkpoint in `folder`, which `newest_whole` has found to be whole."""
     try:
-        return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / OPTIM), dict(read_json(folder / FACTS)))
+        return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / OPTIM), facts_of(folder))
     except OSError as error:
         raise FailedError(f"the checkpoint {folder} cannot be read on this node: {error}", path=str(folder)) from error
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """The plain facts of a checkpoint."""
+    return dict(read_json(folder / FACTS))
 
 
 def refuse_foreign(folder: Path, asked: Mapping[str, Any]) -> None:
@@ -138,7 +143,7 @@ def refuse_foreign(folder: Path, asked: Mapping[str, Any]) -> None:
 
     asked: `data_fingerprint` and `science_fingerprint` of what is to be continued. A checkpoint that names none is taken as it is.
     """
-    held = read_json(folder / FACTS)
+    held = facts_of(folder)
     for name, what in (("data_fingerprint", "other data"), ("science_fingerprint", "another experiment")):
         if held.get(name) not in (None, asked[name]):
             raise RequestError(
