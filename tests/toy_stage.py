@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import signal
 import socket
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,18 +46,19 @@ class ToyBatch:
 
 
 class ToyStream:
-    """Sample p is a function of p."""
+    """Sample p is a function of p. poison: a sample that is not finite; naps: seconds that reading a sample takes."""
 
     dataset_size = 1000
     starts = np.datetime64("2021-06-01T00", "s") + np.arange(1000) * 3600
 
-    def __init__(self, poison: int | None = None) -> None:
-        self.poison = poison
+    def __init__(self, poison: int | None = None, naps: dict[int, float] | None = None) -> None:
+        self.poison, self.naps = poison, naps or {}
 
     def prefetch(self, positions):
         pass
 
     def batch(self, positions):
+        time.sleep(sum(self.naps.get(p, self.naps.get(-1, 0.0)) for p in positions))
         fields = [torch.randn(2, 6, 6, generator=torch.Generator().manual_seed(p)) for p in positions]
         inputs = torch.stack(fields)
         if self.poison in positions:
@@ -120,30 +122,35 @@ def stage_run(store: Path, folder: Path, **keys: Any) -> StageRun:
     return StageRun(request, optim, execution, RunDirectory(folder), SiteConfig(name="test"), allow_code_change=allow)
 
 
-def work(run: StageRun, ranks: Ranks, signals: dict[int, int] | None = None, poison: int | None = None) -> dict[str, Any]:
-    """One rank, in this process."""
+def work(
+    run: StageRun, ranks: Ranks, signals: dict[int, int] | None = None, poison: int | None = None, naps: dict[int, float] | None = None
+) -> dict[str, Any]:
+    """One rank, in this process. signals: stream position -> signal; poison, naps: see `ToyStream` (position -1: every sample)."""
     torch.set_num_threads(1)
     with StopRequest().listening() as stop:
-        return run_stage(run, ranks, Console(quiet=True), stop, lambda request, device: (ToyStage(signals or {}), ToyStream(poison)))
+        build = lambda request, device: (ToyStage(signals or {}), ToyStream(poison, naps))  # noqa: E731
+        return run_stage(run, ranks, Console(quiet=True), stop, build)
 
 
-def _process(run: StageRun, ranks: Ranks, signals: dict[int, int], poison: int | None) -> None:
+def _process(run: StageRun, ranks: Ranks, *trouble: Any) -> None:
     try:
-        work(run, ranks, signals, poison)
+        work(run, ranks, *trouble)
     except StormcastError as error:
         print(f"rank {ranks.rank}: {error}")
         raise SystemExit(error.exit_code) from None
 
 
-def in_processes(run: StageRun, world: int = 1, signals: dict[int, int] | None = None, poison: int | None = None) -> list[int | None]:
-    """The run on `world` ranks; `signals`: stream position -> signal. Gives the exit codes."""
+def in_processes(
+    run: StageRun, world: int = 1, signals: dict[int, int] | None = None, poison: int | None = None, naps: dict[int, float] | None = None
+) -> list[int | None]:
+    """The run on `world` ranks, with the trouble that `work` takes. Gives the exit codes."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["torch", "torch.distributed", "stormcast_train.training.build", "stormcast_train.training.session"])
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     places = [Ranks(rank, world, rank, "torchrun" if world > 1 else "none", "127.0.0.1", port) for rank in range(world)]
-    children = [server.Process(target=_process, args=(run, place, signals or {}, poison)) for place in places]
+    children = [server.Process(target=_process, args=(run, place, signals, poison, naps)) for place in places]
     for child in children:
         child.start()
     for child in children:

@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from stormcast_train.distributed.ranks import LOCAL, ranks_from_environment
+from stormcast_train.distributed.ranks import LOCAL, Ranks, ranks_from_environment
 from stormcast_train.fields.errors import FailedError, StoppedError, StormcastError, from_report, to_report
 from stormcast_train.fields.files import write_json
 
@@ -56,18 +56,36 @@ def reporting() -> Iterator[dict[str, Any]]:
         yield result
         return
     _die_with_launcher()
-    report = Path(folder) / f"{ranks_from_environment().rank}.json"
+    report = _report(folder)
     try:
         yield result
         write_json(report, {"result": result})
     except StormcastError as error:
-        write_json(report, to_report(error))
+        leave_report(error)
         raise SystemExit(error.exit_code) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
             raise
         write_json(report, {"errno": error.errno, "text": error.strerror, "filename": error.filename})
         raise SystemExit(1) from None
+
+
+def leave_report(error: StormcastError) -> bool:
+    """Tell the launching process what ends this rank; False where there is none."""
+    folder = os.environ.get(REPORTS)
+    if folder is not None:
+        write_json(_report(folder), to_report(error))
+    return folder is not None
+
+
+def stop_with_launcher(ranks: Ranks) -> None:
+    """Have torchrun's end ask this rank to stop (Linux): a signal that torchrun does not pass on, SIGUSR1 for one, only ends torchrun."""
+    if ranks.launcher == "torchrun" and sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _report(folder: str) -> Path:
+    return Path(folder) / f"{ranks_from_environment().rank}.json"
 
 
 class _Launch:

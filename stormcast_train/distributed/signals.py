@@ -14,15 +14,25 @@ REPEAT_S = 2.0  # a launcher may pass on an interrupt that the terminal has sent
 
 
 class StopRequest:
-    """Set by SIGTERM, SIGUSR1 (Slurm's warning before the end of a job) or Ctrl-C; a second Ctrl-C interrupts at once."""
+    """Set by SIGTERM, SIGUSR1 (Slurm's warning before the end of a job), Ctrl-C, or `ask`; a second Ctrl-C interrupts at once.
+
+    began: when the request could first be made, seconds of the monotonic clock; a wall-clock budget counts from it.
+    """
 
     def __init__(self) -> None:
+        self.began = time.monotonic()
+        self.reason: str | None = None
         self._asked_at: float | None = None
 
     @property
     def asked(self) -> bool:
         """Whether this process has been asked to stop."""
         return self._asked_at is not None
+
+    def ask(self, reason: str) -> None:
+        """Ask to stop; the first reason counts."""
+        if self._asked_at is None:
+            self._asked_at, self.reason = time.monotonic(), reason
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
@@ -41,4 +51,4 @@ class StopRequest:
         now = time.monotonic()
         if number == signal.SIGINT and self._asked_at is not None and now - self._asked_at > REPEAT_S:
             raise KeyboardInterrupt
-        self._asked_at = self._asked_at if self._asked_at is not None else now
+        self.ask(f"{signal.Signals(number).name} was received")

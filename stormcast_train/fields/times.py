@@ -15,7 +15,7 @@ Times = NDArray[np.datetime64]
 SECOND = np.timedelta64(1, "s")
 HOUR = np.timedelta64(3600, "s")
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"^\s*(\d+)\s*(s|min|m|h|d)\s*$")
+_DURATION = re.compile(r"(\d+)\s*(s|min|m|h|d)\s*")
 
 
 def parse_time(text: Any) -> np.datetime64:
@@ -30,11 +30,11 @@ def parse_time(text: Any) -> np.datetime64:
 
 
 def parse_duration(text: Any) -> np.timedelta64:
-    """A duration such as `1h`, `5min`, `10m`, `90s`, `5d`; minutes are `m` or `min`."""
-    found = _DURATION.match(str(text))
-    if not found:
-        raise RequestError(f"'{text}' is not a duration; write it as 1h, 10min, 90s or 5d", duration=str(text))
-    return np.timedelta64(int(found[1]) * _UNITS[found[2]], "s")
+    """A duration such as `1h`, `5min`, `10m`, `90s`, `5d`, or a sum such as `3h55m`; minutes are `m` or `min`."""
+    parts = _DURATION.findall(str(text))
+    if not re.fullmatch(rf"\s*({_DURATION.pattern})+", str(text)):
+        raise RequestError(f"'{text}' is not a duration; write it as 1h, 10min, 90s, 5d or 3h55m", duration=str(text))
+    return np.timedelta64(sum(int(number) * _UNITS[unit] for number, unit in parts), "s")
 
 
 def seconds(duration: np.timedelta64) -> int:

@@ -24,6 +24,7 @@ from stormcast_train.data.scene import Scene
 from stormcast_train.fields.errors import RequestError, UnreadableError
 from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.fields.fingerprint import digest
+from stormcast_train.fields.folders import read_folder, replace_folder
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 
@@ -83,12 +84,7 @@ def save(package: Package, directory: Path) -> str:
     fresh = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fingerprint = _write(package, fresh)
-    old = directory.with_name(f".{directory.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if directory.exists():
-        directory.rename(old)
-    fresh.rename(directory)
-    shutil.rmtree(old, ignore_errors=True)
+    replace_folder(fresh, directory)
     return fingerprint
 
 
@@ -105,6 +101,10 @@ def _write(package: Package, directory: Path) -> str:
 
 def load(directory: Path) -> Package:
     """The package in `directory`; RequestError where there is none, UnreadableError where it is damaged or of another format."""
+    return read_folder(directory, _load)
+
+
+def _load(directory: Path) -> Package:
     with _reading(directory):
         return _restore(_described(directory), directory)
 
@@ -120,6 +120,10 @@ class Header:
 
 def load_header(directory: Path) -> Header:
     """The header of the package in `directory`; errors as `load`."""
+    return read_folder(directory, _load_header)
+
+
+def _load_header(directory: Path) -> Header:
     with _reading(directory):
         described = _described(directory)
         conditions = [described["conditions"]]
@@ -163,7 +167,7 @@ def _restore(described: Mapping[str, Any], directory: Path) -> Package:
         mix=described["mix"],
         objective=ObjectiveConfig.model_validate(described["objective"]) if described["objective"] else None,
         residual_std=described["residual_std"],
-        regression=load(directory / "regression") if described["regression_fingerprint"] else None,
+        regression=_load(directory / "regression") if described["regression_fingerprint"] else None,
         facts=described["facts"],
         fingerprint=described["fingerprint"],
     )

@@ -18,6 +18,7 @@ from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import DomainConfig
 from stormcast_train.fields.quiet import library_noise
 from stormcast_train.fields.site import SiteConfig
+from stormcast_train.fields.times import parse_duration, seconds
 from stormcast_train.fields.variables import Frozen, VariablesConfig
 from stormcast_train.monitor.run import RunDirectory, describe_run
 from stormcast_train.networks.config import NetworkConfig
@@ -36,8 +37,21 @@ EXAMPLE = "stormcast train stage=both store=stores/taiwan_tiny run=runs/taiwan p
 POSITIONAL: tuple[str, ...] = ()
 
 
+def duration_s(text: str | None) -> float | None:
+    """Seconds of a duration that may be left out; zero is a RequestError."""
+    if text is None:
+        return None
+    found = float(seconds(parse_duration(text)))
+    if not found:
+        raise RequestError(f"'{text}' is no time at all: give a longer duration, or null for none", duration=text)
+    return found
+
+
 class TrainKeys(Frozen):
-    """`train.*`; null leaves what `optim=` says. `batch_size`: global; `micro_batch`: of one backward pass on one rank."""
+    """`train.*`; null leaves what `optim=` says. `batch_size`: global; `micro_batch`: of one backward pass on one rank.
+
+    wall_clock: the command stops cleanly before so much time has passed; watchdog: a run without a finished step for so long is ended.
+    """
 
     batch_size: int | None = Field(default=None, ge=1)
     total_samples: Annotated[int, Field(ge=1)] | Lengths | None = None
@@ -47,6 +61,8 @@ class TrainKeys(Frozen):
     tf32: bool = False
     best_metric: str | None = None
     veto: dict[str, tuple[float, float]] | None = None
+    wall_clock: str | None = None
+    watchdog: str | None = "30m"
 
     @field_validator("veto", mode="before")
     @classmethod
@@ -56,6 +72,12 @@ class TrainKeys(Frozen):
             return yaml.safe_load(veto) if isinstance(veto, str) else veto
         except yaml.YAMLError as error:
             raise ValueError(f'a veto is written {{"diffusion/spread_skill/*": [0.7, 1.4]}}, not {veto}') from error
+
+    @field_validator("wall_clock", "watchdog")
+    @classmethod
+    def _is_duration(cls, text: str | None) -> str | None:
+        duration_s(text)
+        return text
 
     def length(self, kind: StageKind) -> int | None:
         """The samples asked for a stage of this kind."""
@@ -74,6 +96,8 @@ class CheckpointKeys(Frozen):
 
     every_samples: int | None = Field(default=None, ge=1)
     keep: int = Field(default=2, ge=1)
+    keep_every_samples: int | None = Field(default=None, ge=1)
+    best: str | None = None
 
 
 class EnsembleKeys(Frozen):
@@ -260,11 +284,14 @@ def _execution(config: Config, kind: StageKind, both: bool) -> Execution:
     others = f"{'regression' if kind == 'diffusion' else 'diffusion'}/" if both else "\0"
     best = None if (keys.best_metric or "").startswith(others) else keys.best_metric
     veto = {name: limits for name, limits in (keys.veto or {}).items() if not name.startswith(others)}
+    checkpoint = config.checkpoint
     return Execution(
         micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, tf32=keys.tf32, profile=config.profile,
         best_metric=best, veto=veto, validation=validate.spec(config.score),
         deterministic=config.deterministic, device=config.device, log_every=config.log.every_samples, wandb=config.log.wandb,
-        validate_every=validate.every_samples, checkpoint_every=config.checkpoint.every_samples, checkpoints_kept=config.checkpoint.keep,
+        validate_every=validate.every_samples, checkpoint_every=checkpoint.every_samples, checkpoints_kept=checkpoint.keep,
+        checkpoint_keep_every=checkpoint.keep_every_samples, checkpoint_best=checkpoint.best,
+        wall_clock_s=duration_s(keys.wall_clock), watchdog_s=duration_s(keys.watchdog),
     )  # fmt: skip
 
 

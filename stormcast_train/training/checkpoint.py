@@ -8,75 +8,63 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import shutil
-from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stormcast_train.fields.errors import FailedError
+from stormcast_train.fields.errors import FailedError, RequestError
 from stormcast_train.fields.files import read_json, write_json
+from stormcast_train.fields.folders import sync
 
-KEPT = 2
 WEIGHTS, OPTIM, FACTS = "weights.safetensors", "optim.safetensors", "checkpoint.json"
 
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a resume needs: the network's state, the optimiser's and average's tensors, and plain facts (`samples`, ...)."""
+    """What a resume needs: the network's state, the optimiser's and averages' tensors, and plain facts (`samples`, ...)."""
 
     weights: dict[str, Tensor]
     optim: dict[str, Tensor]
     facts: dict[str, Any]
 
 
-class Background:
-    """One thread that writes in the order of submission; the error of a write surfaces at the next call."""
+@dataclass(frozen=True)
+class Keep:
+    """Which checkpoints stay: the newest `last`, the first at or past every multiple of `every` samples, the newest marked `best`."""
 
-    def __init__(self) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
-        self._pending: list[Future[None]] = []
+    last: int = 2
+    every: int | None = None
+    best: str | None = None
 
-    def submit(self, write: Callable[[], None]) -> None:
-        """Write when what was submitted before is written; waits while more than one write is under way."""
-        while len(self._pending) > 1:
-            self._pending.pop(0).result()
-        self._pending.append(self._thread.submit(_told_as_os_error, write))
-
-    def wait(self) -> None:
-        """Until everything is on disk."""
-        while self._pending:
-            self._pending.pop(0).result()
-
-    def close(self) -> None:
-        """End the thread after what it is writing."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+    def goners(self, folders: Sequence[Path]) -> list[Path]:
+        """Those of these finished checkpoints (oldest first) that no rule keeps."""
+        kept = set(folders[-self.last :])
+        if self.every is not None:
+            first: dict[int, Path] = {}
+            for folder in folders:
+                first.setdefault(int(folder.name) // self.every, folder)
+            kept |= {folder for multiple, folder in first.items() if multiple}
+        if self.best is not None:
+            kept |= set([folder for folder in folders if _best_of(folder) == self.best][-1:])
+        return [folder for folder in folders if folder not in kept]
 
 
-def _told_as_os_error(write: Callable[[], None]) -> None:
-    """safetensors has an error of its own for a full disk; a person and the exit code need the system's."""
+def _best_of(folder: Path) -> str | None:
+    """The metric by which this checkpoint was the best when it was written."""
     try:
-        write()
-    except SafetensorError as error:
-        found = re.search(r"os error (\d+)", str(error))
-        if found is None:
-            raise
-        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
+        found = facts_of(folder).get("best_of")
+    except (OSError, FailedError):
+        return None
+    return None if found is None else str(found)
 
 
-def on_host(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Copies on the host that nothing else changes."""
-    return {name: value.detach().to("cpu", copy=True).contiguous() for name, value in tensors.items()}
-
-
-def write_checkpoint(directory: Path, checkpoint: Checkpoint, kept: int = KEPT) -> None:
-    """Write one checkpoint below `directory`, atomically, and remove all but the newest `kept`."""
+def write_checkpoint(directory: Path, checkpoint: Checkpoint, keep: Keep = Keep()) -> None:
+    """Write one checkpoint below `directory`, atomically, and then remove those that no rule keeps."""
     final = directory / f"{checkpoint.facts['samples']:012d}"
     aside = directory / f".{final.name}.{os.getpid()}"
     shutil.rmtree(aside, ignore_errors=True)
@@ -84,10 +72,10 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, kept: int = KEPT) 
         _write_files(aside, checkpoint)
         shutil.rmtree(final, ignore_errors=True)
         aside.rename(final)
-        _sync(directory)
+        sync(directory)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    for old in checkpoint_folders(directory)[:-kept]:
+    for old in keep.goners(checkpoint_folders(directory)):
         shutil.rmtree(old, ignore_errors=True)
     for debris in directory.glob(".[0-9]*"):
         shutil.rmtree(debris, ignore_errors=True)
@@ -97,10 +85,10 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     folder.mkdir(parents=True)
     for name, tensors in ((WEIGHTS, checkpoint.weights), (OPTIM, checkpoint.optim)):
         save_file(tensors, folder / name)
-        _sync(folder / name)
+        sync(folder / name)
     hashes = {name: _sha256(folder / name) for name in (WEIGHTS, OPTIM)}
     write_json(folder / FACTS, {**checkpoint.facts, "sha256": hashes})
-    _sync(folder)
+    sync(folder)
 
 
 def checkpoint_folders(directory: Path) -> list[Path]:
@@ -119,12 +107,20 @@ def newest_whole(directory: Path) -> tuple[Path | None, list[str]]:
     return None, refused
 
 
+def set_aside_after(directory: Path, newest: Path | None) -> None:
+    """Rename what is newer than the newest whole checkpoint to `damaged-...`: it must not count among those that are kept."""
+    for folder in checkpoint_folders(directory):
+        if newest is None or folder.name > newest.name:
+            shutil.rmtree(directory / f"damaged-{folder.name}", ignore_errors=True)
+            folder.rename(directory / f"damaged-{folder.name}")
+
+
 def damage(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None."""
     try:
         hashes = read_json(folder / FACTS)["sha256"]
         wrong = [name for name in (WEIGHTS, OPTIM) if _sha256(folder / name) != hashes[name]]
-    except (OSError, ValueError, KeyError, FailedError) as error:
+    except (OSError, ValueError, KeyError, TypeError, FailedError) as error:
         return f"{type(error).__name__}: {error}"
     return f"{', '.join(wrong)} is not what was written" if wrong else None
 
@@ -132,19 +128,31 @@ def damage(folder: Path) -> str | None:
 def read_checkpoint(folder: Path) -> Checkpoint:
     """The checkpoint in `folder`, which `newest_whole` has found to be whole."""
     try:
-        return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / OPTIM), dict(read_json(folder / FACTS)))
+        return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / OPTIM), facts_of(folder))
     except OSError as error:
         raise FailedError(f"the checkpoint {folder} cannot be read on this node: {error}", path=str(folder)) from error
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """The plain facts of a checkpoint."""
+    return dict(read_json(folder / FACTS))
+
+
+def refuse_foreign(folder: Path, asked: Mapping[str, Any]) -> None:
+    """RequestError where the checkpoint was made by another experiment: other data, another config, another seed.
+
+    asked: `data_fingerprint` and `science_fingerprint` of what is to be continued. A checkpoint that names none is taken as it is.
+    """
+    held = facts_of(folder)
+    for name, what in (("data_fingerprint", "other data"), ("science_fingerprint", "another experiment")):
+        if held.get(name) not in (None, asked[name]):
+            raise RequestError(
+                f"the checkpoint {folder} belongs to {what} ({name} {held[name][:12]}, asked is {asked[name][:12]}): "
+                "give another run=, or the store and keys it was made with",
+                path=str(folder),
+            )
 
 
 def _sha256(path: Path) -> str:
     with open(path, "rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

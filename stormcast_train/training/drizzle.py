@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stormcast_train.data.batch import Batch
-from stormcast_train.data.noise import normal
 from stormcast_train.fields.variables import DRIZZLE_MM
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import Package
@@ -94,5 +93,5 @@ def _step(emulator: Emulator, batch: Batch, numbers: range) -> Tensor:
     step = emulator.step_model
     if isinstance(step, RegressionStep):
         return step.mean(batch.window)
-    noise_BCHW = normal(SEED, ("drizzle",), numbers, tuple(batch.target_BCHW.shape[1:]), batch.target_BCHW.device)
-    return step.draw(batch.window, noise_BCHW)
+    noise = step.unit_noise(SEED, ("drizzle",), numbers, tuple(batch.target_BCHW.shape[1:]))
+    return step.draw(batch.window, noise)

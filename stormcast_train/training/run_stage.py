@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from stormcast_train.data.scene import split_store
+from stormcast_train.data.mixture import mix_stores
+from stormcast_train.distributed.launch import stop_with_launcher
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.fields.console import Console
@@ -37,13 +38,15 @@ if TYPE_CHECKING:
     Build = Callable[[StageRequest, torch.device], tuple[Stage, SampleStream]]
 
 Begin = Literal["new", "resume", "done"]
+WATCHDOG_FIRST_S = 120.0
 
 
 class Execution(Frozen):
     """How a run is executed: recorded, never science, never a reason to refuse a resume.
 
     Periods in samples; null: the run's length decides. deterministic: null means yes on a CPU and no on a GPU. micro_batch: samples of
-    one backward pass on one rank; null: all of its share.
+    one backward pass on one rank; null: all of its share. wall_clock_s: the run stops cleanly before so much time has passed (null: before
+    its Slurm job ends, where it has one); watchdog_s: a run without a finished step for so long is ended; both in seconds.
     """
 
     micro_batch: int | None = Field(default=None, ge=1)
@@ -57,6 +60,10 @@ class Execution(Frozen):
     validate_every: int | None = Field(default=None, ge=1)
     checkpoint_every: int | None = Field(default=None, ge=1)
     checkpoints_kept: int = Field(default=2, ge=1)
+    checkpoint_keep_every: int | None = Field(default=None, ge=1)
+    checkpoint_best: str | None = None
+    wall_clock_s: float | None = Field(default=None, gt=0)
+    watchdog_s: float | None = Field(default=None, gt=0)
     best_metric: str | None = None
     veto: dict[str, tuple[float, float]] = Field(default_factory=dict)  # metric or glob -> the range outside which no package is best
     validation: ValidationSpec = ValidationSpec()
@@ -93,6 +100,11 @@ class Identity:
     def fingerprint(self) -> str:
         """Of the run that begins with this code."""
         return digest(self.science_fingerprint, self.code)
+
+    @property
+    def data_fingerprint(self) -> str:
+        """Of the part of the store that the mix uses."""
+        return digest(self.science["store"])
 
 
 def identify(run: StageRun) -> Identity:
@@ -154,9 +166,10 @@ def check_batch(run: StageRun, world: int) -> None:
 
 def check_metrics(run: StageRun) -> None:
     """RequestError for a best_metric or a veto that this run's validations do not measure; nothing is refused without validation cases."""
-    criterion, store = Criterion(run.execution.best_metric, run.kind, run.execution.veto), open_store(Path(run.request.store))
+    request, criterion = run.request, Criterion(run.execution.best_metric, run.kind, run.execution.veto)
+    store = open_store(Path(request.store)).chosen(request.variables)
     spec, state = run.request.stage.resolve("background" in store.roles, "static" in store.roles), store.group("state")
-    splits = split_store(store, run.request.mix, spec.conditions.history, bool(spec.conditions.background))
+    splits = mix_stores(store, request.mix, request.events, spec.conditions.states, bool(spec.conditions.background)).splits
     if not len(splits["validation"].starts):
         return
     _, steps = rollout_starts(splits["validation"].starts, state.step, run.execution.validation.steps)
@@ -194,6 +207,7 @@ def run_stage(run: StageRun, ranks: Ranks, console: Console, stop: StopRequest, 
 
 
 def _execute(run: StageRun, identity: Identity, ranks: Ranks, console: Console, stop: StopRequest, build: Build | None) -> None:
+    stop_with_launcher(ranks)
     device = choose_device(run.execution.device, ranks)
     prepare_torch(run.execution, device)
     from stormcast_train.distributed.collectives import barrier, decided_by_first, process_group
@@ -208,13 +222,18 @@ def _execute(run: StageRun, identity: Identity, ranks: Ranks, console: Console, 
         return {"attempt": attempt, "science": identity.science_fingerprint}
 
     with ExitStack() as context:
-        context.enter_context(process_group(ranks, device, run.site.collective_timeout_s))
+        context.enter_context(process_group(ranks, device, _patience_s(run)))
         decided = decided_by_first(start)
         if decided["science"] != identity.science_fingerprint:
             raise RequestError("the ranks see different stores, configs or code: every node must see the same files")
         stage, stream = (build or build_stage)(run.request, device)
-        Session(run, ranks, stage, stream, decided["attempt"], console).work(stop)
+        Session(run, identity, ranks, stage, stream, decided["attempt"], console, stop).work()
         barrier()
+
+
+def _patience_s(run: StageRun) -> float:
+    """How long a rank waits for the others: longer than the watchdog, which tells more, waits for a step."""
+    return max(run.site.collective_timeout_s, (run.execution.watchdog_s or 0.0) + WATCHDOG_FIRST_S)
 
 
 def choose_device(asked: str | None, ranks: Ranks) -> torch.device:

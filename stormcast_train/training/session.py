@@ -6,34 +6,36 @@ Rank 0 writes; every rank validates its share. Packages hold averaged weights.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from stormcast_train.data.stream import SampleStream
-from stormcast_train.distributed.collectives import decided_by_first, gather
+from stormcast_train.distributed.collectives import gather
+from stormcast_train.distributed.deadline import Deadline, deadline
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
+from stormcast_train.distributed.watchdog import Watchdog
 from stormcast_train.fields.console import Console
 from stormcast_train.fields.errors import NonFiniteError, StoppedError
 from stormcast_train.fields.files import write_json
-from stormcast_train.fields.times import iso
-from stormcast_train.monitor.events import EventLog
-from stormcast_train.monitor.sinks import WandbMirror
 from stormcast_train.training import insight
 from stormcast_train.training.case_fields import CaseFields, case_path, write_case
-from stormcast_train.training.checkpoint import Background, Checkpoint, newest_whole, on_host, read_checkpoint, write_checkpoint
+from stormcast_train.training.checkpoint import Keep
 from stormcast_train.training.criterion import Criterion, reduced_metrics
+from stormcast_train.training.journal import Journal
 from stormcast_train.training.loop import TrainPlan, train
 from stormcast_train.training.optim import Optimization
 from stormcast_train.training.overfitting import memorised_in
 from stormcast_train.training.profile import STEPS, SUMMARY, StepProfile
-from stormcast_train.training.run_stage import StageRun
+from stormcast_train.training.restoring import restored
+from stormcast_train.training.run_stage import Identity, StageRun
+from stormcast_train.training.saving import Saver
 from stormcast_train.training.stage import Stage
+from stormcast_train.training.suspects import find_suspects
 from stormcast_train.training.validate import Validation
 
 LOG_LINES, VALIDATIONS, CHECKPOINTS = 400, 5, 10  # of a run whose periods are not given
@@ -42,42 +44,57 @@ LOG_LINES, VALIDATIONS, CHECKPOINTS = 400, 5, 10  # of a run whose periods are n
 class Session:
     """Restores the newest whole checkpoint, trains, and leaves packages and events."""
 
-    def __init__(self, run: StageRun, ranks: Ranks, stage: Stage, stream: SampleStream, attempt: int, console: Console) -> None:
-        self._run, self._ranks, self._console = run, ranks, console
+    def __init__(
+        self, run: StageRun, identity: Identity, ranks: Ranks, stage: Stage, stream: SampleStream, attempt: int, console: Console,
+        stop: StopRequest,
+    ) -> None:  # fmt: skip
+        self._run, self._ranks, self._stop = run, ranks, stop
         self._stage, self._stream = stage, stream
         self._optim = Optimization(stage.network, run.optim)
-        self._events = EventLog(run.directory.path, attempt) if ranks.is_first else None
-        self._disk = Background()
-        self._criterion = Criterion(run.execution.best_metric, run.kind, run.execution.veto)
+        self._journal = Journal(run, ranks, attempt, console)
+        self._facts = checkpoint_facts(identity, ranks)
+        execution = run.execution
+        keep = Keep(execution.checkpoints_kept, execution.checkpoint_keep_every, execution.checkpoint_best)
+        self._saver = Saver(run.directory, stage, self._optim, keep, self._facts)
+        self._criterion = Criterion(execution.best_metric, run.kind, execution.veto)
+        self._checkpoint_criterion = Criterion(keep.best, run.kind) if keep.best else None
+        self._watchdog = Watchdog(run.directory.path / "hang", ranks, attempt, execution.watchdog_s, self._hung)
+        self._deadline = Deadline(None, "", stop.began)
         self._insight: insight.Insight | None = None
         self._profile: StepProfile | None = None
-        self._mirror: WandbMirror | None = None
-        self._advance: Callable[..., None] = lambda n=1, note="": None
-        self._shown = 0
-        self._warned: set[str] = set()
+        self._samples = self._saved = -1
 
-    def work(self, stop: StopRequest) -> None:
+    def work(self) -> None:
         """Restore, train, and say how it ended: done, or StoppedError, or NonFiniteError with the samples written down."""
-        samples = self._restore()
+        samples = self._samples = self._restore()
         total = self._run.optim.total_samples
         facts = self._look_inside(samples) if samples < total else {}
-        self._write("start", samples, ranks=self._ranks.world, total_samples=total, dataset_size=self._stream.dataset_size, **facts)
+        size = self._stream.dataset_size
+        self._journal.write("start", samples, ranks=self._ranks.world, total_samples=total, dataset_size=size, **facts)
         for sentence in getattr(self._stage, "warnings", ()):
-            self._warn(samples, sentence, "residual")
+            self._journal.warn(samples, sentence, "residual")
+        if self._ranks.is_first:
+            self._deadline = deadline(self._run.execution.wall_clock_s, self._stop.began)
         with ExitStack() as context:
-            context.callback(self._disk.close)
+            context.callback(self._saver.close)
             context.callback(self._stream.close)
-            self._start_mirror(context)
-            self._advance = context.enter_context(self._console.progress(f"train {self._run.kind}", total))
-            self._show(samples, "")
+            self._journal.open(context, samples)
+            context.enter_context(self._watchdog.watching())
             try:
-                samples = train(self._stage, self._stream, self._optim, self.plan(), self._ranks, self, samples, lambda: stop.asked)
+                samples = self._train(samples)
             except NonFiniteError as error:
                 self._fail(error)
                 raise
-            self._finish(samples)
+            why = self._finish(samples)
         if samples < total:
-            raise StoppedError(f"stopped on request at {samples} of {total} samples; the same command resumes", samples=samples)
+            said = f"stopped on request ({why}) at {samples} of {total} samples; the same command resumes"
+            raise StoppedError(said, samples=samples, reason=why)
+
+    def _train(self, samples: int) -> int:
+        """The loop, unless a rank was asked to stop, or time is up, before it began: what is on disk is all there is then."""
+        if any(gather(self._stop_asked())):
+            return samples
+        return train(self._stage, self._stream, self._optim, self.plan(), self._ranks, self, samples, self._step_finished)
 
     def plan(self) -> TrainPlan:
         """The loop's plan; periods that are not given follow from the length of the run."""
@@ -97,14 +114,14 @@ class Session:
     def stepped(self, samples: int) -> None:
         """See `loop.Observer`."""
         if self._profile is not None and self._profile.stepped():
-            self._console.say(f"where {STEPS} steps' time went: {self._run.directory.path / 'profile' / SUMMARY}")
+            self._journal.say(f"where {STEPS} steps' time went: {self._run.directory.path / 'profile' / SUMMARY}")
             self._profile = None
 
     def trained(self, samples: int, facts: Mapping[str, Any]) -> None:
         """See `loop.Observer`."""
         inside = self._insight.step_facts(facts, self._device) if self._insight else {}
-        self._write("train", samples, **facts, **inside)
-        self._show(samples, f"loss {facts['loss']:.4f}")
+        self._journal.write("train", samples, **facts, **inside)
+        self._journal.show(samples, f"loss {facts['loss']:.4f}")
 
     def _look_inside(self, samples: int) -> dict[str, Any]:
         """Count what a sample costs, on one that is about to be trained on; nothing is changed by it."""
@@ -124,103 +141,95 @@ class Session:
         began, weights = time.perf_counter(), self._optim.averaged_weights()
         how = Validation(self._run.execution.validation, partial(self._keep_case, samples))
         metrics = reduced_metrics(gather(self._stage.validate(weights, (self._ranks.rank, self._ranks.world), how)))
+        self._watchdog.beat(samples)
         improved, broken = self._criterion.improves(metrics), self._criterion.broken(metrics)
-        self._write("validate", samples, **metrics, seconds=time.perf_counter() - began, best=improved, vetoes=broken)
+        self._journal.write("validate", samples, **metrics, seconds=time.perf_counter() - began, best=improved, vetoes=broken)
         for sentence in memorised_in(metrics):
-            self._warn(samples, sentence, "residual")
-        if improved:
+            self._journal.warn(samples, sentence, "residual")
+        if improved and self._ranks.is_first:
             facts = {"criterion": self._criterion.name, "value": self._criterion.value(metrics), "vetoes": broken}
-            self._save_package("best", samples, on_host(weights), facts)
+            self._saver.package("best", samples, weights, facts)
+        if self._checkpoint_criterion is not None and self._checkpoint_criterion.improves(metrics):
+            self._save(samples, best_of=self._checkpoint_criterion.name, value=self._checkpoint_criterion.value(metrics))
 
     def _keep_case(self, samples: int, case: CaseFields) -> None:
         directory = self._run.directory.path
         write_case(case_path(directory, samples, case.start), case, {"run": str(directory.resolve()), "samples": samples})
 
     def checkpoint(self, samples: int) -> None:
-        """See `loop.Observer`: host copies now, the files in the background; packages first, so a checkpoint never lacks its own."""
+        """See `loop.Observer`: host copies now, the files in the background."""
+        if samples != self._saved:  # a validation that was the best has saved this very state
+            self._save(samples)
+
+    def _save(self, samples: int, **facts: Any) -> None:
+        self._saved = samples
         if not self._ranks.is_first:
             return
-        weights, optim = on_host(self._stage.network.state_dict()), on_host(self._optim.state())
-        facts = {"samples": samples, "best": self._criterion.best}
-        folder, kept = self._run.directory.checkpoints, self._run.execution.checkpoints_kept
-        self._save_package("last", samples, on_host(self._optim.averaged_weights()), {})
-        self._disk.submit(lambda: write_checkpoint(folder, Checkpoint(weights, optim, facts), kept))
-        self._write("checkpoint", samples)
+        best = {"best": self._criterion.best, "best_checkpoint": self._checkpoint_criterion and self._checkpoint_criterion.best}
+        stalled = self._saver.checkpoint(samples, {**best, **facts})
+        self._watchdog.beat(samples)
+        self._journal.write("checkpoint", samples, stall_seconds=round(stalled, 4), **facts)
 
-    def _finish(self, samples: int) -> None:
-        """All files on disk, then the last word."""
-        self._disk.wait()
-        self._write("done" if samples >= self._run.optim.total_samples else "stopped", samples)
+    def _step_finished(self) -> bool:
+        """Called by the loop after every step: whether this rank wants to stop."""
+        self._samples += self._run.optim.batch_size
+        self._watchdog.beat(self._samples)
+        self._deadline.step_finished()
+        if self._ranks.is_first:
+            self._saver.prepare()
+        return self._stop_asked()
 
-    def _save_package(self, which: str, samples: int, weights: dict[str, Tensor], facts: Mapping[str, Any]) -> None:
-        if not self._ranks.is_first:
-            return
-        made = {"run": str(self._run.directory.path.resolve()), "samples": samples, "weights": "averaged", **facts}
-        self._disk.submit(lambda: self._stage.save_package(self._run.directory.package(which), weights, made))
+    def _stop_asked(self) -> bool:
+        reason = self._deadline.reason(self._saver.slowest_s)
+        if reason is not None:
+            self._stop.ask(reason)
+        return self._stop.asked
+
+    def _finish(self, samples: int) -> str:
+        """All files on disk, then the last word; gives why the run stops."""
+        reasons = [reason for reason in gather(self._stop.reason) if reason]
+        why = reasons[0] if reasons else "nobody said why"
+        self._saver.wait()
+        if samples >= self._run.optim.total_samples:
+            self._journal.write("done", samples)
+        else:
+            self._journal.write("stopped", samples, reason=why)
+        return why
 
     def _restore(self) -> int:
-        """Samples of the checkpoint that rank 0 found whole and all ranks read; 0 for a fresh start."""
-        name = decided_by_first(self._choose_checkpoint)
-        if name is None:
+        """Put back what the newest whole checkpoint holds; gives its samples, 0 for a fresh start."""
+        checkpoint = restored(self._run.directory.checkpoints, self._facts, self._journal)
+        if checkpoint is None:
             return 0
-        checkpoint = read_checkpoint(self._run.directory.checkpoints / name)
         self._stage.network.load_state_dict(checkpoint.weights)
         self._optim.restore(checkpoint.optim)
         self._criterion.best = checkpoint.facts["best"]
+        if self._checkpoint_criterion is not None:
+            self._checkpoint_criterion.best = checkpoint.facts.get("best_checkpoint")
         return int(checkpoint.facts["samples"])
 
-    def _choose_checkpoint(self) -> str | None:
-        found, damaged = newest_whole(self._run.directory.checkpoints)
-        for sentence in damaged:
-            self._console.say(sentence)
-            self._write("damaged", int(found.name) if found else 0, message=sentence)
-        return found.name if found else None
-
     def _fail(self, error: NonFiniteError) -> None:
-        """Write down which samples it was; each rank looks at its own."""
+        """Write down which samples it was."""
         positions = error.facts["samples"]
-        mine = [self._suspect(position) for position in positions[self._ranks.rank :: self._ranks.world]]
-        suspects = [found for part in gather(mine) for found in part if found]
+        suspects = find_suspects(self._stage, self._stream, positions, self._ranks)
         error.facts["suspects"] = suspects
         if self._ranks.is_first:
             path = self._run.directory.path / "non_finite.json"
             write_json(path, {"message": str(error), "positions": positions, "suspects": suspects})
-        self._disk.wait()
-        self._write("failed", positions[0], message=str(error), suspects=suspects)
+        self._saver.wait()
+        self._journal.write("failed", positions[0], message=str(error), suspects=suspects)
 
-    def _suspect(self, position: int) -> dict[str, Any] | None:
-        """The sample at this position, if its own loss or gradient is not finite."""
-        batch = self._stream.batch([position])
-        self._stage.network.zero_grad(set_to_none=True)
-        loss = self._stage.loss(self._stage.network, batch).total
-        loss.backward()
-        gradients = [p.grad for p in self._stage.network.parameters() if p.grad is not None]
-        if bool(torch.isfinite(loss)) and all(bool(torch.isfinite(g).all()) for g in gradients):
-            return None
-        index = batch.dataset_indices[0]
-        return {"position": position, "dataset_index": index, "start": iso(self._stream.starts[index])}
+    def _hung(self, message: str) -> None:
+        """Called by the watchdog's thread before it ends this rank."""
+        self._journal.write("failed", max(self._samples, 0), message=message, stacks=str(self._run.directory.path / "hang"))
 
-    def _start_mirror(self, context: ExitStack) -> None:
-        mode = self._run.execution.wandb
-        if mode is None or not self._ranks.is_first:
-            return
-        self._mirror = WandbMirror(self._run.directory.path, mode, "stormcast_train", self._run.directory.identity())
-        context.callback(self._mirror.close)
 
-    def _warn(self, samples: int, message: str, about: str) -> None:
-        """A `warning` event each time, a line on the console the first time that this attempt warns about it."""
-        self._write("warning", samples, message=message, about=about)
-        if about not in self._warned:
-            self._console.say(f"warning: {message}")
-        self._warned.add(about)
-
-    def _show(self, samples: int, note: str) -> None:
-        self._advance(samples - self._shown, note=note)
-        self._shown = samples
-
-    def _write(self, event: str, samples: int, **facts: Any) -> None:
-        if self._events is None:
-            return
-        self._events.write(event, samples, **facts)
-        if self._mirror is not None and event != "train":
-            self._mirror.update()
+def checkpoint_facts(identity: Identity, ranks: Ranks) -> dict[str, Any]:
+    """What a checkpoint says of where it comes from; fingerprints are compared when it is read, the rest is a record."""
+    return {
+        "science_fingerprint": identity.science_fingerprint,
+        "data_fingerprint": identity.data_fingerprint,
+        "code": identity.code,
+        "torch": torch.__version__,
+        "ranks": ranks.world,
+    }

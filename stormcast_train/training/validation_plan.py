@@ -87,7 +87,8 @@ def metric_names(kind: str, variables: Sequence[Variable], grid: Grid, step: np.
         "regression": ("rmse", "mae", "mse_skill"),
         "diffusion": ("rmse", "crps_fair", "spread_skill", "crps_skill"),
     }
-    found = [f"{kind}/denoising_loss/{v.name}" for v in variables] if kind == "diffusion" else []
+    extra = {"regression": "residual_ratio", "diffusion": "denoising_loss"}[kind]
+    found = [f"{kind}/{extra}/{v.name}" for v in variables]
     for lead in range(1, steps + 1):
         at = lead_name(lead, step)
         for measured in measures_of(variables, grid, spec.score):

@@ -96,7 +96,8 @@ except StormcastError as error:
 WAITING = """
 with reporting():
     seen = []
-    signal.signal(signal.SIGTERM, lambda *_: seen.append(1))
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda *_: seen.append(1))
     (folder / f"pid{rank}").write_text(str(os.getpid()))
     while not seen:
         time.sleep(0.02)
@@ -126,9 +127,10 @@ def gone(pids: list[int]) -> bool:
     return False
 
 
-def test_a_signal_to_the_command_reaches_every_rank(program, tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_the_command_reaches_every_rank(program, tmp_path, number):
     parent, pids = started(program, tmp_path)
-    parent.send_signal(signal.SIGTERM)
+    parent.send_signal(number)
     assert parent.wait(30) == 75
     assert gone(pids)
 
@@ -146,3 +148,44 @@ def test_ranks_do_not_outlive_a_command_that_is_killed(program, tmp_path):
     parent.kill()
     parent.wait(30)
     assert gone(pids)
+
+
+TORCHRUN_RANK = """
+import os, signal, sys, time
+from pathlib import Path
+from stormcast_train.distributed.launch import stop_with_launcher
+from stormcast_train.distributed.ranks import ranks_from_environment
+from stormcast_train.distributed.signals import StopRequest
+folder, ranks = Path(sys.argv[1]), ranks_from_environment()
+with StopRequest().listening() as stop:
+    stop_with_launcher(ranks)
+    (folder / f"pid{ranks.rank}").write_text(str(os.getpid()))
+    while not stop.asked:
+        time.sleep(0.02)
+    (folder / f"asked{ranks.rank}").write_text(stop.reason)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_to_torchrun_asks_every_rank_to_stop(tmp_path, number):
+    """torchrun passes SIGTERM on and dies of SIGUSR1."""
+    (tmp_path / "rank.py").write_text(TORCHRUN_RANK)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(tmp_path / "rank.py"), str(tmp_path)]
+    with (tmp_path / "log").open("wb") as log:
+        parent = subprocess.Popen([sys.executable, *words], env=environment, start_new_session=True, stdout=log, stderr=log)
+    try:
+        wait_for(lambda: all((tmp_path / f"pid{rank}").is_file() for rank in (0, 1)), 90)
+        parent.send_signal(number)
+        wait_for(lambda: all((tmp_path / f"asked{rank}").is_file() for rank in (0, 1)), 30)
+        assert (tmp_path / "asked0").read_text() == "SIGTERM was received"
+    finally:
+        os.killpg(parent.pid, signal.SIGKILL)
+        parent.wait(30)
+
+
+def wait_for(fact, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not fact():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)

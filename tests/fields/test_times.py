@@ -23,14 +23,15 @@ def test_an_empty_or_malformed_period_is_refused(text: str) -> None:
         Period.parse(text)
 
 
-@pytest.mark.parametrize(("text", "expected"), [("1h", 3600), ("5min", 300), ("10m", 600), ("90s", 90), ("5d", 432000)])
+@pytest.mark.parametrize(("text", "expected"), [("1h", 3600), ("5min", 300), ("10m", 600), ("90s", 90), ("5d", 432000), ("3h55m", 14100)])
 def test_durations_are_read_in_seconds(text: str, expected: int) -> None:
     assert seconds(parse_duration(text)) == expected
 
 
-def test_a_bare_number_is_not_a_duration() -> None:
+@pytest.mark.parametrize("text", ["60", "3h55", "h", "", "3h and more"])
+def test_a_number_without_a_unit_is_not_a_duration(text: str) -> None:
     with pytest.raises(RequestError, match="1h, 10min"):
-        parse_duration("60")
+        parse_duration(text)
 
 
 def test_a_trailing_z_means_utc() -> None:

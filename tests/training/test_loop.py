@@ -55,14 +55,6 @@ def test_two_ranks_end_in_the_same_bits_as_one_that_accumulates_halves(tiny_stor
     assert describe_run(tmp_path / "two")["metrics"] == pytest.approx(describe_run(one_rank)["metrics"], rel=1e-12)
 
 
-def test_one_two_and_four_ranks_have_the_same_losses(tiny_store, one_rank, tmp_path):
-    assert toy.in_processes(toy.stage_run(tiny_store, tmp_path / "whole")) == [0]
-    assert toy.in_processes(toy.stage_run(tiny_store, tmp_path / "four"), world=4) == [0] * 4
-    for folder in (tmp_path / "whole", tmp_path / "four"):
-        assert len(losses(folder)) == 20
-        np.testing.assert_allclose(losses(folder), losses(one_rank), atol=1e-5)
-
-
 def test_the_loss_falls_and_the_events_say_what_the_interface_names(one_rank):
     events = latest(read_events(one_rank), "train")
     assert losses(one_rank)[-1] < 0.8 * losses(one_rank)[0]
@@ -80,9 +72,10 @@ def test_the_best_package_is_the_one_with_the_smallest_criterion(one_rank):
     assert best["criterion"] == "regression/rmse"
 
 
-@pytest.mark.parametrize("world", [1, 2])
-def test_a_sample_that_is_not_finite_stops_the_run_and_is_named(tiny_store, tmp_path, world):
-    assert toy.in_processes(toy.stage_run(tiny_store, tmp_path / "run"), world=world, poison=45) == [1] * world
+@pytest.mark.parametrize(("world", "micro"), [(1, None), (2, None), (2, 2)])
+def test_a_sample_that_is_not_finite_stops_the_run_and_is_named(tiny_store, tmp_path, world, micro):
+    run = toy.stage_run(tiny_store, tmp_path / "run", micro_batch=micro)
+    assert toy.in_processes(run, world=world, poison=45) == [1] * world
     found = json.loads((tmp_path / "run" / "non_finite.json").read_text())
     assert found["positions"] == list(range(40, 48))  # the sixth batch of 8
     assert found["suspects"] == [{"position": 45, "dataset_index": 45, "start": "2021-06-02T21:00:00"}]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 import toy_stage as toy
@@ -65,6 +66,39 @@ def test_a_truncated_newest_checkpoint_falls_back_to_the_one_before(tiny_store, 
     assert [event["samples"] for event in events if event["event"] == "start"] == [0, 80]
     assert "weights.safetensors is not what was written" in next(event["message"] for event in events if event["event"] == "damaged")
     assert same_run(tmp_path / "run", uninterrupted)
+
+
+def test_the_checkpoint_of_another_run_is_refused(tiny_store, uninterrupted, tmp_path):
+    run = toy.stage_run(tiny_store, tmp_path / "run", seed=1)
+    assert toy.in_processes(run, signals={20: toy.STOP}) == [75]
+    shutil.rmtree(tmp_path / "run" / "checkpoints")
+    shutil.copytree(uninterrupted / "checkpoints", tmp_path / "run" / "checkpoints")
+    assert toy.in_processes(run) == [2]
+    assert "science_fingerprint" in read_json(next((tmp_path / "run" / "checkpoints").iterdir()) / "checkpoint.json")
+
+
+def test_a_checkpoint_of_another_torch_is_continued_and_the_record_says_so(tiny_store, tmp_path):
+    run = toy.stage_run(tiny_store, tmp_path / "run", total_samples=48)
+    assert toy.in_processes(run, signals={20: toy.STOP}) == [75]
+    facts = sorted((tmp_path / "run" / "checkpoints").iterdir())[-1] / "checkpoint.json"
+    write_json(facts, {**read_json(facts), "torch": "1.0"})
+    assert toy.in_processes(run) == [0]
+    changed = [event for event in read_events(tmp_path / "run") if event["event"] == "changed"]
+    assert [(event["samples"], "torch 1.0" in event["message"]) for event in changed] == [(24, True)]
+
+
+def test_checkpoints_are_kept_by_rule_and_each_says_how_long_training_waited(tiny_store, tmp_path):
+    run = toy.stage_run(tiny_store, tmp_path / "run", checkpoint_keep_every=60, checkpoint_best="regression/rmse", checkpoint_every=24)
+    assert toy.in_processes(run) == [0]
+    best = describe_run(tmp_path / "run")["packages"]["best"]["samples"]
+    kept = [int(path.name) for path in sorted((tmp_path / "run" / "checkpoints").iterdir())]
+    # every 24 samples and at the end; 60 and 120 are first passed at 72 and 120, 144 and 160 are the last two, 40, 80, 120 or 160 the best
+    assert kept == sorted({72, 120, 144, 160, best})
+    written = [event for event in read_events(tmp_path / "run") if event["event"] == "checkpoint"]
+    bests = [event["samples"] for event in written if "best_of" in event]
+    assert bests[-1] == best
+    assert [event["samples"] for event in written] == sorted({24, 48, 72, 96, 120, 144, 160, *bests})  # each state once
+    assert all(0 <= event["stall_seconds"] < 0.5 for event in written)
 
 
 def test_the_latest_attempts_line_counts(tiny_store, tmp_path):
