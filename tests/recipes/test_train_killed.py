@@ -50,11 +50,11 @@ def reached(run: Path) -> int:
 
 def killed_at(child: subprocess.Popen[bytes], run: Path, samples: int, pause_s: float) -> bool:
     """End the process group a moment after its run has passed `samples`; False where it had ended by then."""
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while child.poll() is None and reached(run) < samples:
         if time.monotonic() > deadline:
             end(child)
-            raise AssertionError(f"{samples} samples were not reached in two minutes: {run.with_suffix('.log').read_text()}")
+            raise AssertionError(f"{samples} samples were not reached in four minutes: {run.with_suffix('.log').read_text()}")
         time.sleep(0.005)
     time.sleep(pause_s)
     was_running = child.poll() is None
@@ -62,16 +62,16 @@ def killed_at(child: subprocess.Popen[bytes], run: Path, samples: int, pause_s: 
     return was_running
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize(("kills", "words"), [(2, ()), pytest.param(5, ("processes=2",), marks=pytest.mark.slow)])
 def test_a_run_killed_at_random_moments_ends_in_the_bits_of_one_that_was_not(store, tmp_path, kills, words):
     whole, run = tmp_path / "whole", tmp_path / "run"
-    assert start(store, whole, *words).wait(200) == 0, whole.with_suffix(".log").read_text()
+    assert start(store, whole, *words).wait(400) == 0, whole.with_suffix(".log").read_text()
     draw = random.Random(20210601)
     moments = sorted(draw.sample(range(BATCH, SAMPLES - 4 * BATCH), kills))
     for samples in moments:
         assert killed_at(start(store, run, *words), run, samples, draw.uniform(0, 0.05))
-    assert start(store, run, *words).wait(200) == 0, run.with_suffix(".log").read_text()
+    assert start(store, run, *words).wait(400) == 0, run.with_suffix(".log").read_text()
     attempts = [event["samples"] for event in read_events(run) if event["event"] == "start"]
     assert len(attempts) == kills + 1
     assert attempts[-1] > 0
@@ -82,7 +82,7 @@ def test_a_run_killed_at_random_moments_ends_in_the_bits_of_one_that_was_not(sto
 def test_usr1_to_the_command_ends_every_rank_in_a_checkpoint_and_exit_75(store, tmp_path):
     run = tmp_path / "run"
     child = start(store, run, "processes=2", f"train.total_samples={100 * SAMPLES}")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while child.poll() is None and reached(run) < 16 and time.monotonic() < deadline:
         time.sleep(0.02)
     child.send_signal(signal.SIGUSR1)  # to the launching process only, as `scancel --signal` of a batch script does
