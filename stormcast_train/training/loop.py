@@ -40,6 +40,7 @@ class TrainPlan:
     checkpoint_every: int
     autocast: torch.dtype | None = None
     compile: bool = False
+    snapshot_every: int | None = None
 
     def due(self, every: int, samples: int) -> bool:
         """Whether the batch that ended at `samples` passed a multiple of `every` or ended the run."""
@@ -69,6 +70,7 @@ class Observer(Protocol):
     def trained(self, samples: int, facts: Mapping[str, Any]) -> None: ...
     def validated(self, samples: int) -> None: ...
     def checkpoint(self, samples: int) -> None: ...
+    def snapshot(self, samples: int) -> None: ...
 
 
 def train(
@@ -90,10 +92,13 @@ def train(
         stopping = stop.reached()
         if plan.logs(samples):
             losses = mean_losses(terms, samples, plan, ranks)
-            observer.trained(samples, {**losses, "grad_norm": float(norm), "lr": rate, **feed.speed(samples)})
+            observer.trained(samples, {**losses, "grad_norm": float(norm), "lr": rate, **optim.clipping(), **feed.speed(samples)})
         if plan.due(plan.validate_every, samples):
             finite.settle()
             observer.validated(samples)
+        if plan.snapshot_every and plan.due(plan.snapshot_every, samples):
+            finite.settle()
+            observer.snapshot(samples)
         if plan.due(plan.checkpoint_every, samples) or stopping:
             finite.settle()
             observer.checkpoint(samples)

@@ -100,9 +100,9 @@ def identify(run: StageRun) -> Identity:
 def _package_fingerprint(spec: str | None) -> str | None:
     if spec is None:
         return None
-    from stormcast_train.forecast.package import load_header, package_directory
+    from stormcast_train.forecast.chosen import open_header
 
-    return load_header(package_directory(spec)).fingerprint
+    return open_header(spec).fingerprint
 
 
 def begin(run: StageRun, identity: Identity) -> Begin:

@@ -24,6 +24,7 @@ from stormcast_train.monitor.events import EventLog
 from stormcast_train.monitor.sinks import WandbMirror
 from stormcast_train.training.checkpoint import Background, Checkpoint, newest_whole, on_host, read_checkpoint, write_checkpoint
 from stormcast_train.training.criterion import Criterion, reduced_metrics
+from stormcast_train.training.ema import ema_facts, write_snapshot
 from stormcast_train.training.loop import TrainPlan, train
 from stormcast_train.training.optim import Optimization
 from stormcast_train.training.run_stage import StageRun
@@ -79,6 +80,7 @@ class Session:
             checkpoint_every=execution.checkpoint_every or max(batch, total // CHECKPOINTS),
             autocast=torch.bfloat16 if execution.precision == "bf16" else None,
             compile=execution.compile,
+            snapshot_every=run.optim.ema.snapshot_every,
         )
 
     def trained(self, samples: int, facts: Mapping[str, Any]) -> None:
@@ -101,11 +103,19 @@ class Session:
         if not self._ranks.is_first:
             return
         weights, optim = on_host(self._stage.network.state_dict()), on_host(self._optim.state())
-        facts = {"samples": samples, "best": self._criterion.best}
+        facts = {"samples": samples, "best": self._criterion.best, "ema": ema_facts(self._run.optim)}
         folder, kept = self._run.directory.checkpoints, self._run.execution.checkpoints_kept
         self._save_package("last", samples, on_host(self._optim.averaged_weights()), {})
         self._disk.submit(lambda: write_checkpoint(folder, Checkpoint(weights, optim, facts), kept))
         self._write("checkpoint", samples)
+
+    def snapshot(self, samples: int) -> None:
+        """See `loop.Observer`: the averages of this moment, from which others can be reconstructed."""
+        if not self._ranks.is_first:
+            return
+        averages, ema = on_host(self._optim.averages.state()), self._run.optim.ema
+        folder, every, kept = self._run.directory.snapshots, ema.snapshot_every or 1, ema.snapshots_kept
+        self._disk.submit(lambda: write_snapshot(folder, averages, samples, every, kept))
 
     def _finish(self, samples: int) -> None:
         """All files on disk, then the last word."""
@@ -115,7 +125,13 @@ class Session:
     def _save_package(self, which: str, samples: int, weights: dict[str, Tensor], facts: Mapping[str, Any]) -> None:
         if not self._ranks.is_first:
             return
-        made = {"run": str(self._run.directory.path.resolve()), "samples": samples, "weights": "averaged", **facts}
+        made = {
+            "run": str(self._run.directory.path.resolve()),
+            "samples": samples,
+            "weights": "averaged",
+            "ema": ema_facts(self._run.optim),
+            **facts,
+        }
         self._disk.submit(lambda: self._stage.save_package(self._run.directory.package(which), weights, made))
 
     def _restore(self) -> int:
