@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from stormcast_train.fields.files import replacing
 from stormcast_train.forecast.profiles import exponent, snapshot_files, snapshot_name
 from stormcast_train.training.optim_config import OptimSpec
+from stormcast_train.training.parallel import placed
 
 RAMP = 0.1  # early on a half-life is at most this share of the samples seen, so the average forgets the initial weights
 
@@ -57,7 +58,7 @@ class Averages:
         """Put back what `state` gave."""
         for k, values in enumerate(self._values):
             for name, value in values.items():
-                value.copy_(state[f"{slot(k)}/{name}"])
+                value.copy_(placed(state[f"{slot(k)}/{name}"], value))
 
 
 def slot(k: int) -> str:

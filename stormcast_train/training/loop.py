@@ -15,13 +15,13 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from stormcast_train.data.batch import Batch
 from stormcast_train.distributed.collectives import Agreement, sum_over_ranks
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.fields.errors import NonFiniteError
 from stormcast_train.training.optim import Optimization
+from stormcast_train.training.parallel import replicate, synchronised
 from stormcast_train.training.stage import LossTerms, Stage
 
 ALWAYS_LOGGED_STEPS = 200
@@ -81,7 +81,7 @@ def train(
 
     One iteration consumes exactly `plan.batch_size` samples across all ranks, whatever their number. Raises NonFiniteError.
     """
-    replica, stop = replicate(stage.network, plan, ranks), Agreement(stop_asked)
+    replica, stop = replicate(stage.network, plan.compile, ranks.world), Agreement(stop_asked)
     feed, finite = Feed(stream, plan, ranks), FiniteWatch(plan.batch_size)
     while samples < plan.total_samples:
         terms = [backward(stage, replica, batch, plan, share, last) for batch, share, last in feed.batches(samples)]
@@ -108,22 +108,9 @@ def train(
     return samples
 
 
-def replicate(network: nn.Module, plan: TrainPlan, ranks: Ranks) -> nn.Module:
-    """The network itself on one rank, otherwise wrapped so that backward averages gradients over ranks."""
-    network.train()
-    replica = torch.compile(network) if plan.compile else network
-    if ranks.world == 1:
-        return replica
-    device = next(network.parameters()).device
-    return DistributedDataParallel(
-        replica, device_ids=[device] if device.type == "cuda" else None, forward_sync_buffers=False, gradient_as_bucket_view=True
-    )
-
-
 def backward(stage: Stage, replica: nn.Module, batch: Batch, plan: TrainPlan, share: float, last: bool) -> LossTerms:
     """Add this micro-batch's share of the mean loss to the gradients; they are averaged over ranks with the last one only."""
-    quiet = replica.no_sync() if isinstance(replica, DistributedDataParallel) and not last else contextlib.nullcontext()
-    with quiet:
+    with synchronised(replica, last):
         with autocast(batch.target_BCHW.device, plan.autocast):
             terms = stage.loss(replica, batch)
         (terms.total * share).backward()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from stormcast_train.training.ema import Averages
 from stormcast_train.training.optim_config import OptimSpec, Phase
+from stormcast_train.training.parallel import is_sharded, local, norm_over_parts, placed
 
 SLOTS = ("step", "exp_avg", "exp_avg_sq")
 
@@ -59,8 +60,9 @@ class Optimization:
 
         In float64 over contiguous copies: a float32 sum follows a tensor's strides, and those of two layouts of the same run differ.
         """
-        norms = [torch.linalg.vector_norm(g.contiguous(), dtype=torch.float64) for g in self._gradients()]
-        return torch.linalg.vector_norm(torch.stack(norms))
+        gradients = self._gradients()
+        norms = [torch.linalg.vector_norm(local(g).contiguous(), dtype=torch.float64) for g in gradients]
+        return norm_over_parts(torch.linalg.vector_norm(torch.stack(norms)), is_sharded(self._network))
 
     def step(self, samples: int, norm: Tensor) -> float:
         """Clip by `norm`, move the weights, follow with the average, clear the gradients; gives the rate that was used."""
@@ -100,6 +102,9 @@ class Optimization:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Put back what `state` gave."""
         self.averages.restore(state)
-        slots = {i: {s: state[f"{s}/{n}"] for s in SLOTS if f"{s}/{n}" in state} for i, n in enumerate(self._parameters)}
+        slots = {
+            i: {s: placed(state[f"{s}/{n}"], p) if s != "step" else state[f"{s}/{n}"] for s in SLOTS if f"{s}/{n}" in state}
+            for i, (n, p) in enumerate(self._parameters.items())
+        }
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": {i: s for i, s in slots.items() if s}, "param_groups": groups})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from stormcast_train.forecast.emulator import load_weights
 from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep
 from stormcast_train.objectives.regression import FixedCount, squared_error
+from stormcast_train.training.parallel import unsharded_copy
 from stormcast_train.training.stage import LossTerms
 from stormcast_train.training.validate import Cases, regression_sums
 
@@ -56,7 +56,7 @@ class RegressionStage:
 
 def evaluating(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     """A copy of the network with these weights, in eval mode."""
-    twin = copy.deepcopy(network)
+    twin = unsharded_copy(network)
     load_weights(twin, weights)
     return twin.eval().requires_grad_(False)
 

@@ -27,6 +27,7 @@ from stormcast_train.training.criterion import Criterion, reduced_metrics
 from stormcast_train.training.ema import ema_facts, write_snapshot
 from stormcast_train.training.loop import TrainPlan, train
 from stormcast_train.training.optim import Optimization
+from stormcast_train.training.parallel import is_sharded, load_whole, shard, whole
 from stormcast_train.training.run_stage import StageRun
 from stormcast_train.training.stage import Stage
 
@@ -39,6 +40,8 @@ class Session:
     def __init__(self, run: StageRun, ranks: Ranks, stage: Stage, stream: SampleStream, attempt: int, console: Console) -> None:
         self._run, self._ranks, self._console = run, ranks, console
         self._stage, self._stream = stage, stream
+        if run.execution.parallel == "fsdp2":
+            shard(stage.network, ranks.world)
         self._optim = Optimization(stage.network, run.optim)
         self._events = EventLog(run.directory.path, attempt) if ranks.is_first else None
         self._disk = Background()
@@ -90,7 +93,7 @@ class Session:
 
     def validated(self, samples: int) -> None:
         """See `loop.Observer`: metrics of the averaged weights over all ranks' cases; the best package so far is kept."""
-        weights = self._optim.averaged_weights()
+        weights = whole(self._optim.averaged_weights())
         share = (self._ranks.rank, self._ranks.world)
         metrics = reduced_metrics(gather(self._stage.validate(weights, share)))
         self._write("validate", samples, **metrics)
@@ -100,22 +103,32 @@ class Session:
 
     def checkpoint(self, samples: int) -> None:
         """See `loop.Observer`: host copies now, the files in the background; packages first, so a checkpoint never lacks its own."""
-        if not self._ranks.is_first:
+        copies = self._for_first(self._stage.network.state_dict(), self._optim.state(), self._optim.averaged_weights())
+        if copies is None:
             return
-        weights, optim = on_host(self._stage.network.state_dict()), on_host(self._optim.state())
+        weights, optim, averaged = copies
         facts = {"samples": samples, "best": self._criterion.best, "ema": ema_facts(self._run.optim)}
         folder, kept = self._run.directory.checkpoints, self._run.execution.checkpoints_kept
-        self._save_package("last", samples, on_host(self._optim.averaged_weights()), {})
+        self._save_package("last", samples, averaged, {})
         self._disk.submit(lambda: write_checkpoint(folder, Checkpoint(weights, optim, facts), kept))
         self._write("checkpoint", samples)
 
     def snapshot(self, samples: int) -> None:
         """See `loop.Observer`: the averages of this moment, from which others can be reconstructed."""
-        if not self._ranks.is_first:
+        copies = self._for_first(self._optim.averages.state())
+        if copies is None:
             return
-        averages, ema = on_host(self._optim.averages.state()), self._run.optim.ema
+        (averages,), ema = copies, self._run.optim.ema
         folder, every, kept = self._run.directory.snapshots, ema.snapshot_every or 1, ema.snapshots_kept
         self._disk.submit(lambda: write_snapshot(folder, averages, samples, every, kept))
+
+    def _for_first(self, *groups: dict[str, Tensor]) -> list[dict[str, Tensor]] | None:
+        """Host copies of whole tensors on rank 0, None on others, which take part where the network is sharded."""
+        first = self._ranks.is_first
+        if not first and not is_sharded(self._stage.network):
+            return None
+        gathered = [on_host(whole(tensors, keep=first)) for tensors in groups]
+        return gathered if first else None
 
     def _finish(self, samples: int) -> None:
         """All files on disk, then the last word."""
@@ -140,7 +153,7 @@ class Session:
         if name is None:
             return 0
         checkpoint = read_checkpoint(self._run.directory.checkpoints / name)
-        self._stage.network.load_state_dict(checkpoint.weights)
+        load_whole(self._stage.network, checkpoint.weights)
         self._optim.restore(checkpoint.optim)
         self._criterion.best = checkpoint.facts["best"]
         return int(checkpoint.facts["samples"])
@@ -169,7 +182,8 @@ class Session:
         batch = self._stream.batch([position])
         self._stage.network.zero_grad(set_to_none=True)
         loss = self._stage.loss(self._stage.network, batch).total
-        loss.backward()
+        if not is_sharded(self._stage.network):  # its gradients would be mixed with those of the other ranks' samples
+            loss.backward()
         gradients = [p.grad for p in self._stage.network.parameters() if p.grad is not None]
         if bool(torch.isfinite(loss)) and all(bool(torch.isfinite(g).all()) for g in gradients):
             return None
