@@ -84,6 +84,7 @@ with library_noise():  # pydantic warns that the key `validate` hides a method o
         run: str
         regression: str | None = None
         init: str | None = None
+        resume_from: str | None = None
         seed: int = 0
         processes: int = Field(default=1, ge=1)
         deterministic: bool | None = None
@@ -153,7 +154,16 @@ def stage_runs(config: Config) -> list[StageRun]:
         raise RequestError("stage=diffusion corrects a trained regression: give regression=RUN, or stage=both")
     if "diffusion" not in kinds or len(kinds) > 1:
         _refuse_regression(config)
+    if config.resume_from is not None:
+        _check_resume_from(config)
     return [_stage_run(config, kind, len(kinds) > 1) for kind in kinds]
+
+
+def _check_resume_from(config: Config) -> None:
+    if config.init is not None:
+        raise RequestError("init= starts a new run from other weights, resume_from= goes on with a run as it was: give one of them")
+    if config.stage.kind == "both":
+        raise RequestError(f"resume_from={config.resume_from} goes on with one stage: give stage=regression or stage=diffusion")
 
 
 def _refuse_regression(config: Config) -> None:
@@ -177,6 +187,7 @@ def _stage_run(config: Config, kind: StageKind, both: bool) -> StageRun:
         site=config.site,
         command=("stormcast", *_words(config)),
         allow_code_change=config.allow_code_change,
+        resume_from=config.resume_from,
     )
 
 

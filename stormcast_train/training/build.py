@@ -15,9 +15,9 @@ from stormcast_train.data.scene import Scene, build_scene, extend_scene, split_s
 from stormcast_train.data.stream import SampleStream
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.errors import RequestError
-from stormcast_train.forecast.emulator import Emulator, load_weights, residual_scale
-from stormcast_train.forecast.package import Package, package_directory
-from stormcast_train.forecast.package import load as load_package
+from stormcast_train.forecast.chosen import open_package
+from stormcast_train.forecast.emulator import Emulator, residual_scale
+from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep, ResidualStep
 from stormcast_train.objectives.regression import FixedCount
 from stormcast_train.store.reader import Store, open_store
@@ -26,6 +26,7 @@ from stormcast_train.training.residual import ResidualStage, cached_means, held_
 from stormcast_train.training.stage import Stage
 from stormcast_train.training.stage_config import StageRequest, StageSpec
 from stormcast_train.training.validate import Cases
+from stormcast_train.training.warm_start import Layout, layout, start_from
 
 
 def build_stage(request: StageRequest, device: torch.device) -> tuple[Stage, SampleStream]:
@@ -49,9 +50,12 @@ def _build_regression(request: StageRequest, spec: StageSpec, store: Store, devi
     conditions = Conditions(spec.conditions, scene, device)
     network = build_regression(request.network, scene.grid.shape, len(conditions.channels), len(scene.names), request.seed)
     reader = WindowReader(store, scene, spec.conditions.history, device)
-    step = RegressionStep(_started(network, request.init, device), conditions, _target(spec, reader, device))
+    started = _start(network, request.init, layout(spec.kind, conditions.channels, scene.names))
+    step = RegressionStep(network.to(device).train(), conditions, _target(spec, reader, device))
     template = _template(request, spec, scene, store, splits)
-    stage = RegressionStage(step, template, _count(scene, device), Cases(reader, splits["validation"].starts), request.seed)
+    stage = RegressionStage(
+        step, template, _count(scene, device), Cases(reader, splits["validation"].starts), request.seed, started=started
+    )
     return stage, SampleStream(reader, splits["train"].starts, request.seed)
 
 
@@ -72,15 +76,16 @@ def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device
     template = _template(request, spec, scene, store, splits, residual_std, regression)
     conditions = Conditions(spec.conditions, scene, device)
     denoiser = build_denoiser(request.network, scene.grid.shape, len(conditions.channels), len(scene.names), request.seed)
-    network = _started(precondition(denoiser, request.objective.noise), request.init, device)
+    network = precondition(denoiser, request.objective.noise)
+    started = _start(network, request.init, layout(spec.kind, conditions.channels, scene.names))
     step = ResidualStep(
-        network, conditions, _target(spec, reader, device), regression.step_model, residual_scale(template, device), request.objective.noise
+        network.to(device).train(), conditions, _target(spec, reader, device), regression.step_model, residual_scale(template, device), request.objective.noise
     )  # fmt: skip
     starts = splits["train"].starts
     means = cached_means(regression.step_model, reader, starts)
-    return ResidualStage(step, template, _count(scene, device), Cases(reader, held_out), request.seed, means), SampleStream(
-        reader, starts, request.seed
-    )
+    return ResidualStage(
+        step, template, _count(scene, device), Cases(reader, held_out), request.seed, means, started=started
+    ), SampleStream(reader, starts, request.seed)
 
 
 def _regression(request: StageRequest, store: Store, device: torch.device) -> Emulator:
@@ -141,7 +146,10 @@ def _coverage(scene: Scene, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(scene.coverage_CHW)).to(device)
 
 
-def _started(network: nn.Module, init: str | None, device: torch.device) -> nn.Module:
-    if init is not None:
-        load_weights(network, load_package(package_directory(init)).weights)
-    return network.to(device).train()
+def _start(network: nn.Module, init: str | None, asked: Layout) -> str | None:
+    """Weights of the package `init` where one is given, and the sentence that says what was taken."""
+    if init is None:
+        return None
+    package = open_package(init)
+    held = Conditions(package.conditions, package.scene, torch.device("cpu")).channels
+    return f"init={init}: {start_from(network, package.weights, layout(package.stage, held, package.scene.names), asked)}"

@@ -29,6 +29,7 @@ class RegressionStage:
     cases: Cases
     seed: int
     name: str = "regression"
+    started: str | None = None  # what `init` gave, in a sentence
 
     @property
     def network(self) -> nn.Module:

@@ -39,6 +39,7 @@ class ResidualStage:
     seed: int
     means_NCHW: Tensor | None = None
     name: str = "diffusion"
+    started: str | None = None  # what `init` gave, in a sentence
 
     @property
     def network(self) -> nn.Module:

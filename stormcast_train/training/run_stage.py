@@ -22,6 +22,7 @@ from stormcast_train.fields.variables import Frozen
 from stormcast_train.monitor.environment import attempt_environment
 from stormcast_train.monitor.run import RunDirectory, describe_run
 from stormcast_train.store.reader import open_store
+from stormcast_train.training.inherit import check_parent, inherit, inherited_init, parent_of, parent_record
 from stormcast_train.training.optim_config import OptimSpec
 from stormcast_train.training.stage_config import StageRequest, science_record
 
@@ -69,6 +70,7 @@ class StageRun:
     site: SiteConfig
     command: tuple[str, ...] = ()
     allow_code_change: bool = False
+    resume_from: str | None = None
 
     @property
     def kind(self) -> str:
@@ -94,7 +96,8 @@ def identify(run: StageRun) -> Identity:
     """The identity of what is asked; reads the store's and the regression's fingerprints, never torch."""
     store = open_store(Path(run.request.store))
     science = science_record(run.request, store, _package_fingerprint(run.request.regression))
-    science |= {"init": _package_fingerprint(run.request.init), "optim": run.optim.model_dump(mode="json")}
+    continues, init = inherited_init(run.directory, run.resume_from)
+    science |= {"init": init if continues else _package_fingerprint(run.request.init), "optim": run.optim.model_dump(mode="json")}
     return Identity(science, digest(science), code_fingerprint())
 
 
@@ -113,6 +116,8 @@ def begin(run: StageRun, identity: Identity) -> Begin:
     if foreign:
         raise RequestError(f"run={directory.path} is no run, it holds {', '.join(foreign[:4])}: give another folder", foreign=foreign)
     if not directory.exists:
+        if run.resume_from is not None:
+            check_parent(run.resume_from, identity.science, identity.code, run.allow_code_change, _differences)
         return "new"
     held = directory.identity()
     if held["science_fingerprint"] != identity.science_fingerprint:
@@ -186,8 +191,10 @@ def _execute(run: StageRun, identity: Identity, ranks: Ranks, console: Console, 
     def start() -> dict[str, Any]:
         begin(run, identity)
         context.enter_context(run.directory.locked())
-        attempt = run.directory.next_attempt()
+        attempt, parent = run.directory.next_attempt(), parent_of(run.directory, run.resume_from)
         _record(run, identity, ranks, device, attempt)
+        if parent is not None and (samples := inherit(run.directory, parent)) is not None:
+            console.say(f"goes on from {samples} samples of {parent.path}")
         return {"attempt": attempt, "science": identity.science_fingerprint}
 
     with ExitStack() as context:
@@ -269,7 +276,10 @@ def _identity_record(run: StageRun, identity: Identity, code: Mapping[str, Any],
     if held and held["code"] != identity.code:
         samples = describe_run(run.directory.path, with_weights=False)["samples"]
         changes.append({"attempt": attempt, "samples": samples, "from": held["code"], "to": identity.code})
+    parent = None if held else parent_of(run.directory, run.resume_from)
+    resumed_from = parent_record(parent) if parent else held.get("resumed_from")
     return {
+        **({"resumed_from": resumed_from} if resumed_from else {}),
         "fingerprint": held.get("fingerprint", identity.fingerprint),
         "science_fingerprint": identity.science_fingerprint,
         "code": identity.code,

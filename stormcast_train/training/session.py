@@ -54,7 +54,17 @@ class Session:
         """Restore, train, and say how it ended: done, or StoppedError, or NonFiniteError with the samples written down."""
         samples = self._restore()
         total = self._run.optim.total_samples
-        self._write("start", samples, ranks=self._ranks.world, total_samples=total, dataset_size=self._stream.dataset_size)
+        started = getattr(self._stage, "started", None)
+        if started and not samples:
+            self._console.say(started)
+        self._write(
+            "start",
+            samples,
+            **({"init": started} if started else {}),
+            ranks=self._ranks.world,
+            total_samples=total,
+            dataset_size=self._stream.dataset_size,
+        )
         with ExitStack() as context:
             context.callback(self._disk.close)
             context.callback(self._stream.close)
