@@ -80,7 +80,7 @@ class ToyStage:
         if unet:
             from stormcast_train.networks.build import build_regression
 
-            self.network = build_regression(NetworkConfig(model_channels=8, channel_mult=(1, 2), num_blocks=1), (6, 6), 2, 2, seed=0)
+            self.network = build_regression(NetworkConfig(model_channels=8, channel_mult=(1, 2, 2), num_blocks=1), (6, 6), 2, 2, seed=0)
 
     def loss(self, network, batch):
         for position, number in self._at.items():

@@ -38,7 +38,7 @@ class TrainKeys(Frozen):
     micro_batch: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
-    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    parallel: Literal["ddp", "fsdp2", "domain"] = "ddp"
     tf32: bool = False
     best_metric: str | None = None
 

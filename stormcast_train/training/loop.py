@@ -41,6 +41,7 @@ class TrainPlan:
     autocast: torch.dtype | None = None
     compile: bool = False
     snapshot_every: int | None = None
+    parallel: str = "ddp"
 
     def due(self, every: int, samples: int) -> bool:
         """Whether the batch that ended at `samples` passed a multiple of `every` or ended the run."""
@@ -51,9 +52,10 @@ class TrainPlan:
         return samples <= ALWAYS_LOGGED_STEPS * self.batch_size or self.due(self.log_every, samples)
 
     def micro_batches(self, samples: int, ranks: Ranks) -> list[range]:
-        """Stream positions of this rank's part of the batch that begins at `samples`."""
-        share = self.batch_size // ranks.world
-        first = samples + ranks.rank * share
+        """Stream positions of this rank's part of the batch that begins at `samples`; ranks that share a domain all take all of it."""
+        rank, world = (0, 1) if self.parallel == "domain" else (ranks.rank, ranks.world)
+        share = self.batch_size // world
+        first = samples + rank * share
         return [range(p, p + self.micro_batch) for p in range(first, first + share, self.micro_batch)]
 
 

@@ -1,4 +1,5 @@
-"""How ranks share a network: whole copies whose gradients are averaged (`ddp`), or parameters that lie in parts on all ranks (`fsdp2`).
+"""How ranks share a network: whole copies whose gradients are averaged (`ddp`), parameters in parts on all ranks (`fsdp2`), or the
+fields of every sample in parts (`domain`): rows of the grid, with PhysicsNeMo's halos and sums between the ranks.
 
 Samples, noise and losses are the same either way; checkpoints and packages always hold whole tensors, so one continues the other.
 """
@@ -16,17 +17,26 @@ from torch.distributed.fsdp import FSDPModule, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from stormcast_train.fields.errors import RequestError
+
+UNETS = ("StormCastUNet", "SongUNet")  # classes of PhysicsNeMo; the outermost one works on parts of the fields
 BLOCKS = ("UNetBlock",)  # classes of PhysicsNeMo whose parameters are gathered together, one block at a time
 TWIN = "_whole_twin"
 
 
-def shard(network: nn.Module, world: int) -> None:
-    """Leave on this rank its part of every parameter, in place, block by block; the initial ones are alike on all ranks.
+def divide(network: nn.Module, kind: str, world: int) -> None:
+    """Prepare the network for `kind` (ddp, fsdp2, domain) on `world` ranks, in place; nothing changes for ddp or on one rank.
 
-    The process group must be there. On one rank nothing changes.
+    The process group must be there; the weights are alike on all ranks.
     """
-    if world == 1:
-        return
+    if world > 1 and kind == "fsdp2":
+        shard(network, world)
+    if world > 1 and kind == "domain":
+        split_domain(network, world)
+
+
+def shard(network: nn.Module, world: int) -> None:
+    """Leave on this rank its part of every parameter, block by block."""
     device = next(network.parameters()).device
     network.__dict__[TWIN] = copy.deepcopy(network).cpu()  # what was sharded cannot be copied any more
     mesh = init_device_mesh(device.type, (world,))
@@ -36,20 +46,58 @@ def shard(network: nn.Module, world: int) -> None:
     fully_shard(network, mesh=mesh)
 
 
+def split_domain(network: nn.Module, world: int) -> None:
+    """Let every rank compute its rows of the UNet; what goes in and comes out is whole on every rank.
+
+    Parameters stay whole, and PhysicsNeMo sums their gradients. RequestError where the rows cannot be divided, or there is no UNet.
+    """
+    from physicsnemo.domain_parallel import ShardTensor, register_custom_ops
+    from torch.distributed.tensor.placement_types import Shard
+
+    register_custom_ops()  # PhysicsNeMo does so only where there is a GPU; without them a convolution knows no halo
+    unet = next((module for module in network.modules() if type(module).__name__ in UNETS), None)
+    if unet is None:
+        raise RequestError(f"train.parallel=domain divides the fields of {' or '.join(UNETS)}, and this network has none of them")
+    network.__dict__[TWIN] = copy.deepcopy(network).cpu()
+    mesh = init_device_mesh(next(network.parameters()).device.type, (world,))
+    unit = 2 ** len({name for name, _ in unet.named_modules() if name.endswith("_down")})
+
+    def cut(module: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        x_BCHW, *rest = inputs
+        share = rows_of_each(x_BCHW.shape[2], unit, world)
+        shapes = {0: (torch.Size((*x_BCHW.shape[:2], share, x_BCHW.shape[3])),) * world}
+        part = x_BCHW.split(share, dim=2)[mesh.get_local_rank()].contiguous()
+        return ShardTensor.from_local(part, mesh, (Shard(2),), sharding_shapes=shapes), *rest
+
+    unet.register_forward_pre_hook(cut)
+    unet.register_forward_hook(lambda module, inputs, output: output.full_tensor())
+
+
+def rows_of_each(rows: int, unit: int, world: int) -> int:
+    """How many of `rows` each rank has: the same, and a multiple of `unit`, which the UNet halves down to one; else a RequestError.
+
+    PhysicsNeMo's parts may be uneven, but not where skips are concatenated.
+    """
+    if rows % (unit * world):
+        needed = f"padded rows in multiples of {unit} x {world} ranks"
+        raise RequestError(f"train.parallel=domain needs {needed}, the grid has {rows}: take another number of ranks")
+    return rows // world
+
+
 def _own_output(module: nn.Module, inputs: object, output: Tensor) -> Tensor:
     """A cropped output is a view, and FSDP's own hook could be lost on one."""
     return output.clone()
 
 
 def is_sharded(network: nn.Module) -> bool:
-    """Whether `shard` has taken it apart: then every rank must take part in what looks at its tensors."""
+    """Whether its parameters lie in parts: then every rank must take part in what looks at its tensors."""
     return isinstance(network, FSDPModule)
 
 
 def replicate(network: nn.Module, compiled: bool, world: int) -> nn.Module:
-    """What the forward pass goes through: the network itself on one rank or where it is sharded, otherwise wrapped to average gradients."""
+    """What the forward pass goes through: the network itself on one rank or where it is divided, otherwise wrapped to average gradients."""
     network.train()
-    if is_sharded(network):
+    if TWIN in network.__dict__:
         return network
     replica = torch.compile(network) if compiled else network
     if world == 1:
@@ -70,9 +118,9 @@ def synchronised(replica: nn.Module, last: bool) -> Iterator[None]:
 
 
 def unsharded_copy(network: nn.Module) -> nn.Module:
-    """A copy with whole parameters on the network's device; of a sharded network with its initial ones."""
+    """A copy that works without other ranks, on the network's device; of a divided network with its initial weights."""
     device = next(network.parameters()).device
-    return copy.deepcopy(network.__dict__[TWIN]).to(device) if is_sharded(network) else copy.deepcopy(network)
+    return copy.deepcopy(network.__dict__[TWIN]).to(device) if TWIN in network.__dict__ else copy.deepcopy(network)
 
 
 def whole(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:

@@ -47,7 +47,7 @@ class Execution(Frozen):
     micro_batch: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
-    parallel: Literal["ddp", "fsdp2"] = "ddp"
+    parallel: Literal["ddp", "fsdp2", "domain"] = "ddp"
     tf32: bool = False
     deterministic: bool | None = None
     device: str | None = None
@@ -144,8 +144,9 @@ def is_done(run: StageRun, identity: Identity) -> bool:
 def check_batch(run: StageRun, world: int) -> None:
     """RequestError unless ranks and micro-batches divide the global batch."""
     batch, micro = run.optim.batch_size, run.execution.micro_batch
-    if run.execution.compile and run.execution.parallel == "fsdp2":
-        raise RequestError("train.compile=true goes with train.parallel=ddp; fsdp2 gathers parameters between the operations it would fuse")
+    if run.execution.compile and run.execution.parallel != "ddp":
+        raise RequestError(f"train.compile=true goes with train.parallel=ddp, not with {run.execution.parallel}")
+    world = 1 if run.execution.parallel == "domain" else world
     if batch % world:
         raise RequestError(f"train.batch_size={batch} cannot be divided among {world} ranks: take a multiple of {world}", ranks=world)
     if micro and batch % (world * micro):

@@ -27,7 +27,7 @@ from stormcast_train.training.criterion import Criterion, reduced_metrics
 from stormcast_train.training.ema import ema_facts, write_snapshot
 from stormcast_train.training.loop import TrainPlan, train
 from stormcast_train.training.optim import Optimization
-from stormcast_train.training.parallel import is_sharded, load_whole, shard, whole
+from stormcast_train.training.parallel import divide, is_sharded, load_whole, whole
 from stormcast_train.training.run_stage import StageRun
 from stormcast_train.training.stage import Stage
 
@@ -40,8 +40,8 @@ class Session:
     def __init__(self, run: StageRun, ranks: Ranks, stage: Stage, stream: SampleStream, attempt: int, console: Console) -> None:
         self._run, self._ranks, self._console = run, ranks, console
         self._stage, self._stream = stage, stream
-        if run.execution.parallel == "fsdp2":
-            shard(stage.network, ranks.world)
+        divide(stage.network, run.execution.parallel, ranks.world)
+        self._domain = run.execution.parallel == "domain"
         self._optim = Optimization(stage.network, run.optim)
         self._events = EventLog(run.directory.path, attempt) if ranks.is_first else None
         self._disk = Background()
@@ -87,13 +87,14 @@ class Session:
         return TrainPlan(
             batch_size=batch,
             total_samples=total,
-            micro_batch=execution.micro_batch or batch // self._ranks.world,
+            micro_batch=execution.micro_batch or batch // (1 if self._domain else self._ranks.world),
             log_every=execution.log_every or max(batch, total // LOG_LINES),
             validate_every=execution.validate_every or max(batch, total // VALIDATIONS),
             checkpoint_every=execution.checkpoint_every or max(batch, total // CHECKPOINTS),
             autocast=torch.bfloat16 if execution.precision == "bf16" else None,
             compile=execution.compile,
             snapshot_every=run.optim.ema.snapshot_every,
+            parallel=execution.parallel,
         )
 
     def trained(self, samples: int, facts: Mapping[str, Any]) -> None:
@@ -178,8 +179,9 @@ class Session:
     def _fail(self, error: NonFiniteError) -> None:
         """Write down which samples it was; each rank looks at its own."""
         positions = error.facts["samples"]
-        mine = [self._suspect(position) for position in positions[self._ranks.rank :: self._ranks.world]]
-        suspects = [found for part in gather(mine) for found in part if found]
+        mine = positions if self._domain else positions[self._ranks.rank :: self._ranks.world]  # of a domain all ranks look at all
+        parts = gather([self._suspect(position) for position in mine])
+        suspects = [found for part in parts[: 1 if self._domain else None] for found in part if found]
         error.facts["suspects"] = suspects
         if self._ranks.is_first:
             path = self._run.directory.path / "non_finite.json"

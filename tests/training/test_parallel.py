@@ -14,6 +14,7 @@ from stormcast_train.fields.errors import RequestError
 from stormcast_train.monitor.events import latest, read_events
 from stormcast_train.monitor.run import describe_run
 from stormcast_train.training.optim_config import EmaSpec
+from stormcast_train.training.parallel import rows_of_each
 from stormcast_train.training.run_stage import check_batch
 
 FACTS = ("loss", "grad_norm", "lr", "clipped_fraction")
@@ -57,6 +58,22 @@ def test_a_checkpoint_of_one_kind_is_continued_by_the_other(tiny_store, whole_co
     assert toy.in_processes(first, world=2, signals={86: toy.STOP}, unet=True) == [75, 75]
     assert toy.in_processes(second, world=2, unet=True) == [0, 0]
     assert_same_run(tmp_path / "run", whole_copies)
+
+
+def test_a_divided_domain_gives_the_losses_and_files_of_whole_copies(tiny_store, whole_copies, tmp_path):
+    run = power(toy.stage_run(tiny_store, tmp_path / "run", parallel="domain"))
+    assert toy.in_processes(run, world=2, unet=True) == [0, 0]
+    assert_same_run(tmp_path / "run", whole_copies)
+
+
+def test_rows_are_divided_evenly_in_units_that_every_level_can_halve():
+    assert rows_of_each(512, 16, 4) == 128
+    with pytest.raises(RequestError, match="multiples of 4 x 3 ranks, the grid has 8"):
+        rows_of_each(8, 4, 3)
+
+
+def test_a_domain_is_divided_only_for_a_unet(tiny_store, tmp_path):
+    assert toy.in_processes(toy.stage_run(tiny_store, tmp_path / "two", parallel="domain"), world=2) == [2, 2]
 
 
 def test_sharded_ranks_name_the_sample_that_is_not_finite(tiny_store, tmp_path):
