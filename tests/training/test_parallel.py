@@ -26,13 +26,14 @@ def power(run):
     return dataclasses.replace(run, optim=run.optim.model_copy(update={"ema": ema, "max_grad_norm": 0.5}))
 
 
-def assert_same_run(first, second) -> None:
+def assert_same_run(first, second, total: int = 160) -> None:
     lines = [latest(read_events(folder), "train") for folder in (first, second)]
-    assert [line["samples"] for line in lines[0]] == [line["samples"] for line in lines[1]] == list(range(8, 161, 8))
+    assert [line["samples"] for line in lines[0]] == [line["samples"] for line in lines[1]] == list(range(8, total + 1, 8))
     for fact in FACTS:
         np.testing.assert_allclose([e[fact] for e in lines[0]], [e[fact] for e in lines[1]], rtol=1e-5, err_msg=fact)
     assert describe_run(first)["metrics"] == pytest.approx(describe_run(second)["metrics"], rel=1e-5)
-    for name in ("checkpoints/000000000160/optim", "checkpoints/000000000160/weights", "snapshots/000000000160", "package/last/weights"):
+    last = f"{total:012d}"
+    for name in (f"checkpoints/{last}/optim", f"checkpoints/{last}/weights", f"snapshots/{last}", "package/last/weights"):
         a, b = (load_file(folder / f"{name}.safetensors") for folder in (first, second))
         assert {k: v.shape for k, v in a.items()} == {k: v.shape for k, v in b.items()}
         for key, value in a.items():
@@ -60,10 +61,12 @@ def test_a_checkpoint_of_one_kind_is_continued_by_the_other(tiny_store, whole_co
     assert_same_run(tmp_path / "run", whole_copies)
 
 
-def test_a_divided_domain_gives_the_losses_and_files_of_whole_copies(tiny_store, whole_copies, tmp_path):
-    run = power(toy.stage_run(tiny_store, tmp_path / "run", parallel="domain"))
-    assert toy.in_processes(run, world=2, unet=True) == [0, 0]
-    assert_same_run(tmp_path / "run", whole_copies)
+@pytest.mark.slow
+def test_a_divided_domain_gives_the_losses_and_files_of_whole_copies(tiny_store, tmp_path):
+    for kind in ("ddp", "domain"):
+        run = power(toy.stage_run(tiny_store, tmp_path / kind, parallel=kind, total_samples=40))
+        assert toy.in_processes(run, world=2, unet=True) == [0, 0]
+    assert_same_run(tmp_path / "domain", tmp_path / "ddp", total=40)
 
 
 def test_rows_are_divided_evenly_in_units_that_every_level_can_halve():
