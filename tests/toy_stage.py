@@ -71,14 +71,18 @@ class ToyStream:
 
 
 class ToyStage:
-    """A small convolutional network; `at` maps a stream position to a signal that the process sends itself there."""
+    """A small convolutional network, or a UNet of PhysicsNeMo; `at` maps a stream position to a signal that the process sends itself there."""
 
     name = "regression"
 
-    def __init__(self, at: dict[int, int]) -> None:
+    def __init__(self, at: dict[int, int], unet: bool = False) -> None:
         torch.manual_seed(7)
         self.network = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 2, 3, padding=1))
         self._at = at
+        if unet:
+            from stormcast_train.networks.build import build_regression
+
+            self.network = build_regression(NetworkConfig(model_channels=8, channel_mult=(1, 2, 2), num_blocks=1), (6, 6), 2, 2, seed=0)
 
     def loss(self, network, batch):
         for position, number in self._at.items():
@@ -95,8 +99,9 @@ class ToyStage:
         (directory / "package.json").write_text(json.dumps({"facts": facts}))
 
     def validate(self, weights, share, how=None):
-        network = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 2, 3, padding=1))
-        network.load_state_dict(weights)
+        from stormcast_train.training.regression import evaluating
+
+        network = evaluating(self.network, weights)
         sums = {}
         for case in range(share[0], CASES, share[1]):
             batch = ToyStream().batch([10_000 + case])
@@ -123,12 +128,13 @@ def stage_run(store: Path, folder: Path, **keys: Any) -> StageRun:
 
 
 def work(
-    run: StageRun, ranks: Ranks, signals: dict[int, int] | None = None, poison: int | None = None, naps: dict[int, float] | None = None
-) -> dict[str, Any]:
+    run: StageRun, ranks: Ranks, signals: dict[int, int] | None = None, poison: int | None = None, naps: dict[int, float] | None = None,
+    unet: bool = False,
+) -> dict[str, Any]:  # fmt: skip
     """One rank, in this process. signals: stream position -> signal; poison, naps: see `ToyStream` (position -1: every sample)."""
     torch.set_num_threads(1)
     with StopRequest().listening() as stop:
-        build = lambda request, device: (ToyStage(signals or {}), ToyStream(poison, naps))  # noqa: E731
+        build = lambda request, device: (ToyStage(signals or {}, unet), ToyStream(poison, naps))  # noqa: E731
         return run_stage(run, ranks, Console(quiet=True), stop, build)
 
 
@@ -141,8 +147,9 @@ def _process(run: StageRun, ranks: Ranks, *trouble: Any) -> None:
 
 
 def in_processes(
-    run: StageRun, world: int = 1, signals: dict[int, int] | None = None, poison: int | None = None, naps: dict[int, float] | None = None
-) -> list[int | None]:
+    run: StageRun, world: int = 1, signals: dict[int, int] | None = None, poison: int | None = None, naps: dict[int, float] | None = None,
+    unet: bool = False,
+) -> list[int | None]:  # fmt: skip
     """The run on `world` ranks, with the trouble that `work` takes. Gives the exit codes."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(["torch", "torch.distributed", "stormcast_train.training.build", "stormcast_train.training.session"])
@@ -150,11 +157,11 @@ def in_processes(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     places = [Ranks(rank, world, rank, "torchrun" if world > 1 else "none", "127.0.0.1", port) for rank in range(world)]
-    children = [server.Process(target=_process, args=(run, place, signals, poison, naps)) for place in places]
+    children = [server.Process(target=_process, args=(run, place, signals, poison, naps, unet)) for place in places]
     for child in children:
         child.start()
     for child in children:
-        child.join(60)
+        child.join(140)
     return [child.exitcode for child in children]
 
 

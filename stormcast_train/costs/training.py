@@ -25,10 +25,11 @@ from stormcast_train.costs.timing import Cost, once, typical
 from stormcast_train.data.batch import Batch
 from stormcast_train.data.stream import SampleStream
 from stormcast_train.distributed.ranks import Ranks
+from stormcast_train.training.ema import entering_weights
 from stormcast_train.training.insight import Insight
-from stormcast_train.training.loop import TrainPlan, replicate
-from stormcast_train.training.optim import ema_weight
+from stormcast_train.training.loop import TrainPlan
 from stormcast_train.training.optim_config import OptimSpec
+from stormcast_train.training.parallel import replicate
 from stormcast_train.training.precision import autocast
 from stormcast_train.training.stage import Stage
 
@@ -70,13 +71,13 @@ class BareLoop:
     def __init__(self, stage: Stage, call: Call, optim: OptimSpec, plan: TrainPlan, ranks: Ranks) -> None:
         network = copy.deepcopy(stage.network)
         self._call, self._optim, self._plan = call, optim, plan
-        self._replica = replicate(network, plan, ranks)
+        self._replica = replicate(network, plan.compile, ranks.world)
         self._parameters = [p for p in network.parameters() if p.requires_grad]
         self._averages = [p.detach().clone() for p in self._parameters]
         make = torch.optim.AdamW if optim.kind == "adamw" else torch.optim.Adam
         on_gpu = self._parameters[0].is_cuda
         self._optimizer = make(self._parameters, lr=1e-6, betas=optim.betas, weight_decay=optim.weight_decay, fused=on_gpu or None)
-        self._weight = ema_weight(optim, optim.total_samples)
+        self._weight = entering_weights(optim, optim.total_samples)[0]
 
     def steps(self, count: int) -> None:
         """So many steps."""

@@ -19,9 +19,9 @@ from stormcast_train.fields.errors import RequestError, nearest
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times
 from stormcast_train.fields.variables import Variable
+from stormcast_train.forecast.chosen import open_package
 from stormcast_train.forecast.encoder import with_encoder
-from stormcast_train.forecast.package import Package, package_directory
-from stormcast_train.forecast.package import load as load_package
+from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.starts import check_store
 from stormcast_train.forecast.step import RegressionStep, ResidualStep
 from stormcast_train.store.reader import Store
@@ -44,9 +44,9 @@ class Emulator:
         self.step_model = step_model or self._build()
 
     @classmethod
-    def load(cls, spec: str | Path, device: str | torch.device = "cpu") -> Emulator:
-        """Load a run's or a folder's package; RequestError where there is none."""
-        return cls(load_package(package_directory(spec)), device)
+    def load(cls, spec: str | Path, device: str | torch.device = "cpu", ema: float | None = None) -> Emulator:
+        """Load a run's or a folder's package; `ema`: another average of the run's weights. RequestError where there is none."""
+        return cls(open_package(spec, ema), device)
 
     @property
     def stage(self) -> str:

@@ -39,6 +39,11 @@ class RunDirectory:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    @property
+    def snapshots(self) -> Path:
+        """Averages from which others are reconstructed."""
+        return self.path / "snapshots"
+
     def package(self, which: str) -> Path:
         """`package/best` or `package/last`."""
         return self.path / "package" / which

@@ -26,6 +26,7 @@ class Config(Frozen):
     """Keys of `forecast`."""
 
     run: str
+    ema: float | None = None
     store: str
     start: str | tuple[str, ...] | None = None
     out: str
@@ -77,20 +78,24 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 def _prepare(config: Config) -> tuple[Plan, bool]:
     """The plan, checked against package and store, and whether it is done."""
     from stormcast_train.forecast.archive import Plan, finished
-    from stormcast_train.forecast.package import load_header, package_directory
+    from stormcast_train.forecast.chosen import open_header
     from stormcast_train.forecast.starts import check_start, check_store, count_steps
     from stormcast_train.store.reader import open_store
 
     if config.members < 1 or config.processes < 1:
         raise RequestError(f"members={config.members} processes={config.processes}: both must be at least 1")
-    directory = package_directory(config.run)
-    header, store = load_header(directory), open_store(Path(config.store))
+    header, store = open_header(config.run, config.ema), open_store(Path(config.store))
     steps = count_steps(header.scene.step, config.hours, config.steps)
     check_store(header.scene, store, header.needs.droppable)
     starts = config.starts()
     for start in starts:
         check_start(header.scene, header.needs, store, start, steps)
-    known = {"run": config.run, "package_fingerprint": header.fingerprint, "store_fingerprint": store.fingerprint}
+    known = {
+        "run": config.run,
+        **({} if config.ema is None else {"ema": f"{config.ema:g}"}),
+        "package_fingerprint": header.fingerprint,
+        "store_fingerprint": store.fingerprint,
+    }
     share = -(-config.members * len(starts) // config.processes)
     group = max(1, min(config.members, MEMBERS_AT_ONCE, share))
     made = Plan(header.scene.state, header.scene.grid, header.scene.step, starts, steps, config.members, config.seed, group, known)
@@ -142,7 +147,7 @@ def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Co
     archive = Archive(Path(config.out), archive_plan)
     missing = {unit.name for unit in archive.missing()}
     units: Sequence[Unit] = [unit for unit in archive_plan.units()[rank::world] if unit.name in missing]
-    emulator = Emulator.load(config.run, _device(config.device))
+    emulator = Emulator.load(config.run, _device(config.device), config.ema)
     reader = emulator.reader(open_store(Path(config.store)))
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, torch.get_num_threads() // world))
     with (console or Console(quiet=True)).progress("forecast", len(units)) as advance:

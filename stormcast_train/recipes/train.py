@@ -58,6 +58,7 @@ class TrainKeys(Frozen):
     micro_batch: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
+    parallel: Literal["ddp", "fsdp2", "domain"] = "ddp"
     tf32: bool = False
     best_metric: str | None = None
     veto: dict[str, tuple[float, float]] | None = None
@@ -157,6 +158,7 @@ with library_noise():  # pydantic warns that the key `validate` hides a method o
         run: str
         regression: str | None = None
         init: str | None = None
+        resume_from: str | None = None
         seed: int = 0
         processes: int = Field(default=1, ge=1)
         deterministic: bool | None = None
@@ -242,12 +244,21 @@ def stage_runs(config: Config) -> list[StageRun]:
         raise RequestError("stage=diffusion corrects a trained regression: give regression=RUN, or stage=both")
     if "diffusion" not in kinds or len(kinds) > 1:
         _refuse_regression(config)
+    if config.resume_from is not None:
+        _check_resume_from(config)
     both, runs = len(kinds) > 1, []
     for kind in kinds:
         runs.append(_stage_run(config, kind, both))
         if kind == "regression" and config.stage.cross_fitted:
             runs += [_stage_run(config, kind, both, Fold(index=i, of=config.stage.folds)) for i in range(config.stage.folds)]
     return runs
+
+
+def _check_resume_from(config: Config) -> None:
+    if config.init is not None:
+        raise RequestError("init= starts a new run from other weights, resume_from= goes on with a run as it was: give one of them")
+    if config.stage.kind == "both":
+        raise RequestError(f"resume_from={config.resume_from} goes on with one stage: give stage=regression or stage=diffusion")
 
 
 def _refuse_regression(config: Config) -> None:
@@ -274,6 +285,7 @@ def _stage_run(config: Config, kind: StageKind, both: bool, fold: Fold | None = 
         site=config.site,
         command=("stormcast", *_words(config)),
         allow_code_change=config.allow_code_change,
+        resume_from=config.resume_from,
     )
 
 
@@ -286,8 +298,8 @@ def _execution(config: Config, kind: StageKind, both: bool) -> Execution:
     veto = {name: limits for name, limits in (keys.veto or {}).items() if not name.startswith(others)}
     checkpoint = config.checkpoint
     return Execution(
-        micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, tf32=keys.tf32, profile=config.profile,
-        best_metric=best, veto=veto, validation=validate.spec(config.score),
+        micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, parallel=keys.parallel, tf32=keys.tf32,
+        profile=config.profile, best_metric=best, veto=veto, validation=validate.spec(config.score),
         deterministic=config.deterministic, device=config.device, log_every=config.log.every_samples, wandb=config.log.wandb,
         validate_every=validate.every_samples, checkpoint_every=checkpoint.every_samples, checkpoints_kept=checkpoint.keep,
         checkpoint_keep_every=checkpoint.keep_every_samples, checkpoint_best=checkpoint.best,

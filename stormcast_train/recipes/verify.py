@@ -139,11 +139,11 @@ def _lead_steps(forecast: xr.Dataset, step: np.timedelta64) -> tuple[int, ...]:
 
 def _request(config: Config, forecast: xr.Dataset, store: Store, run: str) -> str:
     """Digest of all that determines the scores."""
-    from stormcast_train.forecast.package import load_header, package_directory
+    from stormcast_train.forecast.chosen import open_header
 
     values = forecast.attrs.get("request") or digest(*(forecast[name].values for name in forecast.data_vars))
     asked = config.model_dump(mode="json", exclude={"out", "forecast", "store", "run"})
-    return digest(values, store.fingerprint, load_header(package_directory(run)).fingerprint, asked)
+    return digest(values, store.fingerprint, open_header(run).fingerprint, asked)
 
 
 def done_before(config: Config, request: str) -> dict[str, Any] | None:

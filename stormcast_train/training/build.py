@@ -19,10 +19,10 @@ from stormcast_train.data.stream import SampleStream
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import Times
-from stormcast_train.forecast.emulator import Emulator, load_weights, residual_scale
+from stormcast_train.forecast.chosen import open_package
+from stormcast_train.forecast.emulator import Emulator, residual_scale
 from stormcast_train.forecast.encoder import with_encoder
-from stormcast_train.forecast.package import Package, package_directory
-from stormcast_train.forecast.package import load as load_package
+from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep, ResidualStep
 from stormcast_train.objectives.regression import FixedCount
 from stormcast_train.store.choice import Choice
@@ -36,6 +36,7 @@ from stormcast_train.training.residual import ResidualStage, residual_std
 from stormcast_train.training.stage import Stage
 from stormcast_train.training.stage_config import StageRequest, StageSpec
 from stormcast_train.training.validate import Cases
+from stormcast_train.training.warm_start import Layout, layout, start_from
 
 
 def build_stage(request: StageRequest, device: torch.device) -> tuple[Stage, SampleStream]:
@@ -65,11 +66,12 @@ def _build_regression(request: StageRequest, spec: StageSpec, store: Store, devi
     conditions = Conditions(spec.conditions, scene, device)
     network = build_regression(request.network, scene.grid.shape, conditions.inputs, len(scene.names), request.seed)
     network = with_encoder(network, conditions, request.seed)
+    started = _start(network, request.init, _layout(spec.kind, conditions, scene))
     reader = WindowReader(store, scene, needs.states, device, needs.past, sealed=mixture.splits["test"].times)
-    step = RegressionStep(_started(network, request.init, device), conditions, _target(spec, reader, device))
+    step = RegressionStep(network.to(device).train(), conditions, _target(spec, reader, device))
     template = _template(request, spec, scene, store, mixture, noted)
     trained_on, held_out = (Cases(reader, mixture.splits[name].starts) for name in ("train", "validation"))
-    stage = RegressionStage(step, template, _count(scene, device), held_out, request.seed, trained_on)
+    stage = RegressionStage(step, template, _count(scene, device), held_out, request.seed, trained_on, started=started)
     return stage, _stream(reader, mixture, request.seed)
 
 
@@ -98,13 +100,15 @@ def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device
     source, scale = _residual_std(regressions, reader, starts, held_out.starts)
     noted = {"residual_std_from": source} | ({"folds": folds} if folds else {})
     template = _template(request, spec, scene, store, mixture, noted, scale, regression)
-    step = _residual_step(request, spec, template, reader, regressions.full, device)
+    step, started = _residual_step(request, spec, template, reader, regressions.full, device)
     made_by = {"regression": regression.fingerprint, "folds": folds, "store": store.fingerprint}
     means = means_lookup(_means_kind(request, spec, mixture), regressions, reader, starts, request.scratch, made_by)
     watch = compare(regressions.mean, regressions, Cases(reader, starts), held_out)
     warnings = tuple(memorised(watch.get("ratio", {}), bool(folds)))
     watch |= {"from": request.stage.residual} if watch else {}
-    stage = ResidualStage(step, template, _count(scene, device), held_out, request.seed, regressions, means, watch, warnings)
+    stage = ResidualStage(
+        step, template, _count(scene, device), held_out, request.seed, regressions, means, watch, warnings, started=started
+    )
     return stage, _stream(reader, mixture, request.seed)
 
 
@@ -125,7 +129,8 @@ def _stream(reader: WindowReader, mixture: Mixture, seed: int) -> SampleStream:
 
 def _residual_step(
     request: StageRequest, spec: StageSpec, template: Package, reader: WindowReader, regression: RegressionStep, device: torch.device
-) -> ResidualStep:
+) -> tuple[ResidualStep, str | None]:
+    """The step, and what `init` gave its network."""
     from stormcast_train.networks.build import build_denoiser
     from stormcast_train.objectives.edm import precondition
 
@@ -133,9 +138,9 @@ def _residual_step(
     conditions = Conditions(spec.conditions, scene, device)
     denoiser = build_denoiser(request.network, scene.grid.shape, conditions.inputs, len(scene.names), request.seed)
     network = with_encoder(precondition(denoiser, request.objective.noise), conditions, request.seed)
-    network = _started(network, request.init, device)
+    started = _start(network, request.init, _layout(spec.kind, conditions, scene))
     target, scale_C11 = _target(spec, reader, device), residual_scale(template, device)
-    return ResidualStep(network, conditions, target, regression, scale_C11, request.objective.noise)
+    return ResidualStep(network.to(device).train(), conditions, target, regression, scale_C11, request.objective.noise), started
 
 
 def _residual_std(regressions: Regressions, reader: WindowReader, starts: Times, held_out: Times) -> tuple[str, dict[str, float]]:
@@ -227,7 +232,16 @@ def _coverage(scene: Scene, device: torch.device) -> torch.Tensor:
     return torch.from_numpy(np.ascontiguousarray(scene.coverage_CHW)).to(device)
 
 
-def _started(network: nn.Module, init: str | None, device: torch.device) -> nn.Module:
-    if init is not None:
-        load_weights(network, load_package(package_directory(init)).weights)
-    return network.to(device).train()
+def _start(network: nn.Module, init: str | None, asked: Layout) -> str | None:
+    """Weights of the package `init` where one is given, and the sentence that says what was taken."""
+    if init is None:
+        return None
+    package = open_package(init)
+    held = _layout(package.stage, Conditions(package.conditions, package.scene, torch.device("cpu")), package.scene)
+    return f"init={init}: {start_from(network, package.weights, held, asked)}"
+
+
+def _layout(stage: str, conditions: Conditions, scene: Scene) -> Layout:
+    """Channels by name; those of an encoder by number."""
+    encoded = [f"halo:{i}" for i in range(conditions.inputs - len(conditions.channels))]
+    return layout(stage, (*conditions.channels, *encoded), scene.names)

@@ -13,6 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from stormcast_train.data.batch import Batch
+from stormcast_train.training.parallel import is_divided, unsharded_copy
 from stormcast_train.training.precision import autocast
 from stormcast_train.training.stage import Stage
 
@@ -59,12 +60,16 @@ def measure(stage: Stage, batch: Batch, dtype: torch.dtype | None, ranks: int) -
 
 
 def count_flops(stage: Stage, batch: Batch, dtype: torch.dtype | None) -> float:
-    """Floating point operations of one forward and backward pass of this batch; the gradients are dropped."""
+    """Floating point operations of one forward and backward pass of this batch; the gradients are dropped.
+
+    A network that ranks have divided is counted as the whole that it was.
+    """
+    network = unsharded_copy(stage.network) if is_divided(stage.network) else stage.network
     with FlopCounterMode(display=False) as counter:
         with autocast(batch.target_BCHW.device, dtype):
-            total = stage.loss(stage.network, batch).total
+            total = stage.loss(network, batch).total
         total.backward()
-    stage.network.zero_grad(set_to_none=True)
+    network.zero_grad(set_to_none=True)
     return float(counter.get_total_flops())
 
 

@@ -5,7 +5,6 @@ Rank r of R takes the r-th contiguous slice of each global batch and works throu
 
 from __future__ import annotations
 
-import contextlib
 import math
 import time
 from collections import deque
@@ -15,7 +14,6 @@ from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 from torch.profiler import record_function
 
 from stormcast_train.data.batch import Batch
@@ -23,6 +21,7 @@ from stormcast_train.distributed.collectives import Agreement, sum_over_ranks
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.fields.errors import NonFiniteError
 from stormcast_train.training.optim import Optimization
+from stormcast_train.training.parallel import replicate, synchronised
 from stormcast_train.training.precision import autocast
 from stormcast_train.training.stage import LossTerms, Stage
 
@@ -42,6 +41,8 @@ class TrainPlan:
     checkpoint_every: int
     autocast: torch.dtype | None = None
     compile: bool = False
+    snapshot_every: int | None = None
+    parallel: str = "ddp"
 
     def due(self, every: int, samples: int) -> bool:
         """Whether the batch that ended at `samples` passed a multiple of `every` or ended the run."""
@@ -52,9 +53,10 @@ class TrainPlan:
         return samples <= ALWAYS_LOGGED_STEPS * self.batch_size or self.due(self.log_every, samples)
 
     def micro_batches(self, samples: int, ranks: Ranks) -> list[range]:
-        """Stream positions of this rank's part of the batch that begins at `samples`."""
-        share = self.batch_size // ranks.world
-        first = samples + ranks.rank * share
+        """Stream positions of this rank's part of the batch that begins at `samples`; ranks that share a domain all take all of it."""
+        rank, world = (0, 1) if self.parallel == "domain" else (ranks.rank, ranks.world)
+        share = self.batch_size // world
+        first = samples + rank * share
         return [range(p, p + self.micro_batch) for p in range(first, first + share, self.micro_batch)]
 
 
@@ -72,6 +74,7 @@ class Observer(Protocol):
     def trained(self, samples: int, facts: Mapping[str, Any]) -> None: ...
     def validated(self, samples: int) -> None: ...
     def checkpoint(self, samples: int) -> None: ...
+    def snapshot(self, samples: int) -> None: ...
 
 
 def train(
@@ -82,7 +85,7 @@ def train(
 
     One iteration consumes exactly `plan.batch_size` samples across all ranks, whatever their number. Raises NonFiniteError.
     """
-    replica, stop = replicate(stage.network, plan, ranks), Agreement(stop_asked)
+    replica, stop = replicate(stage.network, plan.compile, ranks.world), Agreement(stop_asked)
     feed, finite = Feed(stream, plan, ranks), FiniteWatch(plan.batch_size)
     while samples < plan.total_samples:
         terms = [backward(stage, replica, batch, plan, share, last) for batch, share, last in feed.batches(samples)]
@@ -96,10 +99,13 @@ def train(
         observer.stepped(samples)
         if plan.logs(samples):
             losses = mean_losses(terms, samples, plan, ranks)
-            observer.trained(samples, {**losses, "grad_norm": float(norm), "lr": rate, **feed.speed(samples)})
+            observer.trained(samples, {**losses, "grad_norm": float(norm), "lr": rate, **optim.clipping(), **feed.speed(samples)})
         if plan.due(plan.validate_every, samples):
             finite.settle()
             observer.validated(samples)
+        if plan.snapshot_every and plan.due(plan.snapshot_every, samples):
+            finite.settle()
+            observer.snapshot(samples)
         if plan.due(plan.checkpoint_every, samples) or stopping:
             finite.settle()
             observer.checkpoint(samples)
@@ -109,22 +115,9 @@ def train(
     return samples
 
 
-def replicate(network: nn.Module, plan: TrainPlan, ranks: Ranks) -> nn.Module:
-    """The network itself on one rank, otherwise wrapped so that backward averages gradients over ranks."""
-    network.train()
-    replica = torch.compile(network) if plan.compile else network
-    if ranks.world == 1:
-        return replica
-    device = next(network.parameters()).device
-    return DistributedDataParallel(
-        replica, device_ids=[device] if device.type == "cuda" else None, forward_sync_buffers=False, gradient_as_bucket_view=True
-    )
-
-
 def backward(stage: Stage, replica: nn.Module, batch: Batch, plan: TrainPlan, share: float, last: bool) -> LossTerms:
     """Add this micro-batch's share of the mean loss to the gradients; they are averaged over ranks with the last one only."""
-    quiet = replica.no_sync() if isinstance(replica, DistributedDataParallel) and not last else contextlib.nullcontext()
-    with quiet:
+    with synchronised(replica, last):
         with record_function("forward"), autocast(batch.target_BCHW.device, plan.autocast):
             terms = stage.loss(replica, batch)
         with record_function("backward"):

@@ -3,33 +3,46 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
-from stormcast_train.training.optim_config import OptimSpec
+from stormcast_train.training.ema import Averages
+from stormcast_train.training.optim_config import OptimSpec, Phase
+from stormcast_train.training.parallel import is_sharded, local, norm_over_parts, placed
 
-EMA_RAMP = 0.1  # early on the half-life is at most this share of the samples seen, so the average forgets the initial weights
 SLOTS = ("step", "exp_avg", "exp_avg_sq")
 
 
 def learning_rate(spec: OptimSpec, samples: int) -> float:
-    """The rate of the step that begins after `samples`: linear warm-up times a constant or half a cosine down to `final_factor`."""
+    """The rate of the step that begins after `samples`: a linear warm-up times the schedule's factor."""
     warm = min(1.0, (samples + spec.batch_size) / spec.warmup_samples) if spec.warmup_samples else 1.0
     if spec.schedule == "constant":
         return spec.lr * warm
-    turn = 0.5 * (1 + math.cos(math.pi * min(1.0, samples / spec.total_samples)))
+    if spec.schedule == "inverse_sqrt":  # Karras et al. 2024, appendix B
+        return spec.lr * warm / math.sqrt(max(1.0, samples / (spec.decay_from_samples or 1)))
+    done = min(1.0, samples / spec.total_samples)
+    if spec.schedule == "phases":
+        return spec.lr * warm * phase_factor(spec.phases, done)
+    turn = 0.5 * (1 + math.cos(math.pi * done))
     return spec.lr * warm * (spec.final_factor + (1 - spec.final_factor) * turn)
 
 
-def ema_weight(spec: OptimSpec, samples: int) -> float:
-    """How much of the new weights enters the average after the step that ended at `samples` (Karras et al. 2024, with their ramp-up)."""
-    half_life = min(spec.ema_half_life_samples, EMA_RAMP * samples)
-    return 1 - 0.5 ** (spec.batch_size / half_life)
+def phase_factor(phases: Sequence[Phase], done: float) -> float:
+    """The factor when the fraction `done` of the run is behind."""
+    began, before = 0.0, 1.0
+    for phase in phases:
+        if done < phase.until:
+            progress = (done - began) / (phase.until - began)
+            moved = {"linear": progress, "cosine": 0.5 * (1 - math.cos(math.pi * progress)), "sqrt": math.sqrt(progress)}[phase.shape]
+            return before + (phase.factor - before) * moved
+        began, before = phase.until, phase.factor
+    return before
 
 
 class Optimization:
-    """Adam(W) steps on a network and the exponential moving average of its weights in float32."""
+    """Adam(W) steps on a network and the averages of its weights; the first average goes into the package."""
 
     def __init__(self, network: nn.Module, spec: OptimSpec) -> None:
         self._network, self._spec = network, spec
@@ -38,7 +51,8 @@ class Optimization:
         make = torch.optim.AdamW if spec.kind == "adamw" else torch.optim.Adam
         values = list(self._parameters.values())
         self._optimizer = make(values, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=on_gpu or None)
-        self._average = {name: p.detach().clone().float() for name, p in self._parameters.items()}
+        self.averages = Averages(spec, self._parameters)
+        self._steps, self._clipped = 0, torch.zeros((), dtype=torch.float64)
 
     @torch.no_grad()
     def gradient_norm(self) -> Tensor:
@@ -46,43 +60,51 @@ class Optimization:
 
         In float64 over contiguous copies: a float32 sum follows a tensor's strides, and those of two layouts of the same run differ.
         """
-        norms = [torch.linalg.vector_norm(g.contiguous(), dtype=torch.float64) for g in self._gradients()]
-        return torch.linalg.vector_norm(torch.stack(norms))
+        gradients = self._gradients()
+        norms = [torch.linalg.vector_norm(local(g).contiguous(), dtype=torch.float64) for g in gradients]
+        return norm_over_parts(torch.linalg.vector_norm(torch.stack(norms)), is_sharded(self._network))
 
     def step(self, samples: int, norm: Tensor) -> float:
         """Clip by `norm`, move the weights, follow with the average, clear the gradients; gives the rate that was used."""
         if self._spec.max_grad_norm is not None:
+            self._steps, self._clipped = self._steps + 1, (norm > self._spec.max_grad_norm) + self._clipped.to(norm.device)
             torch._foreach_mul_(self._gradients(), (self._spec.max_grad_norm / (norm + 1e-6)).clamp(max=1.0).float())
         rate = learning_rate(self._spec, samples)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
-        self._follow(ema_weight(self._spec, samples + self._spec.batch_size))
+        self.averages.follow(samples + self._spec.batch_size)
         return rate
+
+    def clipping(self) -> dict[str, float]:
+        """`clipped_fraction`: the share of the steps since the last call whose gradient was clipped; empty where none ever is."""
+        if self._spec.max_grad_norm is None:
+            return {}
+        fraction = float(self._clipped) / max(self._steps, 1)
+        self._steps, self._clipped = 0, torch.zeros_like(self._clipped)
+        return {"clipped_fraction": fraction}
 
     def _gradients(self) -> list[Tensor]:
         return [p.grad for p in self._parameters.values() if p.grad is not None]
 
-    @torch.no_grad()
-    def _follow(self, weight: float) -> None:
-        torch._foreach_lerp_(list(self._average.values()), [p.detach().float() for p in self._parameters.values()], weight)
-
     def averaged_weights(self) -> dict[str, Tensor]:
         """The network's state with averaged parameters (float32) in place of its own."""
-        return {**{name: value.detach() for name, value in self._network.state_dict().items()}, **self._average}
+        return {**{name: value.detach() for name, value in self._network.state_dict().items()}, **self.averages.first()}
 
     def state(self) -> dict[str, Tensor]:
-        """The average and the optimiser's memory as named tensors: all that a resume needs beside the weights."""
-        flat = {f"average/{name}": value for name, value in self._average.items()}
+        """The averages and the optimiser's memory as named tensors: all that a resume needs beside the weights."""
+        flat = self.averages.state()
         for name, parameter in self._parameters.items():
             flat |= {f"{slot}/{name}": value for slot, value in self._optimizer.state.get(parameter, {}).items()}
         return flat
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Put back what `state` gave."""
-        for name, value in self._average.items():
-            value.copy_(state[f"average/{name}"])
-        slots = {i: {s: state[f"{s}/{n}"] for s in SLOTS if f"{s}/{n}" in state} for i, n in enumerate(self._parameters)}
+        self.averages.restore(state)
+        slots = {
+            i: {s: placed(state[f"{s}/{n}"], p) if s != "step" else state[f"{s}/{n}"] for s in SLOTS if f"{s}/{n}" in state}
+            for i, (n, p) in enumerate(self._parameters.items())
+        }
         groups = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": {i: s for i, s in slots.items() if s}, "param_groups": groups})

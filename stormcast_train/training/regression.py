@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from stormcast_train.forecast.step import RegressionStep
 from stormcast_train.objectives.regression import FixedCount, squared_error
 from stormcast_train.training.drizzle import with_fitted_drizzle
 from stormcast_train.training.overfitting import ratio_sums
+from stormcast_train.training.parallel import unsharded_copy
 from stormcast_train.training.stage import LossTerms, Sums
 from stormcast_train.training.validate import USUAL, Cases, Validation, regression_sums
 
@@ -33,6 +33,7 @@ class RegressionStage:
     seed: int
     trained_on: Cases
     name: str = "regression"
+    started: str | None = None  # what `init` gave, in a sentence
 
     @property
     def network(self) -> nn.Module:
@@ -63,7 +64,7 @@ class RegressionStage:
 
 def evaluating(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
     """A copy of the network with these weights, in eval mode."""
-    twin = copy.deepcopy(network)
+    twin = unsharded_copy(network)
     load_weights(twin, weights)
     return twin.eval().requires_grad_(False)
 

@@ -49,6 +49,7 @@ class ResidualStage:
     watch: Mapping[str, Any] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     name: str = "diffusion"
+    started: str | None = None  # what `init` gave, in a sentence
 
     @property
     def network(self) -> nn.Module:

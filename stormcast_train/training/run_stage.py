@@ -25,6 +25,7 @@ from stormcast_train.monitor.environment import attempt_environment
 from stormcast_train.monitor.run import RunDirectory, describe_run
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.criterion import Criterion
+from stormcast_train.training.inherit import check_parent, inherit, inherited_init, parent_of, parent_record
 from stormcast_train.training.optim_config import OptimSpec
 from stormcast_train.training.stage_config import StageRequest, science_record
 from stormcast_train.training.validation_plan import ValidationSpec, metric_names, rollout_starts
@@ -52,6 +53,7 @@ class Execution(Frozen):
     micro_batch: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
+    parallel: Literal["ddp", "fsdp2", "domain"] = "ddp"
     tf32: bool = False
     profile: bool = False
     deterministic: bool | None = None
@@ -81,6 +83,7 @@ class StageRun:
     site: SiteConfig
     command: tuple[str, ...] = ()
     allow_code_change: bool = False
+    resume_from: str | None = None
 
     @property
     def kind(self) -> str:
@@ -112,16 +115,17 @@ def identify(run: StageRun) -> Identity:
     store = open_store(Path(run.request.store))
     folds = [_package_fingerprint(spec) for spec in run.request.fold_regressions()]
     science = science_record(run.request, store, _package_fingerprint(run.request.regression), folds)
-    science |= {"init": _package_fingerprint(run.request.init), "optim": run.optim.model_dump(mode="json")}
+    continues, init = inherited_init(run.directory, run.resume_from)
+    science |= {"init": init if continues else _package_fingerprint(run.request.init), "optim": run.optim.model_dump(mode="json")}
     return Identity(science, digest(science), code_fingerprint())
 
 
 def _package_fingerprint(spec: str | None) -> str | None:
     if spec is None:
         return None
-    from stormcast_train.forecast.package import load_header, package_directory
+    from stormcast_train.forecast.chosen import open_header
 
-    return load_header(package_directory(spec)).fingerprint
+    return open_header(spec).fingerprint
 
 
 def begin(run: StageRun, identity: Identity) -> Begin:
@@ -131,6 +135,8 @@ def begin(run: StageRun, identity: Identity) -> Begin:
     if foreign:
         raise RequestError(f"run={directory.path} is no run, it holds {', '.join(foreign[:4])}: give another folder", foreign=foreign)
     if not directory.exists:
+        if run.resume_from is not None:
+            check_parent(run.resume_from, identity.science, identity.code, run.allow_code_change, _differences)
         return "new"
     held = directory.identity()
     if held["science_fingerprint"] != identity.science_fingerprint:
@@ -157,6 +163,9 @@ def is_done(run: StageRun, identity: Identity) -> bool:
 def check_batch(run: StageRun, world: int) -> None:
     """RequestError unless ranks and micro-batches divide the global batch."""
     batch, micro = run.optim.batch_size, run.execution.micro_batch
+    if run.execution.compile and run.execution.parallel != "ddp":
+        raise RequestError(f"train.compile=true goes with train.parallel=ddp, not with {run.execution.parallel}")
+    world = 1 if run.execution.parallel == "domain" else world
     if batch % world:
         raise RequestError(f"train.batch_size={batch} cannot be divided among {world} ranks: take a multiple of {world}", ranks=world)
     if micro and batch % (world * micro):
@@ -217,8 +226,10 @@ def _execute(run: StageRun, identity: Identity, ranks: Ranks, console: Console, 
     def start() -> dict[str, Any]:
         begin(run, identity)
         context.enter_context(run.directory.locked())
-        attempt = run.directory.next_attempt()
+        attempt, parent = run.directory.next_attempt(), parent_of(run.directory, run.resume_from)
         _record(run, identity, ranks, device, attempt)
+        if parent is not None and (samples := inherit(run.directory, parent)) is not None:
+            console.say(f"goes on from {samples} samples of {parent.path}")
         return {"attempt": attempt, "science": identity.science_fingerprint}
 
     with ExitStack() as context:
@@ -311,7 +322,10 @@ def _identity_record(run: StageRun, identity: Identity, code: Mapping[str, Any],
     if held and held["code"] != identity.code:
         samples = describe_run(run.directory.path, with_weights=False)["samples"]
         changes.append({"attempt": attempt, "samples": samples, "from": held["code"], "to": identity.code})
+    parent = None if held else parent_of(run.directory, run.resume_from)
+    resumed_from = parent_record(parent) if parent else held.get("resumed_from")
     return {
+        **({"resumed_from": resumed_from} if resumed_from else {}),
         "fingerprint": held.get("fingerprint", identity.fingerprint),
         "science_fingerprint": identity.science_fingerprint,
         "code": identity.code,

@@ -6,7 +6,7 @@ Training waits for copies on the host, and for the disk only where two writes ar
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -15,6 +15,7 @@ from stormcast_train.monitor.run import RunDirectory
 from stormcast_train.training.background import Background, HostMemory
 from stormcast_train.training.checkpoint import Checkpoint, Keep, write_checkpoint
 from stormcast_train.training.optim import Optimization
+from stormcast_train.training.parallel import is_sharded, whole
 from stormcast_train.training.stage import Stage
 
 
@@ -40,13 +41,26 @@ class Saver:
         if self._prepared:
             return
         self._prepared = True
-        groups = self._groups()
+        if is_sharded(self._stage.network):
+            return
+        groups = self.groups()
         self._disk.submit(lambda: self._memory.prepare(*groups))
 
-    def checkpoint(self, samples: int, facts: Mapping[str, Any]) -> float:
+    def groups(self) -> tuple[dict[str, Tensor], ...]:
+        """What a checkpoint holds: weights, the optimiser's memory with all averages, and the averaged weights of the package."""
+        return self._stage.network.state_dict(), self._optim.state(), self._optim.averaged_weights()
+
+    def gathered(self, first: bool, *groups: dict[str, Tensor]) -> list[dict[str, Tensor]] | None:
+        """Whole tensors on rank 0, None on others; where the network lies in parts every rank must call it."""
+        if is_sharded(self._stage.network):
+            found = [whole(tensors, keep=first) for tensors in groups]
+            return found if first else None
+        return list(groups) if first else None
+
+    def checkpoint(self, samples: int, groups: Sequence[dict[str, Tensor]], facts: Mapping[str, Any]) -> float:
         """Write package/last and then a checkpoint, which so never lacks its own; gives the seconds that training waited."""
         began = time.perf_counter()
-        (weights, optim, averaged), buffers = self._memory.copy(*self._groups())
+        (weights, optim, averaged), buffers = self._memory.copy(*groups)
         checkpoint = Checkpoint(weights, optim, {**self._facts, **facts, "samples": samples})
 
         def write() -> None:
@@ -80,8 +94,6 @@ class Saver:
         """End the writing thread."""
         self._disk.close()
 
-    def _groups(self) -> tuple[dict[str, Tensor], ...]:
-        return self._stage.network.state_dict(), self._optim.state(), self._optim.averaged_weights()
-
     def _made(self, samples: int) -> dict[str, Any]:
-        return {"run": str(self._directory.path.resolve()), "samples": samples, "weights": "averaged"}
+        run = str(self._directory.path.resolve())
+        return {"run": run, "samples": samples, "weights": "averaged", "ema": self._facts["ema"]}

@@ -26,10 +26,12 @@ from stormcast_train.training import insight
 from stormcast_train.training.case_fields import CaseFields, case_path, write_case
 from stormcast_train.training.checkpoint import Keep
 from stormcast_train.training.criterion import Criterion, reduced_metrics
+from stormcast_train.training.ema import ema_facts, write_snapshot
 from stormcast_train.training.journal import Journal
 from stormcast_train.training.loop import TrainPlan, train
 from stormcast_train.training.optim import Optimization
 from stormcast_train.training.overfitting import memorised_in
+from stormcast_train.training.parallel import divide, load_whole, whole
 from stormcast_train.training.profile import STEPS, SUMMARY, StepProfile
 from stormcast_train.training.restoring import restored
 from stormcast_train.training.run_stage import Identity, StageRun
@@ -50,9 +52,11 @@ class Session:
     ) -> None:  # fmt: skip
         self._run, self._ranks, self._stop = run, ranks, stop
         self._stage, self._stream = stage, stream
+        divide(stage.network, run.execution.parallel, ranks.world)
+        self._domain = run.execution.parallel == "domain"
         self._optim = Optimization(stage.network, run.optim)
         self._journal = Journal(run, ranks, attempt, console)
-        self._facts = checkpoint_facts(identity, ranks)
+        self._facts = {**checkpoint_facts(identity, ranks), "ema": ema_facts(run.optim)}
         execution = run.execution
         keep = Keep(execution.checkpoints_kept, execution.checkpoint_keep_every, execution.checkpoint_best)
         self._saver = Saver(run.directory, stage, self._optim, keep, self._facts)
@@ -68,11 +72,7 @@ class Session:
         """Restore, train, and say how it ended: done, or StoppedError, or NonFiniteError with the samples written down."""
         samples = self._samples = self._restore()
         total = self._run.optim.total_samples
-        facts = self._look_inside(samples) if samples < total else {}
-        size = self._stream.dataset_size
-        self._journal.write("start", samples, ranks=self._ranks.world, total_samples=total, dataset_size=size, **facts)
-        for sentence in getattr(self._stage, "warnings", ()):
-            self._journal.warn(samples, sentence, "residual")
+        self._begin(samples, total)
         if self._ranks.is_first:
             self._deadline = deadline(self._run.execution.wall_clock_s, self._stop.began)
         with ExitStack() as context:
@@ -90,6 +90,18 @@ class Session:
             said = f"stopped on request ({why}) at {samples} of {total} samples; the same command resumes"
             raise StoppedError(said, samples=samples, reason=why)
 
+    def _begin(self, samples: int, total: int) -> None:
+        """The `start` event, and what there is to say before the first step."""
+        facts = self._look_inside(samples) if samples < total else {}
+        started = getattr(self._stage, "started", None)
+        if started and not samples:
+            self._journal.say(started)
+        facts |= {"init": started} if started else {}
+        size = self._stream.dataset_size
+        self._journal.write("start", samples, ranks=self._ranks.world, total_samples=total, dataset_size=size, **facts)
+        for sentence in getattr(self._stage, "warnings", ()):
+            self._journal.warn(samples, sentence, "residual")
+
     def _train(self, samples: int) -> int:
         """The loop, unless a rank was asked to stop, or time is up, before it began: what is on disk is all there is then."""
         if any(gather(self._stop_asked())):
@@ -103,12 +115,14 @@ class Session:
         return TrainPlan(
             batch_size=batch,
             total_samples=total,
-            micro_batch=execution.micro_batch or batch // self._ranks.world,
+            micro_batch=execution.micro_batch or batch // (1 if self._domain else self._ranks.world),
             log_every=execution.log_every or max(batch, total // LOG_LINES),
             validate_every=execution.validate_every or max(batch, total // VALIDATIONS),
             checkpoint_every=execution.checkpoint_every or max(batch, total // CHECKPOINTS),
             autocast=torch.bfloat16 if execution.precision == "bf16" else None,
             compile=execution.compile,
+            snapshot_every=run.optim.ema.snapshot_every,
+            parallel=execution.parallel,
         )
 
     def stepped(self, samples: int) -> None:
@@ -125,7 +139,7 @@ class Session:
 
     def _look_inside(self, samples: int) -> dict[str, Any]:
         """Count what a sample costs, on one that is about to be trained on; nothing is changed by it."""
-        first = self._stream.batch([samples + self._ranks.rank])
+        first = self._stream.batch([samples + (0 if self._domain else self._ranks.rank)])
         self._insight = insight.measure(self._stage, first, self.plan().autocast, self._ranks.world)
         if self._run.execution.profile and self._ranks.is_first:
             about = f"{self._run.kind}, {self._insight.parameters / 1e6:.3g} M parameters, batch {self._run.optim.batch_size} on {self._ranks.world} rank(s), {self._device}"
@@ -138,7 +152,7 @@ class Session:
 
     def validated(self, samples: int) -> None:
         """See `loop.Observer`: metrics of the averaged weights over all ranks' cases; the best package so far is kept."""
-        began, weights = time.perf_counter(), self._optim.averaged_weights()
+        began, weights = time.perf_counter(), whole(self._optim.averaged_weights())
         how = Validation(self._run.execution.validation, partial(self._keep_case, samples))
         metrics = reduced_metrics(gather(self._stage.validate(weights, (self._ranks.rank, self._ranks.world), how)))
         self._watchdog.beat(samples)
@@ -161,12 +175,22 @@ class Session:
         if samples != self._saved:  # a validation that was the best has saved this very state
             self._save(samples)
 
+    def snapshot(self, samples: int) -> None:
+        """See `loop.Observer`: the averages of this moment, from which others can be reconstructed."""
+        averages = self._saver.gathered(self._ranks.is_first, self._optim.averages.state())
+        if averages is None:
+            return
+        folder, ema = self._run.directory.snapshots, self._run.optim.ema
+        every, kept = ema.snapshot_every or 1, ema.snapshots_kept
+        self._saver.later(averages[0], lambda copied: write_snapshot(folder, copied, samples, every, kept))
+
     def _save(self, samples: int, **facts: Any) -> None:
         self._saved = samples
-        if not self._ranks.is_first:
+        groups = self._saver.gathered(self._ranks.is_first, *self._saver.groups())
+        if groups is None:
             return
         best = {"best": self._criterion.best, "best_checkpoint": self._checkpoint_criterion and self._checkpoint_criterion.best}
-        stalled = self._saver.checkpoint(samples, {**best, **facts})
+        stalled = self._saver.checkpoint(samples, groups, {**best, **facts})
         self._watchdog.beat(samples)
         self._journal.write("checkpoint", samples, stall_seconds=round(stalled, 4), **facts)
 
@@ -201,7 +225,7 @@ class Session:
         checkpoint = restored(self._run.directory.checkpoints, self._facts, self._journal)
         if checkpoint is None:
             return 0
-        self._stage.network.load_state_dict(checkpoint.weights)
+        load_whole(self._stage.network, checkpoint.weights)
         self._optim.restore(checkpoint.optim)
         self._criterion.best = checkpoint.facts["best"]
         if self._checkpoint_criterion is not None:
@@ -211,7 +235,7 @@ class Session:
     def _fail(self, error: NonFiniteError) -> None:
         """Write down which samples it was."""
         positions = error.facts["samples"]
-        suspects = find_suspects(self._stage, self._stream, positions, self._ranks)
+        suspects = find_suspects(self._stage, self._stream, positions, self._ranks, self._domain)
         error.facts["suspects"] = suspects
         if self._ranks.is_first:
             path = self._run.directory.path / "non_finite.json"

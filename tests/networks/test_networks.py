@@ -119,3 +119,35 @@ def test_a_masked_cell_carries_no_loss_whatever_it_holds():
     error.sum().backward()
     assert error.flatten().tolist() == [4.0, 0.0]
     assert output.grad.tolist() == [4.0, 0.0]
+
+
+def recomputed(level: int) -> tuple[dict[str, torch.Tensor], int]:
+    """Gradients by name, and how many numbers the forward pass kept for them."""
+    network, kept = build_regression(TINY.model_copy(update={"checkpoint_level": level}), (32, 32), 3, 2, seed=0), []
+    field = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor):
+        loss = network(field).square().sum()
+    loss.backward()
+    return {name: parameter.grad for name, parameter in network.named_parameters() if parameter.grad is not None}, sum(kept)
+
+
+def test_recomputing_activations_keeps_fewer_of_them_and_the_bits_of_every_gradient():
+    (whole, kept_whole), (recomputed_ones, kept) = recomputed(0), recomputed(2)
+    assert len(whole) == len(recomputed_ones) > 20
+    assert all(torch.equal(value, recomputed_ones[name]) for name, value in whole.items())
+    assert kept < kept_whole / 3  # 0.33 M against 1.31 M numbers
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # a minute of compiling, more where the machine is shared
+def test_a_compiled_network_has_the_gradients_and_the_names_of_the_plain_one():
+    from stormcast_train.training.parallel import replicate
+
+    network = build_regression(TINY.model_copy(update={"channel_mult": (1,)}), (8, 8), 3, 2, seed=0)
+    names, field = list(network.state_dict()), torch.rand(2, 3, 8, 8)
+    plain = torch.autograd.grad(network(field).square().sum(), list(network.parameters()), allow_unused=True)
+    replicate(network, compiled=True, world=1)(field).square().sum().backward()
+    assert list(network.state_dict()) == names
+    for value, parameter in zip(plain, network.parameters(), strict=True):
+        if value is not None:
+            torch.testing.assert_close(parameter.grad, value, rtol=1e-3, atol=1e-4)

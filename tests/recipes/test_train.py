@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import xarray as xr
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -59,6 +60,16 @@ def test_both_stages_train_on_two_ranks_and_run_means_the_diffusion(two_ranks):
         assert describe_run(folder / kind)["metrics"]
         assert "How did the training go?" in (folder / kind / "report.html").read_text()
         assert len(list((folder / kind / "validation").glob("*/*.nc"))) == len(list((folder / kind / "validation").glob("*/*.png"))) > 0
+
+
+def test_a_kept_checkpoint_forecasts_as_a_package_of_its_samples(two_ranks, store, tmp_path):
+    folder, _ = two_ranks
+    words = ["forecast", f"store={store}", "start=2021-06-02T00", "steps=1", "members=2"]
+    assert main([*words, f"run={folder}@40", f"out={tmp_path / 'earlier.nc'}"]) == 0
+    assert main([*words, f"run={folder}@48", f"out={tmp_path / 'last.nc'}"]) == 0
+    with xr.open_dataset(tmp_path / "earlier.nc") as earlier, xr.open_dataset(tmp_path / "last.nc") as last:
+        assert earlier.attrs["package_fingerprint"] != last.attrs["package_fingerprint"]
+        assert 0 < float(abs(earlier["t2m"] - last["t2m"]).max()) < 5
 
 
 def test_repeating_the_command_says_done_and_imports_no_torch(two_ranks, store):
