@@ -79,7 +79,8 @@ def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device
     network = precondition(denoiser, request.objective.noise)
     started = _start(network, request.init, layout(spec.kind, conditions.channels, scene.names))
     step = ResidualStep(
-        network.to(device).train(), conditions, _target(spec, reader, device), regression.step_model, residual_scale(template, device), request.objective.noise
+        network.to(device).train(), conditions, _target(spec, reader, device), regression.step_model,
+        residual_scale(template, device), request.objective.noise,
     )  # fmt: skip
     starts = splits["train"].starts
     means = cached_means(regression.step_model, reader, starts)
