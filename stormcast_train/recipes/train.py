@@ -196,7 +196,8 @@ def _execution(config: Config) -> Execution:
     validate: ValidateKeys = config.validate
     return Execution(
         micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, parallel=keys.parallel, tf32=keys.tf32,
-        best_metric=keys.best_metric, deterministic=config.deterministic, device=config.device, log_every=config.log.every_samples, wandb=config.log.wandb,
+        best_metric=keys.best_metric, deterministic=config.deterministic, device=config.device,
+        log_every=config.log.every_samples, wandb=config.log.wandb,
         validate_every=validate.every_samples, checkpoint_every=config.checkpoint.every_samples, checkpoints_kept=config.checkpoint.keep,
     )  # fmt: skip
 
