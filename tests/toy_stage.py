@@ -71,7 +71,7 @@ class ToyStream:
 
 
 class ToyStage:
-    """A small convolutional network, or a UNet of PhysicsNeMo; `at` maps a stream position to a signal that the process sends itself there."""
+    """A small convolutional network, or a UNet of PhysicsNeMo; `at`: the signal that the process sends itself at a stream position."""
 
     name = "regression"
 

@@ -16,7 +16,10 @@ WIDEST = 0.28  # a profile must be narrower; the plain mean of all weights (gamm
 
 
 def exponent(sigma_rel: float) -> float:
-    """gamma of a profile whose standard deviation is `sigma_rel` of the run so far: (gamma + 1) / ((gamma + 2)^2 (gamma + 3)) = sigma_rel^2."""
+    """gamma of a profile whose standard deviation is `sigma_rel` of the run so far.
+
+    (gamma + 1) / ((gamma + 2)^2 (gamma + 3)) = sigma_rel^2.
+    """
     inverse = sigma_rel**-2
     return float(np.roots([1.0, 7.0, 16.0 - inverse, 12.0 - inverse]).real.max())
 

@@ -25,7 +25,10 @@ class Lengths(Frozen):
 
 
 class SnapshotConfig(Frozen):
-    """Averages kept for any other profile later; null: a 32nd of the run. At most `keep`, evenly spaced: one too many, and every second goes."""
+    """Averages kept for any other profile later. At most `keep`, evenly spaced: one too many, and every second goes.
+
+    every_samples: null is the run's length over `keep`.
+    """
 
     every_samples: int | None = Field(default=None, ge=1)
     keep: int = Field(default=32, ge=2)
