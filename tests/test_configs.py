@@ -10,7 +10,7 @@ from stormcast_train.cli import build_config, parse, recipe
 from stormcast_train.fields.config import choices, search_path
 from stormcast_train.fields.errors import RequestError
 
-GROUPS = ["site", "domain", "variables", "source", "driver", "events", "mix", "stage", "network", "objective", "optim", "score"]
+GROUPS = ["site", "domain", "variables", "source", "driver", "events", "mix", "stage", "network", "objective", "optim", "score", "validate"]
 READERS = {
     "site": "doctor",
     "domain": "preprocess",
@@ -23,6 +23,7 @@ READERS = {
     "objective": "train",
     "optim": "train",
     "score": "verify",
+    "validate": "train",
 }
 NEEDED = {
     "synthesize": ["out=o"],

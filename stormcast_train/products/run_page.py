@@ -16,15 +16,16 @@ from stormcast_train.training.case_fields import CaseFields, kept_cases, read_ca
 PROVENANCE = ("path", "fingerprint", "stage", "store", "regression", "seed", "commit", "weights_sha256")
 
 
-def write_run_report(path: str | Path, out: Path | None = None) -> Path:
-    """Write the page of a run, finished or not, to `out` (its own `report.html` by default), atomically, and draw the cases not drawn yet.
+def write_run_report(path: str | Path, out: Path | None = None, every: bool = False) -> Path:
+    """Write the page of a run, finished or not, to `out` (its own `report.html` by default), atomically.
 
-    The cases' maps stay beside their fields, `validation/SAMPLES/START.png`.
+    The cases' maps stay beside their fields, `validation/SAMPLES/START.png`: those of the newest validation (a second or two each), or of
+    `every` one, where they are not drawn yet.
     """
     run = RunFacts.of(path)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        sections = [_summary(run), *_curves(run, folder), *_cases(run, folder), *_validations(run), _provenance(run)]
+        sections = [_summary(run), *_curves(run, folder), *_cases(run, folder, every), *_validations(run), _provenance(run)]
         lead = f"The {run.stage} in {run.path}, {run.described['samples']:,} samples."
         return write_report(out or run.path / "report.html", "How did the training go?", lead, sections)
 
@@ -58,17 +59,18 @@ def _curves(run: RunFacts, folder: Path) -> Iterator[Section]:
     yield Section("Validation", images=images)
 
 
-def _cases(run: RunFacts, folder: Path) -> Iterator[Section]:
-    """The fixed cases: the newest maps, and one member after more and more samples."""
+def _cases(run: RunFacts, folder: Path, every: bool) -> Iterator[Section]:
+    """The fixed cases: the newest maps, and of the first case one member after more and more samples."""
     by_case: dict[str, list[tuple[int, Path]]] = {}
-    for samples, paths in draw_cases(run.path).items():
+    for samples, paths in draw_cases(run.path, every).items():
         for path in paths:
             by_case.setdefault(path.stem, []).append((samples, path))
     images: list[tuple[Path, str]] = []
-    for name, found in sorted(by_case.items()):
-        read = [(samples, read_case(path)) for samples, path in found]
-        images.append((found[-1][1].with_suffix(".png"), f"After {found[-1][0]:,} samples. Grey: masked."))
-        images += _strips(read, folder, name) if len(read) > 1 else []
+    for number, (name, found) in enumerate(sorted(by_case.items())):
+        if found[-1][1].with_suffix(".png").is_file():
+            images.append((found[-1][1].with_suffix(".png"), f"After {found[-1][0]:,} samples. Grey: masked."))
+        if number == 0 and len(found) > 1:
+            images += _strips([(samples, read_case(path)) for samples, path in found], folder, name)
     if images:
         yield Section("The same cases each time", images=tuple(images))
 
@@ -81,11 +83,11 @@ def _strips(read: list[tuple[int, CaseFields]], folder: Path, name: str) -> list
     return found
 
 
-def draw_cases(run: Path) -> dict[int, list[Path]]:
-    """Draw every kept case that has no PNG yet; the kept fields' paths by samples."""
+def draw_cases(run: Path, every: bool) -> dict[int, list[Path]]:
+    """Draw the newest validation's kept cases (or every one's) that have no PNG yet; the kept fields' paths by samples."""
     kept = kept_cases(run)
     for samples, paths in kept.items():
-        for path in paths:
+        for path in paths if every or samples == max(kept) else ():
             picture = path.with_suffix(".png")
             if not picture.is_file() or picture.stat().st_mtime_ns < path.stat().st_mtime_ns:
                 run_pictures.draw_case(read_case(path), samples, picture)

@@ -148,7 +148,7 @@ def _reports(path: Path, kind: Kind, console: Console) -> list[str]:
         written = [write_store_report(open_store(path), path)]
     else:
         places = [place for place in (path, path / "regression", path / "diffusion") if RunDirectory(place).exists]
-        written = [write_run_report(place) for place in places]
+        written = [write_run_report(place, every=True) for place in places]
     for page in written:
         console.say(f"wrote {page}")
     return [str(page) for page in written]

@@ -117,7 +117,7 @@ class FssKeys(Frozen):
 
 
 class ValidateKeys(Frozen):
-    """`validate.*`."""
+    """`validate=`: how much is validated, and how often; never part of what a run is."""
 
     every_samples: int | None = Field(default=None, ge=1)
     cases: int = Field(default=64, ge=1)

@@ -83,8 +83,8 @@ def run(tmp_path: Path) -> Path:
 def test_the_page_holds_curves_maps_and_verdicts_in_one_file(run: Path) -> None:
     page = write_run_report(run).read_text()
     assert (run / "report.html").is_file()
-    # training, validation, details; two cases, each with its newest map and a strip for each of two variables
-    assert len(re.findall(r'src="data:image/png;base64,', page)) == 3 + 2 * 3
+    # training, validation, details; the newest map of two cases, and of the first a strip for each of two variables
+    assert len(re.findall(r'src="data:image/png;base64,', page)) == 3 + 2 + 2
     assert not re.search(r'src="(?!data:)|href=', page)
     assert "State: done, 400 of 400 samples" in page
     assert "Best package: at 400 samples, by diffusion/crps_skill = 0.3." in page
@@ -94,12 +94,14 @@ def test_the_page_holds_curves_maps_and_verdicts_in_one_file(run: Path) -> None:
 
 def test_the_maps_stay_beside_their_fields_and_are_drawn_once(run: Path) -> None:
     write_run_report(run)
+    assert [p.parent.name for p in run.glob("validation/*/*.png")] == ["000000000400"] * 2  # of the newest validation
+    write_run_report(run, every=True)
     pictures = sorted(run.glob("validation/*/*.png"))
     assert [str(p.relative_to(run / "validation")) for p in pictures] == [
         f"{samples:012d}/2021-06-0{day}T0000.png" for samples in (200, 400) for day in (1, 2)
     ]
     before = [p.stat().st_mtime_ns for p in pictures]
-    write_run_report(run)
+    write_run_report(run, every=True)
     assert [p.stat().st_mtime_ns for p in pictures] == before
 
 

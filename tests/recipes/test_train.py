@@ -59,7 +59,7 @@ def test_both_stages_train_on_two_ranks_and_run_means_the_diffusion(two_ranks):
         assert [event["samples"] for event in read_events(folder / kind) if event["event"] == "train"] == [8, 16, 24, 32, 40, 48]
         assert describe_run(folder / kind)["metrics"]
         assert "How did the training go?" in (folder / kind / "report.html").read_text()
-        assert len(list((folder / kind / "validation").glob("*/*.nc"))) == len(list((folder / kind / "validation").glob("*/*.png"))) > 0
+        assert len(list((folder / kind / "validation").glob("*/*.nc"))) > len(list((folder / kind / "validation").glob("*/*.png"))) > 0
 
 
 def test_a_kept_checkpoint_forecasts_as_a_package_of_its_samples(two_ranks, store, tmp_path):
