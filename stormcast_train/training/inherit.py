@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.forecast.profiles import snapshot_files
 from stormcast_train.monitor.run import RunDirectory, find_run
 
+FACTS = "checkpoint.json"
 LENGTH = "total_samples"
 SCALED = ("ema_half_life_samples", "ema.also_samples", "ema.snapshot_every")  # follow the length where they are given as parts of it
 KEPT = ("ema.snapshots_kept",)
@@ -97,10 +99,10 @@ def parent_record(parent: RunDirectory) -> dict[str, Any]:
     return {"path": str(parent.path.resolve()), **{key: identity.get(key) for key in ("fingerprint", "code", "commit", "code_changes")}}
 
 
-def inherit(run: RunDirectory, parent: RunDirectory) -> int | None:
+def inherit(run: RunDirectory, parent: RunDirectory, science_fingerprint: str) -> int | None:
     """Copy the parent's newest whole checkpoint, snapshots and packages, the checkpoint last; None where this run has its own already.
 
-    Gives the samples it goes on from. RequestError where no checkpoint is whole.
+    The copied checkpoint is told that it belongs to the science that goes on, of which `check_parent` found only the length changed. Gives the samples it goes on from. RequestError where no checkpoint is whole.
     """
     from stormcast_train.training.checkpoint import checkpoint_folders, newest_whole
 
@@ -116,14 +118,16 @@ def inherit(run: RunDirectory, parent: RunDirectory) -> int | None:
             shutil.copy2(path, run.snapshots / path.name)
     for which, package in parent.packages().items():
         _copy(package, run.package(which))
-    _copy(newest, run.checkpoints / newest.name)
+    _copy(newest, run.checkpoints / newest.name, {"science_fingerprint": science_fingerprint})
     return samples
 
 
-def _copy(source: Path, target: Path) -> None:
-    """A folder, atomically."""
+def _copy(source: Path, target: Path, told: Mapping[str, str] | None = None) -> None:
+    """A folder, atomically; `told`: facts of a checkpoint that change."""
     aside = target.with_name(f".{target.name}.copy")
     shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, aside)
+    if told:
+        write_json(aside / FACTS, {**read_json(aside / FACTS), **told})
     aside.rename(target)

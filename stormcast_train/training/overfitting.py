@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -17,8 +18,8 @@ from stormcast_train.data.batch import Window
 from stormcast_train.data.conditions import Target
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.times import Times
-from stormcast_train.training.means import Regressions, blocks
-from stormcast_train.training.stage import Sums
+from stormcast_train.training.means import BLOCK, Regressions, blocks
+from stormcast_train.training.stage import Number, Sums
 from stormcast_train.training.validate import Cases, exact
 
 CASES = 64  # of training and of held-out hours in a validation
@@ -33,17 +34,19 @@ Mean = Callable[[Window], Tensor]
 def ratio_sums(mean: Mean, target: Target, train: Cases, held_out: Cases, share: tuple[int, int]) -> Sums:
     """`regression/residual_ratio/VARIABLE`: mean square of the residual on training over that on held-out starts, as additive sums.
 
-    The mean over cases of each case's mean over its present cells; empty where either split is.
+    The mean over cases of each case's mean over its present cells; empty where either split is. Exact sums of blocks that one rank
+    evaluates as a whole: not a bit depends on how many ranks share them.
     """
     chosen = [cases.chosen(CASES) for cases in (train, held_out)]
     if not all(len(starts) for starts in chosen):
         return {}
-    parts_2C = [
-        _squares(mean, target, cases.reader, starts[share[0] :: share[1]]).sum(dim=0) / len(starts)
-        for cases, starts in zip((train, held_out), chosen, strict=True)
-    ]
-    pairs = zip(*([exact(value) for value in part_C.tolist()] for part_C in parts_2C), strict=True)
-    return {f"{METRIC}/{name}": pair for name, pair in zip(train.reader.scene.names, pairs, strict=True)}
+    names = train.reader.scene.names
+    found: list[list[Number]] = [[Fraction(0)] * len(names) for _ in chosen]
+    for sums, cases, starts in zip(found, (train, held_out), chosen, strict=True):
+        for first in range(0, len(starts), BLOCK)[share[0] :: share[1]]:
+            for row in _squares(mean, target, cases.reader, starts[first : first + BLOCK]).tolist():
+                sums[:] = [before + exact(value) / len(starts) for before, value in zip(sums, row, strict=True)]
+    return {f"{METRIC}/{name}": pair for name, pair in zip(names, zip(*found, strict=True), strict=True)}
 
 
 def compare(train_mean: Mean, regressions: Regressions, train: Cases, held_out: Cases) -> dict[str, Any]:

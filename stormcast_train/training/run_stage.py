@@ -228,7 +228,7 @@ def _execute(run: StageRun, identity: Identity, ranks: Ranks, console: Console, 
         context.enter_context(run.directory.locked())
         attempt, parent = run.directory.next_attempt(), parent_of(run.directory, run.resume_from)
         _record(run, identity, ranks, device, attempt)
-        if parent is not None and (samples := inherit(run.directory, parent)) is not None:
+        if parent is not None and (samples := inherit(run.directory, parent, identity.science_fingerprint)) is not None:
             console.say(f"goes on from {samples} samples of {parent.path}")
         return {"attempt": attempt, "science": identity.science_fingerprint}
 

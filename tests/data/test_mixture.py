@@ -74,7 +74,7 @@ def test_the_periods_of_a_further_store_limit_it(tiny_store, other):
 
 def test_a_batch_of_several_stores_is_what_each_gives_alone(tiny_store, other):
     mixture = mix_stores(tiny_store, with_stores(other), NONE, 2, True)
-    scene = build_scene(tiny_store, mixture.splits["train"].times, True, True, mixture.training)
+    scene = build_scene(tiny_store, mixture.splits["train"].times, True, True, others=mixture.training)
     readers = [WindowReader(store, scene, 2, CPU) for store in (tiny_store, other)]
     starts = mixture.splits["train"].starts
     stream = SampleStream(readers[0], starts, 3, mixture.weights_N, [(readers[1], mixture.further[0].starts)])
@@ -95,7 +95,7 @@ def test_a_batch_of_several_stores_is_what_each_gives_alone(tiny_store, other):
 
 def test_statistics_of_several_stores_are_those_of_all_their_training_times(tiny_store, other):
     mixture = mix_stores(tiny_store, with_stores(other), NONE, 2, True)
-    scene = build_scene(tiny_store, mixture.splits["train"].times, True, True, mixture.training)
+    scene = build_scene(tiny_store, mixture.splits["train"].times, True, True, others=mixture.training)
     pairs = [(tiny_store, mixture.splits["train"].times), *mixture.training]
     values = np.concatenate([s.dataset("state")["t2m"].sel(time=t).values for s, t in pairs])
     assert scene.statistics["t2m"].mean == pytest.approx(np.nanmean(values), rel=1e-6)

@@ -47,7 +47,7 @@ def test_a_stage_of_two_stores_trains_and_its_package_tells_both_stores_starts(t
     assert len(extra)
     assert split_of(extra, emulator, open_store(other)) == "train"
     residual, stream = build_stage(asked(tiny_store, "diffusion", mix=mix, regression=str(tmp_path / "p")), tiny_stages.CPU)
-    assert residual.means_NCHW is None
+    assert residual.means is None
     assert np.isfinite(tiny_stages.fit(residual, stream, 1)).all()
 
 

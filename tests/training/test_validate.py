@@ -162,7 +162,8 @@ def test_not_a_bit_depends_on_the_number_of_ranks(kind, stages, weights, validat
 def test_the_names_are_known_before_anything_is_measured(kind, tiny_store, validated):
     group = open_store(tiny_store).group("state")
     names = metric_names(kind, [group.variables[n] for n in group.channels], group.grid, HOUR, 2, SPEC)
-    assert sorted(names) == sorted(validated[0][kind])
+    by_draw = f"{kind}/denoising_loss_at/"  # which noise levels are met depends on the draws
+    assert sorted(names) == sorted(name for name in validated[0][kind] if not name.startswith(by_draw))
 
 
 @pytest.mark.parametrize("kind", ["regression", "diffusion"])
