@@ -115,11 +115,13 @@ def test_what_a_mix_does_besides_is_asked_for_by_one_word_each() -> None:
     words = [
         "mix=taiwan_seasons", "mix.oversample.events.typhoon=3", "mix.oversample.rain={least: 10, factor: 2}", "mix.use_test=true",
         "mix.source_version.rwrf=V4", "mix.stores=[{store: other, weight: 0.5}]",
+        "mix.crop={rows: 64, columns: 48, towards: [afternoon_convection]}",
     ]  # fmt: skip
     config = build_config(recipe("train"), parse(["train", *NEEDED["train"], *words]))
     mix = config.mix
     assert (mix.oversample.events, mix.oversample.rain.least, mix.use_test) == ({"typhoon": 3}, 10, True)
     assert (mix.source_version, mix.stores[0].store, mix.stores[0].weight) == ({"rwrf": "V4"}, "other", 0.5)
+    assert (mix.crop.shape, mix.crop.towards, mix.crop.share) == ((64, 48), ("afternoon_convection",), 0.5)
     assert config.events.name == "taiwan"
     without = build_config(recipe("train"), parse(["train", *NEEDED["train"], "mix=taiwan_seasons", "events=none"]))
     assert without.events.events == ()

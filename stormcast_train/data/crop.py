@@ -1,28 +1,43 @@
-"""Parts of the grid as training samples. Shape suffixes: B samples, H rows, W columns."""
+"""Parts of the grid as training samples. Shape suffixes: B samples, H rows, W columns, N points."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
+from stormcast_train.data.event_config import Event
+from stormcast_train.data.mix import CropRule
 from stormcast_train.data.noise import uniform
 from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.times import Period, Times
+
+Point = tuple[int, int]  # row and column
+CPU = torch.device("cpu")
 
 
 class Crop:
-    """A window of `shape` in each sample, at an offset drawn uniformly by its stream position.
+    """A window of `shape` in each sample, at an offset drawn uniformly by its stream position, or around a given centre.
 
-    Applied to what is assembled, so that fields keep what they know of their place. Raises RequestError where the grid is smaller.
+    Applied to what is assembled, so that fields keep what they know of their place. centres: None for a sample without one; a window
+    stays inside the grid. Raises RequestError where the grid is smaller.
     """
 
-    def __init__(self, shape: tuple[int, int], grid: tuple[int, int], seed: int, positions: Sequence[int]) -> None:
+    def __init__(
+        self, shape: Point, grid: Point, seed: int, positions: Sequence[int], centres: Sequence[Point | None] | None = None
+    ) -> None:
         if shape[0] > grid[0] or shape[1] > grid[1]:
             raise RequestError(f"a crop of {shape[0]} x {shape[1]} points does not fit into a grid of {grid[0]} x {grid[1]}")
-        unit_B2 = uniform(seed, ("crop",), positions, (2,), torch.device("cpu")).double()
+        unit_B2 = uniform(seed, ("crop",), positions, (2,), CPU).double()
         free = torch.tensor([grid[0] - shape[0] + 1, grid[1] - shape[1] + 1])
-        self.offsets = [(row, column) for row, column in torch.minimum((unit_B2 * free).long(), free - 1).tolist()]
+        drawn = [(row, column) for row, column in torch.minimum((unit_B2 * free).long(), free - 1).tolist()]
+        around = [None] * len(drawn) if centres is None else centres
+        self.offsets = [old if new is None else _around(new, shape, grid) for old, new in zip(drawn, around, strict=True)]
         self._shape = shape
 
     def __call__(self, field: Tensor) -> Tensor:
@@ -30,3 +45,52 @@ class Crop:
         rows, columns = self._shape
         parts = [sample[..., r : r + rows, c : c + columns] for sample, (r, c) in zip(field, self.offsets, strict=True)]
         return torch.stack(parts)
+
+
+def _around(centre: Point, shape: Point, grid: Point) -> Point:
+    row, column = (min(max(at - size // 2, 0), whole - size) for at, size, whole in zip(centre, shape, grid, strict=True))
+    return row, column
+
+
+@dataclass(frozen=True, eq=False)
+class Crops:
+    """Where the windows of training samples lie: a function of seed, stream position and target time alone.
+
+    places: periods, and the flat indices [N] of the points that a window is drawn to in them, with probability `share`.
+    """
+
+    shape: Point
+    grid: Point
+    step: np.timedelta64
+    share: float = 0.0
+    places: tuple[tuple[Period, NDArray[np.int64]], ...] = ()
+
+    def draw(self, seed: int, positions: Sequence[int], times: Times) -> Crop:
+        """The crop of the samples at these positions, which start at these times [B]."""
+        return Crop(self.shape, self.grid, seed, positions, self._centres(seed, positions, times + self.step) if self.places else None)
+
+    def _centres(self, seed: int, positions: Sequence[int], targets: Times) -> list[Point | None]:
+        drawn_B2 = uniform(seed, ("crop_towards",), positions, (2,), CPU).double().tolist()
+        return [self._centre(toss, pick, target) for (toss, pick), target in zip(drawn_B2, targets, strict=True)]
+
+    def _centre(self, toss: float, pick: float, target: np.datetime64) -> Point | None:
+        points = [points_N for period, points_N in self.places if period.start <= target < period.end]
+        if not points or toss >= self.share:
+            return None
+        points_N = np.concatenate(points)
+        row, column = divmod(int(points_N[min(int(pick * len(points_N)), len(points_N) - 1)]), self.grid[1])
+        return row, column
+
+
+def crops_of(rule: CropRule | None, grid: Grid, step: np.timedelta64, events: Sequence[Event]) -> Crops | None:
+    """What the rule asks for on this grid; None for whole fields, which a window of the grid's size is too."""
+    if rule is None or rule.shape == grid.shape:
+        return None
+    found = [(event.interval, _points(event, grid)) for event in events if event.kind in (rule.towards or ()) and event.box]
+    return Crops(rule.shape, grid.shape, step, rule.share, tuple((period, points_N) for period, points_N in found if len(points_N)))
+
+
+def _points(event: Event, grid: Grid) -> NDArray[np.int64]:
+    """[N]: flat indices of the points inside the event's box."""
+    assert event.box is not None
+    return np.flatnonzero(event.box.inside(grid.lat2d, grid.lon2d))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from stormcast_train.fields.times import Period
@@ -31,6 +33,10 @@ class Box(Frozen):
         """Whether it shares a point with a grid's bounds (south, north, west, east)."""
         south, north, west, east = bounds
         return self.south <= north and self.north >= south and self.west <= east and self.east >= west
+
+    def inside(self, lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Which of these points it holds, edges included."""
+        return (lat >= self.south) & (lat <= self.north) & (lon >= self.west) & (lon <= self.east)
 
 
 class Event(Frozen):

@@ -61,6 +61,24 @@ class Oversample(Frozen):
     rain: RainRule | None = None
 
 
+class CropRule(Frozen):
+    """Training on windows of `rows` x `columns` points, uniformly placed, so a point near the grid's edge is seen less often.
+
+    towards: where the target lies in a listed event of one of these kinds that has a box, the window's centre is, with probability
+    `share`, a point of that box (moved inwards where the window would leave the grid).
+    """
+
+    rows: int = Field(ge=1)
+    columns: int = Field(ge=1)
+    towards: tuple[EventKind, ...] | None = None
+    share: float = Field(default=0.5, gt=0, le=1)
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Rows and columns."""
+        return self.rows, self.columns
+
+
 class FurtherStore(Frozen):
     """Another store that trains too: same grid, step and channels. `periods`: null for all it has, outside what is held out."""
 
@@ -73,7 +91,7 @@ class Mix(Frozen, ABC):
     """What all mixes have. The rollout in the least gap is `rollout` or `rollout_steps` steps, whichever is shorter.
 
     gap: null for the least one, window + rollout + accumulation, which a given one never undercuts. source_version: by source, a
-    glob or a part of the versions whose hours are used. use_test: for a final run, the test split validates.
+    glob or a part of the versions whose hours are used. use_test: for a final run, the test split validates. crop: null for whole fields.
     """
 
     depends_on_axis: ClassVar[bool] = False  # the same periods on any store's axis
@@ -83,6 +101,7 @@ class Mix(Frozen, ABC):
     oversample: Oversample = Oversample()
     source_version: dict[str, str] = Field(default_factory=dict)
     stores: tuple[FurtherStore, ...] = ()
+    crop: CropRule | None = None
     use_test: bool = False
 
     @model_validator(mode="after")
@@ -106,8 +125,8 @@ class Mix(Frozen, ABC):
         return least if self.gap in (None, AS_WRITTEN) else max(least, parse_duration(self.gap))
 
     def record(self) -> dict[str, Any]:
-        """The mix as plain data, without the places of further stores: those are no science."""
-        described = self.model_dump(mode="json")
+        """The mix as plain data, without the places of further stores, which are no science, and as ever where nothing is cropped."""
+        described = self.model_dump(mode="json", exclude=None if self.crop else {"crop"})
         return described | {"stores": [{k: v for k, v in entry.items() if k != "store"} for entry in described["stores"]]}
 
 

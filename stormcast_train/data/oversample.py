@@ -67,8 +67,7 @@ def _in_box(state: Group, rule: RainRule, rows: NDArray[np.int64]) -> Numbers:
     """[R]: the statistic over the points inside the box, from the values."""
     box, grid = rule.box, state.grid
     assert box is not None
-    lat, lon = grid.lat2d, grid.lon2d
-    inside_YX = (lat >= box.south) & (lat <= box.north) & (lon >= box.west) & (lon <= box.east)
+    inside_YX = box.inside(grid.lat2d, grid.lon2d)
     if not inside_YX.any():
         raise RequestError(f"the box of mix.oversample.rain holds no point of the grid, which covers {grid.bounds()}")
     found = np.full(len(rows), np.nan)

@@ -13,6 +13,7 @@ from torch import nn
 
 from stormcast_train.data.condition_config import WindowNeeds, check_dropout_beneath, past_roles
 from stormcast_train.data.conditions import Conditions, Target
+from stormcast_train.data.crop import Crops, crops_of
 from stormcast_train.data.mixture import Mixture, mix_stores
 from stormcast_train.data.scene import Scene, build_scene, extend_scene
 from stormcast_train.data.stream import SampleStream
@@ -34,7 +35,7 @@ from stormcast_train.training.refusals import refuse_leak, refuse_other_hours, r
 from stormcast_train.training.regression import RegressionStage
 from stormcast_train.training.residual import ResidualStage, residual_std
 from stormcast_train.training.stage import Stage
-from stormcast_train.training.stage_config import StageRequest, StageSpec
+from stormcast_train.training.stage_config import StageRequest, StageSpec, check_crop
 from stormcast_train.training.validate import Cases
 from stormcast_train.training.warm_start import Layout, layout, start_from
 
@@ -57,6 +58,7 @@ def _build_regression(request: StageRequest, spec: StageSpec, store: Store, devi
     use_background = bool(spec.conditions.background)
     needs = WindowNeeds.of(spec.conditions)
     mixture = mix_stores(store, request.mix, request.events, needs.states, use_background)
+    check_crop(request, spec, mixture)
     past, times = past_roles(spec.conditions), mixture.splits["train"].times  # of the whole split: folds share their units
     scene = build_scene(store, times, use_background, spec.conditions.static, past, mixture.training)
     noted: dict[str, Any] = {"training_part": training_part(store, scene, times)}
@@ -71,7 +73,9 @@ def _build_regression(request: StageRequest, spec: StageSpec, store: Store, devi
     step = RegressionStep(network.to(device).train(), conditions, _target(spec, reader, device))
     template = _template(request, spec, scene, store, mixture, noted)
     trained_on, held_out = (Cases(reader, mixture.splits[name].starts) for name in ("train", "validation"))
-    stage = RegressionStage(step, template, _count(scene, device), held_out, request.seed, trained_on, started=started)
+    crops = crops_of(request.mix.crop, scene.grid, scene.step, mixture.events)
+    count = _count(scene, device, crops)
+    stage = RegressionStage(step, template, count, held_out, request.seed, trained_on, started=started, crops=crops)
     return stage, _stream(reader, mixture, request.seed)
 
 
@@ -90,6 +94,7 @@ def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device
     check_dropout_beneath(spec.conditions, regression.package.conditions)
     needs = WindowNeeds.of(spec.conditions, regression.package.conditions)
     mixture = mix_stores(store, request.mix, request.events, needs.states, use_background)
+    check_crop(request, spec, mixture)
     splits, past = mixture.splits, past_roles(spec.conditions)
     refuse_leak(regression.trained_on, splits)
     scene = extend_scene(regression.scene, store, splits["train"].times, use_background, spec.conditions.static, past, mixture.training)
@@ -106,9 +111,9 @@ def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device
     watch = compare(regressions.mean, regressions, Cases(reader, starts), held_out)
     warnings = tuple(memorised(watch.get("ratio", {}), bool(folds)))
     watch |= {"from": request.stage.residual} if watch else {}
-    stage = ResidualStage(
-        step, template, _count(scene, device), held_out, request.seed, regressions, means, watch, warnings, started=started
-    )
+    crops = crops_of(request.mix.crop, scene.grid, scene.step, mixture.events)
+    count = _count(scene, device, crops)
+    stage = ResidualStage(step, template, count, held_out, request.seed, regressions, means, watch, warnings, started=started, crops=crops)
     return stage, _stream(reader, mixture, request.seed)
 
 
@@ -224,8 +229,12 @@ def _target(spec: StageSpec, reader: WindowReader, device: torch.device) -> Targ
     return Target(spec.target, reader.normalizer, _coverage(reader.scene, device))
 
 
-def _count(scene: Scene, device: torch.device) -> FixedCount:
-    return FixedCount(scene.names, _coverage(scene, device), [v.loss_weight for v in scene.state])
+def _count(scene: Scene, device: torch.device, crops: Crops | None) -> FixedCount:
+    """Of the covered cells; of all cells of a crop: its covered ones differ between samples, and a count must not."""
+    coverage_CHW = _coverage(scene, device)
+    if crops is not None:
+        coverage_CHW = coverage_CHW.new_ones((len(scene.names), *crops.shape))
+    return FixedCount(scene.names, coverage_CHW, [v.loss_weight for v in scene.state])
 
 
 def _coverage(scene: Scene, device: torch.device) -> torch.Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stormcast_train.data.batch import Batch
+from stormcast_train.data.crop import Crops
 from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.emulator import Emulator, load_weights
 from stormcast_train.forecast.package import Package
@@ -24,7 +25,10 @@ from stormcast_train.training.validate import USUAL, Cases, Validation, regressi
 
 @dataclass(frozen=True, eq=False)
 class RegressionStage:
-    """Masked squared error of the normalised target. `template` is its package with initial weights; `trained_on`: its own starts."""
+    """Masked squared error of the normalised target. `template` is its package with initial weights; `trained_on`: its own starts.
+
+    crops: the windows that train, None for whole fields; validation is of whole fields.
+    """
 
     step: RegressionStep
     template: Package
@@ -34,6 +38,7 @@ class RegressionStage:
     trained_on: Cases
     name: str = "regression"
     started: str | None = None  # what `init` gave, in a sentence
+    crops: Crops | None = None
 
     @property
     def network(self) -> nn.Module:
@@ -45,10 +50,14 @@ class RegressionStage:
         batch = mirror.batch(batch) if mirror else batch
         window, target = self.step.conditions.perturb(batch.window, self.seed, batch.positions), self.step.target
         offsets_BC11 = self.step.conditions.offsets(self.seed, batch.positions)
-        output_BCHW = network(self.step.conditions.assemble(window, offsets_BC11=offsets_BC11))
+        condition = self.step.conditions.assemble(window, offsets_BC11=offsets_BC11)
         wanted_BCHW = target.encode(batch.target_BCHW, window.newest_BCHW)
         present_BCHW = target.present(batch.target_present_BCHW, window.present_BKCHW[:, -1])
-        return LossTerms(*self.count.terms(squared_error(output_BCHW, wanted_BCHW, present_BCHW)))
+        if self.crops is not None:
+            assert isinstance(condition, Tensor)  # `check_crop` refuses a halo's encoder
+            crop = self.crops.draw(self.seed, batch.positions, window.times)
+            condition, wanted_BCHW, present_BCHW = crop(condition), crop(wanted_BCHW), crop(present_BCHW)
+        return LossTerms(*self.count.terms(squared_error(network(condition), wanted_BCHW, present_BCHW)))
 
     def save_package(self, directory: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """See `Stage.save_package`."""

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from stormcast_train.data.batch import Batch
 from stormcast_train.data.conditions import Target
+from stormcast_train.data.crop import Crops
 from stormcast_train.data.noise import normal
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.times import Times
@@ -36,7 +37,8 @@ class ResidualStage:
     """Denoising of the scaled residual. `means`: the mean of every training start, where it is kept.
 
     `regressions` give it where it is not, or where noise changed what the network is told. `watch`: of training over held-out
-    residuals (`overfitting.compare`); `warnings`: what it has to say.
+    residuals (`overfitting.compare`); `warnings`: what it has to say. `crops`: the windows that train, None for whole fields; the mean
+    is always of the whole field, and so is validation.
     """
 
     step: ResidualStep
@@ -50,6 +52,7 @@ class ResidualStage:
     warnings: tuple[str, ...] = ()
     name: str = "diffusion"
     started: str | None = None  # what `init` gave, in a sentence
+    crops: Crops | None = None
 
     @property
     def network(self) -> nn.Module:
@@ -65,6 +68,10 @@ class ResidualStage:
         condition = self.step.condition(window, mean_BCHW, self.step.conditions.offsets(self.seed, batch.positions))
         present_BCHW = self.step.target.present(batch.target_present_BCHW, window.present_BKCHW[:, -1])
         clean_BCHW = self.step.clean(batch.target_BCHW, mean_BCHW) * present_BCHW
+        if self.crops is not None:
+            assert isinstance(condition, Tensor)  # `check_crop` refuses a halo's encoder
+            crop = self.crops.draw(self.seed, batch.positions, window.times)
+            condition, clean_BCHW, present_BCHW = crop(condition), crop(clean_BCHW), crop(present_BCHW)
         sigma_B = training_sigma(self.step.noise, normal(self.seed, ("sigma",), batch.positions, (1,), device)[:, 0])
         noise_BCHW = keyed_noise(self.step.noise, self.seed, ("noise",), batch.positions, tuple(clean_BCHW.shape[1:]), device)
         error_BCHW = denoising_error(network, self.step.noise, clean_BCHW, present_BCHW, condition, sigma_B, noise_BCHW)

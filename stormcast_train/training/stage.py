@@ -20,7 +20,7 @@ Sums = dict[str, tuple[Number, Number]]
 
 
 class LossTerms(NamedTuple):
-    """`total` is the scalar to differentiate: a mean over a fixed count (micro-batch, channels, covered cells).
+    """`total` is the scalar to differentiate: a mean over a fixed count (micro-batch, channels, covered cells or all of a crop).
 
     `by_noise`: of a diffusion, by range of the noise level, the sum of its samples' losses and their number [2].
     """

@@ -11,7 +11,7 @@ from pydantic import Field
 from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout
 from stormcast_train.data.event_config import EventsConfig
 from stormcast_train.data.mix import MixConfig
-from stormcast_train.data.mixture import mix_stores
+from stormcast_train.data.mixture import Mixture, mix_stores
 from stormcast_train.data.scene import rows_between
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import Times
@@ -137,6 +137,7 @@ def science_record(
     spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
     objective = request.objective.model_dump(mode="json") if spec.kind == "diffusion" else None
     mixture = mix_stores(store, request.mix, request.events, spec.conditions.states, bool(spec.conditions.background))
+    check_crop(request, spec, mixture)
     folded = {"fold": request.fold.model_dump(mode="json")} if request.fold else {}
     return {
         "stage": spec.model_dump(mode="json"),
@@ -151,6 +152,36 @@ def science_record(
         **({"variables": request.variables.model_dump(mode="json")} if request.variables else {}),
         **({"folds": list(fold_fingerprints)} if fold_fingerprints else folded),
     }
+
+
+def check_crop(request: StageRequest, spec: StageSpec, mixture: Mixture) -> None:
+    """RequestError where `mix.crop` does not fit the grid, the network, the conditions or the events."""
+    rule, grid, network = request.mix.crop, mixture.store.group("state").grid, request.network
+    if rule is None:
+        return
+    if rule.rows > grid.shape[0] or rule.columns > grid.shape[1]:
+        asked, held = (f"{rows} x {columns}" for rows, columns in (rule.shape, grid.shape))
+        raise RequestError(f"mix.crop asks for {asked} points (rows x columns), and the grid has {held}: ask for less", grid=grid.shape)
+    tied = [key for key in ("attn_resolutions", "additive_pos_embed") if getattr(network, key)]
+    if tied:
+        raise RequestError(
+            f"mix.crop does not go with network.{tied[0]}={getattr(network, tied[0])}, which is tied to the size of the field: train on "
+            "whole fields (mix.crop=null), or leave it out of the network"
+        )
+    if spec.conditions.halo is not None:
+        raise RequestError("mix.crop does not go with stage.conditions.halo.encoder, which serves the whole domain: leave one of them out")
+    if rule.towards is None:
+        return
+    if spec.conditions.mirror:
+        raise RequestError("mix.crop.towards does not go with stage.conditions.mirror=true: a mirrored event lies elsewhere")
+    boxed = {e.kind for e in mixture.events if e.box is not None and e.box.inside(grid.lat2d, grid.lon2d).any()}
+    unknown = sorted(set(rule.towards) - boxed)
+    if unknown or not rule.towards:
+        listed = ", ".join(sorted(boxed)) or "none"
+        raise RequestError(
+            f"mix.crop.towards asks for {', '.join(unknown) or 'nothing'}, and the kinds of events={request.events.name} with a box in this "
+            f"domain are: {listed}", unknown=unknown,
+        )  # fmt: skip
 
 
 def _used_part(store: Store, times: Times, conditions: ConditionSpec) -> dict[str, str]:
