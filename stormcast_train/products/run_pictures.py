@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import re
 from collections.abc import Callable, Sequence
@@ -227,18 +226,19 @@ def draw_strip(cases: Sequence[tuple[int, CaseFields]], name: str) -> Any:
 
 def stacked(drawings: Sequence[Any], path: Path) -> Path:
     """Figures below each other in one PNG, written atomically."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
     from PIL import Image
 
     images = []
     for drawing in drawings:
-        content = io.BytesIO()
-        drawing.savefig(content, format="png", facecolor="white")
-        images.append(Image.open(content).convert("RGB"))
+        canvas = FigureCanvasAgg(drawing)
+        canvas.draw()
+        images.append(Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB"))
     whole = Image.new("RGB", (max(i.width for i in images), sum(i.height for i in images)), "white")
     top = 0
     for image in images:
         whole.paste(image, (0, top))
         top += image.height
     with replacing(path) as temporary:
-        whole.save(temporary, format="PNG", optimize=True)
+        whole.save(temporary, format="PNG")
     return path
