@@ -149,6 +149,8 @@ def begin(run: StageRun, identity: Identity) -> Begin:
         return "new"
     held = directory.identity()
     if held["science_fingerprint"] != identity.science_fingerprint:
+        if run.resume_from is None and directory.untouched():
+            return "new"  # its first attempt was refused; this one is another request
         where = "; ".join(differences(directory.document("science"), identity.science)[:3])
         fix = "give another run=, or the keys it began with"
         raise RequestError(f"run={directory.path} holds another experiment ({where}): {fix}", run=str(directory.path))

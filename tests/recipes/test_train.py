@@ -131,6 +131,7 @@ def test_a_diffusion_is_refused_as_a_regression_before_anything_is_written(two_r
         (["train.veto={regression/rmse/*: [0.5, 2, 3]}"], "train.veto"),
         (["train.veto={regression/rmse/*: [2, 0.5]}"], "the lower limit comes first"),
         (["stage.conditions.history=200"], "its training period is empty, the store holds 2021-06-01T00:00:00 to 2021-06-05T23:00:00"),
+        (["variables.drop=[rain1h]", "mix.oversample.rain={least: 1, factor: 2}"], "mix.oversample.rain counts rain1h, and the state"),
         (["device=gpu"], "device='gpu' is wrong: write cpu, cuda or cuda:0"),
         (["stage.conditions.static=[orogg]"], "lacks static orogg; it holds orog, lsm"),
         (["stage.conditions.past={radar:{minutes:50}}"], "has no radar, and it has state, background, static"),
