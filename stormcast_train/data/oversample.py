@@ -46,6 +46,9 @@ def check_kinds(asked: Oversample, events: Sequence[Event], name: str) -> None:
 
 def rain_statistic(state: Group, rule: RainRule, rows: NDArray[np.int64]) -> Numbers:
     """[R]: the rule's statistic in each row, in the variable's unit; NaN where nothing is present."""
+    if rule.variable not in state.channels:
+        held = ", ".join(state.channels)
+        raise RequestError(f"mix.oversample.rain counts {rule.variable}, and the state that trains has {held}: name another variable=")
     (channel,) = state.index([rule.variable])
     if rule.box is not None:
         return _in_box(state, rule, rows)

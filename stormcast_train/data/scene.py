@@ -187,12 +187,18 @@ def build_scene(
     )
 
 
-def _further(store: Store, role: str, names: tuple[str, ...] | None, train_times: Times) -> Further:
+def past_group(store: Store, role: str, names: tuple[str, ...] | None) -> Group:
+    """The store's group whose past frames are seen; RequestError where it has none of its own, lacks a name or lies on other points."""
     if role in ("state", "background", "static"):
         raise RequestError(f"stage.conditions.past.{role}: past frames are of a role of its own; for past states write history=")
     group, state = named_group(store, role, names or ()), store.group("state")
     if group.grid.fingerprint != state.grid.fingerprint:
         raise RequestError(f"the store's {role} is not on the points of its state, past frames must be", role=role)
+    return group
+
+
+def _further(store: Store, role: str, names: tuple[str, ...] | None, train_times: Times) -> Further:
+    group, state = past_group(store, role, names), store.group("state")
     rows = rows_between(group, train_times, state.step)
     if not len(rows):
         raise RequestError(f"the store's {role} holds none of the training times", role=role)
@@ -300,7 +306,8 @@ def _masked(training: Sequence[tuple[Store, Times]]) -> tuple[str, ...]:
 def named_group(store: Store, role: str, names: tuple[str, ...]) -> Group:
     """The store's group of that role, if it holds these channels; otherwise a RequestError that names what it lacks."""
     if role not in store.roles:
-        raise RequestError(f"the store {store.path} has no {role}, and the network needs {', '.join(names)}", store=str(store.path))
+        needed = f"the network needs {', '.join(names)}" if names else f"it has {', '.join(store.roles)}"
+        raise RequestError(f"the store {store.path} has no {role}, and {needed}", store=str(store.path))
     group = store.group(role)
     lacking = [name for name in names if name not in group.channels]
     if lacking:

@@ -65,8 +65,8 @@ def make_splits(
     if not len(splits["train"].starts):
         asked = {name: ", ".join(map(str, found)) for name, found in config.periods(times, reach).items()}
         raise RequestError(
-            f"the mix leaves no training sample: its training period is {asked['train']}, the store holds {held_text(times)} with "
-            f"{int(state_available.sum())} complete times; give a longer store or another mix",
+            f"the mix leaves no training sample: its training period is {asked['train'] or 'empty'}, the store holds {held_text(times)} with "
+            f"{int(state_available.sum())} complete times, a sample needs {history + 1} in a row; give a longer store or another mix",
             periods=asked,
         )
     return splits
@@ -119,7 +119,7 @@ def complete_windows(state: Mask, background: Mask | None, history: int) -> Mask
     """[T]: a window that starts here is whole: its states, its target, and the background at start and target."""
     complete = np.append(state[1:], False)
     for back in range(history):
-        complete &= np.concatenate([np.zeros(back, bool), state[: len(state) - back]])
+        complete &= np.concatenate([np.zeros(back, bool), state])[: len(state)]
     if background is not None:
         complete &= background & np.append(background[1:], False)
     return complete

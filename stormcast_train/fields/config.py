@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -131,7 +131,7 @@ def typed(kind: type[T], values: dict[str, Any]) -> T:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        raise RequestError(explain_validation(error, kind)) from error
+        raise RequestError(explain_validation(error, kind, values)) from error
 
 
 def typed_choice(annotation: Any, values: Any) -> Any:
@@ -139,19 +139,37 @@ def typed_choice(annotation: Any, values: Any) -> Any:
     try:
         return TypeAdapter(annotation).validate_python(values)
     except ValidationError as error:
-        raise RequestError(explain_validation(error, None)) from error
+        raise RequestError(explain_validation(error, None, values)) from error
 
 
-def explain_validation(error: ValidationError, kind: type[BaseModel] | None) -> str:
-    """One line for the first problem pydantic found."""
-    first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"] if not _UNION_MEMBER.search(str(part)))
+def explain_validation(error: ValidationError, kind: type[BaseModel] | None, values: Any = None) -> str:
+    """One line for the first problem pydantic found in these values."""
+    errors = [(_place(found["loc"], values), found) for found in error.errors()]
+    first_place = errors[0][0]
+    tried = [pair for pair in errors if pair[0][: len(first_place)] == first_place]  # by the members of a union: the one that came deepest
+    place, first = max(tried, key=lambda pair: len(pair[0]))
+    where = ".".join(place)
     if first["type"] == "extra_forbidden":
         known = _fields_at(kind, first["loc"][:-1]) if kind else []
         return f"'{where}' is not a known key.{nearest(str(first['loc'][-1]), known)}"
     if first["type"] == "missing" or first.get("input") in ("???", None):
         return f"'{where}=' is needed and was not given"
-    return f"{where}={first.get('input')!r} is wrong: {first['msg']}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "value_error" and isinstance(first.get("input"), Mapping):  # of keys that do not go together
+        return f"{where}: {message}" if where else message
+    return f"{where}={first.get('input')!r} is wrong: {message}"
+
+
+def _place(location: tuple[int | str, ...], values: Any) -> tuple[str, ...]:
+    """The keys of a location, without the members of unions that were tried, and without the kind that chose one."""
+    found = []
+    for part in location:
+        if isinstance(values, Mapping) and part not in values and part == values.get("kind"):
+            continue
+        if not _UNION_MEMBER.search(str(part)):
+            found.append(str(part))
+            values = values.get(part) if isinstance(values, Mapping) else None
+    return tuple(found)
 
 
 def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -88,7 +88,9 @@ def choose(spec: str | Path, ema: float | None = None) -> Chosen:
         return Chosen(kept[samples]) if ema is None else _averaged(run, kept[samples], _facts(kept[samples]), ema)
     if not kept or samples not in _checkpoints(run):
         resolve_package(str(spec)) if not kept else None
-        raise RequestError(f"the run {run.path} keeps nothing at {samples} samples; it keeps {_listed([*kept, *_checkpoints(run)])}")
+        raise RequestError(
+            f"the run {run.path} keeps nothing at {samples} samples; it keeps {_listed(sorted({*kept, *_checkpoints(run)}))}"
+        )
     directory = kept[max(kept)]
     if ema is not None:
         return _averaged(run, directory, {**_facts(directory), "samples": samples}, ema)

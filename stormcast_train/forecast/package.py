@@ -116,6 +116,7 @@ class Header:
     scene: Scene
     needs: WindowNeeds
     fingerprint: str
+    stage: str
 
 
 def load_header(directory: Path) -> Header:
@@ -131,7 +132,7 @@ def _load_header(directory: Path) -> Header:
             conditions.append(_described(directory / "regression")["conditions"])
         needs = WindowNeeds.of(*(ConditionSpec.model_validate(c) for c in conditions))
         scene = Scene.restore(described["scene"], load_arrays(directory / "arrays.safetensors"))
-        return Header(scene, needs, described["fingerprint"])
+        return Header(scene, needs, described["fingerprint"], described["stage"])
 
 
 @contextmanager

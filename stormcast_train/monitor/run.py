@@ -92,6 +92,10 @@ class RunDirectory:
             return "running" if self.exists and self._held() else "new"
         return ENDS.get(known[-1]["event"]) or ("running" if self._held() else "failed")
 
+    def untouched(self) -> bool:
+        """Whether nothing has come of the run: it was recorded, then refused before it began; nobody holds it, and it continues no other."""
+        return self.state() == "new" and not any(self.checkpoints.glob("*")) and not self.identity().get("resumed_from")
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Hold the run for one writer; FailedError when another process has it. Without file locks nothing is held."""

@@ -15,6 +15,7 @@ from stormcast_train.costs.rows import Measured, append, default_folder, facts, 
 from stormcast_train.distributed.launch import reporting, run_ranks
 from stormcast_train.distributed.ranks import must_launch, ranks_from_environment
 from stormcast_train.fields.console import Console
+from stormcast_train.fields.device import Device
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import DomainConfig
 from stormcast_train.fields.variables import Frozen, VariablesConfig
@@ -44,7 +45,7 @@ class Config(Frozen):
     objective: ObjectiveConfig
     optim: OptimConfig
     processes: int = Field(default=1, ge=1)
-    device: str | None = None
+    device: Device | None = None
     archive: str | None = None
     out: str | None = None
     preprocess: PreprocessSizes = PreprocessSizes()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stormcast_train.fields.console import Console
+from stormcast_train.fields.device import Device
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import Times, iso, parse_time
 from stormcast_train.fields.variables import Frozen
@@ -35,7 +36,7 @@ class Config(Frozen):
     members: int = 1
     seed: int = 0
     processes: int = 1
-    device: str | None = None
+    device: Device | None = None
 
     def starts(self) -> Times:
         """The start times, as given, each once."""

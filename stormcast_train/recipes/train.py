@@ -14,6 +14,7 @@ from stormcast_train.distributed.launch import reporting, run_ranks
 from stormcast_train.distributed.ranks import must_launch, ranks_from_environment
 from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.fields.console import Console
+from stormcast_train.fields.device import Device
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import DomainConfig
 from stormcast_train.fields.quiet import library_noise
@@ -74,11 +75,19 @@ class TrainKeys(Frozen):
         except yaml.YAMLError as error:
             raise ValueError(f'a veto is written {{"diffusion/spread_skill/*": [0.7, 1.4]}}, not {veto}') from error
 
-    @field_validator("wall_clock", "watchdog")
+    @field_validator("veto")
     @classmethod
-    def _is_duration(cls, text: str | None) -> str | None:
-        duration_s(text)
-        return text
+    def _not_reversed(cls, veto: dict[str, tuple[float, float]] | None) -> dict[str, tuple[float, float]] | None:
+        for name, (low, high) in (veto or {}).items():
+            if not low <= high:
+                raise ValueError(f"{name}: [{low:g}, {high:g}] holds no number; the lower limit comes first")
+        return veto
+
+    @field_validator("wall_clock", "watchdog", mode="before")
+    @classmethod
+    def _is_duration(cls, text: Any) -> str | None:
+        duration_s(said := None if text is None else str(text))
+        return said
 
     def length(self, kind: StageKind) -> int | None:
         """The samples asked for a stage of this kind."""
@@ -90,6 +99,7 @@ class LogKeys(Frozen):
 
     every_samples: int | None = Field(default=None, ge=1)
     wandb: Literal["online", "offline"] | None = None
+    report: bool = True
 
 
 class CheckpointKeys(Frozen):
@@ -162,7 +172,7 @@ with library_noise():  # pydantic warns that the key `validate` hides a method o
         seed: int = 0
         processes: int = Field(default=1, ge=1)
         deterministic: bool | None = None
-        device: str | None = None
+        device: Device | None = None
         allow_code_change: bool = False
         profile: bool = False
         train: TrainKeys = TrainKeys()
@@ -210,7 +220,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
             described = run_stage(stage_run, ranks, speaker, stop)
             if stage_run.request.fold is None:
                 result.update(described)
-            if ranks.is_first:
+            if ranks.is_first and config.log.report:
                 _report(stage_run, speaker)
     if ranks.world == 1:
         console.say(f"trained: {result['path']} ({result['samples']} samples)")
@@ -290,11 +300,11 @@ def _stage_run(config: Config, kind: StageKind, both: bool, fold: Fold | None = 
 
 
 def _execution(config: Config, kind: StageKind, both: bool) -> Execution:
-    """Of `stage=both`, a metric and a veto are for the stage that their name begins with."""
+    """Of `stage=both`, metrics and vetoes are for the stage that their name begins with."""
     keys = config.train
     validate: ValidateKeys = config.validate
     others = f"{'regression' if kind == 'diffusion' else 'diffusion'}/" if both else "\0"
-    best = None if (keys.best_metric or "").startswith(others) else keys.best_metric
+    best, kept = (None if (name or "").startswith(others) else name for name in (keys.best_metric, config.checkpoint.best))
     veto = {name: limits for name, limits in (keys.veto or {}).items() if not name.startswith(others)}
     checkpoint = config.checkpoint
     return Execution(
@@ -302,7 +312,7 @@ def _execution(config: Config, kind: StageKind, both: bool) -> Execution:
         profile=config.profile, best_metric=best, veto=veto, validation=validate.spec(config.score),
         deterministic=config.deterministic, device=config.device, log_every=config.log.every_samples, wandb=config.log.wandb,
         validate_every=validate.every_samples, checkpoint_every=checkpoint.every_samples, checkpoints_kept=checkpoint.keep,
-        checkpoint_keep_every=checkpoint.keep_every_samples, checkpoint_best=checkpoint.best,
+        checkpoint_keep_every=checkpoint.keep_every_samples, checkpoint_best=kept,
         wall_clock_s=duration_s(keys.wall_clock), watchdog_s=duration_s(keys.watchdog),
     )  # fmt: skip
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +27,7 @@ from stormcast_train.forecast.step import RegressionStep, ResidualStep
 from stormcast_train.objectives.regression import FixedCount
 from stormcast_train.store.choice import Choice
 from stormcast_train.store.reader import Store, open_store
-from stormcast_train.training.folds import Fold, check_unseen, fold_edges, fold_gap, fold_of, fold_starts
+from stormcast_train.training.folds import check_unseen, fold_edges, fold_of, outside
 from stormcast_train.training.means import Regressions, means_lookup
 from stormcast_train.training.overfitting import compare, memorised
 from stormcast_train.training.refusals import refuse_leak, refuse_other_hours, refuse_other_scene, training_part
@@ -63,7 +62,7 @@ def _build_regression(request: StageRequest, spec: StageSpec, store: Store, devi
     scene = build_scene(store, times, use_background, spec.conditions.static, past, mixture.training)
     noted: dict[str, Any] = {"training_part": training_part(store, scene, times)}
     if request.fold is not None:
-        mixture = _outside(request.fold, mixture, needs.states * scene.step)
+        mixture = outside(request.fold, mixture, needs.states * scene.step)
         noted["fold"] = request.fold.model_dump(mode="json")
     conditions = Conditions(spec.conditions, scene, device)
     network = build_regression(request.network, scene.grid.shape, conditions.inputs, len(scene.names), request.seed)
@@ -77,15 +76,6 @@ def _build_regression(request: StageRequest, spec: StageSpec, store: Store, devi
     count = _count(scene, device, crops)
     stage = RegressionStage(step, template, count, held_out, request.seed, trained_on, started=started, crops=crops)
     return stage, _stream(reader, mixture, request.seed)
-
-
-def _outside(fold: Fold, mixture: Mixture, window: np.timedelta64) -> Mixture:
-    """The mixture with the training starts of this fold's regression."""
-    if mixture.further:
-        raise RequestError("stage.residual=cross_fitted works on one store: leave mix.stores out, or put their hours into one store")
-    train = mixture.splits["train"]
-    kept = replace(train, starts=fold_starts(train.starts, fold, fold_gap(mixture.splits, window)))
-    return replace(mixture, splits={**mixture.splits, "train": kept})
 
 
 def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device: torch.device) -> tuple[Stage, SampleStream]:

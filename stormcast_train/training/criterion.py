@@ -40,17 +40,18 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
 class Criterion:
     """The mean over the metrics that a name or glob means, and the ranges that veto; remembers the best cost so far.
 
-    A validation that breaks a veto is the best only as long as none has passed.
+    A validation that breaks a veto is the best only as long as none has passed. key: what the metric was asked by, for messages.
     """
 
-    def __init__(self, metric: str | None, kind: str, veto: Mapping[str, Range] | None = None) -> None:
+    def __init__(self, metric: str | None, kind: str, veto: Mapping[str, Range] | None = None, key: str = "train.best_metric") -> None:
         self.name = metric or DEFAULTS.get(kind, kind)
         self.veto = dict(veto or {})
         self._cost: float | None = None
         self._vetoed = False
-        for key, name in (("best_metric", self.name), *(("veto", pattern) for pattern in self.veto)):
+        self._asked = ((key, self.name), *(("train.veto", pattern) for pattern in self.veto))
+        for key, name in self._asked:
             if name.split("/")[0] != kind:
-                raise RequestError(f"train.{key}={name} is no metric of a {kind}; one is {kind}/QUANTITY or {kind}/QUANTITY/VARIABLE")
+                raise RequestError(f"{key}={name} is no metric of a {kind}; one is {kind}/QUANTITY or {kind}/QUANTITY/VARIABLE")
 
     @property
     def best(self) -> Any:
@@ -64,11 +65,11 @@ class Criterion:
 
     def check(self, known: Sequence[str]) -> None:
         """RequestError for a name or a veto that means none of these metrics."""
-        for key, name in (("best_metric", self.name), *(("veto", pattern) for pattern in self.veto)):
+        for key, name in self._asked:
             if not matching(name, known):
                 listed = ", ".join(sorted({"/".join(n.split("/")[:2]) for n in known}))
                 close = nearest(name, [*known, *{n.rsplit("/", 1)[0] for n in known}])
-                raise RequestError(f"train.{key}={name} is not measured.{close} Quantities: {listed}", known=list(known))
+                raise RequestError(f"{key}={name} is not measured.{close} Quantities: {listed}", known=list(known))
 
     def improves(self, metrics: Mapping[str, float]) -> bool:
         """Whether this validation is the best so far, which it then is; one without cases never is. RequestError for an unknown metric."""
@@ -108,3 +109,8 @@ class Criterion:
             return sum(abs(value - 1) for value in finite) / len(finite)
         mean = sum(finite) / len(finite)
         return -mean if quantity in HIGHER_IS_BETTER else mean
+
+
+def criteria(kind: str, best: str | None, veto: Mapping[str, Range], checkpoint: str | None) -> tuple[Criterion, Criterion | None]:
+    """Which package is the best, and which checkpoint is kept for its metric (None: none is); RequestError for another stage's metric."""
+    return Criterion(best, kind, veto), Criterion(checkpoint, kind, key="checkpoint.best") if checkpoint else None

@@ -7,12 +7,14 @@ keeps training from what validates. The fold regressions of a run live in RUN/fo
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
+from stormcast_train.data.mixture import Mixture
 from stormcast_train.data.splits import Split
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import Times
@@ -60,6 +62,15 @@ def fold_starts(starts: Times, fold: Fold, gap: np.timedelta64) -> Times:
             f"stage.folds={fold.of}: {gap} beside fold {fold.index} leave none of the {len(starts)} starts to train on; give a longer mix"
         )
     return kept
+
+
+def outside(fold: Fold, mixture: Mixture, window: np.timedelta64) -> Mixture:
+    """The mixture with the training starts of this fold's regression; RequestError as `fold_starts`, and where it is of several stores."""
+    if mixture.further:
+        raise RequestError("stage.residual=cross_fitted works on one store: leave mix.stores out, or put their hours into one store")
+    train = mixture.splits["train"]
+    kept = replace(train, starts=fold_starts(train.starts, fold, fold_gap(mixture.splits, window)))
+    return replace(mixture, splits={**mixture.splits, "train": kept})
 
 
 def check_unseen(trained: Times, starts: Times, window: np.timedelta64, index: int) -> None:

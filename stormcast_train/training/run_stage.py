@@ -24,7 +24,8 @@ from stormcast_train.fields.variables import Frozen
 from stormcast_train.monitor.environment import attempt_environment
 from stormcast_train.monitor.run import RunDirectory, describe_run
 from stormcast_train.store.reader import open_store
-from stormcast_train.training.criterion import Criterion
+from stormcast_train.training.criterion import Criterion, criteria
+from stormcast_train.training.differences import differences
 from stormcast_train.training.inherit import check_parent, inherit, inherited_init, parent_of, parent_record
 from stormcast_train.training.optim_config import OptimSpec
 from stormcast_train.training.stage_config import StageRequest, science_record
@@ -90,6 +91,10 @@ class StageRun:
         """regression | diffusion."""
         return self.request.stage.kind
 
+    def criteria(self) -> tuple[Criterion, Criterion | None]:
+        """See `criterion.criteria`."""
+        return criteria(self.kind, self.execution.best_metric, self.execution.veto, self.execution.checkpoint_best)
+
 
 @dataclass(frozen=True)
 class Identity:
@@ -114,18 +119,22 @@ def identify(run: StageRun) -> Identity:
     """The identity of what is asked; reads the store's and the regression's fingerprints, never torch."""
     store = open_store(Path(run.request.store))
     folds = [_package_fingerprint(spec) for spec in run.request.fold_regressions()]
-    science = science_record(run.request, store, _package_fingerprint(run.request.regression), folds)
+    science = science_record(run.request, store, _package_fingerprint(run.request.regression, "regression"), folds)
     continues, init = inherited_init(run.directory, run.resume_from)
     science |= {"init": init if continues else _package_fingerprint(run.request.init), "optim": run.optim.model_dump(mode="json")}
     return Identity(science, digest(science), code_fingerprint())
 
 
-def _package_fingerprint(spec: str | None) -> str | None:
+def _package_fingerprint(spec: str | None, stage: str | None = None) -> str | None:
+    """None for none; RequestError where it is no package of that stage."""
     if spec is None:
         return None
     from stormcast_train.forecast.chosen import open_header
 
-    return open_header(spec).fingerprint
+    header = open_header(spec)
+    if stage not in (None, header.stage):
+        raise RequestError(f"{stage}={spec} is a {header.stage}; give the run of a {stage}")
+    return header.fingerprint
 
 
 def begin(run: StageRun, identity: Identity) -> Begin:
@@ -136,11 +145,13 @@ def begin(run: StageRun, identity: Identity) -> Begin:
         raise RequestError(f"run={directory.path} is no run, it holds {', '.join(foreign[:4])}: give another folder", foreign=foreign)
     if not directory.exists:
         if run.resume_from is not None:
-            check_parent(run.resume_from, identity.science, identity.code, run.allow_code_change, _differences)
+            check_parent(run.resume_from, identity.science, identity.code, run.allow_code_change, differences)
         return "new"
     held = directory.identity()
     if held["science_fingerprint"] != identity.science_fingerprint:
-        where = "; ".join(_differences(directory.document("science"), identity.science)[:3])
+        if run.resume_from is None and directory.untouched():
+            return "new"  # its first attempt was refused; this one is another request
+        where = "; ".join(differences(directory.document("science"), identity.science)[:3])
         fix = "give another run=, or the keys it began with"
         raise RequestError(f"run={directory.path} holds another experiment ({where}): {fix}", run=str(directory.path))
     if directory.state() == "done":
@@ -174,29 +185,19 @@ def check_batch(run: StageRun, world: int) -> None:
 
 
 def check_metrics(run: StageRun) -> None:
-    """RequestError for a best_metric or a veto that this run's validations do not measure; nothing is refused without validation cases."""
-    request, criterion = run.request, Criterion(run.execution.best_metric, run.kind, run.execution.veto)
+    """RequestError for a metric or a veto that this run's validations do not measure; nothing is refused without validation cases."""
+    request, criteria_asked = run.request, run.criteria()
     store = open_store(Path(request.store)).chosen(request.variables)
-    spec, state = run.request.stage.resolve("background" in store.roles, "static" in store.roles), store.group("state")
+    spec, state = request.stage.resolve("background" in store.roles, "static" in store.roles), store.group("state")
     splits = mix_stores(store, request.mix, request.events, spec.conditions.states, bool(spec.conditions.background)).splits
     if not len(splits["validation"].starts):
         return
     _, steps = rollout_starts(splits["validation"].starts, state.step, run.execution.validation.steps)
-    variables = [state.variables[name] for name in state.channels]
-    criterion.check(metric_names(run.kind, variables, state.grid, state.step, steps, run.execution.validation))
-
-
-def _differences(held: Any, asked: Any, prefix: str = "") -> list[str]:
-    if isinstance(held, dict) and isinstance(asked, dict):
-        keys = sorted({*held, *asked})
-        return [found for key in keys for found in _differences(held.get(key), asked.get(key), f"{prefix}{key}.")]
-    held, asked = (list(v) if isinstance(v, list | tuple) else v for v in (held, asked))
-    return [] if held == asked else [f"{prefix.rstrip('.')} was {_short(held)}, asked is {_short(asked)}"]
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 24 else text[:12] + "..."
+    known = metric_names(
+        run.kind, [state.variables[name] for name in state.channels], state.grid, state.step, steps, run.execution.validation
+    )
+    for criterion in filter(None, criteria_asked):
+        criterion.check(known)
 
 
 def run_stage(run: StageRun, ranks: Ranks, console: Console, stop: StopRequest, build: Build | None = None) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from stormcast_train.fields.files import write_json
 from stormcast_train.training import insight
 from stormcast_train.training.case_fields import CaseFields, case_path, write_case
 from stormcast_train.training.checkpoint import Keep
-from stormcast_train.training.criterion import Criterion, reduced_metrics
+from stormcast_train.training.criterion import reduced_metrics
 from stormcast_train.training.ema import ema_facts, write_snapshot
 from stormcast_train.training.journal import Journal
 from stormcast_train.training.loop import TrainPlan, train
@@ -60,8 +60,7 @@ class Session:
         execution = run.execution
         keep = Keep(execution.checkpoints_kept, execution.checkpoint_keep_every, execution.checkpoint_best)
         self._saver = Saver(run.directory, stage, self._optim, keep, self._facts)
-        self._criterion = Criterion(execution.best_metric, run.kind, execution.veto)
-        self._checkpoint_criterion = Criterion(keep.best, run.kind) if keep.best else None
+        self._criterion, self._checkpoint_criterion = run.criteria()
         self._watchdog = Watchdog(run.directory.path / "hang", ranks, attempt, execution.watchdog_s, self._hung)
         self._deadline = Deadline(None, "", stop.began)
         self._insight: insight.Insight | None = None

@@ -8,11 +8,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout
+from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout, past_roles
 from stormcast_train.data.event_config import EventsConfig
 from stormcast_train.data.mix import MixConfig
 from stormcast_train.data.mixture import Mixture, mix_stores
-from stormcast_train.data.scene import rows_between
+from stormcast_train.data.scene import named_group, past_group, rows_between
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import Times
 from stormcast_train.fields.variables import Frozen
@@ -20,7 +20,7 @@ from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.store.choice import Choice
 from stormcast_train.store.reader import Store
-from stormcast_train.training.folds import Fold, fold_runs
+from stormcast_train.training.folds import Fold, fold_runs, outside
 
 StageKind = Literal["regression", "diffusion"]
 Target = Literal["state", "tendency"]
@@ -135,9 +135,12 @@ def science_record(
     """What this stage's part of a run's fingerprint covers, as plain data: config, seed, and the part of the store its mix uses."""
     store = store.chosen(request.variables)
     spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
+    _check_sources(store, spec.conditions)
     objective = request.objective.model_dump(mode="json") if spec.kind == "diffusion" else None
     mixture = mix_stores(store, request.mix, request.events, spec.conditions.states, bool(spec.conditions.background))
     check_crop(request, spec, mixture)
+    if request.fold is not None:
+        outside(request.fold, mixture, spec.conditions.states * store.group("state").step)  # refused before anything trains
     folded = {"fold": request.fold.model_dump(mode="json")} if request.fold else {}
     return {
         "stage": spec.model_dump(mode="json"),
@@ -182,6 +185,14 @@ def check_crop(request: StageRequest, spec: StageSpec, mixture: Mixture) -> None
             f"mix.crop.towards asks for {', '.join(unknown) or 'nothing'}, and the kinds of events={request.events.name} with a box in this "
             f"domain are: {listed}", unknown=unknown,
         )  # fmt: skip
+
+
+def _check_sources(store: Store, conditions: ConditionSpec) -> None:
+    """RequestError, before anything is written, where the store lacks what the conditions name."""
+    if isinstance(conditions.static, tuple):
+        named_group(store, "static", conditions.static)
+    for role, channels in past_roles(conditions).items():
+        past_group(store, role, channels)
 
 
 def _used_part(store: Store, times: Times, conditions: ConditionSpec) -> dict[str, str]:

@@ -20,6 +20,7 @@ from stormcast_train.monitor.events import read_events
 from stormcast_train.monitor.run import describe_run
 
 TINY = ["stage=both", "network=tiny", "optim=tiny", "train.batch_size=8", "train.total_samples=48", "checkpoint.every_samples=8"]
+TINY += ["validate.every_samples=16", "validate.cases=8", "validate.ensemble.cases=2"]
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +101,13 @@ def test_one_rank_accumulating_halves_killed_and_resumed_ends_in_the_bits_of_two
         assert describe_run(folder / kind)["weights_sha256"] == describe_run(two_ranks[0] / kind)["weights_sha256"]
 
 
+def test_a_diffusion_is_refused_as_a_regression_before_anything_is_written(two_ranks, store, tmp_path, capsys):
+    words = ["train", *TINY, "stage=diffusion", f"store={store}", f"run={tmp_path / 'run'}", f"regression={two_ranks[0]}"]
+    assert main(words) == 2
+    assert "is a diffusion; give the run of a regression" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -122,6 +130,19 @@ def test_one_rank_accumulating_halves_killed_and_resumed_ends_in_the_bits_of_two
         (["train.best_metric=regression/rsme"], "Did you mean 'regression/rmse'"),
         (['train.veto={"regression/psd/*": [0.5, 2]}'], "train.veto=regression/psd/* is not measured"),
         (["train.veto={regression/rmse/*: [0.5, 2, 3]}"], "train.veto"),
+        (["train.veto={regression/rmse/*: [2, 0.5]}"], "the lower limit comes first"),
+        (["stage.conditions.history=200"], "its training period is empty, the store holds 2021-06-01T00:00:00 to 2021-06-05T23:00:00"),
+        (["variables.drop=[rain1h]", "mix.oversample.rain={least: 1, factor: 2}"], "mix.oversample.rain counts rain1h, and the state"),
+        (["device=gpu"], "device='gpu' is wrong: write cpu, cuda or cuda:0"),
+        (["stage.conditions.static=[orogg]"], "lacks static orogg; it holds orog, lsm"),
+        (["stage.conditions.past={radar:{minutes:50}}"], "has no radar, and it has state, background, static"),
+        (["stage.conditions.time=[hours]"], "stage.conditions.time.0='hours' is wrong: Input should be 'hour', 'zenith' or 'year'"),
+        (["stage.residual=cross_fitted", "stage.folds=100"], "stage.folds=100: the training split has only"),
+        (["train.wall_clock=3"], "'3' is not a duration; write it as 1h"),
+        (["mix.train=0.9"], "stormcast: mix: train + validation + test must be 1, got 1.2"),
+        (["mix.use_test=maybe"], "stormcast: mix.use_test='maybe' is wrong"),
+        (["checkpoint.best=foo"], "checkpoint.best=foo is no metric of a regression"),
+        (["checkpoint.best=regression/rsme"], "checkpoint.best=regression/rsme is not measured. Did you mean 'regression/rmse'"),
     ],
 )
 def test_a_wrong_request_is_exit_2_with_one_line_and_leaves_nothing(store, tmp_path, monkeypatch, capsys, words, message):
@@ -131,6 +152,15 @@ def test_a_wrong_request_is_exit_2_with_one_line_and_leaves_nothing(store, tmp_p
     assert message in captured.err
     assert captured.err.count("\n") == 1
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_both_stages_a_checkpoint_s_metric_is_for_the_one_it_names(store, tmp_path):
+    from stormcast_train.cli import build_config, parse, recipe
+
+    words = ["train", *TINY, f"store={store}", f"run={tmp_path / 'run'}", "checkpoint.best=diffusion/crps_skill"]
+    runs = recipe("train").stage_runs(build_config(recipe("train"), parse(words)))
+    assert [run.execution.checkpoint_best for run in runs] == [None, "diffusion/crps_skill"]
+    assert [kept and kept.name for _, kept in (run.criteria() for run in runs)] == [None, "diffusion/crps_skill"]
 
 
 def test_a_store_of_another_domain_is_refused(tmp_path, capsys):

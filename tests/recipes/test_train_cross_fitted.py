@@ -15,6 +15,7 @@ from stormcast_train.monitor.events import latest, read_events
 from stormcast_train.monitor.run import describe_run
 
 TINY = ["network=tiny", "optim=tiny", "train.batch_size=8", "train.total_samples=16", "stage.residual=cross_fitted", "stage.folds=2"]
+TINY += ["log.report=false", "validate.cases=8", "validate.ensemble.cases=2"]
 
 
 @pytest.fixture(scope="module")

@@ -20,7 +20,8 @@ from stormcast_train.monitor.run import describe_run
 SAMPLES, BATCH = 320, 8
 KEYS = [
     "stage=regression", "network=tiny", "optim=tiny", f"train.batch_size={BATCH}", f"train.total_samples={SAMPLES}",
-    "checkpoint.every_samples=16", "validate.every_samples=80", "deterministic=true",
+    "checkpoint.every_samples=16", "validate.every_samples=160", "validate.cases=8", "validate.ensemble.cases=2", "log.report=false",
+    "deterministic=true",
 ]  # fmt: skip
 
 

@@ -10,11 +10,13 @@ import pytest
 import toy_stage as toy
 
 from stormcast_train.distributed.ranks import Ranks
+from stormcast_train.distributed.signals import StopRequest
+from stormcast_train.fields.console import Console
 from stormcast_train.fields.errors import FailedError, RequestError
 from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.monitor.events import latest, read_events
 from stormcast_train.monitor.run import RunDirectory, describe_run, resolve_package
-from stormcast_train.training.run_stage import begin, check_batch, identify
+from stormcast_train.training.run_stage import begin, check_batch, identify, run_stage
 
 
 @pytest.fixture(scope="module")
@@ -123,6 +125,18 @@ def test_another_experiment_in_the_same_directory_is_refused_with_what_differs(t
         run = toy.stage_run(tiny_store, uninterrupted, **keys)
         with pytest.raises(RequestError, match=named):
             begin(run, identify(run))
+
+
+def test_a_directory_whose_first_attempt_was_refused_takes_the_corrected_request(tiny_store, tmp_path):
+    def refuse(request, device):
+        raise RequestError("the regression does not fit")
+
+    wrong, right = (toy.stage_run(tiny_store, tmp_path / "run", seed=seed) for seed in (1, 0))
+    with pytest.raises(RequestError, match="does not fit"):
+        run_stage(wrong, Ranks(), Console(quiet=True), StopRequest(), refuse)
+    assert begin(right, identify(right)) == "new"
+    with RunDirectory(tmp_path / "run").locked(), pytest.raises(RequestError, match="seed was 1, asked is 0"):
+        begin(right, identify(right))  # another process has just begun the first one
 
 
 def test_execution_is_no_reason_to_refuse_a_resume(tiny_store, uninterrupted):
