@@ -44,12 +44,17 @@ def check_kinds(asked: Oversample, events: Sequence[Event], name: str) -> None:
         raise RequestError(f"mix.oversample.events asks for {', '.join(unknown)}, and events={name} {listed}", unknown=unknown)
 
 
+def check_rain(asked: Oversample, state: Group) -> None:
+    """RequestError where the rain that is counted is not in the state that trains."""
+    if asked.rain is not None and asked.rain.variable not in state.channels:
+        held = ", ".join(state.channels)
+        counted = f"mix.oversample.rain counts {asked.rain.variable}"
+        raise RequestError(f"{counted}, and the state that trains has {held}: name another variable=")
+
+
 def rain_statistic(state: Group, rule: RainRule, rows: NDArray[np.int64]) -> Numbers:
     """[R]: the rule's statistic in each row, in the variable's unit; NaN where nothing is present."""
-    if rule.variable not in state.channels:
-        held = ", ".join(state.channels)
-        raise RequestError(f"mix.oversample.rain counts {rule.variable}, and the state that trains has {held}: name another variable=")
-    (channel,) = state.index([rule.variable])
+    channel = state.channels.index(rule.variable)
     if rule.box is not None:
         return _in_box(state, rule, rows)
     if rule.statistic == "p99":

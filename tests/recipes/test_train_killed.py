@@ -45,14 +45,15 @@ def end(child: subprocess.Popen[bytes]) -> None:
     child.wait(30)
 
 
-def reached(run: Path) -> int:
-    return max((int(event["samples"]) for event in read_events(run) if event["event"] == "train"), default=0)
+def reached(run: Path, attempt: int = 1) -> int:
+    steps = (event for event in read_events(run) if event["event"] == "train" and event["attempt"] == attempt)
+    return max((int(event["samples"]) for event in steps), default=0)
 
 
-def killed_at(child: subprocess.Popen[bytes], run: Path, samples: int, pause_s: float) -> bool:
-    """End the process group a moment after its run has passed `samples`; False where it had ended by then."""
+def killed_at(child: subprocess.Popen[bytes], run: Path, attempt: int, samples: int, pause_s: float) -> bool:
+    """End the process group a moment after this attempt has passed `samples`; False where it had ended by then."""
     deadline = time.monotonic() + 240
-    while child.poll() is None and reached(run) < samples:
+    while child.poll() is None and reached(run, attempt) < samples:
         if time.monotonic() > deadline:
             end(child)
             raise AssertionError(f"{samples} samples were not reached in four minutes: {run.with_suffix('.log').read_text()}")
@@ -70,8 +71,8 @@ def test_a_run_killed_at_random_moments_ends_in_the_bits_of_one_that_was_not(sto
     assert start(store, whole, *words).wait(400) == 0, whole.with_suffix(".log").read_text()
     draw = random.Random(20210601)
     moments = sorted(draw.sample(range(BATCH, SAMPLES - 4 * BATCH), kills))
-    for samples in moments:
-        assert killed_at(start(store, run, *words), run, samples, draw.uniform(0, 0.05))
+    for attempt, samples in enumerate(moments, start=1):
+        assert killed_at(start(store, run, *words), run, attempt, samples, draw.uniform(0, 0.05))
     assert start(store, run, *words).wait(400) == 0, run.with_suffix(".log").read_text()
     attempts = [event["samples"] for event in read_events(run) if event["event"] == "start"]
     assert len(attempts) == kills + 1
