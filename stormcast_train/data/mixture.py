@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from stormcast_train.data.axis import axis_of
 from stormcast_train.data.event_config import Event, EventsConfig
 from stormcast_train.data.mix import FurtherStore, Mix, Reach, SplitName
-from stormcast_train.data.oversample import check_kinds, start_weights
+from stormcast_train.data.oversample import check_kinds, check_rain, start_weights
 from stormcast_train.data.scene import named_group, split_store
 from stormcast_train.data.splits import Split, complete_windows, within
 from stormcast_train.fields.errors import RequestError
@@ -84,6 +84,7 @@ def mix_stores(store: Store, mix: Mix, events: EventsConfig, history: int, use_b
     """Apply the mix to the main store and the further ones it names; RequestError where they do not fit together."""
     concerned = events.over(store.group("state").grid.bounds())
     check_kinds(mix.oversample, concerned, events.name)
+    check_rain(mix.oversample, store.group("state"))
     splits = split_store(store, mix, history, use_background, concerned)
     further = tuple(_further(store, mix, entry, splits, history, use_background, concerned) for entry in mix.stores)
     return Mixture(mix, store, concerned, splits, further)

@@ -44,11 +44,15 @@ def check_kinds(asked: Oversample, events: Sequence[Event], name: str) -> None:
         raise RequestError(f"mix.oversample.events asks for {', '.join(unknown)}, and events={name} {listed}", unknown=unknown)
 
 
+def check_rain(asked: Oversample, state: Group) -> None:
+    """RequestError for a rain rule on a variable that the state lacks."""
+    if asked.rain is not None and asked.rain.variable not in state.channels:
+        found = f"mix.oversample.rain counts {asked.rain.variable}, and the state that trains has {', '.join(state.channels)}"
+        raise RequestError(f"{found}: name one of these, mix.oversample.rain.variable=", variable=asked.rain.variable)
+
+
 def rain_statistic(state: Group, rule: RainRule, rows: NDArray[np.int64]) -> Numbers:
     """[R]: the rule's statistic in each row, in the variable's unit; NaN where nothing is present."""
-    if rule.variable not in state.channels:
-        held = ", ".join(state.channels)
-        raise RequestError(f"mix.oversample.rain counts {rule.variable}, and the state that trains has {held}: name another variable=")
     (channel,) = state.index([rule.variable])
     if rule.box is not None:
         return _in_box(state, rule, rows)
