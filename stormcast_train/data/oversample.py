@@ -45,11 +45,10 @@ def check_kinds(asked: Oversample, events: Sequence[Event], name: str) -> None:
 
 
 def check_rain(asked: Oversample, state: Group) -> None:
-    """RequestError where the rain that is counted is not in the state that trains."""
+    """RequestError for a rain rule on a variable that the state lacks."""
     if asked.rain is not None and asked.rain.variable not in state.channels:
-        held = ", ".join(state.channels)
-        counted = f"mix.oversample.rain counts {asked.rain.variable}"
-        raise RequestError(f"{counted}, and the state that trains has {held}: name another variable=")
+        found = f"mix.oversample.rain counts {asked.rain.variable}, and the state that trains has {', '.join(state.channels)}"
+        raise RequestError(f"{found}: name one of these, mix.oversample.rain.variable=", variable=asked.rain.variable)
 
 
 def rain_statistic(state: Group, rule: RainRule, rows: NDArray[np.int64]) -> Numbers:
