@@ -36,6 +36,14 @@ class StepProfile:
             return True
         return False
 
+    def close(self) -> str:
+        """The attempt ends before the page could be written; the profiler is stopped. Gives the sentence that says so."""
+        if self._profiler is not None:
+            with library_noise():
+                self._profiler.__exit__(None, None, None)
+            self._profiler = None
+        return f"profile=true needs {SKIPPED + STEPS} steps in one attempt, and this one had {self._seen}: no page was written"
+
     def _begin(self) -> None:
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._device.type == "cuda" else [])]
         with library_noise():

@@ -78,6 +78,7 @@ class Session:
             context.callback(self._saver.close)
             context.callback(self._stream.close)
             self._journal.open(context, samples)
+            context.callback(self._end_profile)
             context.enter_context(self._watchdog.watching())
             try:
                 samples = self._train(samples)
@@ -128,6 +129,11 @@ class Session:
         """See `loop.Observer`."""
         if self._profile is not None and self._profile.stepped():
             self._journal.say(f"where {STEPS} steps' time went: {self._run.directory.path / 'profile' / SUMMARY}")
+            self._profile = None
+
+    def _end_profile(self) -> None:
+        if self._profile is not None:
+            self._journal.say(self._profile.close())
             self._profile = None
 
     def trained(self, samples: int, facts: Mapping[str, Any]) -> None:
