@@ -21,7 +21,7 @@ from stormcast_train.monitor.environment import memory_gib, processor
 
 WIDTH = 140
 VERDICTS = {None: "", True: "held", False: "MISSED"}
-LIBRARIES = ("numpy", "scipy", "xarray", "zarr", "netCDF4", "h5netcdf", "dask")
+LIBRARIES = ("numpy", "scipy", "xarray", "zarr", "netCDF4", "h5netcdf", "dask", "torch", "nvidia-physicsnemo")
 
 
 @dataclass(frozen=True)
