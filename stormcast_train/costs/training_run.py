@@ -32,7 +32,9 @@ from stormcast_train.training.loop import TrainPlan
 from stormcast_train.training.optim_config import OptimConfig, OptimSpec
 from stormcast_train.training.run_stage import Execution, StageRun, choose_device, prepare_torch, run_stage
 from stormcast_train.training.stage_config import StageConfig, StageKind, StageRequest
+from stormcast_train.training.validation_plan import ValidationSpec
 
+LEAST = ValidationSpec(cases=1, ensemble_cases=1, members=2, maps=0)  # after the last step that counts
 MIX = FractionsMix(train=0.7, validation=0.3, test=0.0)
 
 
@@ -67,6 +69,7 @@ class TrainBench:
         sizes = self.sizes
         return Execution(
             precision=sizes.precision, compile=sizes.compile, tf32=sizes.tf32, device=self.device, validate_every=every, checkpoint_every=every,
+            validation=LEAST,
         )  # fmt: skip
 
     def spec(self, batch: int, total: int) -> OptimSpec:
