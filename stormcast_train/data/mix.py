@@ -115,9 +115,9 @@ class Mix(Frozen, ABC):
     def periods(self, times: Times, reach: Reach) -> Periods:
         """The periods of each split on this time axis [T], before events and gaps move their edges; none for an empty one."""
 
-    @abstractmethod
     def margin(self, reach: Reach) -> np.timedelta64:
-        """Times of two splits are further apart than this."""
+        """Times of two splits are further apart than this: the gap between whole windows, pasts included."""
+        return self.gap_of(reach) + (reach.history - 1) * reach.step
 
     def gap_of(self, reach: Reach) -> np.timedelta64:
         """The gap between splits."""
@@ -187,10 +187,8 @@ class PeriodsMix(Mix):
         return found
 
     def margin(self, reach: Reach) -> np.timedelta64:
-        """See `Mix.margin`: between whole windows, pasts included."""
-        if self.gap == AS_WRITTEN:
-            return np.timedelta64(0, "s")
-        return self.gap_of(reach) + (reach.history - 1) * reach.step
+        """See `Mix.margin`; none where the periods stay as written."""
+        return np.timedelta64(0, "s") if self.gap == AS_WRITTEN else super().margin(reach)
 
 
 class SeasonsMix(Mix):
@@ -225,10 +223,6 @@ class SeasonsMix(Mix):
         length, apart = self.validation_days * DAY, self.margin(reach)
         validation = [Period(p.start - apart - length, p.start - apart) for p in test] if self.validation_days else []
         return {"train": (whole,), "validation": _clipped(validation, whole), "test": _clipped(test, whole)}
-
-    def margin(self, reach: Reach) -> np.timedelta64:
-        """See `Mix.margin`: between whole windows, pasts included."""
-        return self.gap_of(reach) + (reach.history - 1) * reach.step
 
     def _ends(self, whole: Period) -> list[np.datetime64]:
         """The ends of all seasons that the period touches."""

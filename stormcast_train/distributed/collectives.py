@@ -50,6 +50,11 @@ def _active() -> bool:
     return distributed.is_available() and distributed.is_initialized()
 
 
+def place() -> tuple[int, int]:
+    """This rank, and how many there are."""
+    return (distributed.get_rank(), distributed.get_world_size()) if _active() else (0, 1)
+
+
 def gather(fact: Any) -> list[Any]:
     """The plain facts of all ranks in rank order."""
     if not _active():

@@ -73,7 +73,7 @@ class Watchdog:
         faulthandler.cancel_dump_traceback_later()
         message = (
             f"no step was finished for {patience_s:.0f} s (train.watchdog) after {self._samples} samples; where every rank's threads stood "
-            f"is in {self._folder}; the same command resumes from the last checkpoint"
+            f"is in {self._folder}; the same command resumes from the last checkpoint (a first step that compiles wants a longer train.watchdog)"
         )
         reported = False
         try:

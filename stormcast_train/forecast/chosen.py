@@ -87,7 +87,8 @@ def choose(spec: str | Path, ema: float | None = None) -> Chosen:
     if samples in kept:
         return Chosen(kept[samples]) if ema is None else _averaged(run, kept[samples], _facts(kept[samples]), ema)
     if not kept or samples not in _checkpoints(run):
-        resolve_package(str(spec)) if not kept else None
+        if not kept:
+            resolve_package(str(spec))  # which says what the run lacks
         raise RequestError(
             f"the run {run.path} keeps nothing at {samples} samples; it keeps {_listed(sorted({*kept, *_checkpoints(run)}))}"
         )

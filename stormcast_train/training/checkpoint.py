@@ -20,8 +20,9 @@ from torch import Tensor
 from stormcast_train.fields.errors import FailedError, RequestError
 from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.fields.folders import sync
+from stormcast_train.forecast.chosen import FACTS, OPTIM
 
-WEIGHTS, OPTIM, FACTS = "weights.safetensors", "optim.safetensors", "checkpoint.json"
+WEIGHTS = "weights.safetensors"
 
 
 @dataclass(frozen=True, eq=False)

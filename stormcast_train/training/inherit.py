@@ -8,21 +8,20 @@ from __future__ import annotations
 import copy
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.files import read_json, write_json
+from stormcast_train.forecast.chosen import FACTS
 from stormcast_train.forecast.profiles import snapshot_files
 from stormcast_train.monitor.run import RunDirectory, find_run
+from stormcast_train.training.differences import differences
 
-FACTS = "checkpoint.json"
 LENGTH = "total_samples"
 SCALED = ("ema_half_life_samples", "ema.also_samples", "ema.snapshot_every")  # follow the length where they are given as parts of it
 KEPT = ("ema.snapshots_kept",)
-
-Differences = Callable[[Any, Any], list[str]]
 
 
 def parent_of(run: RunDirectory, asked: str | None) -> RunDirectory | None:
@@ -41,7 +40,7 @@ def inherited_init(run: RunDirectory, asked: str | None) -> tuple[bool, str | No
     return True, (run if run.exists else parent).document("science").get("init")
 
 
-def check_parent(asked: str, science: Mapping[str, Any], code: str, allow_code_change: bool, differences: Differences) -> None:
+def check_parent(asked: str, science: Mapping[str, Any], code: str, allow_code_change: bool) -> None:
     """RequestError unless the run that begins is the parent's experiment, no shorter than it has come, and of its code."""
     parent = find_run(asked)
     identity = parent.identity()
@@ -102,7 +101,8 @@ def parent_record(parent: RunDirectory) -> dict[str, Any]:
 def inherit(run: RunDirectory, parent: RunDirectory, science_fingerprint: str) -> int | None:
     """Copy the parent's newest whole checkpoint, snapshots and packages, the checkpoint last; None where this run has its own already.
 
-    The copied checkpoint is told that it belongs to the science that goes on, of which `check_parent` found only the length changed. Gives the samples it goes on from. RequestError where no checkpoint is whole.
+    The copied checkpoint is told that it belongs to the science that goes on, of which `check_parent` found only the length changed.
+    Gives the samples it goes on from. RequestError where no checkpoint is whole.
     """
     from stormcast_train.training.checkpoint import checkpoint_folders, newest_whole
 

@@ -95,8 +95,8 @@ def train(
         with record_function("optimizer"):
             rate = optim.step(samples, norm)
         samples += plan.batch_size
-        stopping = stop.reached()
         observer.stepped(samples)
+        stopping = stop.reached()
         if plan.logs(samples):
             losses = mean_losses(terms, samples, plan, ranks)
             observer.trained(samples, {**losses, "grad_norm": float(norm), "lr": rate, **optim.clipping(), **feed.speed(samples)})
@@ -129,21 +129,25 @@ def mean_losses(terms: Sequence[LossTerms], samples: int, plan: TrainPlan, ranks
     """`loss`, `loss/VARIABLE`, and of a diffusion `loss_at_sigma/LOW-HIGH`: means over the global batch and all ranks."""
     names = ["loss", *(f"loss/{name}" for name in terms[0].by_variable)]
     stacked = torch.stack([torch.stack([t.total, *t.by_variable.values()]).double() for t in terms]).mean(dim=0) / ranks.world
-    means = sum_over_ranks(dict(zip(names, stacked.tolist(), strict=True)))
-    if not math.isfinite(means["loss"]):
+    levels = list(terms[0].by_noise or {})
+    total = sum_over_ranks(dict(zip(names, stacked.tolist(), strict=True)) | level_sums(terms))
+    if not math.isfinite(total["loss"]):
         raise non_finite(samples - plan.batch_size, plan.batch_size)
-    return means | noise_losses(terms)
+    at_level = {f"loss_at_sigma/{level}": total[f"{level}/sum"] / n for level in levels if (n := total[f"{level}/count"])}
+    return {name: total[name] for name in names} | at_level
 
 
-def noise_losses(terms: Sequence[LossTerms]) -> dict[str, float]:
-    """`loss_at_sigma/LOW-HIGH`: mean loss of all ranks' samples of the global batch whose noise level is in that range."""
+def level_sums(terms: Sequence[LossTerms]) -> dict[str, float]:
+    """`LOW-HIGH/sum` and `LOW-HIGH/count`: of this rank's samples whose noise level is in that range; empty for a regression."""
     parts = [t.by_noise for t in terms if t.by_noise]
     if not parts:
         return {}
     sums = torch.stack([torch.stack(list(part.values())) for part in parts]).double().sum(dim=0).tolist()
-    pairs = {f"{name}/{i}": pair[i] for name, pair in zip(parts[0], sums, strict=True) for i in range(2)}
-    total = sum_over_ranks(pairs)
-    return {f"loss_at_sigma/{name}": total[f"{name}/0"] / total[f"{name}/1"] for name in parts[0] if total[f"{name}/1"]}
+    return {
+        f"{level}/{what}": value
+        for level, pair in zip(parts[0], sums, strict=True)
+        for what, value in zip(("sum", "count"), pair, strict=True)
+    }
 
 
 class Feed:

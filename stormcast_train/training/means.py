@@ -14,12 +14,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, distributed
+from torch import Tensor
 
 from stormcast_train.data.batch import Batch, Window
 from stormcast_train.data.conditions import Target
 from stormcast_train.data.window import WindowReader
-from stormcast_train.distributed.collectives import barrier, decided_by_first
+from stormcast_train.distributed.collectives import barrier, decided_by_first, place
 from stormcast_train.fields.errors import FailedError, RequestError
 from stormcast_train.fields.files import read_json, replacing, write_json
 from stormcast_train.fields.fingerprint import digest
@@ -99,7 +99,8 @@ class StoredMeans:
         shape = (len(reader.scene.names), *reader.scene.grid.shape)
         identity = {**made_by, "starts": digest(starts), "count": len(starts), "shape": list(shape), "block": BLOCK, "shard": SHARD}
         missing = decided_by_first(lambda: _begin(folder, identity, means_bytes(reader, starts)))
-        for number in missing[_rank() :: _world()]:
+        rank, world = place()
+        for number in missing[rank::world]:
             part = starts[number * SHARD : (number + 1) * SHARD]
             _write(folder / _name(number), _computed(regressions, reader, part).float().cpu().numpy())
         barrier()
@@ -152,11 +153,3 @@ def _count(starts: int) -> int:
 
 def _name(number: int) -> str:
     return f"{number:06d}.npy"
-
-
-def _rank() -> int:
-    return distributed.get_rank() if distributed.is_available() and distributed.is_initialized() else 0
-
-
-def _world() -> int:
-    return distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

@@ -80,7 +80,7 @@ def memorised(ratios: Mapping[str, float], cross_fitted: bool = False) -> list[s
         return [f"{said} although it is cross-fitted: the two periods have other weather; validate in every season (mix=), or more folds"]
     if min(outside.values()) > 1:
         return [f"{said}: the held-out period is easier; validate in every season (mix=)"]
-    return [f"{said}: the regression has memorised hours; {CURE}"]
+    return [f"{said}: the regression has memorised hours, or the held-out ones are harder; {CURE}"]
 
 
 def memorised_in(metrics: Mapping[str, float]) -> list[str]:

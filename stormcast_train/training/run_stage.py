@@ -145,7 +145,7 @@ def begin(run: StageRun, identity: Identity) -> Begin:
         raise RequestError(f"run={directory.path} is no run, it holds {', '.join(foreign[:4])}: give another folder", foreign=foreign)
     if not directory.exists:
         if run.resume_from is not None:
-            check_parent(run.resume_from, identity.science, identity.code, run.allow_code_change, differences)
+            check_parent(run.resume_from, identity.science, identity.code, run.allow_code_change)
         return "new"
     held = directory.identity()
     if held["science_fingerprint"] != identity.science_fingerprint:

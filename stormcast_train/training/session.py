@@ -106,7 +106,7 @@ class Session:
         """The loop, unless a rank was asked to stop, or time is up, before it began: what is on disk is all there is then."""
         if any(gather(self._stop_asked())):
             return samples
-        return train(self._stage, self._stream, self._optim, self.plan(), self._ranks, self, samples, self._step_finished)
+        return train(self._stage, self._stream, self._optim, self.plan(), self._ranks, self, samples, self._stop_asked)
 
     def plan(self) -> TrainPlan:
         """The loop's plan; periods that are not given follow from the length of the run."""
@@ -127,6 +127,11 @@ class Session:
 
     def stepped(self, samples: int) -> None:
         """See `loop.Observer`."""
+        self._samples = samples
+        self._watchdog.beat(samples)
+        self._deadline.step_finished()
+        if self._ranks.is_first:
+            self._saver.prepare()
         if self._profile is not None and self._profile.stepped():
             self._journal.say(f"where {STEPS} steps' time went: {self._run.directory.path / 'profile' / SUMMARY}")
             self._profile = None
@@ -199,16 +204,8 @@ class Session:
         self._watchdog.beat(samples)
         self._journal.write("checkpoint", samples, stall_seconds=round(stalled, 4), **facts)
 
-    def _step_finished(self) -> bool:
-        """Called by the loop after every step: whether this rank wants to stop."""
-        self._samples += self._run.optim.batch_size
-        self._watchdog.beat(self._samples)
-        self._deadline.step_finished()
-        if self._ranks.is_first:
-            self._saver.prepare()
-        return self._stop_asked()
-
     def _stop_asked(self) -> bool:
+        """Whether this rank wants to stop, for a signal or for its deadline."""
         reason = self._deadline.reason(self._saver.slowest_s)
         if reason is not None:
             self._stop.ask(reason)

@@ -12,7 +12,7 @@ import toy_stage as toy
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.monitor.events import latest, read_events
 from stormcast_train.monitor.run import describe_run
-from stormcast_train.training.loop import TrainPlan, noise_losses
+from stormcast_train.training.loop import TrainPlan, mean_losses
 from stormcast_train.training.stage import LossTerms
 
 
@@ -88,5 +88,5 @@ def test_losses_by_noise_level_are_means_over_the_micro_batches_samples():
     # range a: sums 6 and 2 of 3 and 1 samples: 8 / 4 = 2; range b: one sample of loss 5; nothing was drawn in range c
     parts = [{"a": [6.0, 3.0], "b": [0.0, 0.0], "c": [0.0, 0.0]}, {"a": [2.0, 1.0], "b": [5.0, 1.0], "c": [0.0, 0.0]}]
     terms = [LossTerms(torch.zeros(()), {}, {name: torch.tensor(pair) for name, pair in part.items()}) for part in parts]
-    assert noise_losses(terms) == {"loss_at_sigma/a": 2.0, "loss_at_sigma/b": 5.0}
-    assert noise_losses([LossTerms(torch.zeros(()), {})]) == {}
+    assert mean_losses(terms, 8, plan(), Ranks()) == {"loss": 0.0, "loss_at_sigma/a": 2.0, "loss_at_sigma/b": 5.0}
+    assert mean_losses([LossTerms(torch.zeros(()), {})], 8, plan(), Ranks()) == {"loss": 0.0}
