@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import NativeDomain, RegularDomain
@@ -204,3 +206,15 @@ def test_a_native_domain_is_the_rwrf_grid() -> None:
     rows, columns = lattice.inner
     assert (rows.stop - rows.start, columns.stop - columns.start) == (450, 450)
     assert lattice.spacing_m == 2000.0
+
+
+def test_the_listed_events_are_the_tracks_of_the_world() -> None:
+    listed = yaml.safe_load((Path(__file__).parents[3] / "conf" / "events" / "synthetic.yaml").read_text())["events"]
+    found = []
+    for year in range(2018, 2022):
+        hours = np.arange(hour(f"{year}-05-01"), hour(f"{year}-09-01"), dtype=np.float64)
+        for cyclone in cyclones(0, hours):
+            near = hours[(np.hypot(*cyclone.centre(hours)) < 400) & (cyclone.strength(hours) > 0)]
+            if near.size:
+                found.append("/".join(str(np.datetime64(int(t), "h")) for t in (near[0], near[-1] + 1)))
+    assert [event["period"] for event in listed] == found
