@@ -56,8 +56,7 @@ def steady(network: nn.Module) -> nn.Module:
 
     class SteadyGroupNorm(GroupNorm):  # type: ignore[misc]
         def forward(self, x: Tensor) -> Tensor:
-            weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
-            y = functional.group_norm(x, self.num_groups, weight, bias, self.eps)
+            y = functional.group_norm(x, self.num_groups, self.weight, self.bias, self.eps)
             return y if self.act_fn is None else self.act_fn(y)
 
     for module in network.modules():
@@ -89,6 +88,7 @@ def _arguments(config: NetworkConfig) -> dict[str, Any]:
         "additive_pos_embed": config.additive_pos_embed,
         "checkpoint_level": config.checkpoint_level,
         "dropout": config.dropout,
+        "amp_mode": True,  # only says that autocast is allowed; without it nothing changes
     }
 
 
@@ -97,9 +97,15 @@ def build_regression(config: NetworkConfig, shape: tuple[int, int], inputs: int,
     with library_noise():
         from physicsnemo.models.diffusion_unets import StormCastUNet
 
+    class RegressionUNet(StormCastUNet):  # type: ignore[misc]
+        def forward(self, x: Tensor) -> Tensor:
+            """As its parent's, whose check of the output's type knows autocast on CUDA alone."""
+            y: Tensor = self.model(x.float(), x.new_zeros(len(x), dtype=torch.float32), class_labels=None)
+            return y.float()
+
     padded = padded_shape(shape, config.multiple)
     with seeded(seed, "regression"), library_noise():
-        unet = StormCastUNet(
+        unet = RegressionUNet(
             img_resolution=list(padded), img_in_channels=inputs, img_out_channels=outputs, model_type="SongUNet",
             embedding_type="zero", **_arguments(config),
         )  # fmt: skip

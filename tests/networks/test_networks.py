@@ -151,3 +151,23 @@ def test_a_compiled_network_has_the_gradients_and_the_names_of_the_plain_one():
     for value, parameter in zip(plain, network.parameters(), strict=True):
         if value is not None:
             torch.testing.assert_close(parameter.grad, value, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("attention", [False, True])
+def test_networks_run_in_bf16_where_autocast_asks_and_keep_float32_weights_and_outputs(attention):
+    config = NetworkConfig(model_channels=16, channel_mult=(1, 2), num_blocks=1, bottleneck_attention=attention)
+    regression = build_regression(config, (10, 12), 5, 2, seed=0)
+    denoiser = precondition(build_denoiser(config, (10, 12), 5, 2, seed=0), SPEC)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in (*regression.parameters(), *denoiser.parameters()):  # the last layers begin near zero
+        parameter.data += 0.03 * torch.randn(parameter.shape, generator=generator)
+    condition, noisy = torch.randn(2, 5, 10, 12, generator=generator), torch.randn(2, 2, 10, 12, generator=generator)
+    calls = [lambda: regression(condition), lambda: denoiser(noisy, torch.tensor([0.5, 5.0]), condition=condition)]
+    for call in calls:
+        exact = call()
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = call()
+        assert rounded.dtype == exact.dtype == torch.float32
+        assert 1e-5 < (rounded - exact).norm() / exact.norm() < 0.05
+        rounded.square().mean().backward()
+    assert {p.grad.dtype for p in regression.parameters() if p.grad is not None} == {torch.float32}
