@@ -42,7 +42,7 @@ class ToyBatch:
     positions: tuple[int, ...]
     dataset_indices: tuple[int, ...]
     input_BCHW: Tensor
-    target_BCHW: Tensor
+    wanted_BCHW: Tensor
 
 
 class ToyStream:
@@ -73,7 +73,7 @@ class ToyStream:
 class ToyStage:
     """A small convolutional network, or a UNet of PhysicsNeMo; `at`: the signal that the process sends itself at a stream position."""
 
-    name = "regression"
+    name, light = "regression", True
 
     def __init__(self, at: dict[int, int], unet: bool = False) -> None:
         torch.manual_seed(7)
@@ -84,11 +84,14 @@ class ToyStage:
 
             self.network = build_regression(NetworkConfig(model_channels=8, channel_mult=(1, 2, 2), num_blocks=1), (6, 6), 2, 2, seed=0)
 
+    def example(self, batch):
+        return batch
+
     def loss(self, network, batch):
         for position, number in self._at.items():
             if position in batch.positions and len(batch.positions) > 1:
                 os.kill(os.getpid(), number)
-        error = (network(batch.input_BCHW) - batch.target_BCHW).square()
+        error = (network(batch.input_BCHW) - batch.wanted_BCHW).square()
         return LossTerms(error.mean(), {"first": error[:, 0].mean().detach(), "second": error[:, 1].mean().detach()})
 
     def save_package(self, directory, weights, facts):
@@ -107,7 +110,7 @@ class ToyStage:
             batch = ToyStream().batch([10_000 + case])
             with torch.no_grad():
                 before = sums.get("regression/rmse/first", (0.0, 0.0))
-                error = (network(batch.input_BCHW) - batch.target_BCHW)[:, 0].double().square()
+                error = (network(batch.input_BCHW) - batch.wanted_BCHW)[:, 0].double().square()
                 sums["regression/rmse/first"] = (before[0] + float(error.sum()), before[1] + error.numel())
         return sums
 
