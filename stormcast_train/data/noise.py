@@ -32,7 +32,7 @@ def philox4x32(counter_N4: Tensor, key: tuple[int, int]) -> Tensor:
     return torch.stack([c0, c1, c2, c3], -1)
 
 
-def _words(indices: Sequence[int], blocks: int, key: tuple[int, int], device: torch.device) -> Tensor:
+def words(indices: Sequence[int], blocks: int, key: tuple[int, int], device: torch.device) -> Tensor:
     """[B, N, 4] words of the streams `indices`; on a CPU numpy makes them, in less than half the time."""
     if device.type == "cpu":
         counter_BN4 = np.zeros((len(indices), blocks, 4), np.uint32)
@@ -49,18 +49,18 @@ def _words(indices: Sequence[int], blocks: int, key: tuple[int, int], device: to
 def uniform(seed: int, purpose: Sequence[str | int], indices: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor:
     """float32 [B, *shape] in (0, 1): sample b is a function of (seed, purpose, indices[b]) alone."""
     count = math.prod(shape)
-    words = _words(indices, -(-count // 4), derive_key(seed, *purpose), device)
-    return _open_unit(words).reshape(len(indices), -1)[:, :count].reshape(len(indices), *shape).float()
+    unit_BN4 = _open_unit(words(indices, -(-count // 4), derive_key(seed, *purpose), device))
+    return unit_BN4.reshape(len(indices), -1)[:, :count].reshape(len(indices), *shape).float()
 
 
 def normal(seed: int, purpose: Sequence[str | int], indices: Sequence[int], shape: Sequence[int], device: torch.device) -> Tensor:
     """float32 [B, *shape], standard normal by Box and Muller (1958), computed in float64."""
     count = math.prod(shape)
-    unit_BN4 = _open_unit(_words(indices, -(-count // 4), derive_key(seed, *purpose), device))
+    unit_BN4 = _open_unit(words(indices, -(-count // 4), derive_key(seed, *purpose), device))
     radius_BN2, angle_BN2 = unit_BN4[..., 0::2].log().mul_(-2).sqrt_(), unit_BN4[..., 1::2] * (2 * math.pi)
     normal_BN4 = torch.cat([angle_BN2.cos().mul_(radius_BN2), angle_BN2.sin_().mul_(radius_BN2)], -1)
     return normal_BN4.reshape(len(indices), -1)[:, :count].reshape(len(indices), *shape).float()
 
 
-def _open_unit(words: Tensor) -> Tensor:
-    return words.double().add_(0.5).div_(2.0**32)
+def _open_unit(words_BN4: Tensor) -> Tensor:
+    return words_BN4.double().add_(0.5).div_(2.0**32)
