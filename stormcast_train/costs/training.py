@@ -194,7 +194,8 @@ def results(turns: Turns, insight: Insight, batch_size: int, kind: str) -> tuple
         "flops_per_sample": insight.flops_per_sample, "mfu": insight.mfu(speed),
     }  # fmt: skip
     details = told | {
-        "batch": batch_size, "blocks": len(unrest), "networks_of_a_bare_step": turns.networks, "paired": paired, "cpu_ratio": ours.cpu / bare.cpu, "bare_against_bare": spread,
+        "batch": batch_size, "blocks": len(unrest), "networks_of_a_bare_step": turns.networks,
+        "paired": paired, "cpu_ratio": ours.cpu / bare.cpu, "bare_against_bare": spread,
         "bare_against_bare_medians": typical([a for a, _ in turns.bare_pairs]).wall / typical([b for _, b in turns.bare_pairs]).wall,
         "matrix_flops_per_second": insight.matrix_flops_per_second, "parameters": insight.parameters,
     }  # fmt: skip
