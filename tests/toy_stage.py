@@ -5,7 +5,6 @@ Processes come from a fork server that has imported torch once.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -24,6 +23,7 @@ from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.fields.console import Console
 from stormcast_train.fields.errors import StormcastError
+from stormcast_train.fields.files import replacing, write_json
 from stormcast_train.fields.site import SiteConfig
 from stormcast_train.monitor.run import RunDirectory
 from stormcast_train.networks.config import NetworkConfig
@@ -98,8 +98,9 @@ class ToyStage:
         from safetensors.torch import save_file
 
         directory.mkdir(parents=True, exist_ok=True)
-        save_file(weights, directory / "weights.safetensors")
-        (directory / "package.json").write_text(json.dumps({"facts": facts}))
+        with replacing(directory / "weights.safetensors") as aside:  # whole, as the real stages' are, whenever the process is killed
+            save_file(weights, aside)
+        write_json(directory / "package.json", {"facts": facts})
 
     def validate(self, weights, share, how=None):
         from stormcast_train.training.regression import evaluating
