@@ -32,7 +32,7 @@ def fit(stage, stream, steps: int) -> list[float]:
     optimizer = torch.optim.Adam(stage.network.parameters(), 3e-3)
     losses = []
     for k in range(steps):
-        terms = stage.loss(stage.network, stream.batch(range(k * BATCH, (k + 1) * BATCH)))
+        terms = stage.loss(stage.network, stage.example(stream.batch(range(k * BATCH, (k + 1) * BATCH))))
         optimizer.zero_grad()
         terms.total.backward()
         optimizer.step()

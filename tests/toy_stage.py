@@ -5,7 +5,6 @@ Processes come from a fork server that has imported torch once.
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
 import signal
@@ -24,6 +23,7 @@ from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.fields.console import Console
 from stormcast_train.fields.errors import StormcastError
+from stormcast_train.fields.files import replacing, write_json
 from stormcast_train.fields.site import SiteConfig
 from stormcast_train.monitor.run import RunDirectory
 from stormcast_train.networks.config import NetworkConfig
@@ -42,7 +42,7 @@ class ToyBatch:
     positions: tuple[int, ...]
     dataset_indices: tuple[int, ...]
     input_BCHW: Tensor
-    target_BCHW: Tensor
+    wanted_BCHW: Tensor
 
 
 class ToyStream:
@@ -73,7 +73,7 @@ class ToyStream:
 class ToyStage:
     """A small convolutional network, or a UNet of PhysicsNeMo; `at`: the signal that the process sends itself at a stream position."""
 
-    name = "regression"
+    name, light = "regression", True
 
     def __init__(self, at: dict[int, int], unet: bool = False) -> None:
         torch.manual_seed(7)
@@ -84,19 +84,23 @@ class ToyStage:
 
             self.network = build_regression(NetworkConfig(model_channels=8, channel_mult=(1, 2, 2), num_blocks=1), (6, 6), 2, 2, seed=0)
 
+    def example(self, batch):
+        return batch
+
     def loss(self, network, batch):
         for position, number in self._at.items():
             if position in batch.positions and len(batch.positions) > 1:
                 os.kill(os.getpid(), number)
-        error = (network(batch.input_BCHW) - batch.target_BCHW).square()
+        error = (network(batch.input_BCHW) - batch.wanted_BCHW).square()
         return LossTerms(error.mean(), {"first": error[:, 0].mean().detach(), "second": error[:, 1].mean().detach()})
 
     def save_package(self, directory, weights, facts):
         from safetensors.torch import save_file
 
         directory.mkdir(parents=True, exist_ok=True)
-        save_file(weights, directory / "weights.safetensors")
-        (directory / "package.json").write_text(json.dumps({"facts": facts}))
+        with replacing(directory / "weights.safetensors") as aside:  # whole, as the real stages' are, whenever the process is killed
+            save_file(weights, aside)
+        write_json(directory / "package.json", {"facts": facts})
 
     def validate(self, weights, share, how=None):
         from stormcast_train.training.regression import evaluating
@@ -107,7 +111,7 @@ class ToyStage:
             batch = ToyStream().batch([10_000 + case])
             with torch.no_grad():
                 before = sums.get("regression/rmse/first", (0.0, 0.0))
-                error = (network(batch.input_BCHW) - batch.target_BCHW)[:, 0].double().square()
+                error = (network(batch.input_BCHW) - batch.wanted_BCHW)[:, 0].double().square()
                 sums["regression/rmse/first"] = (before[0] + float(error.sum()), before[1] + error.numel())
         return sums
 

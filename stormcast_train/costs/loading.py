@@ -12,21 +12,20 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 
 from stormcast_train.costs.config import LoadSizes
 from stormcast_train.costs.physicsnemo_pattern import YearlyZarr, write_yearly
 from stormcast_train.costs.rows import Measured
 from stormcast_train.costs.timing import Cost, interleaved
+from stormcast_train.costs.training_world import HOUR, START, red_noise
 from stormcast_train.fields.grid import Grid, RegularDomain
 from stormcast_train.fields.separable import separable
+from stormcast_train.fields.variables import describe
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.reader import Group, open_store
 from stormcast_train.store.writer import write_store
 from stormcast_train.store.zarr_format import ShardFile
 
-START = np.datetime64("2021-06-01T00", "s")
-HOUR = np.timedelta64(3600, "s")
 LEVELS = tuple(f"{letter}{level}" for level in (1000, 850, 500, 250) for letter in "uvtqz")
 CHANNELS = ("t2m", "u10m", "v10m", "msl", *LEVELS)
 CLOSE = 1e-5  # of a standard deviation: float32 against float64 interpolation
@@ -165,16 +164,8 @@ def _make(path: Path, shape: tuple[int, int], sizes: LoadSizes) -> Path:
     names = CHANNELS[: sizes.channels]
     groups = {}
     for role, points in (("state", grid), ("background", driver)):
-        groups[role] = (points, times, {name: _red(rng, name, sizes.hours, points.shape) for name in names}, None)
+        groups[role] = (points, times, {name: red_noise(rng, describe(name), sizes.hours, points.shape) for name in names}, None)
     return write_store(path, groups)
-
-
-def _red(rng: np.random.Generator, name: str, hours: int, shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Smooth fields with a little noise: what compresses as weather does. [T, y, x]"""
-    middle, spread = {"t": (280, 8), "q": (8e-3, 2e-3), "z": (50000, 500), "m": (101000, 500)}.get(name[0], (0, 6))
-    noise = rng.standard_normal((hours, *shape), np.float32)
-    smooth = gaussian_filter(noise, (0, 6, 6))
-    return (middle + spread * (smooth / smooth.std() + 0.02 * noise)).astype(np.float32)
 
 
 def measure(sizes: LoadSizes) -> list[Measured]:

@@ -31,6 +31,7 @@ from stormcast_train.training.loop import TrainPlan
 from stormcast_train.training.optim_config import OptimSpec
 from stormcast_train.training.parallel import replicate
 from stormcast_train.training.precision import autocast
+from stormcast_train.training.residual import ResidualStage
 from stormcast_train.training.stage import Stage
 
 LOOP_LIMIT, DDP_LIMIT = 1.03, 1.02
@@ -39,26 +40,34 @@ LARGEST_BATCH = 1024
 
 @dataclass(frozen=True)
 class Call:
-    """What the stage hands its network for one batch, kept on the device; and a target of the output's shape."""
+    """What a network is handed for one batch, kept on the device; and a target of the output's shape."""
 
+    network: nn.Module
     arguments: tuple[Any, ...]
     options: dict[str, Any]
     target_BCHW: Tensor
 
+    def output(self, network: nn.Module) -> Tensor:
+        """Of this network."""
+        output_BCHW: Tensor = network(*self.arguments, **self.options)
+        return output_BCHW
 
-def resident_call(stage: Stage, batch: Batch) -> Call:
-    """The network's arguments for this batch."""
+
+def resident_calls(stage: Stage, batch: Batch) -> list[Call]:
+    """Of every network that a step of this batch goes through: the frozen regression, where its means are not kept, and the stage's."""
     held: list[Call] = []
 
-    def note(_: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> None:
+    def note(network: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> None:
         kept = tuple(_detached(a) for a in arguments), {k: _detached(v) for k, v in options.items()}
-        held.append(Call(*kept, torch.zeros_like(output)))
+        held.append(Call(network, *kept, torch.zeros_like(output)))
 
-    hook = stage.network.register_forward_hook(note, with_kwargs=True)
+    frozen = [stage.regressions.full.network] if isinstance(stage, ResidualStage) else []
+    hooks = [network.register_forward_hook(note, with_kwargs=True) for network in (*frozen, stage.network)]
     with torch.no_grad():
-        stage.loss(stage.network, batch)
-    hook.remove()
-    return held[0]
+        stage.loss(stage.network, stage.example(batch))
+    for hook in hooks:
+        hook.remove()
+    return held
 
 
 def _detached(value: Any) -> Any:
@@ -66,11 +75,15 @@ def _detached(value: Any) -> Any:
 
 
 class BareLoop:
-    """Forward, squared error, backward, clipping, Adam(W), one moving average: what nobody can leave out."""
+    """Forward, squared error, backward, clipping, Adam(W), one moving average: what nobody can leave out.
 
-    def __init__(self, stage: Stage, call: Call, optim: OptimSpec, plan: TrainPlan, ranks: Ranks) -> None:
+    Nor the forward pass of a frozen regression whose means are not kept: `calls` has it before the stage's own.
+    """
+
+    def __init__(self, stage: Stage, calls: Sequence[Call], optim: OptimSpec, plan: TrainPlan, ranks: Ranks) -> None:
         network = copy.deepcopy(stage.network)
-        self._call, self._optim, self._plan = call, optim, plan
+        *self._frozen, self._call = calls
+        self._optim, self._plan = optim, plan
         self._replica = replicate(network, plan.compile, ranks.world)
         self._parameters = [p for p in network.parameters() if p.requires_grad]
         self._averages = [p.detach().clone() for p in self._parameters]
@@ -83,8 +96,10 @@ class BareLoop:
         """So many steps."""
         for _ in range(count):
             with self._autocast():
-                output_BCHW = self._replica(*self._call.arguments, **self._call.options)
-                loss = (output_BCHW - self._call.target_BCHW).square().mean()
+                with torch.no_grad():
+                    for call in self._frozen:
+                        call.output(call.network)
+                loss = (self._call.output(self._replica) - self._call.target_BCHW).square().mean()
             loss.backward()
             clip_grad_norm_(self._parameters, self._optim.max_grad_norm or float("inf"))
             self._optimizer.step()
@@ -98,12 +113,13 @@ class BareLoop:
 
 @dataclass
 class Turns:
-    """A run's stream that lets bare loops have their turn before every `steps`-th batch, and keeps everybody's seconds a step."""
+    """A run's stream that lets bare loops have their turn before every `steps`-th batch is begun, and keeps everybody's seconds a step."""
 
     stream: SampleStream
     bare: Sequence[Callable[[int], None]]
     steps: int
     settle: Callable[[], None]  # until the device, and all ranks, have done what they were given
+    networks: int = 1  # that a bare step goes through: 2 with a frozen regression whose means are not kept
     ours: list[Cost] = field(default_factory=list)
     bare_pairs: list[tuple[Cost, Cost]] = field(default_factory=list)
     _batches: int = 0
@@ -118,13 +134,13 @@ class Turns:
         return self.stream.starts
 
     def prefetch(self, positions: Sequence[int]) -> None:
-        self.stream.prefetch(positions)
-
-    def batch(self, positions: Sequence[int]) -> Batch:
-        """The run's next batch."""
+        """Called between two steps, when nothing is being made in the background."""
         if self._batches % self.steps == 0:
             self._turn()
         self._batches += 1
+        self.stream.prefetch(positions)
+
+    def batch(self, positions: Sequence[int]) -> Batch:
         return self.stream.batch(positions)
 
     def close(self) -> None:
@@ -154,7 +170,7 @@ def grown_batch(stage: Stage, stream: SampleStream, optim: OptimSpec, plan: Trai
     """The smallest power of two of samples whose bare step takes `step_ms` on this device."""
     size = 1
     while size < LARGEST_BATCH:
-        loop = BareLoop(stage, resident_call(stage, stream.batch(range(size))), optim, plan, Ranks())
+        loop = BareLoop(stage, resident_calls(stage, stream.batch(range(size))), optim, plan, Ranks())
         loop.steps(1)
         began = time.perf_counter()
         loop.steps(2)
@@ -178,7 +194,8 @@ def results(turns: Turns, insight: Insight, batch_size: int, kind: str) -> tuple
         "flops_per_sample": insight.flops_per_sample, "mfu": insight.mfu(speed),
     }  # fmt: skip
     details = told | {
-        "batch": batch_size, "blocks": len(unrest), "paired": paired, "cpu_ratio": ours.cpu / bare.cpu, "bare_against_bare": spread,
+        "batch": batch_size, "blocks": len(unrest), "networks_of_a_bare_step": turns.networks,
+        "paired": paired, "cpu_ratio": ours.cpu / bare.cpu, "bare_against_bare": spread,
         "bare_against_bare_medians": typical([a for a, _ in turns.bare_pairs]).wall / typical([b for _, b in turns.bare_pairs]).wall,
         "matrix_flops_per_second": insight.matrix_flops_per_second, "parameters": insight.parameters,
     }  # fmt: skip

@@ -12,7 +12,7 @@ import torch
 
 from stormcast_train.costs.config import TrainSizes
 from stormcast_train.costs.rows import Measured
-from stormcast_train.costs.training import BareLoop, Turns, grown_batch, resident_call, results
+from stormcast_train.costs.training import BareLoop, Turns, grown_batch, resident_calls, results
 from stormcast_train.costs.training_world import make_store
 from stormcast_train.data.mix import FractionsMix
 from stormcast_train.distributed.collectives import barrier
@@ -110,10 +110,10 @@ def measure(bench: TrainBench, batch: int, ranks: Ranks, console: Console) -> tu
 
     def build(request: StageRequest, device: torch.device) -> tuple[Any, Any]:
         stage, stream = build_stage(request, device)
-        call = resident_call(stage, stream.batch(range(batch)))
+        calls = resident_calls(stage, stream.batch(range(batch)))
         plan, spec = _plan(bench, whole, total), bench.spec(whole, total)
-        loops = [BareLoop(stage, call, spec, plan, ranks) for _ in range(2)]
-        held.append(Turns(stream, [loop.steps for loop in loops], bench.sizes.steps, lambda: _settle(device)))
+        loops = [BareLoop(stage, calls, spec, plan, ranks) for _ in range(2)]
+        held.append(Turns(stream, [loop.steps for loop in loops], bench.sizes.steps, lambda: _settle(device), len(calls)))
         return stage, held[0]
 
     run = StageRun(

@@ -76,12 +76,12 @@ class Conditions:
         """
         input_BCHW = torch.cat([*self._seen(window), *self._told(window, regression_BCHW)], dim=1)
         if offsets_BC11 is not None:
-            input_BCHW = input_BCHW + offsets_BC11[:, : len(self.channels)]
+            input_BCHW += offsets_BC11[:, : len(self.channels)]
         if self.halo is None:
             return input_BCHW
         halo_BChw = torch.cat(self._background_parts(self.halo(self._background_of(window))), dim=1)
         if offsets_BC11 is not None:
-            halo_BChw = halo_BChw + offsets_BC11[:, len(self.channels) : -1]
+            halo_BChw += offsets_BC11[:, len(self.channels) : -1]
         return input_BCHW, with_mask(halo_BChw)
 
     def _seen(self, window: Window) -> list[Tensor]:
@@ -93,7 +93,7 @@ class Conditions:
         if self.spec.background:
             assert self._interpolate is not None
             on_points = self._background_parts(self._interpolate(self._background_of(window)))
-            parts += [part.nan_to_num(0.0) for part in on_points]
+            parts += [part.nan_to_num_(0.0) for part in on_points]  # all of them are new
         parts.append(self._fixed_CHW.expand(len(window), -1, -1, -1))
         return parts
 
@@ -254,7 +254,7 @@ class Conditions:
         return values_B[:, None, None, None].expand(-1, 1, *self._lat_HW.shape)
 
     def _increment(self, at_input_BCHW: Tensor, at_target_BCHW: Tensor) -> Tensor:
-        return (at_target_BCHW - at_input_BCHW) / self._increment_C11
+        return (at_target_BCHW - at_input_BCHW).div_(self._increment_C11)
 
 
 class Target:

@@ -35,7 +35,7 @@ class Interpolator(nn.Module):  # type: ignore[misc]
         before, kind = values_hw.shape[:-2], torch.promote_types(values_hw.dtype, torch.float32)
         points_QN = values_hw.to(kind).reshape(math.prod(before), -1).t().contiguous()  # one point's values of all fields lie together
         found_PN = embedding_bag(self._index_PK, points_QN, per_sample_weights=self._weight_PK.to(kind), mode="sum")
-        return found_PN.t().reshape(*before, *self._shape)
+        return found_PN.t().contiguous().reshape(*before, *self._shape)  # turned here in blocks, not by whoever copies it next
 
 
 def _weighty(index_PK: NDArray[np.int64], weight_PK: NDArray[np.float64]) -> tuple[NDArray[np.int64], NDArray[np.float64]]:

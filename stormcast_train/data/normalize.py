@@ -38,10 +38,12 @@ class Normalizer:
 
     def forward(self, physical_CHW: Tensor) -> Tensor:
         """Normalised values [..., C, H, W]; NaN stays NaN."""
-        values = physical_CHW.clone() if self._transformed else physical_CHW
+        if not self._transformed:
+            return (physical_CHW - self._mean_C11).div_(self._std_C11)
+        values = physical_CHW.clone()
         for i in self._transformed:
             values[..., i, :, :] = self.variables[i].transform.forward(physical_CHW[..., i, :, :])
-        return (values - self._mean_C11) / self._std_C11
+        return values.sub_(self._mean_C11).div_(self._std_C11)
 
     def inverse(self, norm_CHW: Tensor) -> Tensor:
         """Physical values [..., C, H, W]."""

@@ -1,6 +1,6 @@
 """Keys for counter-based random numbers: a draw belongs to (seed, purpose, stream index), never to a rank.
 
-`philox4x32` is the reference in numpy; `data.noise` has the same integers on the accelerator.
+`philox4x32` is in numpy; `data.noise` has the same integers on the accelerator.
 """
 
 from __future__ import annotations
@@ -31,18 +31,21 @@ def generator(seed: int, *purpose: str | int) -> np.random.Generator:
 def philox4x32(counter_N4: NDArray[np.uint32], key: tuple[int, int]) -> NDArray[np.uint32]:
     """Philox4x32-10 (Salmon et al. 2011, table 2): four 32-bit words for each counter.
 
-    counter_N4: uint32 [N, 4]. Returns uint32 [N, 4].
+    counter_N4: uint32 [..., 4]. Returns uint32 of the same shape.
     """
-    c0, c1, c2, c3 = (counter_N4[:, i].astype(np.uint64) for i in range(4))
+    c0, c1, c2, c3 = (counter_N4[..., i].astype(np.uint64) for i in range(4))
+    p0, p1 = np.empty_like(c0), np.empty_like(c0)
     k0, k1 = key
-    mask = np.uint64(0xFFFFFFFF)
     for _ in range(PHILOX_ROUNDS):
-        p0, p1 = c0 * np.uint64(PHILOX_MULTIPLIERS[0]), c2 * np.uint64(PHILOX_MULTIPLIERS[1])
-        c0, c1, c2, c3 = (
-            (p1 >> np.uint64(32)) ^ c1 ^ np.uint64(k0),
-            p1 & mask,
-            (p0 >> np.uint64(32)) ^ c3 ^ np.uint64(k1),
-            p0 & mask,
-        )
+        np.multiply(c0, PHILOX_MULTIPLIERS[0], out=p0)
+        np.multiply(c2, PHILOX_MULTIPLIERS[1], out=p1)
+        for high, product, odd, word in ((c0, p1, c1, k0), (c2, p0, c3, k1)):
+            np.right_shift(product, 32, out=high)
+            high ^= odd
+            high ^= np.uint64(word)
+            np.bitwise_and(product, 0xFFFFFFFF, out=odd)
         k0, k1 = (k0 + PHILOX_WEYL[0]) & 0xFFFFFFFF, (k1 + PHILOX_WEYL[1]) & 0xFFFFFFFF
-    return np.stack([c0, c1, c2, c3], axis=1).astype(np.uint32)
+    words_N4 = np.empty(counter_N4.shape, np.uint32)
+    for i, word_N in enumerate((c0, c1, c2, c3)):
+        words_N4[..., i] = word_N
+    return words_N4

@@ -130,7 +130,15 @@ def _train_bench(config: Config, folder: Path) -> TrainBench:
     from stormcast_train.costs.training_run import TrainBench
 
     return TrainBench(
-        folder, config.domain, config.variables, config.stage, config.network, config.objective, config.optim, config.train, config.device
+        folder,
+        config.domain,
+        config.variables.resolved(),
+        config.stage,
+        config.network,
+        config.objective,
+        config.optim,
+        config.train,
+        config.device,
     )
 
 

@@ -42,7 +42,7 @@ class Averages:
     @torch.no_grad()
     def follow(self, samples: int) -> None:
         """Take in the weights after the step that ended at `samples`."""
-        new = [p.detach().float() for p in self._parameters.values()]
+        new = list(self._parameters.values())
         for values, weight in zip(self._values, entering_weights(self._spec, samples), strict=True):
             torch._foreach_lerp_(list(values.values()), new, weight)
 

@@ -54,7 +54,7 @@ class Insight:
 
 def measure(stage: Stage, batch: Batch, dtype: torch.dtype | None, ranks: int) -> Insight:
     """Count one forward and backward pass of `batch`, whose gradients are dropped, and time the device's matrix product."""
-    device = batch.target_BCHW.device
+    device = next(stage.network.parameters()).device
     parameters = sum(p.numel() for p in stage.network.parameters() if p.requires_grad)
     return Insight(count_flops(stage, batch, dtype) / len(batch.positions), matrix_rate(device.type, dtype), parameters, ranks)
 
@@ -66,8 +66,8 @@ def count_flops(stage: Stage, batch: Batch, dtype: torch.dtype | None) -> float:
     """
     network = unsharded_copy(stage.network) if is_divided(stage.network) else stage.network
     with FlopCounterMode(display=False) as counter:
-        with autocast(batch.target_BCHW.device, dtype):
-            total = stage.loss(network, batch).total
+        with autocast(next(network.parameters()).device, dtype):
+            total = stage.loss(network, stage.example(batch)).total
         total.backward()
     network.zero_grad(set_to_none=True)
     return float(counter.get_total_flops())

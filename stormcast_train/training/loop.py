@@ -16,14 +16,14 @@ import torch
 from torch import Tensor, nn
 from torch.profiler import record_function
 
-from stormcast_train.data.batch import Batch
 from stormcast_train.distributed.collectives import Agreement, sum_over_ranks
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.fields.errors import NonFiniteError
+from stormcast_train.training.examples import Examples
 from stormcast_train.training.optim import Optimization
 from stormcast_train.training.parallel import replicate, synchronised
 from stormcast_train.training.precision import autocast
-from stormcast_train.training.stage import LossTerms, Stage
+from stormcast_train.training.stage import Example, LossTerms, Stage
 
 ALWAYS_LOGGED_STEPS = 200
 LAG = 2  # steps after which an accelerator's finite flag is looked at: by then it is there, and nothing waits for it
@@ -60,13 +60,6 @@ class TrainPlan:
         return [range(p, p + self.micro_batch) for p in range(first, first + share, self.micro_batch)]
 
 
-class Stream(Protocol):
-    """The run's sample stream."""
-
-    def prefetch(self, positions: Sequence[int]) -> None: ...
-    def batch(self, positions: Sequence[int]) -> Batch: ...
-
-
 class Observer(Protocol):
     """What the loop tells the run, which writes, validates, saves and draws."""
 
@@ -78,7 +71,7 @@ class Observer(Protocol):
 
 
 def train(
-    stage: Stage, stream: Stream, optim: Optimization, plan: TrainPlan, ranks: Ranks, observer: Observer, samples: int,
+    stage: Stage, examples: Examples, optim: Optimization, plan: TrainPlan, ranks: Ranks, observer: Observer, samples: int,
     stop_asked: Callable[[], bool],
 ) -> int:  # fmt: skip
     """Advance `stage` from `samples` to `plan.total_samples`, or to a clean stop that all ranks agree on; gives the samples seen.
@@ -86,9 +79,9 @@ def train(
     One iteration consumes exactly `plan.batch_size` samples across all ranks, whatever their number. Raises NonFiniteError.
     """
     replica, stop = replicate(stage.network, plan.compile, ranks.world), Agreement(stop_asked)
-    feed, finite = Feed(stream, plan, ranks), FiniteWatch(plan.batch_size)
+    feed, finite = Feed(examples, plan, ranks), FiniteWatch(plan.batch_size)
     while samples < plan.total_samples:
-        terms = [backward(stage, replica, batch, plan, share, last) for batch, share, last in feed.batches(samples)]
+        terms = [backward(stage, replica, example, plan, share, last) for example, share, last in feed.batches(samples)]
         with record_function("gradient norm"):
             norm = optim.gradient_norm()
             finite.look(norm, samples)
@@ -115,11 +108,11 @@ def train(
     return samples
 
 
-def backward(stage: Stage, replica: nn.Module, batch: Batch, plan: TrainPlan, share: float, last: bool) -> LossTerms:
+def backward(stage: Stage, replica: nn.Module, example: Example, plan: TrainPlan, share: float, last: bool) -> LossTerms:
     """Add this micro-batch's share of the mean loss to the gradients; they are averaged over ranks with the last one only."""
     with synchronised(replica, last):
-        with record_function("forward"), autocast(batch.target_BCHW.device, plan.autocast):
-            terms = stage.loss(replica, batch)
+        with record_function("forward"), autocast(example.wanted_BCHW.device, plan.autocast):
+            terms = stage.loss(replica, example)
         with record_function("backward"):
             (terms.total * share).backward()
     return terms._replace(total=terms.total.detach())
@@ -151,32 +144,28 @@ def level_sums(terms: Sequence[LossTerms]) -> dict[str, float]:
 
 
 class Feed:
-    """Batches with the next one always read ahead, and the clock of reading."""
+    """The examples of each global batch with the next one always asked for ahead, and the clock of their making."""
 
-    def __init__(self, stream: Stream, plan: TrainPlan, ranks: Ranks) -> None:
-        self._stream, self._plan, self._ranks = stream, plan, ranks
-        self._began, self._waited = time.perf_counter(), 0.0
+    def __init__(self, examples: Examples, plan: TrainPlan, ranks: Ranks) -> None:
+        self._examples, self._plan, self._ranks = examples, plan, ranks
+        self._began, self._waited_s = time.perf_counter(), examples.waited_s
         self._since: int | None = None
 
-    def batches(self, samples: int) -> Iterator[tuple[Batch, float, bool]]:
-        """This rank's micro-batches of the batch that begins at `samples`: batch, share of the rank's mean, whether it is the last."""
+    def batches(self, samples: int) -> Iterator[tuple[Example, float, bool]]:
+        """This rank's micro-batches of the batch that begins at `samples`: example, share of the rank's mean, whether it is the last."""
         now, then = (self._plan.micro_batches(s, self._ranks) for s in (samples, samples + self._plan.batch_size))
         self._since = samples if self._since is None else self._since
         for k, positions in enumerate(now):
-            began = time.perf_counter()
-            with record_function("read"):
-                batch = self._stream.batch(positions)
-            self._waited += time.perf_counter() - began
-            last = k == len(now) - 1
+            example, last = self._examples.take(positions), k == len(now) - 1
             if not last or samples + self._plan.batch_size < self._plan.total_samples:
-                self._stream.prefetch(then[0] if last else now[k + 1])
-            yield batch, 1 / len(now), last
+                self._examples.prefetch(then[0] if last else now[k + 1])
+            yield example, 1 / len(now), last
 
     def speed(self, samples: int) -> dict[str, float]:
         """Samples per second (all ranks) and the share of time spent waiting for data, since the last call."""
-        elapsed = max(time.perf_counter() - self._began, 1e-9)
-        read = {"samples_per_second": (samples - (self._since or 0)) / elapsed, "data_wait_fraction": min(self._waited / elapsed, 1.0)}
-        self._began, self._waited, self._since = time.perf_counter(), 0.0, samples
+        elapsed, waited_s = max(time.perf_counter() - self._began, 1e-9), self._examples.waited_s - self._waited_s
+        read = {"samples_per_second": (samples - (self._since or 0)) / elapsed, "data_wait_fraction": min(waited_s / elapsed, 1.0)}
+        self._began, self._waited_s, self._since = time.perf_counter(), self._examples.waited_s, samples
         return read
 
 

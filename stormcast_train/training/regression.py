@@ -19,7 +19,7 @@ from stormcast_train.objectives.regression import FixedCount, squared_error
 from stormcast_train.training.drizzle import with_fitted_drizzle
 from stormcast_train.training.overfitting import ratio_sums
 from stormcast_train.training.parallel import unsharded_copy
-from stormcast_train.training.stage import LossTerms, Sums
+from stormcast_train.training.stage import Example, LossTerms, Sums
 from stormcast_train.training.validate import USUAL, Cases, Validation, regression_sums
 
 
@@ -44,8 +44,13 @@ class RegressionStage:
     def network(self) -> nn.Module:
         return self.step.network
 
-    def loss(self, network: nn.Module, batch: Batch) -> LossTerms:
-        """See `Stage.loss`; conditioning noise is keyed by the batch's positions."""
+    @property
+    def light(self) -> bool:
+        """See `Stage.light`."""
+        return True
+
+    def example(self, batch: Batch) -> Example:
+        """See `Stage.example`; conditioning noise is keyed by the batch's positions."""
         mirror = self.step.conditions.mirror(self.seed, batch.positions)
         batch = mirror.batch(batch) if mirror else batch
         window, target = self.step.conditions.perturb(batch.window, self.seed, batch.positions), self.step.target
@@ -57,7 +62,12 @@ class RegressionStage:
             assert isinstance(condition, Tensor)  # `check_crop` refuses a halo's encoder
             crop = self.crops.draw(self.seed, batch.positions, window.times)
             condition, wanted_BCHW, present_BCHW = crop(condition), crop(wanted_BCHW), crop(present_BCHW)
-        return LossTerms(*self.count.terms(squared_error(network(condition), wanted_BCHW, present_BCHW)))
+        return Example(condition, wanted_BCHW, present_BCHW)
+
+    def loss(self, network: nn.Module, example: Example) -> LossTerms:
+        """See `Stage.loss`."""
+        error_BCHW = squared_error(network(example.condition), example.wanted_BCHW, example.present_BCHW)
+        return LossTerms(*self.count.terms(error_BCHW))
 
     def save_package(self, directory: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """See `Stage.save_package`."""

@@ -26,7 +26,7 @@ from stormcast_train.training.drizzle import with_fitted_drizzle
 from stormcast_train.training.means import Lookup, Regressions, blocks
 from stormcast_train.training.overfitting import Mean
 from stormcast_train.training.regression import device_of, evaluating, to_host
-from stormcast_train.training.stage import LossTerms, Sums
+from stormcast_train.training.stage import Example, LossTerms, Sums
 from stormcast_train.training.validate import USUAL, Cases, Validation, residual_sums
 
 RESIDUAL_CASES = 512
@@ -58,8 +58,13 @@ class ResidualStage:
     def network(self) -> nn.Module:
         return self.step.network
 
-    def loss(self, network: nn.Module, batch: Batch) -> LossTerms:
-        """See `Stage.loss`; noise level, noise and conditioning noise are keyed by the batch's positions."""
+    @property
+    def light(self) -> bool:
+        """See `Stage.light`: where the means are kept, and are of the windows as they are."""
+        return self.means is not None and not self.step.conditions.spec.perturbed
+
+    def example(self, batch: Batch) -> Example:
+        """See `Stage.example`; noise level, noise and conditioning noise are keyed by the batch's positions."""
         told = self.step.conditions.perturb(batch.window, self.seed, batch.positions)
         mean_BCHW = self._mean(batch) if told is batch.window else self.regressions.mean(told)
         batch, mirror = replace(batch, window=told), self.step.conditions.mirror(self.seed, batch.positions)
@@ -74,7 +79,14 @@ class ResidualStage:
             condition, clean_BCHW, present_BCHW = crop(condition), crop(clean_BCHW), crop(present_BCHW)
         sigma_B = training_sigma(self.step.noise, normal(self.seed, ("sigma",), batch.positions, (1,), device)[:, 0])
         noise_BCHW = keyed_noise(self.step.noise, self.seed, ("noise",), batch.positions, tuple(clean_BCHW.shape[1:]), device)
-        error_BCHW = denoising_error(network, self.step.noise, clean_BCHW, present_BCHW, condition, sigma_B, noise_BCHW)
+        return Example(condition, clean_BCHW, present_BCHW, sigma_B, noise_BCHW)
+
+    def loss(self, network: nn.Module, example: Example) -> LossTerms:
+        """See `Stage.loss`."""
+        sigma_B, noise_BCHW, present_BCHW = example.sigma_B, example.noise_BCHW, example.present_BCHW
+        assert sigma_B is not None
+        assert noise_BCHW is not None
+        error_BCHW = denoising_error(network, self.step.noise, example.wanted_BCHW, present_BCHW, example.condition, sigma_B, noise_BCHW)
         return LossTerms(*self.count.terms(error_BCHW), by_level(sigma_B, self.count.per_sample(error_BCHW), torch.ones_like(sigma_B)))
 
     def save_package(self, directory: Path, weights: dict[str, Tensor], facts: dict[str, Any]) -> None:

@@ -27,6 +27,7 @@ from stormcast_train.training.case_fields import CaseFields, case_path, write_ca
 from stormcast_train.training.checkpoint import Keep
 from stormcast_train.training.criterion import reduced_metrics
 from stormcast_train.training.ema import ema_facts, write_snapshot
+from stormcast_train.training.examples import Examples
 from stormcast_train.training.journal import Journal
 from stormcast_train.training.loop import TrainPlan, train
 from stormcast_train.training.optim import Optimization
@@ -106,7 +107,9 @@ class Session:
         """The loop, unless a rank was asked to stop, or time is up, before it began: what is on disk is all there is then."""
         if any(gather(self._stop_asked())):
             return samples
-        return train(self._stage, self._stream, self._optim, self.plan(), self._ranks, self, samples, self._stop_asked)
+        plan = self.plan()
+        with Examples(self._stage, self._stream, plan.autocast) as examples:
+            return train(self._stage, examples, self._optim, plan, self._ranks, self, samples, self._stop_asked)
 
     def plan(self) -> TrainPlan:
         """The loop's plan; periods that are not given follow from the length of the run."""
@@ -152,7 +155,8 @@ class Session:
         first = self._stream.batch([samples + (0 if self._domain else self._ranks.rank)])
         self._insight = insight.measure(self._stage, first, self.plan().autocast, self._ranks.world)
         if self._run.execution.profile and self._ranks.is_first:
-            about = f"{self._run.kind}, {self._insight.parameters / 1e6:.3g} M parameters, batch {self._run.optim.batch_size} on {self._ranks.world} rank(s), {self._device}"
+            size = f"{self._insight.parameters / 1e6:.3g} M parameters"
+            about = f"{self._run.kind}, {size}, batch {self._run.optim.batch_size} on {self._ranks.world} rank(s), {self._device}"
             self._profile = StepProfile(self._run.directory.path / "profile", self._device, about)
         return self._insight.facts()
 

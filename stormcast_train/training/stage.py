@@ -1,8 +1,12 @@
-"""What the one loop knows of a stage: a loss, a package, a validation."""
+"""What the one loop knows of a stage: examples and their loss, a package, a validation.
+
+Shape suffixes: B samples, C channels, H rows, W columns.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
@@ -10,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from torch import Tensor, nn
 
 from stormcast_train.data.batch import Batch
+from stormcast_train.data.conditions import Condition
 
 if TYPE_CHECKING:
     from stormcast_train.training.validate import Validation
@@ -30,6 +35,17 @@ class LossTerms(NamedTuple):
     by_noise: dict[str, Tensor] | None = None
 
 
+@dataclass(frozen=True)
+class Example:
+    """All that a micro-batch's loss needs and that no trained weight changes. Of a diffusion also its noise, and the noise's level."""
+
+    condition: Condition
+    wanted_BCHW: Tensor
+    present_BCHW: Tensor  # bool: where the loss is
+    sigma_B: Tensor | None = None
+    noise_BCHW: Tensor | None = None
+
+
 class Stage(Protocol):
     """One thing to train: `network` holds the parameters; everything else is frozen."""
 
@@ -43,7 +59,16 @@ class Stage(Protocol):
         """What is trained, fp32."""
         ...
 
-    def loss(self, network: nn.Module, batch: Batch) -> LossTerms:
+    @property
+    def light(self) -> bool:
+        """Whether an example needs no network: a thread may then make the next one while a CPU works on this one."""
+        ...
+
+    def example(self, batch: Batch) -> Example:
+        """What `loss` takes, a function of the batch and its positions alone."""
+        ...
+
+    def loss(self, network: nn.Module, example: Example) -> LossTerms:
         """The loss of `network` (the possibly DDP-wrapped `self.network`, in train mode) on one micro-batch."""
         ...
 

@@ -28,7 +28,7 @@ def find_suspects(stage: Stage, stream: SampleStream, positions: Sequence[int], 
 def _suspect(stage: Stage, stream: SampleStream, position: int) -> dict[str, Any] | None:
     batch = stream.batch([position])
     stage.network.zero_grad(set_to_none=True)
-    loss = stage.loss(stage.network, batch).total
+    loss = stage.loss(stage.network, stage.example(batch)).total
     if not is_sharded(stage.network):  # its gradients would be mixed with those of the other ranks' samples
         loss.backward()
     gradients = [p.grad for p in stage.network.parameters() if p.grad is not None]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from stormcast_train.data.noise import normal, philox4x32, uniform
+from stormcast_train.data.noise import normal, philox4x32, uniform, words
 from stormcast_train.data.order import Order
 from stormcast_train.fields import seeds
 
@@ -15,6 +15,21 @@ def test_torch_and_numpy_give_the_same_philox_integers():
     key = (0xDEADBEEF, 0xFFFFFFFF)
     ours = philox4x32(torch.from_numpy(counter.astype(np.int64)), key)
     assert (ours.numpy() == seeds.philox4x32(counter, key)).all()
+
+
+def test_a_cpu_draws_the_integers_of_the_accelerator():
+    stream, key = 5 + 2**33, (0xDEADBEEF, 0xFFFFFFFF)
+    counter = torch.tensor([[block, 0, 5, 2] for block in range(7)])  # 2**33 is 2 in the high word
+    assert torch.equal(words([stream], 7, key, CPU)[0].long(), philox4x32(counter, key))
+
+
+def test_a_draw_leaves_its_words_to_box_and_muller():
+    index, shape = 11, (2, 3)
+    unit = (words([index], 2, seeds.derive_key(4, "noise"), CPU).double().numpy()[0] + 0.5) / 2**32  # two blocks of four words
+    radius, angle = np.sqrt(-2 * np.log(unit[:, 0::2])), 2 * np.pi * unit[:, 1::2]
+    expected = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1).ravel()[:6]
+    np.testing.assert_allclose(normal(4, ("noise",), [index], shape, CPU).numpy().ravel(), expected, rtol=1e-6)
+    np.testing.assert_array_equal(uniform(4, ("noise",), [index], shape, CPU).numpy().ravel(), unit.ravel()[:6].astype(np.float32))
 
 
 def test_a_sample_draws_the_same_noise_in_any_batch():

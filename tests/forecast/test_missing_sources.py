@@ -182,6 +182,6 @@ def test_a_loss_with_dropped_sources_is_each_samples_own(store):
     stage, stream = build_stage(tiny_stages.request(store, "regression", conditions=conditions), torch.device("cpu"))
     stage.network.eval()
     with torch.no_grad():
-        together = stage.loss(stage.network, stream.batch(range(6))).total
-        apart = torch.stack([stage.loss(stage.network, stream.batch([p])).total for p in range(6)]).mean()
+        together = stage.loss(stage.network, stage.example(stream.batch(range(6)))).total
+        apart = torch.stack([stage.loss(stage.network, stage.example(stream.batch([p]))).total for p in range(6)]).mean()
     assert float(together) == pytest.approx(float(apart), rel=1e-5)

@@ -49,3 +49,20 @@ def test_preprocess_measures_every_case_of_the_limits(tmp_path: Path, capsys: py
     assert 0 < found["predicted efficiency on 112 cores"]["value"] <= 1
     assert found["predicted for 3.5 years on 112 cores"]["details"]["archive_gb"] > 0
     assert found["CPU of a unit with 2 workers over the decode's, in terms of 1 worker's"]["limit"] == 1.05
+
+
+@pytest.mark.parametrize(
+    ("stage", "more", "networks"), [("regression", [], 1), ("diffusion", [], 1), ("diffusion", ["stage.means=fly"], 2)]
+)
+def test_train_measures_the_run_against_a_bare_loop(tmp_path: Path, stage: str, more: list[str], networks: int) -> None:
+    words = [f"out={tmp_path}", f"stage={stage}", "domain=taiwan_tiny", "network=tiny", "network.model_channels=4", *more]
+    assert main(["bench", "train", *words, "train.steps=1", "train.batch=1", "train.hours=40", "variables.drop=[u10m]"]) == 0
+    step, used = map(json.loads, (tmp_path / "train.jsonl").read_text().splitlines())
+    details = step["details"]
+    assert step["case"] == f"train/{stage}/1 rank(s): a step of the run over a bare one"
+    assert (step["limit"], step["sense"]) == (1.03, "<=")
+    assert step["value"] == pytest.approx(details["step_seconds"] / details["bare_step_seconds"])
+    assert details["blocks"] == 20
+    assert details["networks_of_a_bare_step"] == networks  # a regression whose means are not kept is nobody's to leave out
+    assert details["bare_against_bare"] >= 0
+    assert used["value"] == details["mfu"] > 0

@@ -19,7 +19,7 @@ def fit(request: StageRequest, folder: Path, steps: int, lr: float = 5e-3):
     optimizer = torch.optim.Adam(stage.network.parameters(), lr)
     for k in range(steps):
         optimizer.zero_grad()
-        stage.loss(stage.network, stream.batch(range(8 * k, 8 * k + 8))).total.backward()
+        stage.loss(stage.network, stage.example(stream.batch(range(8 * k, 8 * k + 8)))).total.backward()
         optimizer.step()
     stage.save_package(folder / "package" / "last", stage.network.state_dict(), {"samples": 8 * steps})
     write_json(folder / "fingerprint.json", {})

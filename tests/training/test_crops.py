@@ -40,7 +40,7 @@ def diffusion(tiny_store, trained):
 def test_a_window_of_the_grids_size_gives_the_losses_of_whole_fields_bit_for_bit(kind, tiny_store, trained):
     more = {"regression": str(trained["regression"])} if kind == "diffusion" else {}
     whole, cropped = (build_stage(asked(tiny_store, kind, crop, **more), CPU) for crop in (None, CropRule(rows=12, columns=8)))
-    one, other = (stage.loss(stage.network, stream.batch(range(6))) for stage, stream in (whole, cropped))
+    one, other = (stage.loss(stage.network, stage.example(stream.batch(range(6)))) for stage, stream in (whole, cropped))
     assert torch.equal(one.total, other.total)
     assert all(torch.equal(value, other.by_variable[name]) for name, value in one.by_variable.items())
 
@@ -48,7 +48,7 @@ def test_a_window_of_the_grids_size_gives_the_losses_of_whole_fields_bit_for_bit
 def test_a_regressions_loss_is_the_squared_error_in_the_window_over_all_of_its_cells(regression):
     stage, stream = regression
     batch = stream.batch(range(5))
-    found = stage.loss(lambda x: torch.zeros(len(x), 2, *x.shape[-2:]), batch)
+    found = stage.loss(lambda x: torch.zeros(len(x), 2, *x.shape[-2:]), stage.example(batch))
     wanted = stage.step.target.encode(batch.target_BCHW, batch.window.newest_BCHW)
     present = stage.step.target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
     offsets = stage.crops.draw(stage.seed, batch.positions, batch.window.times).offsets
@@ -67,13 +67,13 @@ def test_a_regressions_loss_is_the_squared_error_in_the_window_over_all_of_its_c
 def test_a_network_is_told_the_window_of_what_it_is_told_of_whole_fields(regression, diffusion):
     stage, stream = regression
     batch, seen = stream.batch(range(4)), []
-    stage.loss(lambda x: seen.append(x) or torch.zeros(len(x), 2, 6, 4), batch)
+    stage.loss(lambda x: seen.append(x) or torch.zeros(len(x), 2, 6, 4), stage.example(batch))
     crop = stage.crops.draw(0, batch.positions, batch.window.times)
     noise = stage.step.conditions.offsets(0, batch.positions)
     assert torch.equal(seen[0], crop(stage.step.conditions.assemble(batch.window, offsets_BC11=noise)))
     stage, stream = diffusion
     batch = stream.batch(range(4))
-    stage.loss(lambda x, t, condition: seen.append(condition) or torch.zeros_like(x), batch)
+    stage.loss(lambda x, t, condition: seen.append(condition) or torch.zeros_like(x), stage.example(batch))
     crop = stage.crops.draw(0, batch.positions, batch.window.times)
     assert torch.equal(seen[1], crop(stage.step.condition(batch.window, stage._mean(batch))))  # the mean of the whole field, cropped
 
@@ -81,7 +81,7 @@ def test_a_network_is_told_the_window_of_what_it_is_told_of_whole_fields(regress
 def test_a_diffusions_loss_is_that_of_the_window_alone(diffusion):
     stage, stream = diffusion
     batch = stream.batch(range(4))
-    found = stage.loss(lambda x, t, condition: torch.zeros_like(x), batch).total
+    found = stage.loss(lambda x, t, condition: torch.zeros_like(x), stage.example(batch)).total
     crop = stage.crops.draw(0, batch.positions, batch.window.times)
     present = stage.step.target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
     clean = crop(stage.step.clean(batch.target_BCHW, stage._mean(batch)) * present)
@@ -95,8 +95,8 @@ def test_a_diffusions_loss_is_that_of_the_window_alone(diffusion):
 def test_losses_of_single_samples_average_to_that_of_their_batch(regression):
     stage, stream = regression
     stage.network.eval()
-    together = stage.loss(stage.network, stream.batch(range(4))).total
-    apart = torch.stack([stage.loss(stage.network, stream.batch([p])).total for p in range(4)]).mean()
+    together = stage.loss(stage.network, stage.example(stream.batch(range(4)))).total
+    apart = torch.stack([stage.loss(stage.network, stage.example(stream.batch([p]))).total for p in range(4)]).mean()
     assert float(together.detach()) == pytest.approx(float(apart.detach()), rel=1e-5)
 
 

@@ -67,7 +67,7 @@ def test_what_the_denoiser_is_told_is_the_folds_mean_and_what_it_learns_is_its_r
         seen.append(condition)
         return torch.zeros_like(x)
 
-    stage.loss(network, batch)
+    stage.loss(network, stage.example(batch))
     assert torch.equal(seen[0], stage.step.condition(batch.window, stage.regressions.mean(batch.window)))
     assert not torch.equal(seen[0], stage.step.condition(batch.window, stage.step.regression.mean(batch.window)))
 
@@ -93,7 +93,7 @@ def test_means_on_disk_are_those_in_memory_and_on_the_fly(tiny_store, run, tmp_p
     assert torch.equal(disk.means(every), memory.means(every))
     for stage in (memory, disk):
         batch = stream.batch(range(16))
-        assert torch.equal(stage.loss(stage.network, batch).total, fly.loss(fly.network, batch).total)
+        assert torch.equal(stage.loss(stage.network, stage.example(batch)).total, fly.loss(fly.network, fly.example(batch)).total)
     assert sorted(p.name for p in (tmp_path / "means").iterdir()) == ["000000.npy", "000001.npy", "000002.npy", "means.json"]
     assert not list(Path(tiny_store).rglob("*.npy"))
 
@@ -132,7 +132,7 @@ def test_noise_on_the_states_takes_the_mean_of_what_the_network_is_told(tiny_sto
     assert noisy.means is None
     kept, _ = built(tiny_store, run, "memory", conditions={"state_noise": 0.2})
     batch = stream.batch(range(6))
-    assert torch.equal(kept.loss(kept.network, batch).total, noisy.loss(noisy.network, batch).total)
+    assert torch.equal(kept.loss(kept.network, kept.example(batch)).total, noisy.loss(noisy.network, noisy.example(batch)).total)
 
 
 def test_missing_folds_are_refused_with_the_command(tiny_store, run, trained):

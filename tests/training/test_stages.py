@@ -29,13 +29,13 @@ def diffusion(tiny_store, trained):
 def gradients(stage, *batches):
     stage.network.zero_grad()
     for batch in batches:
-        (stage.loss(stage.network, batch).total / len(batches)).backward()
+        (stage.loss(stage.network, stage.example(batch)).total / len(batches)).backward()
     return torch.cat([p.grad.flatten() for p in stage.network.parameters() if p.grad is not None])
 
 
 def test_the_untrained_losses_are_near_one(regression, diffusion):
     for stage, stream in (regression, diffusion):
-        assert 0.5 < float(stage.loss(stage.network, stream.batch(range(32))).total.detach()) < 1.6
+        assert 0.5 < float(stage.loss(stage.network, stage.example(stream.batch(range(32)))).total.detach()) < 1.6
 
 
 def test_training_lowers_the_regressions_loss(tiny_store):
@@ -54,10 +54,11 @@ def test_two_halves_have_the_gradient_of_the_whole(which, request):
 @pytest.mark.parametrize("which", ["regression", "diffusion"])
 def test_a_loss_is_a_function_of_the_stream_positions(which, request):
     stage, stream = request.getfixturevalue(which)
-    batch = stream.batch(range(6))
-    assert torch.equal(stage.loss(stage.network, batch).total, stage.loss(stage.network, stream.batch(range(6))).total)
-    later = stream.batch(range(stream.dataset_size, stream.dataset_size + 6))
-    assert not torch.equal(stage.loss(stage.network, batch).total, stage.loss(stage.network, later).total)
+    size = stream.dataset_size
+    parts = [range(6), range(6), range(size, size + 6)]
+    first, again, later = (stage.loss(stage.network, stage.example(stream.batch(positions))).total for positions in parts)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, later)
 
 
 def test_weights_start_from_the_seed(tiny_store):
@@ -93,7 +94,7 @@ def test_the_regression_under_a_diffusion_is_frozen(diffusion):
     stage, stream = diffusion
     frozen = stage.step.regression.network
     before = [p.clone() for p in frozen.parameters()]
-    stage.loss(stage.network, stream.batch(range(4))).total.backward()
+    stage.loss(stage.network, stage.example(stream.batch(range(4)))).total.backward()
     assert all(p.grad is None for p in frozen.parameters())
     assert not frozen.training
     assert all(torch.equal(a, b) for a, b in zip(before, frozen.parameters(), strict=True))
@@ -150,7 +151,7 @@ def test_a_stage_without_driver_or_static_fields_builds_from_defaults(tmp_path):
     store = tiny_world.write(tmp_path / "bare", background=False, static=False)
     stage, stream = build_stage(tiny_stages.request(store, "regression"), CPU)
     assert not [c for c in stage.step.conditions.channels if c.startswith(("background", "static"))]
-    assert float(stage.loss(stage.network, stream.batch(range(4))).total.detach()) > 0
+    assert float(stage.loss(stage.network, stage.example(stream.batch(range(4)))).total.detach()) > 0
     with pytest.raises(RequestError, match="no background"):
         build_stage(tiny_stages.request(store, "regression", conditions={"background": ["input"]}), CPU)
 
@@ -185,7 +186,7 @@ def test_a_mirrored_sample_is_flipped_with_its_target_its_mask_and_its_mean(tiny
     assert not moved.all()
     stage.save_package(tmp_path / "r", stage.network.state_dict(), {})
     residual, stream = build_stage(tiny_stages.request(tiny_store, "diffusion", conditions=bare, regression=str(tmp_path / "r")), CPU)
-    assert float(residual.loss(residual.network, stream.batch(range(8))).total.detach()) > 0
+    assert float(residual.loss(residual.network, residual.example(stream.batch(range(8)))).total.detach()) > 0
 
 
 def test_null_means_the_stages_default_and_both_is_one_after_the_other():
@@ -217,7 +218,9 @@ def test_noise_on_the_states_reaches_both_networks_and_the_mean_beneath_the_resi
     regression, stream = build_stage(tiny_stages.request(tiny_store, "regression", conditions=noisy), CPU)
     clean, _ = build_stage(tiny_stages.request(tiny_store, "regression"), CPU)
     batch = stream.batch(range(6))
-    assert not torch.equal(regression.loss(regression.network, batch).total, clean.loss(clean.network, batch).total)
+    assert not torch.equal(
+        regression.loss(regression.network, regression.example(batch)).total, clean.loss(clean.network, clean.example(batch)).total
+    )
     asked = {"conditions": noisy, "regression": str(trained["regression"])}
     residual, stream = build_stage(tiny_stages.request(tiny_store, "diffusion", **asked), CPU)
     batch, seen = stream.batch(range(6)), []
@@ -226,7 +229,7 @@ def test_noise_on_the_states_reaches_both_networks_and_the_mean_beneath_the_resi
         seen.append(condition)
         return torch.zeros_like(x)
 
-    residual.loss(network, batch)
+    residual.loss(network, residual.example(batch))
     window = residual.step.conditions.perturb(batch.window, residual.seed, batch.positions)
     assert not torch.equal(window.states_BKCHW, batch.window.states_BKCHW)
     assert torch.equal(seen[0], residual.step.condition(window, residual.step.regression.mean(window)))

@@ -83,7 +83,7 @@ def test_a_choice_is_part_of_the_science_and_its_absence_leaves_the_record_as_it
 
 def test_loss_weights_follow_the_choice(tiny_store):
     plain, weighted = built(tiny_store), built(tiny_store, choice=Choice(override={"rain1h": {"loss_weight": 3.0}}))
-    first, second = (stage.loss(stage.network, stream.batch(range(8))) for stage, stream in (plain, weighted))
+    first, second = (stage.loss(stage.network, stage.example(stream.batch(range(8)))) for stage, stream in (plain, weighted))
     # rain covers 96 - 4 of 96 cells, t2m all: the total's share of rain is 92 / 188 of its own mean, and grows threefold
     expected = float(first.total.detach()) + (3 - 1) * float(first.by_variable["rain1h"]) * 92 / 188
     assert float(second.total.detach()) == pytest.approx(expected, rel=1e-5)
