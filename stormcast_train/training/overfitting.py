@@ -7,7 +7,7 @@ Shape suffixes: B samples, C channels, K bands of wavelength, H rows, W columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from typing import Any
 
@@ -91,7 +91,7 @@ def memorised_in(metrics: Mapping[str, float]) -> list[str]:
 def _squares(mean: Mean, target: Target, reader: WindowReader, starts: Times) -> Tensor:
     """Mean square of the residual over present cells [B, C], float64 on the host."""
     found = [torch.zeros((0, len(reader.scene.names)), dtype=torch.float64)]
-    for residual_BCHW, present_BCHW in _residuals(mean, target, reader, starts):
+    for residual_BCHW, present_BCHW in residuals(mean, target, reader, starts):
         found.append((residual_BCHW.square().sum(dim=(2, 3)) / present_BCHW.sum(dim=(2, 3)).clamp(min=1)).cpu())
     return torch.cat(found)
 
@@ -99,15 +99,15 @@ def _squares(mean: Mean, target: Target, reader: WindowReader, starts: Times) ->
 def _powers(mean: Mean, target: Target, cases: Cases) -> Tensor:
     """Mean square and power in each band [C, 1 + K], over at most BEGIN_CASES starts, float64."""
     starts, total = cases.chosen(BEGIN_CASES), torch.zeros(())
-    for residual_BCHW, present_BCHW in _residuals(mean, target, cases.reader, starts):
+    for residual_BCHW, present_BCHW in residuals(mean, target, cases.reader, starts):
         square_BC = residual_BCHW.square().sum(dim=(2, 3)) / present_BCHW.sum(dim=(2, 3)).clamp(min=1)
         bands_BCK = band_power(residual_BCHW)
         total = total + torch.cat([square_BC[..., None], bands_BCK], dim=2).sum(dim=0).cpu()
     return total / len(starts)
 
 
-def _residuals(mean: Mean, target: Target, reader: WindowReader, starts: Times) -> Any:
-    """Residual (0 where missing) and presence, float64, block by block."""
+def residuals(mean: Mean, target: Target, reader: WindowReader, starts: Times) -> Iterator[tuple[Tensor, Tensor]]:
+    """The next state minus its mean (0 where missing), and presence, normalised [B, C, H, W], float64, block by block."""
     for batch in blocks(reader, starts):
         present_BCHW = target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
         residual_BCHW = torch.where(present_BCHW, (batch.target_BCHW - mean(batch.window)).double(), 0.0)

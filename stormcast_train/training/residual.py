@@ -23,8 +23,8 @@ from stormcast_train.forecast.step import ResidualStep, keyed_noise
 from stormcast_train.objectives.edm import by_level, denoising_error, training_sigma
 from stormcast_train.objectives.regression import FixedCount
 from stormcast_train.training.drizzle import with_fitted_drizzle
-from stormcast_train.training.means import Lookup, Regressions, blocks
-from stormcast_train.training.overfitting import Mean
+from stormcast_train.training.means import Lookup, Regressions
+from stormcast_train.training.overfitting import Mean, residuals
 from stormcast_train.training.regression import device_of, evaluating, to_host
 from stormcast_train.training.stage import Example, LossTerms, Sums
 from stormcast_train.training.validate import USUAL, Cases, Validation, residual_sums
@@ -111,12 +111,9 @@ def residual_std(mean: Mean, target: Target, reader: WindowReader, starts: Times
     """
     chosen = starts[:: max(1, len(starts) // RESIDUAL_CASES)]
     names = reader.scene.names
-    sums_C = torch.zeros(len(names), dtype=torch.float64)
-    counts_C = torch.zeros(len(names), dtype=torch.float64)
-    for batch in blocks(reader, chosen):
-        present_BCHW = target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
-        error_BCHW = (batch.target_BCHW - mean(batch.window)) * present_BCHW
-        sums_C += error_BCHW.double().square().sum(dim=(0, 2, 3)).cpu()
-        counts_C += present_BCHW.double().sum(dim=(0, 2, 3)).cpu()
+    sums_C, counts_C = torch.zeros((2, len(names)), dtype=torch.float64)
+    for residual_BCHW, present_BCHW in residuals(mean, target, reader, chosen):
+        sums_C += residual_BCHW.square().sum(dim=(0, 2, 3)).cpu()
+        counts_C += present_BCHW.sum(dim=(0, 2, 3)).cpu()
     found = (sums_C / counts_C.clamp(min=1)).sqrt().tolist()
     return {name: value if value > 1e-6 else 1.0 for name, value in zip(names, found, strict=True)}
