@@ -182,7 +182,7 @@ def grown_batch(stage: Stage, stream: SampleStream, optim: OptimSpec, plan: Trai
     return size
 
 
-def results(turns: Turns, insight: Insight, batch_size: int, kind: str) -> tuple[list[Measured], dict[str, Any]]:
+def results(turns: Turns, insight: Insight, batch_size: int, what: str) -> tuple[list[Measured], dict[str, Any]]:
     """The rows, and what scripts read: seconds a step, speed, arithmetic, utilisation."""
     ours, bare = typical(turns.ours), typical([cost for pair in turns.bare_pairs for cost in pair])
     unrest = sorted(abs(a.wall / b.wall - 1) for a, b in turns.bare_pairs)
@@ -200,7 +200,7 @@ def results(turns: Turns, insight: Insight, batch_size: int, kind: str) -> tuple
         "matrix_flops_per_second": insight.matrix_flops_per_second, "parameters": insight.parameters,
     }  # fmt: skip
     limit = LOOP_LIMIT if insight.ranks == 1 else max(DDP_LIMIT, 1 + spread)
-    name = f"train/{kind}/{insight.ranks} rank(s)"
+    name = f"train/{what}/{insight.ranks} rank(s)"
     rows = [
         Measured(f"{name}: a step of the run over a bare one", ours.wall / bare.wall, "x", limit, "<=", details),
         Measured(f"{name}: model FLOPs utilisation", told["mfu"], ""),

@@ -125,7 +125,7 @@ def measure(bench: TrainBench, batch: int, ranks: Ranks, console: Console) -> tu
     )
     with StopRequest().listening() as stop:
         described = run_stage(run, ranks, console, stop, build)
-    return results(held[0], _insight(Path(described["path"]), ranks), whole, bench.kind)
+    return results(held[0], _insight(Path(described["path"]), ranks), whole, f"{bench.network.name}/{bench.kind}")
 
 
 def _settle(device: torch.device) -> None:

@@ -59,7 +59,7 @@ def test_train_measures_the_run_against_a_bare_loop(tmp_path: Path, stage: str, 
     assert main(["bench", "train", *words, "train.steps=1", "train.batch=1", "train.hours=40", "variables.drop=[u10m]"]) == 0
     step, used = map(json.loads, (tmp_path / "train.jsonl").read_text().splitlines())
     details = step["details"]
-    assert step["case"] == f"train/{stage}/1 rank(s): a step of the run over a bare one"
+    assert step["case"] == f"train/tiny/{stage}/1 rank(s): a step of the run over a bare one"
     assert (step["limit"], step["sense"]) == (1.03, "<=")
     assert step["value"] == pytest.approx(details["step_seconds"] / details["bare_step_seconds"])
     assert details["blocks"] == 20
