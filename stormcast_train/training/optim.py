@@ -53,7 +53,7 @@ class Optimization:
         self._optimizer = make(values, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=on_gpu or None)
         self.averages = Averages(spec, self._parameters)
         self._steps, self._clipped = 0, torch.zeros((), dtype=torch.float64)
-        self._room: Tensor | None = None  # for one gradient at a time
+        self._scratch: Tensor | None = None  # for one gradient at a time
 
     @torch.no_grad()
     def gradient_norm(self) -> Tensor:
@@ -64,9 +64,9 @@ class Optimization:
         """
         gradients = [local(g) for g in self._gradients()]
         largest = max((g.numel() for g in gradients), default=0)
-        if self._room is None or self._room.numel() < largest:
-            self._room = torch.empty(largest, dtype=torch.float64, device=gradients[0].device)
-        norms = [torch.linalg.vector_norm(self._room[: g.numel()].view(g.shape).copy_(g)) for g in gradients]
+        if self._scratch is None or self._scratch.numel() < largest:
+            self._scratch = torch.empty(largest, dtype=torch.float64, device=gradients[0].device)
+        norms = [torch.linalg.vector_norm(self._scratch[: g.numel()].view(g.shape).copy_(g)) for g in gradients]
         return norm_over_parts(torch.linalg.vector_norm(torch.stack(norms)), is_sharded(self._network))
 
     def step(self, samples: int, norm: Tensor) -> float:
