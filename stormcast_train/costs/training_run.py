@@ -26,11 +26,12 @@ from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.monitor.run import RunDirectory
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
-from stormcast_train.training.build import build_stage
+from stormcast_train.training.build import build, build_stage
 from stormcast_train.training.insight import Insight
 from stormcast_train.training.loop import TrainPlan
 from stormcast_train.training.optim_config import OptimConfig, OptimSpec
 from stormcast_train.training.run_stage import Execution, StageRun, choose_device, prepare_torch, run_stage
+from stormcast_train.training.setup import Setup
 from stormcast_train.training.stage_config import StageConfig, StageKind, StageRequest
 from stormcast_train.training.validation_plan import ValidationSpec
 
@@ -108,8 +109,8 @@ def measure(bench: TrainBench, batch: int, ranks: Ranks, console: Console) -> tu
     total = whole * bench.sizes.steps * (bench.sizes.blocks + 2)
     held: list[Turns] = []
 
-    def build(request: StageRequest, device: torch.device) -> tuple[Any, Any]:
-        stage, stream = build_stage(request, device)
+    def with_bare_loops(setup: Setup, device: torch.device) -> tuple[Any, Any]:
+        stage, stream = build(setup, device)
         calls = resident_calls(stage, stream.batch(range(batch)))
         plan, spec = _plan(bench, whole, total), bench.spec(whole, total)
         loops = [BareLoop(stage, calls, spec, plan, ranks) for _ in range(2)]
@@ -124,7 +125,7 @@ def measure(bench: TrainBench, batch: int, ranks: Ranks, console: Console) -> tu
         SiteConfig(name="bench"),
     )
     with StopRequest().listening() as stop:
-        described = run_stage(run, ranks, console, stop, build)
+        described = run_stage(run, ranks, console, stop, with_bare_loops)
     return results(held[0], _insight(Path(described["path"]), ranks), whole, f"{bench.network.name}/{bench.kind}")
 
 

@@ -67,6 +67,11 @@ class WindowReader:
         self._background_normalizer = Normalizer(scene.background, scene.background_statistics, device) if names else None
         self._normalizers = {role: Normalizer(scene.role(role).variables, scene.role(role).statistics, device) for role in self._past}
 
+    @property
+    def device(self) -> torch.device:
+        """Where windows go."""
+        return self._device
+
     def of(self, store: Store) -> WindowReader:
         """A reader of the same windows of another store, from which nothing is sealed."""
         return WindowReader(store, self.scene, self.history, self._device, self._past, self._droppable)

@@ -26,7 +26,7 @@ from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.folders import read_folder, replace_folder
 from stormcast_train.networks.config import NetworkConfig
-from stormcast_train.objectives.config import ObjectiveConfig
+from stormcast_train.objectives.config import ObjectiveSpec
 
 FORMAT = 1
 NAMES = ("package.json", "weights.safetensors", "arrays.safetensors")
@@ -45,7 +45,7 @@ class Package:
     store_fingerprint: str
     splits: Mapping[str, NDArray[np.datetime64]]  # start times by split
     mix: Mapping[str, Any]
-    objective: ObjectiveConfig | None = None
+    objective: ObjectiveSpec | None = None
     residual_std: Mapping[str, float] | None = None
     regression: Package | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
@@ -114,6 +114,7 @@ class Header:
     """What a plan needs of a package, without its weights."""
 
     scene: Scene
+    conditions: ConditionSpec
     needs: WindowNeeds
     fingerprint: str
     stage: str
@@ -127,12 +128,12 @@ def load_header(directory: Path) -> Header:
 def _load_header(directory: Path) -> Header:
     with _reading(directory):
         described = _described(directory)
-        conditions = [described["conditions"]]
+        asked = [described["conditions"]]
         if described["regression_fingerprint"]:
-            conditions.append(_described(directory / "regression")["conditions"])
-        needs = WindowNeeds.of(*(ConditionSpec.model_validate(c) for c in conditions))
+            asked.append(_described(directory / "regression")["conditions"])
+        conditions = [ConditionSpec.model_validate(c) for c in asked]
         scene = Scene.restore(described["scene"], load_arrays(directory / "arrays.safetensors"))
-        return Header(scene, needs, described["fingerprint"], described["stage"])
+        return Header(scene, conditions[0], WindowNeeds.of(*conditions), described["fingerprint"], described["stage"])
 
 
 @contextmanager
@@ -166,7 +167,7 @@ def _restore(described: Mapping[str, Any], directory: Path) -> Package:
         store_fingerprint=described["store_fingerprint"],
         splits=splits,
         mix=described["mix"],
-        objective=ObjectiveConfig.model_validate(described["objective"]) if described["objective"] else None,
+        objective=ObjectiveSpec.model_validate(described["objective"]) if described["objective"] else None,
         residual_std=described["residual_std"],
         regression=_load(directory / "regression") if described["regression_fingerprint"] else None,
         facts=described["facts"],

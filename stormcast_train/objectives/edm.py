@@ -1,4 +1,4 @@
-"""Residual diffusion in the form of Karras et al. 2022 over PhysicsNeMo's core; the caller gives every random draw.
+"""The loss of residual diffusion in the form of Karras et al. 2022 over PhysicsNeMo's core; the caller gives every random draw.
 
 Shape suffixes: B samples, C channels, H rows, W columns.
 """
@@ -6,7 +6,6 @@ Shape suffixes: B samples, C channels, H rows, W columns.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
@@ -19,9 +18,6 @@ with library_noise():
     from physicsnemo.diffusion.metrics.losses import WeightedMSEDSMLoss
     from physicsnemo.diffusion.noise_schedulers import EDMNoiseScheduler
     from physicsnemo.diffusion.preconditioners import EDMPreconditioner
-    from physicsnemo.diffusion.samplers import sample
-    from physicsnemo.diffusion.samplers.euler import EulerSolver
-    from physicsnemo.diffusion.samplers.heun import HeunSolver
     from physicsnemo.diffusion.utils import ConcatConditionWrapper
 
 LEVELS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, math.inf)  # half decades: the loss is watched in each
@@ -53,13 +49,16 @@ def precondition(denoiser: nn.Module, spec: NoiseSpec) -> nn.Module:
     return EDMPreconditioner(ConcatConditionWrapper(denoiser), sigma_data=spec.sigma_data)
 
 
-def training_sigma(spec: NoiseSpec, normal_B: Tensor) -> Tensor:
-    """Training noise levels [B] from standard normal draws."""
-    if spec.distribution != "loguniform":
-        return (spec.P_mean + spec.P_std * normal_B).exp()
-    unit_B = torch.special.ndtr(normal_B)
+def training_sigma(spec: NoiseSpec, normal_B2: Tensor) -> Tensor:
+    """Training noise levels [B] from standard normal draws [B, 2]: of the level, and of the distribution it is drawn from."""
+    level_B, choice_B = normal_B2.unbind(1)
+    bell_B = (spec.P_mean + spec.P_std * level_B).exp()
+    share = 1.0 if spec.distribution == "loguniform" else spec.wide
+    if not share:
+        return bell_B
     low, high = math.log(spec.sigma_min), math.log(spec.sigma_max)
-    return (low + (high - low) * unit_B).exp()
+    wide_B = (low + (high - low) * torch.special.ndtr(level_B)).exp()
+    return torch.where(torch.special.ndtr(choice_B) < share, wide_B, bell_B)
 
 
 def by_level(sigma_B: Tensor, losses_B: Tensor, counts_B: Tensor) -> dict[str, Tensor]:
@@ -96,41 +95,3 @@ def heavy_tailed(spec: NoiseSpec, normal_BCHW: Tensor, normal_BN: Tensor) -> Ten
     """
     scale_B = ((spec.nu - 2) / normal_BN.double().square().sum(dim=1)).sqrt().to(normal_BCHW.dtype)
     return normal_BCHW * scale_B.view(-1, *([1] * (normal_BCHW.ndim - 1)))
-
-
-class Churned:
-    """A PhysicsNeMo solver's step after the level was raised with noise that the caller gave (Karras et al. 2022, algorithm 2).
-
-    Its own stochastic solvers draw from torch's global generator.
-    """
-
-    def __init__(self, inner: HeunSolver | EulerSolver, spec: NoiseSpec, noise_SBCHW: Sequence[Tensor]) -> None:
-        self._inner, self._spec = inner, spec
-        self._noise = iter(noise_SBCHW)
-
-    def step(self, x: Tensor, t_cur: Tensor, t_next: Tensor) -> Tensor:
-        """From level t_cur [B] to t_next [B]."""
-        top = math.inf if self._spec.churn_max is None else self._spec.churn_max
-        noise_BCHW, within_B = next(self._noise), (t_cur >= self._spec.churn_min) & (t_cur <= top)
-        raised_B = torch.where(within_B, t_cur * (1 + self._spec.churned), t_cur)
-        added_B = (raised_B.square() - t_cur.square()).clamp(min=0).sqrt()
-        stepped: Tensor = self._inner.step(x + added_B.view(-1, 1, 1, 1) * noise_BCHW, raised_B, t_next)
-        return stepped
-
-
-@torch.no_grad()
-def draw_residual(network: nn.Module, spec: NoiseSpec, condition_BCHW: Tensor, unit_noise: Tensor) -> Tensor:
-    """A residual [B, C, H, W] for each condition, from sigma_max times the given unit noise.
-
-    unit_noise: [B, C, H, W], or with churn [B, 1 + steps, C, H, W]: the start, then what each step adds.
-    """
-    scheduler = KeyedScheduler(spec)
-    start_BCHW = unit_noise[:, 0] if spec.churn else unit_noise
-    first = scheduler.timesteps(spec.steps, device=start_BCHW.device, dtype=start_BCHW.dtype)[0]
-    denoiser = scheduler.get_denoiser(x0_predictor=lambda x, t: network(x, t, condition=condition_BCHW))
-    solver: str | Churned = spec.solver
-    if spec.churn:
-        inner = {"heun": HeunSolver, "euler": EulerSolver}[spec.solver](denoiser)
-        solver = Churned(inner, spec, unit_noise[:, 1:].unbind(1))
-    drawn_BCHW: Tensor = sample(denoiser, start_BCHW * first, scheduler, num_steps=spec.steps, solver=solver)
-    return drawn_BCHW

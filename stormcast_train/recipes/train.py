@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,10 +26,11 @@ from stormcast_train.monitor.run import RunDirectory, describe_run
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.store.choice import Choice, choose
-from stormcast_train.store.reader import open_store
+from stormcast_train.store.reader import Store, open_store
 from stormcast_train.training.folds import Fold
 from stormcast_train.training.optim_config import Lengths, OptimConfig
 from stormcast_train.training.run_stage import Execution, StageRun, begin, check_batch, check_metrics, identify, is_done, run_stage
+from stormcast_train.training.setup import resolve
 from stormcast_train.training.stage_config import StageConfig, StageKind, StageRequest
 from stormcast_train.training.validation_plan import ValidationSpec
 from stormcast_train.verification.config import ScoreConfig
@@ -185,14 +187,20 @@ with library_noise():  # pydantic warns that the key `validate` hides a method o
 
 def plan(config: Config) -> dict[str, Any]:
     """What would be trained, without torch."""
-    _check_store(config)
+    return _planned(config, stage_runs(config, _opened(config)))
+
+
+def _planned(config: Config, runs: Sequence[StageRun]) -> dict[str, Any]:
     world = max(config.processes, ranks_from_environment().world)
     sentences, begins = [], []
-    for stage_run in stage_runs(config):
+    for number, stage_run in enumerate(runs):
         check_batch(stage_run, world)
-        check_metrics(stage_run)
-        known = stage_run.request.regression is None or not _waits_for_regression(config, stage_run)
-        found = begin(stage_run, identify(stage_run)) if known else "new"
+        if _waits(config, runs[:number]):
+            check_metrics(stage_run, resolve(stage_run.request, stage_run.opened, config.stage.only("regression")))
+            found: str = "new"
+        else:
+            check_metrics(stage_run, stage_run.setup)
+            found = begin(stage_run, identify(stage_run))
         verb = {"new": "train", "resume": "resume", "done": "do nothing for"}[found]
         optim = stage_run.optim
         length = f"{optim.total_samples} samples in batches of {optim.batch_size} on {world} rank(s)"
@@ -204,19 +212,18 @@ def plan(config: Config) -> dict[str, Any]:
 
 def run(config: Config, console: Console) -> dict[str, Any]:
     """Train what is not trained yet, here or in ranks that are started here; describes the last stage's run."""
-    ranks = ranks_from_environment()
+    ranks, runs = ranks_from_environment(), stage_runs(config, _opened(config))
     launches = must_launch(config.processes, ranks)
     if launches or ranks.world == 1:
-        if all(found == "done" for found in plan(config)["begin"]):
-            return _already_done(config, console)
+        if all(found == "done" for found in _planned(config, runs)["begin"]):
+            return _already_done(runs, console)
         if launches:
             described = run_ranks(config.processes, _words(config))
             console.say(f"trained: {described['path']} ({described['samples']} samples)")
             return described
     speaker = console if ranks.is_first else Console(quiet=True)
     with reporting() as result, StopRequest().listening() as stop:
-        _check_store(config)
-        for stage_run in stage_runs(config):
+        for stage_run in runs:
             described = run_stage(stage_run, ranks, speaker, stop)
             if stage_run.request.fold is None:
                 result.update(described)
@@ -236,8 +243,8 @@ def _report(stage_run: StageRun, console: Console) -> None:
         console.say(f"wrote {write_run_report(stage_run.directory.path)}")
 
 
-def _already_done(config: Config, console: Console) -> dict[str, Any]:
-    last = [stage_run for stage_run in stage_runs(config) if stage_run.request.fold is None][-1]
+def _already_done(runs: Sequence[StageRun], console: Console) -> dict[str, Any]:
+    last = [stage_run for stage_run in runs if stage_run.request.fold is None][-1]
     console.say(f"done already: {last.directory.path} ({last.optim.total_samples} samples)")
     return describe_run(last.directory.path)
 
@@ -247,8 +254,8 @@ def _words(config: Config) -> list[str]:
     return ["train", *config.overrides, *(["--config-dir", config.config_dir] if config.config_dir else [])]
 
 
-def stage_runs(config: Config) -> list[StageRun]:
-    """The stages to train, in order; `stage=both` trains RUN/regression and then RUN/diffusion on it."""
+def stage_runs(config: Config, store: Store) -> list[StageRun]:
+    """The stages to train on the open store, in order; `stage=both` trains RUN/regression and then RUN/diffusion on it."""
     kinds = config.stage.kinds()
     if kinds == ("diffusion",) and config.regression is None:
         raise RequestError("stage=diffusion corrects a trained regression: give regression=RUN, or stage=both")
@@ -256,11 +263,11 @@ def stage_runs(config: Config) -> list[StageRun]:
         _refuse_regression(config)
     if config.resume_from is not None:
         _check_resume_from(config)
-    both, runs = len(kinds) > 1, []
+    runs = []
     for kind in kinds:
-        runs.append(_stage_run(config, kind, both))
+        runs.append(_stage_run(config, store, kind))
         if kind == "regression" and config.stage.cross_fitted:
-            runs += [_stage_run(config, kind, both, Fold(index=i, of=config.stage.folds)) for i in range(config.stage.folds)]
+            runs += [_stage_run(config, store, kind, Fold(index=i, of=config.stage.folds)) for i in range(config.stage.folds)]
     return runs
 
 
@@ -276,7 +283,8 @@ def _refuse_regression(config: Config) -> None:
         raise RequestError(f"regression={config.regression} is for stage=diffusion; stage={config.stage.kind} trains one")
 
 
-def _stage_run(config: Config, kind: StageKind, both: bool, fold: Fold | None = None) -> StageRun:
+def _stage_run(config: Config, store: Store, kind: StageKind, fold: Fold | None = None) -> StageRun:
+    both = config.stage.kind == "both"
     folder = Path(config.run) / kind if both else Path(config.run)
     folder = folder / "folds" / str(fold.index) if fold else folder
     init = None if fold else config.init  # its weights may have seen the fold's block
@@ -284,7 +292,7 @@ def _stage_run(config: Config, kind: StageKind, both: bool, fold: Fold | None = 
     request = StageRequest(
         stage=config.stage.only(kind), network=config.network, objective=config.objective, mix=config.mix, events=config.events,
         seed=config.seed, store=config.store, regression=regression if kind == "diffusion" else None, init=init,
-        variables=_choice(config), fold=fold, scratch=str(folder / "means"),
+        variables=_choice(config, store), fold=fold, keep=str(folder),
     )  # fmt: skip
     keys = config.train
     return StageRun(
@@ -296,6 +304,7 @@ def _stage_run(config: Config, kind: StageKind, both: bool, fold: Fold | None = 
         command=("stormcast", *_words(config)),
         allow_code_change=config.allow_code_change,
         resume_from=config.resume_from,
+        opened=store,
     )
 
 
@@ -317,25 +326,22 @@ def _execution(config: Config, kind: StageKind, both: bool) -> Execution:
     )  # fmt: skip
 
 
-def _waits_for_regression(config: Config, diffusion: StageRun) -> bool:
-    """Whether this command trains the regression of this diffusion, or a fold of it, first."""
-    if config.stage.kind != "both":
-        return False
-    before = stage_runs(config)[:-1]
-    assert diffusion.request.regression == str(before[0].directory.path)
-    return not all(is_done(regression, identify(regression)) for regression in before)
+def _waits(config: Config, before: Sequence[StageRun]) -> bool:
+    """Whether this command trains the regression of this diffusion, or a fold of it, first; `before`: the stages that come first."""
+    first = [stage_run for stage_run in before if stage_run.kind != config.stage.kinds()[-1]]
+    return not all(is_done(stage_run, identify(stage_run)) for stage_run in first)
 
 
-def _check_store(config: Config) -> None:
-    """Domain and variables come from the store; another domain is refused, and so are variables that the store lacks."""
-    made = open_store(Path(config.store)).manifest.get("config") or {}
-    held = (made.get("domain") or {}).get("name")
+def _opened(config: Config) -> Store:
+    """The store; domain and variables come from it: another domain is refused."""
+    store = open_store(Path(config.store))
+    held = ((store.manifest.get("config") or {}).get("domain") or {}).get("name")
     if config.domain is not None and held not in (None, config.domain.name):
         asked = config.domain.name
         raise RequestError(f"store={config.store} is a store of domain={held}, and domain={asked} was asked", part="domain")
-    _choice(config)
+    return store
 
 
-def _choice(config: Config) -> Choice | None:
+def _choice(config: Config, store: Store) -> Choice | None:
     """What `variables` change of the store; its lists count where the request gives them, for the group's default is any set's."""
-    return choose(open_store(Path(config.store)), config.variables, {word.partition("=")[0].lstrip("+") for word in config.overrides})
+    return choose(store, config.variables, {word.partition("=")[0].lstrip("+") for word in config.overrides})

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stormcast_train.data.condition_config import WindowNeeds, check_dropout_beneath, past_roles
+from stormcast_train.data.condition_config import WindowNeeds, past_roles
 from stormcast_train.data.conditions import Conditions, Target
 from stormcast_train.data.crop import Crops, crops_of
 from stormcast_train.data.mixture import Mixture, mix_stores
@@ -18,59 +18,60 @@ from stormcast_train.data.scene import Scene, build_scene, extend_scene
 from stormcast_train.data.stream import SampleStream
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.times import Times
 from stormcast_train.forecast.chosen import open_package
 from stormcast_train.forecast.emulator import Emulator, residual_scale
 from stormcast_train.forecast.encoder import with_encoder
 from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep, ResidualStep
+from stormcast_train.objectives.config import ObjectiveSpec
 from stormcast_train.objectives.regression import FixedCount
 from stormcast_train.store.choice import Choice
-from stormcast_train.store.reader import Store, open_store
-from stormcast_train.training.folds import check_unseen, fold_edges, fold_of, outside
+from stormcast_train.store.reader import Store
+from stormcast_train.training.folds import check_unseen, fold_edges, fold_of
 from stormcast_train.training.means import Regressions, means_lookup
-from stormcast_train.training.overfitting import compare, memorised
 from stormcast_train.training.refusals import refuse_leak, refuse_other_hours, refuse_other_scene, training_part
 from stormcast_train.training.regression import RegressionStage
-from stormcast_train.training.residual import ResidualStage, residual_std
+from stormcast_train.training.residual import ResidualStage
+from stormcast_train.training.residual_facts import kept, residual_facts
+from stormcast_train.training.setup import Setup, resolve
 from stormcast_train.training.stage import Stage
-from stormcast_train.training.stage_config import StageRequest, StageSpec, check_crop
+from stormcast_train.training.stage_config import StageRequest, StageSpec
 from stormcast_train.training.validate import Cases
 from stormcast_train.training.warm_start import Layout, layout, start_from
 
 
 def build_stage(request: StageRequest, device: torch.device) -> tuple[Stage, SampleStream]:
+    """`build` of a request that nobody has resolved yet."""
+    return build(resolve(request), device)
+
+
+def build(setup: Setup, device: torch.device) -> tuple[Stage, SampleStream]:
     """The stage (network initialised from the seed, or from `init`) and the stream of its training samples.
 
-    Raises RequestError where the store, the mix, the regression or `init` do not fit.
+    Raises RequestError where the store, the mix, the regression or `init` do not fit. Every rank calls it: what is measured of the
+    regression is shared over the ranks.
     """
-    store = open_store(Path(request.store)).chosen(request.variables)
-    spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
-    if spec.kind == "diffusion":
-        return _build_residual(request, spec, store, device)
-    return _build_regression(request, spec, store, device)
+    return _build_regression(setup, device) if setup.regression is None else _build_residual(setup, device)
 
 
-def _build_regression(request: StageRequest, spec: StageSpec, store: Store, device: torch.device) -> tuple[Stage, SampleStream]:
+def _build_regression(setup: Setup, device: torch.device) -> tuple[Stage, SampleStream]:
     from stormcast_train.networks.build import build_regression
 
-    use_background = bool(spec.conditions.background)
-    needs = WindowNeeds.of(spec.conditions)
-    mixture = mix_stores(store, request.mix, request.events, needs.states, use_background)
-    check_crop(request, spec, mixture)
-    past, times = past_roles(spec.conditions), mixture.splits["train"].times  # of the whole split: folds share their units
-    scene = build_scene(store, times, use_background, spec.conditions.static, past, mixture.training)
+    request, spec, store, mixture = setup.request, setup.spec, setup.store, setup.mixture
+    past, times = past_roles(spec.conditions), setup.whole.splits["train"].times  # of the whole split: folds share their units
+    scene = build_scene(store, times, setup.use_background, spec.conditions.static, past, setup.whole.training)
     noted: dict[str, Any] = {"training_part": training_part(store, scene, times)}
     if request.fold is not None:
-        mixture = outside(request.fold, mixture, needs.states * scene.step)
         noted["fold"] = request.fold.model_dump(mode="json")
     conditions = Conditions(spec.conditions, scene, device)
     network = build_regression(request.network, scene.grid.shape, conditions.inputs, len(scene.names), request.seed)
     network = with_encoder(network, conditions, request.seed)
     started = _start(network, request.init, _layout(spec.kind, conditions, scene))
-    reader = WindowReader(store, scene, needs.states, device, needs.past, sealed=mixture.splits["test"].times)
+    reader = WindowReader(store, scene, setup.needs.states, device, setup.needs.past, sealed=mixture.splits["test"].times)
     step = RegressionStep(network.to(device).train(), conditions, _target(spec, reader, device))
-    template = _template(request, spec, scene, store, mixture, noted)
+    template = _template(setup, scene, noted)
     trained_on, held_out = (Cases(reader, mixture.splits[name].starts) for name in ("train", "validation"))
     crops = crops_of(request.mix.crop, scene.grid, scene.step, mixture.events)
     count = _count(scene, device, crops)
@@ -78,41 +79,50 @@ def _build_regression(request: StageRequest, spec: StageSpec, store: Store, devi
     return stage, _stream(reader, mixture, request.seed)
 
 
-def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device: torch.device) -> tuple[Stage, SampleStream]:
-    regression = _regression(request, store, device)
-    use_background = bool(spec.conditions.background) or bool(regression.scene.background)
-    check_dropout_beneath(spec.conditions, regression.package.conditions)
-    needs = WindowNeeds.of(spec.conditions, regression.package.conditions)
-    mixture = mix_stores(store, request.mix, request.events, needs.states, use_background)
-    check_crop(request, spec, mixture)
-    splits, past = mixture.splits, past_roles(spec.conditions)
-    refuse_leak(regression.trained_on, splits)
-    scene = extend_scene(regression.scene, store, splits["train"].times, use_background, spec.conditions.static, past, mixture.training)
-    _refuse_other(request, regression, store)
-    reader = WindowReader(store, scene, needs.states, device, needs.past, sealed=splits["test"].times)
-    starts, held_out = splits["train"].starts, Cases(reader, splits["validation"].starts)
-    regressions, folds = _regressions(request, regression, starts, device)
-    source, scale = _residual_std(regressions, reader, starts, held_out.starts)
-    noted = {"residual_std_from": source} | ({"folds": folds} if folds else {})
-    template = _template(request, spec, scene, store, mixture, noted, scale, regression)
-    step, started = _residual_step(request, spec, template, reader, regressions.full, device)
-    made_by = {"regression": regression.fingerprint, "folds": folds, "store": store.fingerprint}
-    means = means_lookup(_means_kind(request, spec, mixture), regressions, reader, starts, request.scratch, made_by)
-    watch = compare(regressions.mean, regressions, Cases(reader, starts), held_out)
-    warnings = tuple(memorised(watch.get("ratio", {}), bool(folds)))
-    watch |= {"from": request.stage.residual} if watch else {}
+def _build_residual(setup: Setup, device: torch.device) -> tuple[Stage, SampleStream]:
+    request, mixture = setup.request, setup.mixture
+    regression = _regression(setup, device)
+    scene = _residual_scene(setup, regression)
+    reader = WindowReader(setup.store, scene, setup.needs.states, device, setup.needs.past, sealed=mixture.splits["test"].times)
+    starts, held_out = mixture.splits["train"].starts, Cases(reader, mixture.splits["validation"].starts)
+    regressions, folds = _regressions(setup, regression, starts, device)
+    made_by = {"regression": regression.fingerprint, "folds": folds, "store": setup.store.fingerprint}
+    folder = Path(request.keep) if request.keep else None
+    facts = kept(
+        folder,
+        {**made_by, "starts": digest(starts, held_out.starts)},
+        lambda: residual_facts(regressions, reader, starts, held_out.starts),
+    )
+    objective = request.objective.resolve(facts.largest)
+    noted = {"residual_std_from": facts.source, "largest_variance": facts.largest_variance} | ({"folds": folds} if folds else {})
+    template = _template(setup, scene, noted, facts.std, regression, objective)
+    step, started = _residual_step(setup, template, reader, regressions.full, device)
+    means = means_lookup(_means_kind(setup), regressions, reader, starts, folder and folder / "means", made_by)
+    watch = facts.watch() and facts.watch() | {"from": request.stage.residual}
     crops = crops_of(request.mix.crop, scene.grid, scene.step, mixture.events)
-    count = _count(scene, device, crops)
+    count, warnings = _count(scene, device, crops), tuple(facts.warnings())
     stage = ResidualStage(step, template, count, held_out, request.seed, regressions, means, watch, warnings, started=started, crops=crops)
     return stage, _stream(reader, mixture, request.seed)
 
 
-def _means_kind(request: StageRequest, spec: StageSpec, mixture: Mixture) -> str:
+def _residual_scene(setup: Setup, regression: Emulator) -> Scene:
+    """The regression's scene with what the diffusion needs besides; RequestError where the two do not go together."""
+    splits, conditions = setup.mixture.splits, setup.spec.conditions
+    refuse_leak(regression.trained_on, splits)
+    scene = extend_scene(
+        regression.scene, setup.store, splits["train"].times, setup.use_background, conditions.static, past_roles(conditions),
+        setup.mixture.training,
+    )  # fmt: skip
+    _refuse_other(setup, regression)
+    return scene
+
+
+def _means_kind(setup: Setup) -> str:
     """`stage.means`; kept ones are of the main store's windows as they are."""
-    asked = request.stage.means
+    asked, further = setup.request.stage.means, setup.mixture.further
     if asked == "auto":
-        return "fly" if mixture.further or spec.conditions.perturbed else asked
-    if asked != "fly" and mixture.further:
+        return "fly" if further or setup.spec.conditions.perturbed else asked
+    if asked != "fly" and further:
         raise RequestError(f"stage.means={asked} keeps the means of one store, and mix.stores names more: write stage.means=fly")
     return asked
 
@@ -123,62 +133,52 @@ def _stream(reader: WindowReader, mixture: Mixture, seed: int) -> SampleStream:
 
 
 def _residual_step(
-    request: StageRequest, spec: StageSpec, template: Package, reader: WindowReader, regression: RegressionStep, device: torch.device
+    setup: Setup, template: Package, reader: WindowReader, regression: RegressionStep, device: torch.device
 ) -> tuple[ResidualStep, str | None]:
     """The step, and what `init` gave its network."""
     from stormcast_train.networks.build import build_denoiser
     from stormcast_train.objectives.edm import precondition
 
-    scene = reader.scene
-    conditions = Conditions(spec.conditions, scene, device)
+    request, spec, scene = setup.request, setup.spec, reader.scene
+    assert template.objective is not None
+    noise, conditions = template.objective.noise, Conditions(spec.conditions, scene, device)
     denoiser = build_denoiser(request.network, scene.grid.shape, conditions.inputs, len(scene.names), request.seed)
-    network = with_encoder(precondition(denoiser, request.objective.noise), conditions, request.seed)
+    network = with_encoder(precondition(denoiser, noise), conditions, request.seed)
     started = _start(network, request.init, _layout(spec.kind, conditions, scene))
     target, scale_C11 = _target(spec, reader, device), residual_scale(template, device)
-    return ResidualStep(network.to(device).train(), conditions, target, regression, scale_C11, request.objective.noise), started
+    return ResidualStep(network.to(device).train(), conditions, target, regression, scale_C11, noise), started
 
 
-def _residual_std(regressions: Regressions, reader: WindowReader, starts: Times, held_out: Times) -> tuple[str, dict[str, float]]:
-    """Where the residual's scale is from, and the scale: starts that the regression has not been fitted to, where there are any."""
-    if regressions.folds:
-        return "cross_fitted", residual_std(regressions.mean, regressions.target, reader, starts)
-    source, chosen = ("validation", held_out) if len(held_out) else ("train", starts)
-    return source, residual_std(regressions.full.mean, regressions.target, reader, chosen)
-
-
-def _regression(request: StageRequest, store: Store, device: torch.device) -> Emulator:
-    if request.regression is None:
-        raise RequestError("stage=diffusion needs the regression it corrects: regression=RUN")
-    emulator = Emulator.load(request.regression, device)
-    if emulator.stage != "regression":
-        raise RequestError(f"regression={request.regression} is a {emulator.stage}; give the run of a regression")
-    emulator.reader(store)
+def _regression(setup: Setup, device: torch.device) -> Emulator:
+    assert setup.request.regression is not None
+    emulator = Emulator.load(setup.request.regression, device)
+    emulator.reader(setup.store)
     return emulator
 
 
-def _refuse_other(request: StageRequest, regression: Emulator, store: Store) -> None:
+def _refuse_other(setup: Setup, regression: Emulator) -> None:
     """RequestError where the regression is not one of this store and mix: the scene is built as the regression's own was."""
-    trained, conditions = regression.scene, regression.package.conditions
-    told = _told_as(store, trained)
+    request, trained, conditions = setup.request, regression.scene, regression.package.conditions
+    told = _told_as(setup, trained)
     mixture = mix_stores(told, request.mix, request.events, WindowNeeds.of(conditions).states, bool(trained.background))
     times, static = mixture.splits["train"].times, tuple(v.name for v in trained.static) or False
     refuse_other_scene(trained, build_scene(told, times, bool(trained.background), static, past_roles(conditions), mixture.training))
     refuse_other_hours(regression.package.mix.get("training_part"), training_part(told, trained, times))
 
 
-def _told_as(store: Store, trained: Scene) -> Store:
+def _told_as(setup: Setup, trained: Scene) -> Store:
     """The store with the regression's transforms: one that a diffusion asks for itself is refused where the scene is extended."""
-    choice = store.choice or Choice()
+    choice = setup.store.choice or Choice()
     override = {name: dict(facts) for name, facts in choice.override.items()}
     for variable in (*trained.background, *trained.state):
         override.setdefault(variable.name, {})["transform"] = variable.transform.model_dump()
-    return open_store(store.path).chosen(choice.model_copy(update={"override": override}))
+    return setup.opened.chosen(choice.model_copy(update={"override": override}))
 
 
-def _regressions(request: StageRequest, regression: Emulator, starts: Times, device: torch.device) -> tuple[Regressions, list[str]]:
+def _regressions(setup: Setup, regression: Emulator, starts: Times, device: torch.device) -> tuple[Regressions, list[str]]:
     """The frozen regression with its folds, and the folds' fingerprints; RequestError where a fold is none of it."""
     assert isinstance(regression.step_model, RegressionStep)
-    specs = request.fold_regressions()
+    specs = setup.request.fold_regressions()
     if not specs:
         return Regressions(regression.step_model), []
     edges = fold_edges(regression.split("train"), len(specs))
@@ -196,20 +196,20 @@ def _regressions(request: StageRequest, regression: Emulator, starts: Times, dev
 
 
 def _template(
-    request: StageRequest, spec: StageSpec, scene: Scene, store: Store, mixture: Mixture,
-    noted: Mapping[str, Any], residual_std: Mapping[str, float] | None = None, regression: Emulator | None = None,
+    setup: Setup, scene: Scene, noted: Mapping[str, Any], residual_std: Mapping[str, float] | None = None,
+    regression: Emulator | None = None, objective: ObjectiveSpec | None = None,
 ) -> Package:  # fmt: skip
     return Package(
-        stage=spec.kind,
-        target=spec.target,
-        conditions=spec.conditions,
-        network=request.network,
+        stage=setup.spec.kind,
+        target=setup.spec.target,
+        conditions=setup.spec.conditions,
+        network=setup.request.network,
         scene=scene,
         weights={},
-        store_fingerprint=store.fingerprint,
-        splits=mixture.starts(),
-        mix={**mixture.facts(), **noted},
-        objective=request.objective if spec.kind == "diffusion" else None,
+        store_fingerprint=setup.store.fingerprint,
+        splits=setup.mixture.starts(),
+        mix={**setup.mixture.facts(), **noted},
+        objective=objective,
         residual_std=residual_std,
         regression=regression.package if regression else None,
     )

@@ -6,7 +6,7 @@ Shape suffixes: B samples, N training starts, C channels, H rows, W columns.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stormcast_train.data.batch import Batch, Window
+from stormcast_train.data.batch import Window
 from stormcast_train.data.conditions import Target
 from stormcast_train.data.window import WindowReader
 from stormcast_train.distributed.collectives import barrier, decided_by_first, place
@@ -26,9 +26,9 @@ from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.times import Times
 from stormcast_train.forecast.step import RegressionStep
 from stormcast_train.training.folds import fold_of
+from stormcast_train.training.residuals import block_size, blocks
 
-BLOCK = 16  # starts per forward pass: fixed, so that a mean does not depend on who asks for it
-SHARD = 16 * BLOCK  # starts per file
+BLOCKS = 16  # forward passes per file
 CACHE_BYTES = 512 * 2**20
 Lookup = Callable[[Sequence[int]], Tensor]  # dataset indices -> means [B, C, H, W]
 
@@ -57,31 +57,25 @@ class Regressions:
         return mean_BCHW
 
 
-def blocks(reader: WindowReader, starts: Times) -> Iterator[Batch]:
-    """These starts with their targets, BLOCK at a time."""
-    for i in range(0, len(starts), BLOCK):
-        yield Batch((), (), *reader.to_device(reader.read(starts[i : i + BLOCK])))
-
-
 def means_bytes(reader: WindowReader, starts: Times) -> int:
     """What the means of these starts take, float32."""
     rows, columns = reader.scene.grid.shape
     return len(starts) * 4 * len(reader.scene.names) * rows * columns
 
 
-def means_lookup(kind: str, regressions: Regressions, reader: WindowReader, starts: Times, scratch: str | None, made_by: Mapping[str, Any]) -> Lookup | None:  # fmt: skip
+def means_lookup(kind: str, regressions: Regressions, reader: WindowReader, starts: Times, folder: Path | None, made_by: Mapping[str, Any]) -> Lookup | None:  # fmt: skip
     """Where the means of the training starts are looked up; None: computed when needed.
 
-    kind: `stage.means`; `auto` is memory up to CACHE_BYTES. scratch: the folder of `disk`; made_by: fingerprints of what made them.
+    kind: `stage.means`; `auto` is memory up to CACHE_BYTES. folder: of `disk`; made_by: fingerprints of what made them.
     """
     if kind == "memory" or (kind == "auto" and means_bytes(reader, starts) <= CACHE_BYTES):
         means_NCHW = _computed(regressions, reader, starts)
         return lambda indices: means_NCHW[list(indices)]
     if kind != "disk":
         return None
-    if scratch is None:
+    if folder is None:
         raise RequestError("stage.means=disk needs a run directory to keep the means in")
-    return StoredMeans(Path(scratch), regressions, reader, starts, made_by)
+    return StoredMeans(folder, regressions, reader, starts, made_by)
 
 
 def _computed(regressions: Regressions, reader: WindowReader, starts: Times) -> Tensor:
@@ -89,7 +83,7 @@ def _computed(regressions: Regressions, reader: WindowReader, starts: Times) -> 
 
 
 class StoredMeans:
-    """Means in memory-mapped files of SHARD starts, float32, each renamed into place when it is whole.
+    """Means in memory-mapped files of BLOCKS blocks of starts, float32, each renamed into place when it is whole.
 
     Every rank of the run computes a share of those that are missing; files that another regression, other folds, another store or
     other starts made are removed. All ranks see the same folder.
@@ -97,19 +91,21 @@ class StoredMeans:
 
     def __init__(self, folder: Path, regressions: Regressions, reader: WindowReader, starts: Times, made_by: Mapping[str, Any]) -> None:
         shape = (len(reader.scene.names), *reader.scene.grid.shape)
-        identity = {**made_by, "starts": digest(starts), "count": len(starts), "shape": list(shape), "block": BLOCK, "shard": SHARD}
+        block = block_size(reader.scene.names, reader.scene.grid.shape)
+        self._size = size = BLOCKS * block  # starts per file
+        identity = {**made_by, "starts": digest(starts), "count": len(starts), "shape": list(shape), "block": block, "shard": size}
         missing = decided_by_first(lambda: _begin(folder, identity, means_bytes(reader, starts)))
         rank, world = place()
         for number in missing[rank::world]:
-            part = starts[number * SHARD : (number + 1) * SHARD]
+            part = starts[number * size : (number + 1) * size]
             _write(folder / _name(number), _computed(regressions, reader, part).float().cpu().numpy())
         barrier()
         self._device = next(regressions.full.network.parameters()).device
-        self._parts = [_opened(folder / _name(i), (min(SHARD, len(starts) - i * SHARD), *shape)) for i in range(_count(len(starts)))]
+        self._parts = [_opened(folder / _name(i), (min(size, len(starts) - i * size), *shape)) for i in range(-(-len(starts) // size))]
 
     def __call__(self, indices: Sequence[int]) -> Tensor:
         """The means of these training starts [B, C, H, W] on the device."""
-        rows = np.stack([self._parts[i // SHARD][i % SHARD] for i in indices])
+        rows = np.stack([self._parts[i // self._size][i % self._size] for i in indices])
         return torch.from_numpy(rows).to(self._device)
 
 
@@ -119,7 +115,7 @@ def _begin(folder: Path, identity: Mapping[str, Any], size: int) -> list[int]:
     if not record.is_file() or read_json(record) != identity:
         shutil.rmtree(folder, ignore_errors=True)
         write_json(record, identity)
-    count = _count(identity["count"])
+    count = -(-identity["count"] // identity["shard"])
     missing = [i for i in range(count) if not (folder / _name(i)).is_file()]
     needed, free = size * len(missing) // max(count, 1), shutil.disk_usage(folder).free
     if needed > free:
@@ -145,10 +141,6 @@ def _opened(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
     if part.shape != shape or part.dtype != np.float32:
         raise FailedError(f"{path} holds {part.dtype} {part.shape}, not float32 {shape}: remove it and repeat the command", path=str(path))
     return np.asarray(part)
-
-
-def _count(starts: int) -> int:
-    return -(-starts // SHARD)
 
 
 def _name(number: int) -> str:

@@ -17,8 +17,9 @@ from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep
 from stormcast_train.objectives.regression import FixedCount, squared_error
 from stormcast_train.training.drizzle import with_fitted_drizzle
-from stormcast_train.training.overfitting import ratio_sums
+from stormcast_train.training.overfitting import CASES, Ratio, ratios
 from stormcast_train.training.parallel import unsharded_copy
+from stormcast_train.training.residuals import measure
 from stormcast_train.training.stage import Example, LossTerms, Sums
 from stormcast_train.training.validate import USUAL, Cases, Validation, regression_sums
 
@@ -75,22 +76,27 @@ class RegressionStage:
         packages.save(with_fitted_drizzle(package, self.cases), directory)
 
     def validate(self, weights: dict[str, Tensor], share: tuple[int, int], how: Validation = USUAL) -> Sums:
-        """Errors of one step and of short rollouts in physical units, and skill over persistence; the residual's ratio of training to held-out starts."""
-        step = replace(self.step, network=evaluating(self.network, weights))
-        ratios = ratio_sums(step.mean, step.target, self.trained_on, self.cases, share)
-        return regression_sums(Emulator(self.template, device_of(weights), step), self.cases, share, how) | ratios
+        """Errors of one step and of short rollouts in physical units, and skill over persistence."""
+        return regression_sums(Emulator(self.template, self._device, self._evaluating(weights)), self.cases, share, how)
+
+    def memorised(self, weights: dict[str, Tensor]) -> dict[str, Ratio]:
+        """See `Stage.memorised`."""
+        step = self._evaluating(weights)
+        return ratios(*(measure(step.mean, step.target, cases.reader, cases.chosen(CASES)) for cases in (self.trained_on, self.cases)))
+
+    def _evaluating(self, weights: dict[str, Tensor]) -> RegressionStep:
+        return replace(self.step, network=evaluating(self.network, weights, self._device))
+
+    @property
+    def _device(self) -> torch.device:
+        return self.cases.reader.device
 
 
-def evaluating(network: nn.Module, weights: dict[str, Tensor]) -> nn.Module:
-    """A copy of the network with these weights, in eval mode."""
+def evaluating(network: nn.Module, weights: dict[str, Tensor], device: torch.device) -> nn.Module:
+    """A copy of the network with these weights (wherever they are) on the device, in eval mode."""
     twin = unsharded_copy(network)
     load_weights(twin, weights)
-    return twin.eval().requires_grad_(False)
-
-
-def device_of(weights: dict[str, Tensor]) -> torch.device:
-    """Where the weights are."""
-    return next(iter(weights.values())).device
+    return twin.to(device).eval().requires_grad_(False)
 
 
 def to_host(weights: dict[str, Tensor]) -> dict[str, Any]:

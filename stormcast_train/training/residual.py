@@ -11,11 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from stormcast_train.data.batch import Batch
-from stormcast_train.data.conditions import Target
 from stormcast_train.data.crop import Crops
 from stormcast_train.data.noise import normal
-from stormcast_train.data.window import WindowReader
-from stormcast_train.fields.times import Times
 from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import Package
@@ -24,12 +21,10 @@ from stormcast_train.objectives.edm import by_level, denoising_error, training_s
 from stormcast_train.objectives.regression import FixedCount
 from stormcast_train.training.drizzle import with_fitted_drizzle
 from stormcast_train.training.means import Lookup, Regressions
-from stormcast_train.training.overfitting import Mean, residuals
-from stormcast_train.training.regression import device_of, evaluating, to_host
+from stormcast_train.training.overfitting import Ratio
+from stormcast_train.training.regression import evaluating, to_host
 from stormcast_train.training.stage import Example, LossTerms, Sums
 from stormcast_train.training.validate import USUAL, Cases, Validation, residual_sums
-
-RESIDUAL_CASES = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +32,7 @@ class ResidualStage:
     """Denoising of the scaled residual. `means`: the mean of every training start, where it is kept.
 
     `regressions` give it where it is not, or where noise changed what the network is told. `watch`: of training over held-out
-    residuals (`overfitting.compare`); `warnings`: what it has to say. `crops`: the windows that train, None for whole fields; the mean
+    residuals (`residual_facts`); `warnings`: what it has to say. `crops`: the windows that train, None for whole fields; the mean
     is always of the whole field, and so is validation.
     """
 
@@ -77,7 +72,7 @@ class ResidualStage:
             assert isinstance(condition, Tensor)  # `check_crop` refuses a halo's encoder
             crop = self.crops.draw(self.seed, batch.positions, window.times)
             condition, clean_BCHW, present_BCHW = crop(condition), crop(clean_BCHW), crop(present_BCHW)
-        sigma_B = training_sigma(self.step.noise, normal(self.seed, ("sigma",), batch.positions, (1,), device)[:, 0])
+        sigma_B = training_sigma(self.step.noise, normal(self.seed, ("sigma",), batch.positions, (2,), device))
         noise_BCHW = keyed_noise(self.step.noise, self.seed, ("noise",), batch.positions, tuple(clean_BCHW.shape[1:]), device)
         return Example(condition, clean_BCHW, present_BCHW, sigma_B, noise_BCHW)
 
@@ -97,23 +92,13 @@ class ResidualStage:
 
     def validate(self, weights: dict[str, Tensor], share: tuple[int, int], how: Validation = USUAL) -> Sums:
         """Denoising loss on fixed noise, and a small ensemble's metrics on short rollouts."""
-        step = replace(self.step, network=evaluating(self.network, weights))
-        return residual_sums(Emulator(self.template, device_of(weights), step), self.cases, share, how)
+        device = self.cases.reader.device
+        step = replace(self.step, network=evaluating(self.network, weights, device))
+        return residual_sums(Emulator(self.template, device, step), self.cases, share, how)
+
+    def memorised(self, weights: dict[str, Tensor]) -> dict[str, Ratio]:
+        """See `Stage.memorised`: the regression beneath does not change, and was looked at before the first step."""
+        return {}
 
     def _mean(self, batch: Batch) -> Tensor:
         return self.regressions.mean(batch.window) if self.means is None else self.means(batch.dataset_indices)
-
-
-def residual_std(mean: Mean, target: Target, reader: WindowReader, starts: Times) -> dict[str, float]:
-    """Root mean square of (next state - mean), normalised, by variable, over some RESIDUAL_CASES evenly spaced starts.
-
-    The mean must come from a regression that was not fitted to these starts.
-    """
-    chosen = starts[:: max(1, len(starts) // RESIDUAL_CASES)]
-    names = reader.scene.names
-    sums_C, counts_C = torch.zeros((2, len(names)), dtype=torch.float64)
-    for residual_BCHW, present_BCHW in residuals(mean, target, reader, chosen):
-        sums_C += residual_BCHW.square().sum(dim=(0, 2, 3)).cpu()
-        counts_C += present_BCHW.sum(dim=(0, 2, 3)).cpu()
-    found = (sums_C / counts_C.clamp(min=1)).sqrt().tolist()
-    return {name: value if value > 1e-6 else 1.0 for name, value in zip(names, found, strict=True)}

@@ -6,12 +6,12 @@ import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from stormcast_train.data.mixture import mix_stores
 from stormcast_train.distributed.launch import stop_with_launcher
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
@@ -21,14 +21,16 @@ from stormcast_train.fields.fingerprint import digest
 from stormcast_train.fields.provenance import code_fingerprint, code_record
 from stormcast_train.fields.site import SiteConfig
 from stormcast_train.fields.variables import Frozen
+from stormcast_train.forecast.chosen import open_header
 from stormcast_train.monitor.environment import attempt_environment
 from stormcast_train.monitor.run import RunDirectory, describe_run
-from stormcast_train.store.reader import open_store
+from stormcast_train.store.reader import Store
 from stormcast_train.training.criterion import Criterion, criteria
 from stormcast_train.training.differences import differences
 from stormcast_train.training.inherit import check_parent, inherit, inherited_init, parent_of, parent_record
 from stormcast_train.training.optim_config import OptimSpec
-from stormcast_train.training.stage_config import StageRequest, science_record
+from stormcast_train.training.setup import Setup, resolve
+from stormcast_train.training.stage_config import StageRequest
 from stormcast_train.training.validation_plan import ValidationSpec, metric_names, rollout_starts
 
 if TYPE_CHECKING:
@@ -37,7 +39,7 @@ if TYPE_CHECKING:
     from stormcast_train.data.stream import SampleStream
     from stormcast_train.training.stage import Stage
 
-    Build = Callable[[StageRequest, torch.device], tuple[Stage, SampleStream]]
+    Build = Callable[[Setup, torch.device], tuple[Stage, SampleStream]]
 
 Begin = Literal["new", "resume", "done"]
 WATCHDOG_FIRST_S = 120.0
@@ -85,6 +87,12 @@ class StageRun:
     command: tuple[str, ...] = ()
     allow_code_change: bool = False
     resume_from: str | None = None
+    opened: Store | None = None  # the request's store, where it is open already
+
+    @cached_property
+    def setup(self) -> Setup:
+        """The request against its store, resolved when it is first asked for; RequestError as `resolve`."""
+        return resolve(self.request, self.opened)
 
     @property
     def kind(self) -> str:
@@ -117,24 +125,12 @@ class Identity:
 
 def identify(run: StageRun) -> Identity:
     """The identity of what is asked; reads the store's and the regression's fingerprints, never torch."""
-    store = open_store(Path(run.request.store))
-    folds = [_package_fingerprint(spec) for spec in run.request.fold_regressions()]
-    science = science_record(run.request, store, _package_fingerprint(run.request.regression, "regression"), folds)
+    science = run.setup.science()
     continues, init = inherited_init(run.directory, run.resume_from)
-    science |= {"init": init if continues else _package_fingerprint(run.request.init), "optim": run.optim.model_dump(mode="json")}
+    if not continues:
+        init = None if run.request.init is None else open_header(run.request.init).fingerprint
+    science |= {"init": init, "optim": run.optim.model_dump(mode="json")}
     return Identity(science, digest(science), code_fingerprint())
-
-
-def _package_fingerprint(spec: str | None, stage: str | None = None) -> str | None:
-    """None for none; RequestError where it is no package of that stage."""
-    if spec is None:
-        return None
-    from stormcast_train.forecast.chosen import open_header
-
-    header = open_header(spec)
-    if stage not in (None, header.stage):
-        raise RequestError(f"{stage}={spec} is a {header.stage}; give the run of a {stage}")
-    return header.fingerprint
 
 
 def begin(run: StageRun, identity: Identity) -> Begin:
@@ -184,15 +180,13 @@ def check_batch(run: StageRun, world: int) -> None:
         raise RequestError(f"train.batch_size={batch} cannot be divided into {parts}: take a multiple of {world * micro}", ranks=world)
 
 
-def check_metrics(run: StageRun) -> None:
+def check_metrics(run: StageRun, setup: Setup) -> None:
     """RequestError for a metric or a veto that this run's validations do not measure; nothing is refused without validation cases."""
-    request, criteria_asked = run.request, run.criteria()
-    store = open_store(Path(request.store)).chosen(request.variables)
-    spec, state = request.stage.resolve("background" in store.roles, "static" in store.roles), store.group("state")
-    splits = mix_stores(store, request.mix, request.events, spec.conditions.states, bool(spec.conditions.background)).splits
-    if not len(splits["validation"].starts):
+    criteria_asked, state = run.criteria(), setup.store.group("state")
+    starts = setup.mixture.splits["validation"].starts
+    if not len(starts):
         return
-    _, steps = rollout_starts(splits["validation"].starts, state.step, run.execution.validation.steps)
+    _, steps = rollout_starts(starts, state.step, run.execution.validation.steps)
     known = metric_names(
         run.kind, [state.variables[name] for name in state.channels], state.grid, state.step, steps, run.execution.validation
     )
@@ -207,7 +201,7 @@ def run_stage(run: StageRun, ranks: Ranks, console: Console, stop: StopRequest, 
     NonFiniteError, and RequestError as `begin` and `check_batch` do.
     """
     check_batch(run, ranks.world)
-    check_metrics(run)
+    check_metrics(run, run.setup)
     identity = identify(run)
     if is_done(run, identity):
         console.say(f"done already: {run.directory.path} ({run.kind}, {run.optim.total_samples} samples)")
@@ -221,7 +215,7 @@ def _execute(run: StageRun, identity: Identity, ranks: Ranks, console: Console, 
     device = choose_device(run.execution.device, ranks)
     prepare_torch(run.execution, device)
     from stormcast_train.distributed.collectives import barrier, decided_by_first, process_group
-    from stormcast_train.training.build import build_stage
+    from stormcast_train.training.build import build as usual_build
     from stormcast_train.training.session import Session
 
     def start() -> dict[str, Any]:
@@ -238,7 +232,7 @@ def _execute(run: StageRun, identity: Identity, ranks: Ranks, console: Console, 
         decided = decided_by_first(start)
         if decided["science"] != identity.science_fingerprint:
             raise RequestError("the ranks see different stores, configs or code: every node must see the same files")
-        stage, stream = (build or build_stage)(run.request, device)
+        stage, stream = (build or usual_build)(run.setup, device)
         Session(run, identity, ranks, stage, stream, decided["attempt"], console, stop).work()
         barrier()
 

@@ -31,7 +31,7 @@ from stormcast_train.training.examples import Examples
 from stormcast_train.training.journal import Journal
 from stormcast_train.training.loop import TrainPlan, train
 from stormcast_train.training.optim import Optimization
-from stormcast_train.training.overfitting import memorised_in
+from stormcast_train.training.overfitting import memorised, ratio_facts
 from stormcast_train.training.parallel import divide, load_whole, whole
 from stormcast_train.training.profile import STEPS, SUMMARY, StepProfile
 from stormcast_train.training.restoring import restored
@@ -169,10 +169,12 @@ class Session:
         began, weights = time.perf_counter(), whole(self._optim.averaged_weights())
         how = Validation(self._run.execution.validation, partial(self._keep_case, samples))
         metrics = reduced_metrics(gather(self._stage.validate(weights, (self._ranks.rank, self._ranks.world), how)))
+        ratios = self._stage.memorised(weights)
+        metrics |= {name: value for name, value in ratio_facts(ratios).items() if "/" in name}
         self._watchdog.beat(samples)
         improved, broken = self._criterion.improves(metrics), self._criterion.broken(metrics)
         self._journal.write("validate", samples, **metrics, seconds=time.perf_counter() - began, best=improved, vetoes=broken)
-        for sentence in memorised_in(metrics):
+        for sentence in memorised(ratios):
             self._journal.warn(samples, sentence, "residual")
         if improved and self._ranks.is_first:
             facts = {"criterion": self._criterion.name, "value": self._criterion.value(metrics), "vetoes": broken}

@@ -17,6 +17,7 @@ from stormcast_train.data.batch import Batch
 from stormcast_train.data.conditions import Condition
 
 if TYPE_CHECKING:
+    from stormcast_train.training.overfitting import Ratio
     from stormcast_train.training.validate import Validation
 
 ROOTS = ("rmse", "spread", "spread_skill", "inflow_rmse")  # quantities whose sums are of squares
@@ -81,6 +82,10 @@ class Stage(Protocol):
 
         Empty where the mix left no validation case. `metric_value` turns the reduced sums into the metric; `validation_plan` has the names.
         """
+        ...
+
+    def memorised(self, weights: dict[str, Tensor]) -> Mapping[str, Ratio]:
+        """By variable, the residual on training over that on held-out starts; empty where there is nothing to memorise. All ranks call it."""
         ...
 
 

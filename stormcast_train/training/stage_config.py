@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any, Literal
 
-import numpy as np
 from pydantic import Field
 
-from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout, past_roles
+from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout
 from stormcast_train.data.event_config import EventsConfig
 from stormcast_train.data.mix import MixConfig
-from stormcast_train.data.mixture import Mixture, mix_stores
-from stormcast_train.data.scene import named_group, past_group, rows_between
 from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.times import Times
 from stormcast_train.fields.variables import Frozen
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.store.choice import Choice
-from stormcast_train.store.reader import Store
-from stormcast_train.training.folds import Fold, fold_runs, outside
+from stormcast_train.training.folds import Fold, fold_runs
 
 StageKind = Literal["regression", "diffusion"]
 Target = Literal["state", "tendency"]
@@ -120,90 +114,10 @@ class StageRequest(Frozen):
     init: str | None = None  # run or package whose weights the network starts from
     variables: Choice | None = None  # what of the store, and told how; None: all as it is
     fold: Fold | None = None  # of a regression: train outside this block only
-    scratch: str | None = None  # where `stage.means=disk` keeps its files
+    keep: str | None = None  # the folder of the run, for what is measured or made once: residual.json, and the means of stage.means=disk
 
     def fold_regressions(self) -> tuple[str, ...]:
         """The runs of a cross-fitted diffusion's fold regressions; RequestError, with the command, where one is missing."""
         if self.regression is None or not self.stage.cross_fitted:
             return ()
         return fold_runs(self.regression, self.stage.folds)
-
-
-def science_record(
-    request: StageRequest, store: Store, regression_fingerprint: str | None, fold_fingerprints: Sequence[str | None] = ()
-) -> dict[str, Any]:
-    """What this stage's part of a run's fingerprint covers, as plain data: config, seed, and the part of the store its mix uses."""
-    store = store.chosen(request.variables)
-    spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
-    _check_sources(store, spec.conditions)
-    objective = request.objective.model_dump(mode="json") if spec.kind == "diffusion" else None
-    mixture = mix_stores(store, request.mix, request.events, spec.conditions.states, bool(spec.conditions.background))
-    check_crop(request, spec, mixture)
-    if request.fold is not None:
-        outside(request.fold, mixture, spec.conditions.states * store.group("state").step)  # refused before anything trains
-    folded = {"fold": request.fold.model_dump(mode="json")} if request.fold else {}
-    return {
-        "stage": spec.model_dump(mode="json"),
-        "network": request.network.model_dump(mode="json"),
-        "objective": objective,
-        "mix": request.mix.record(),
-        "events": request.events.record(),
-        "seed": request.seed,
-        "store": _used_part(store, np.concatenate([split.times for split in mixture.splits.values()]), spec.conditions),
-        "stores": [_used_part(entry.store, entry.times, spec.conditions) for entry in mixture.further],
-        "regression": regression_fingerprint,
-        **({"variables": request.variables.model_dump(mode="json")} if request.variables else {}),
-        **({"folds": list(fold_fingerprints)} if fold_fingerprints else folded),
-    }
-
-
-def check_crop(request: StageRequest, spec: StageSpec, mixture: Mixture) -> None:
-    """RequestError where `mix.crop` does not fit the grid, the network, the conditions or the events."""
-    rule, grid, network = request.mix.crop, mixture.store.group("state").grid, request.network
-    if rule is None:
-        return
-    if rule.rows > grid.shape[0] or rule.columns > grid.shape[1]:
-        asked, held = (f"{rows} x {columns}" for rows, columns in (rule.shape, grid.shape))
-        raise RequestError(f"mix.crop asks for {asked} points (rows x columns), and the grid has {held}: ask for less", grid=grid.shape)
-    tied = [key for key in ("attn_resolutions", "additive_pos_embed") if getattr(network, key)]
-    if tied:
-        raise RequestError(
-            f"mix.crop does not go with network.{tied[0]}={getattr(network, tied[0])}, which is tied to the size of the field: train on "
-            "whole fields (mix.crop=null), or leave it out of the network"
-        )
-    if spec.conditions.halo is not None:
-        raise RequestError("mix.crop does not go with stage.conditions.halo.encoder, which serves the whole domain: leave one of them out")
-    if rule.towards is None:
-        return
-    if spec.conditions.mirror:
-        raise RequestError("mix.crop.towards does not go with stage.conditions.mirror=true: a mirrored event lies elsewhere")
-    boxed = {e.kind for e in mixture.events if e.box is not None and e.box.inside(grid.lat2d, grid.lon2d).any()}
-    unknown = sorted(set(rule.towards) - boxed)
-    if unknown or not rule.towards:
-        listed = ", ".join(sorted(boxed)) or "none"
-        raise RequestError(
-            f"mix.crop.towards asks for {', '.join(unknown) or 'nothing'}, and the kinds of events={request.events.name} with a box in this "
-            f"domain are: {listed}", unknown=unknown,
-        )  # fmt: skip
-
-
-def _check_sources(store: Store, conditions: ConditionSpec) -> None:
-    """RequestError, before anything is written, where the store lacks what the conditions name."""
-    if isinstance(conditions.static, tuple):
-        named_group(store, "static", conditions.static)
-    for role, channels in past_roles(conditions).items():
-        past_group(store, role, channels)
-
-
-def _used_part(store: Store, times: Times, conditions: ConditionSpec) -> dict[str, str]:
-    """Fingerprint by role of the times that are used; static fields whole, past frames as far back as they are seen."""
-    used = np.unique(times)
-    parts = {}
-    for role in store.roles:
-        group = store.group(role)
-        rows = np.arange(len(group.times)) if role == "static" else np.flatnonzero(np.isin(group.times, used))
-        if role in conditions.past:
-            reach = np.timedelta64(conditions.past[role].minutes * 60 + 1, "s")
-            rows = rows_between(group, used, max(reach, store.group("state").step))
-        parts[role] = group.fingerprint(rows)
-    return parts

@@ -177,7 +177,7 @@ def _denoising(step: ResidualStep, batch: Batch, indices: Sequence[int]) -> tupl
     present = step.target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
     mean = step.regression.mean(batch.window)
     clean = step.clean(batch.target_BCHW, mean) * present
-    sigma_B = training_sigma(step.noise, normal(SEED, ("validation_sigma",), indices, (1,), clean.device)[:, 0])
+    sigma_B = training_sigma(step.noise, normal(SEED, ("validation_sigma",), indices, (2,), clean.device))
     noise = keyed_noise(step.noise, SEED, ("validation_noise",), indices, tuple(clean.shape[1:]), clean.device)
     with torch.no_grad():
         error = denoising_error(step.network, step.noise, clean, present, step.condition(batch.window, mean), sigma_B, noise)

@@ -9,9 +9,10 @@ from pydantic import ValidationError
 from stormcast_train.data.noise import normal
 from stormcast_train.fields.quiet import library_noise
 from stormcast_train.forecast.step import keyed_noise
-from stormcast_train.objectives.config import NoiseSpec
-from stormcast_train.objectives.edm import LEVEL_NAMES, KeyedScheduler, by_level, draw_residual, training_sigma
+from stormcast_train.objectives.config import NoiseConfig, NoiseSpec
+from stormcast_train.objectives.edm import LEVEL_NAMES, KeyedScheduler, by_level, training_sigma
 from stormcast_train.objectives.regression import FixedCount
+from stormcast_train.objectives.sampler import draw_residual
 
 CPU = torch.device("cpu")
 
@@ -22,7 +23,7 @@ def draws(spec, count=4000, shape=(1, 4, 4)):
 
 def test_lognormal_levels_have_the_asked_median_and_spread():
     # half of the draws lie below exp(P_mean) = 0.3012, 84.13 % below exp(P_mean + P_std) = 1
-    sigma = training_sigma(NoiseSpec(), normal(0, ("sigma",), range(20000), (1,), CPU)[:, 0])
+    sigma = training_sigma(NoiseSpec(wide=0.0), normal(0, ("sigma",), range(20000), (2,), CPU))
     assert float((sigma < math.exp(-1.2)).float().mean()) == pytest.approx(0.5, abs=0.011)
     assert float((sigma < 1.0).float().mean()) == pytest.approx(0.8413, abs=0.008)
 
@@ -30,7 +31,7 @@ def test_lognormal_levels_have_the_asked_median_and_spread():
 def test_loguniform_levels_put_the_same_share_into_every_decade():
     # 0.02 .. 20 are three decades
     spec = NoiseSpec(distribution="loguniform")
-    sigma = training_sigma(spec, normal(0, ("sigma",), range(20000), (1,), CPU)[:, 0])
+    sigma = training_sigma(spec, normal(0, ("sigma",), range(20000), (2,), CPU))
     assert 0.02 <= float(sigma.min()) <= float(sigma.max()) <= 20
     for low, high in ((0.02, 0.2), (0.2, 2.0), (2.0, 20.0)):
         assert float(((sigma >= low) & (sigma < high)).float().mean()) == pytest.approx(1 / 3, abs=0.011)
@@ -69,39 +70,52 @@ def test_the_loss_weight_is_physicsnemos_for_student_t_at_the_same_standard_devi
     assert torch.allclose(theirs, ours)
 
 
+def test_a_share_of_the_levels_is_log_uniform_and_the_others_stay_as_they_are():
+    draws = normal(0, ("sigma",), range(40000), (2,), CPU)
+    bell, mixed = (training_sigma(NoiseSpec(wide=wide, sigma_max=80.0), draws) for wide in (0.0, 0.25))
+    moved = mixed != bell
+    assert float(moved.float().mean()) == pytest.approx(0.25, abs=0.008)
+    # of those a decade of 0.02..80 (3.6 decades) has 1 / 3.6 = 0.278
+    assert float(((mixed[moved] >= 8) & (mixed[moved] < 80)).float().mean()) == pytest.approx(0.278, abs=0.015)
+
+
 @pytest.mark.parametrize("distribution", ["lognormal", "student_t"])
-def test_a_sampler_that_starts_above_what_training_covers_is_refused(distribution):
-    # P(sigma > 80) = P(z > (ln 80 + 1.2) / 1.2 = 4.65) = 1.7e-6 < 1e-5
-    with pytest.raises(ValidationError, match=r"leaves what training covers"):
-        NoiseSpec(distribution=distribution, sigma_max=80.0)
-    with pytest.raises(ValidationError, match=r"leaves what training covers"):
-        NoiseSpec(distribution=distribution, sigma_min=0.0005)
+def test_levels_that_training_hardly_covers_are_refused_at_both_ends(distribution):
+    # P(40 < sigma < 160) = P(z > (ln 40 + 1.2) / 1.2 = 4.07) = 2e-5
+    with pytest.raises(ValidationError, match=r"2.*e-05 of the training draws lie within a factor of two of 80"):
+        NoiseConfig(distribution=distribution, wide=0.0, sigma_max=80.0)
+    with pytest.raises(ValidationError, match=r"within a factor of two of 0.0005"):
+        NoiseConfig(distribution=distribution, wide=0.0, sigma_min=0.0005, sigma_max=5.0)
+    NoiseConfig(distribution="loguniform", sigma_max=800.0, sigma_min=0.002)
 
 
 def test_churn_may_not_leave_what_training_covers():
-    with pytest.raises(ValidationError, match="churn_max below sigma_max"):
-        NoiseSpec(distribution="loguniform", churn=2.0)
-    assert NoiseSpec(distribution="loguniform", churn=2.0, churn_max=10.0).range == (0.02, 20.0)  # 10 * 1.25 stays below
-    with pytest.raises(ValidationError, match="leaves what training covers"):
-        NoiseSpec(sigma_max=45.0, churn=8.0)  # 45 * sqrt(2) = 63.6; covered up to 50.3
+    # 80 * sqrt(2) = 113 is raised above the log-uniform levels, which end at 80: of the half octave below 80 little is left
+    with pytest.raises(ValidationError, match="within a factor of two of 113"):
+        NoiseConfig(distribution="lognormal", wide=0.08, solver="heun", sigma_max=80.0, churn=100.0)
+    NoiseConfig(wide=0.08, solver="heun", sigma_max=80.0, churn=100.0, churn_max=50.0)
     with pytest.raises(ValidationError, match="not trained on it"):
-        NoiseSpec(distribution="student_t", churn=1.0)
+        NoiseConfig(distribution="student_t", solver="heun", churn=1.0)
+    with pytest.raises(ValidationError, match="solver: heun or euler"):
+        NoiseConfig(churn=1.0)
 
 
 def test_without_churn_a_draw_is_the_deterministic_one_and_with_it_another():
-    def network(x, t, condition):
+    condition = normal(0, ("condition",), range(3), (2, 4, 4), CPU)
+
+    def clean(x, t):
         return condition / (1 + t.view(-1, 1, 1, 1) ** 2) + x * 0.1
 
-    plain, churned = NoiseSpec(steps=4), NoiseSpec(steps=4, churn=1.0)
-    condition = normal(0, ("condition",), range(3), (2, 4, 4), CPU)
+    heun = {"solver": "heun", "rho": 7.0}
+    plain, churned = NoiseSpec(steps=4, **heun), NoiseSpec(steps=4, churn=1.0, **heun)
     noise = keyed_noise(churned, 0, ("n",), range(3), (5, 2, 4, 4), CPU)
     start = noise[:, 0]
     assert torch.equal(start, keyed_noise(plain, 0, ("n",), range(3), (2, 4, 4), CPU))
-    still = draw_residual(network, NoiseSpec(steps=4, churn=1.0, churn_min=19.0, churn_max=19.5), condition, noise)
-    assert torch.allclose(still, draw_residual(network, plain, condition, start), atol=1e-6)
-    moved = draw_residual(network, churned, condition, noise)
+    still = draw_residual(clean, NoiseSpec(steps=4, churn=1.0, churn_min=19.0, churn_max=19.5, **heun), noise)
+    assert torch.allclose(still, draw_residual(clean, plain, start), atol=1e-6)
+    moved = draw_residual(clean, churned, noise)
     assert not torch.allclose(moved, still, atol=1e-3)
-    assert torch.equal(moved, draw_residual(network, churned, condition, noise))
+    assert torch.equal(moved, draw_residual(clean, churned, noise))
 
 
 def test_losses_by_level_sum_to_the_total():

@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from stormcast_train.cli import main
 from stormcast_train.monitor.events import read_events
 from stormcast_train.monitor.run import describe_run
+from stormcast_train.store.reader import open_store
 
 TINY = ["stage=both", "network=tiny", "optim=tiny", "train.batch_size=8", "train.total_samples=48", "checkpoint.every_samples=8"]
 TINY += ["validate.every_samples=16", "validate.cases=8", "validate.ensemble.cases=2"]
@@ -158,7 +159,7 @@ def test_of_both_stages_a_checkpoint_s_metric_is_for_the_one_it_names(store, tmp
     from stormcast_train.cli import build_config, parse, recipe
 
     words = ["train", *TINY, f"store={store}", f"run={tmp_path / 'run'}", "checkpoint.best=diffusion/crps_skill"]
-    runs = recipe("train").stage_runs(build_config(recipe("train"), parse(words)))
+    runs = recipe("train").stage_runs(build_config(recipe("train"), parse(words)), open_store(store))
     assert [run.execution.checkpoint_best for run in runs] == [None, "diffusion/crps_skill"]
     assert [kept and kept.name for _, kept in (run.criteria() for run in runs)] == [None, "diffusion/crps_skill"]
 

@@ -13,9 +13,10 @@ from stormcast_train.data.noise import normal
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.rollout import forecast
+from stormcast_train.objectives.edm import training_sigma
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.build import build_stage
-from stormcast_train.training.stage_config import science_record
+from stormcast_train.training.setup import resolve
 
 CPU = tiny_stages.CPU
 RULE = CropRule(rows=6, columns=4)  # of 12 x 8 points
@@ -86,7 +87,7 @@ def test_a_diffusions_loss_is_that_of_the_window_alone(diffusion):
     present = stage.step.target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
     clean = crop(stage.step.clean(batch.target_BCHW, stage._mean(batch)) * present)
     noise = stage.step.noise
-    sigma = (noise.P_mean + noise.P_std * normal(0, ("sigma",), batch.positions, (1,), CPU)[:, 0]).exp()[:, None, None, None]
+    sigma = training_sigma(noise, normal(0, ("sigma",), batch.positions, (2,), CPU))[:, None, None, None]
     # a network that says 0 errs by the clean residual; Karras et al. 2022: weight (sigma^2 + 0.25) / (sigma 0.5)^2
     expected = ((sigma**2 + 0.25) / (0.5 * sigma) ** 2 * clean**2 * crop(present)).sum() / (4 * 2 * 24)
     assert float(found) == pytest.approx(float(expected), rel=1e-4)
@@ -121,8 +122,7 @@ def test_packages_trained_on_windows_say_so_and_forecast_whole_fields(regression
 
 
 def test_the_window_is_part_of_the_science_and_without_one_the_record_is_as_ever(tiny_store):
-    store = open_store(tiny_store)
-    bare, cropped = (science_record(asked(tiny_store, crop=crop), store, None)["mix"] for crop in (None, RULE))
+    bare, cropped = (resolve(asked(tiny_store, crop=crop)).science()["mix"] for crop in (None, RULE))
     assert "crop" not in bare
     assert cropped == bare | {"crop": RULE.model_dump(mode="json")}
 
@@ -157,7 +157,7 @@ def test_a_window_that_does_not_fit_is_refused_before_training(crop, more, messa
     network = request.network.model_copy(update={key: value for key, value in more.items() if key not in conditions})
     request = request.model_copy(update={"network": network})
     with pytest.raises(RequestError, match=message):
-        science_record(request, open_store(tiny_store), None)
+        resolve(request).science()
 
 
 def test_windows_are_drawn_towards_the_boxes_of_listed_events(tiny_store):

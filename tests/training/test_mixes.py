@@ -16,7 +16,7 @@ from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.recipes._baseline_inputs import split_of
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.build import build_stage
-from stormcast_train.training.stage_config import science_record
+from stormcast_train.training.setup import resolve
 
 
 @pytest.fixture(scope="module")
@@ -64,20 +64,19 @@ def test_a_stage_can_not_read_the_test_split_and_use_test_is_kept(tiny_store):
 
 def test_the_science_record_covers_further_stores_and_events_but_not_their_places_or_wording(tiny_store, other, tmp_path):
     moved = shutil.copytree(other, tmp_path / "moved")
-    main = open_store(tiny_store)
 
     def record(path, **more):
-        return science_record(asked(tiny_store, mix={"stores": (FurtherStore(store=str(path)),), **more}), main, None)
+        return resolve(asked(tiny_store, mix={"stores": (FurtherStore(store=str(path)),), **more})).science()
 
     assert record(other) == record(moved)
     assert record(other)["stores"] != record(tiny_world.write(tmp_path / "third"))["stores"]
-    plain = science_record(asked(tiny_store), main, None)
+    plain = resolve(asked(tiny_store)).science()
     assert plain["stores"] == []
 
     def listed(source):
         event = Event(name="e", kind="meiyu", period="2021-06-01/2021-06-02", source=source)
         request = asked(tiny_store, mix={"oversample": Oversample(events={"meiyu": 2.0})})
-        return science_record(request.model_copy(update={"events": EventsConfig(name="mine", events=(event,))}), main, None)
+        return resolve(request.model_copy(update={"events": EventsConfig(name="mine", events=(event,))})).science()
 
     assert listed("first wording") == listed("second wording")
     assert listed("first wording")["events"] != plain["events"]

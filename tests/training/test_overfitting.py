@@ -14,52 +14,73 @@ import fitted_folds
 
 from stormcast_train.data.mix import FractionsMix
 from stormcast_train.training.build import build_stage
-from stormcast_train.training.overfitting import _band_names, band_power, memorised, memorised_in
-from stormcast_train.training.stage import metric_value
+from stormcast_train.training.overfitting import Ratio, memorised, ratio_facts, ratios
+from stormcast_train.training.residuals import Residuals
 
 
-def ratios(stage, share=(0, 1)):
-    found = stage.validate(stage.network.state_dict(), share)
-    return {name.split("/")[2]: pair for name, pair in found.items() if name.startswith("regression/residual_ratio")}
+def residuals(squares_NC, starts, names=("t2m", "rain1h")):
+    """Rows whose mean squares are given, of one present cell each."""
+    squares = np.asarray(squares_NC, float)
+    ones = np.ones_like(squares)
+    return Residuals(np.asarray(starts), names[: squares.shape[1]], ones, squares, squares[..., None], squares[..., None], ("8km",))
 
 
-def test_a_wave_has_its_power_in_the_band_of_its_length():
-    # 6 waves on 32 points are 5.33 grid lengths; the Hann taper spreads into 5 and 7 waves: 6.4 and 4.57 grid lengths
-    x = torch.arange(32, dtype=torch.float64)
-    wave = torch.cos(2 * torch.pi * 6 * x / 32).expand(1, 1, 32, 32)
-    power = band_power(wave)[0, 0]
-    assert _band_names((32, 32)) == ["2-4", "4-8", "8-16", "16-32", "32-inf"]
-    assert float(power[1] / power.sum()) > 0.99
-    assert band_power(2 * wave)[0, 0, 1] == pytest.approx(4 * float(power[1]))
-    assert _band_names((12, 8)) == ["2-4", "4-8", "8-16"]
+def days(count, first="2021-06-01"):
+    return np.datetime64(first, "s") + np.arange(count) * np.timedelta64(86400, "s")
 
 
-def test_a_ratio_outside_95_to_105_is_told_with_its_cure():
-    assert memorised({"t2m": 0.96, "rain1h": 1.04}) == []
-    assert memorised({"t2m": float("nan")}) == []
-    (low,) = memorised({"t2m": 0.80, "rain1h": 1.0})
-    assert "t2m 0.80" in low
+def test_the_ratio_is_that_of_the_means_and_its_interval_knows_how_few_blocks_there_are():
+    # 30 days are 10 blocks of 3; the squares of a block are equal, so there are 10 independent values and not 30
+    rng = np.random.default_rng(0)
+    blocks = rng.uniform(0.5, 1.5, 10).repeat(3)[:, None]
+    train, held = residuals(0.8 * blocks, days(30)), residuals(blocks, days(30, "2021-08-01"))
+    found = ratios(train, held)["t2m"]
+    assert found.value == pytest.approx(0.8)
+    # log of a mean over 10 blocks: std / mean / sqrt(10) each, two of them, times t(0.975, 9) = 2.262
+    expected = 2.262 * blocks[::3].std(ddof=1) / blocks.mean() / np.sqrt(10) * np.sqrt(2)
+    assert np.log(found.high / found.value) == pytest.approx(expected, rel=0.2)
+    assert found.low < 0.8 < found.high
+    one_spell = ratios(residuals(0.1 * blocks[:3], days(3)), held)["t2m"]
+    assert (one_spell.low, one_spell.high) == (0.0, np.inf)  # a single block says nothing of how blocks differ
+    assert ratios(residuals(np.zeros((0, 1)), days(0)), held) == {}
+
+
+def test_only_an_interval_that_lies_wholly_outside_is_reported_with_its_cure():
+    usual, wide = Ratio(0.96, 0.9, 1.02), Ratio(0.8, 0.5, 1.28)
+    assert memorised({"t2m": usual, "rain1h": wide}) == []
+    (low,) = memorised({"t2m": Ratio(0.8, 0.72, 0.89), "rain1h": wide})
+    assert "t2m 0.80 [0.72, 0.89]" in low
     assert "rain1h" not in low
     assert "stage.residual=cross_fitted" in low
-    (high,) = memorised({"t2m": 1.2})
+    (high,) = memorised({"t2m": Ratio(1.2, 1.1, 1.3)})
     assert "held-out period is easier" in high
-    (both,) = memorised({"t2m": 0.8}, cross_fitted=True)
+    (both,) = memorised({"t2m": Ratio(0.8, 0.7, 0.9)}, cross_fitted=True)
     assert "although it is cross-fitted" in both
-    assert memorised_in({"regression/residual_ratio/t2m": 0.8, "regression/rmse/t2m": 0.1}) == memorised({"t2m": 0.8})
 
 
-def test_the_ratio_is_that_of_mean_squares_and_adds_over_ranks(tiny_store, trained):
+def test_chance_alone_hardly_ever_warns():
+    # two splits of the same weather, 15 and 5 independent blocks: at most the 5 % that the interval promises, and some more for USUAL
+    rng = np.random.default_rng(2)
+    warned = 0
+    for _ in range(200):
+        train, held = (residuals(rng.gamma(2.0, 0.5, n).repeat(3)[:, None], days(3 * n)) for n in (15, 5))
+        warned += bool(memorised(ratios(train, held)))
+    assert warned <= 20
+
+
+def test_a_stage_measures_its_own_ratio_on_training_and_held_out_starts(tiny_store):
     stage, _ = build_stage(tiny_stages.request(tiny_store, "regression"), tiny_stages.CPU)
-    alone, pair = ratios(stage), [ratios(stage, (r, 2)) for r in range(2)]
-    for name, sums in alone.items():
-        assert [sum(part[name][i] for part in pair) for i in range(2)] == pytest.approx(sums, rel=1e-9)
+    found = stage.memorised(stage.network.state_dict())
     expected = []
     for cases in (stage.trained_on, stage.cases):
         window, target, present = cases.reader.to_device(cases.reader.read(cases.chosen(64)))
         present = present[:, 0] & window.present_BKCHW[:, -1, 0]
         error = torch.where(present, target[:, 0] - replace_mean(stage, window)[:, 0], 0).double().square()
         expected.append(float((error.sum(dim=(1, 2)) / present.sum(dim=(1, 2))).mean()))
-    assert metric_value("regression/residual_ratio/t2m", *alone["t2m"]) == pytest.approx(expected[0] / expected[1], rel=1e-5)
+    assert found["t2m"].value == pytest.approx(expected[0] / expected[1], rel=1e-5)
+    facts = ratio_facts(found)
+    assert facts["regression/residual_ratio/t2m"] == found["t2m"].value
+    assert facts["residual_ratio_intervals"]["t2m"] == [found["t2m"].low, found["t2m"].high]
 
 
 def replace_mean(stage, window):
@@ -70,12 +91,13 @@ def replace_mean(stage, window):
         stage.network.train()
 
 
-def test_a_diffusion_begins_with_the_ratios_of_its_regression_in_its_package(tiny_store, trained, tmp_path):
+def test_a_diffusion_begins_with_the_ratios_of_its_regression_in_its_package(tiny_store, trained):
     stage, _ = build_stage(tiny_stages.request(tiny_store, "diffusion", regression=str(trained["regression"])), tiny_stages.CPU)
-    assert set(stage.watch) == {"ratio", "ratio_by_wavelength", "from"}
+    assert set(stage.watch) == {"ratio", "ratio_interval", "ratio_by_wavelength", "from"}
     assert set(stage.watch["ratio"]) == {"t2m", "rain1h"}
-    assert set(stage.watch["ratio_by_wavelength"]["t2m"]) == {"2-4", "4-8", "8-16"}
-    assert stage.warnings == tuple(memorised(stage.watch["ratio"]))
+    low, high = stage.watch["ratio_interval"]["t2m"]
+    assert low < stage.watch["ratio"]["t2m"] < high
+    assert set(stage.watch["ratio_by_wavelength"]["t2m"]) == {"114km", "229km", "457km", "915km"}  # octaves from two rows, 81 km
 
 
 def noisy(t2m, rain):
@@ -93,7 +115,7 @@ def test_a_set_learnt_by_heart_shows_the_ratio_falling_and_cross_fitting_restore
     early = fitted_folds.fit(plain, tmp_path / "early", steps=40)
     run = tmp_path / "regression"
     late = fitted_folds.fit_with_folds(plain, run, folds=4, steps=220)
-    before, after = (metric_value("regression/residual_ratio/t2m", *ratios(stage)["t2m"]) for stage in (early, late))
+    before, after = (stage.memorised(stage.network.state_dict())["t2m"].value for stage in (early, late))
     assert 0.9 < before < 1.1
     assert after < 0.6
     asked = tiny_stages.request(store, "diffusion", regression=str(run)).model_copy(update=mix)

@@ -8,10 +8,10 @@ import torch
 
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.forecast.emulator import Emulator
-from stormcast_train.store.reader import open_store
 from stormcast_train.training.build import build_stage
+from stormcast_train.training.setup import resolve
 from stormcast_train.training.stage import metric_value
-from stormcast_train.training.stage_config import StageConfig, science_record
+from stormcast_train.training.stage_config import StageConfig
 
 CPU = tiny_stages.CPU
 
@@ -201,16 +201,16 @@ def test_null_means_the_stages_default_and_both_is_one_after_the_other():
 
 
 def test_the_science_record_changes_with_the_seed_and_the_used_part_of_the_store(tiny_store, tmp_path):
-    record = science_record(tiny_stages.request(tiny_store, "regression"), open_store(tiny_store), None)
-    again = science_record(tiny_stages.request(tiny_store, "regression"), open_store(tiny_store), None)
+    record = resolve(tiny_stages.request(tiny_store, "regression")).science()
+    again = resolve(tiny_stages.request(tiny_store, "regression")).science()
     assert record == again
-    assert record != science_record(tiny_stages.request(tiny_store, "regression", seed=1), open_store(tiny_store), None)
+    assert record != resolve(tiny_stages.request(tiny_store, "regression", seed=1)).science()
 
     def warm(t2m, rain):
         t2m[3, 3, 3] += 1
 
     other = tiny_world.write(tmp_path / "other", changes=warm)
-    assert science_record(tiny_stages.request(other, "regression"), open_store(other), None)["store"] != record["store"]
+    assert resolve(tiny_stages.request(other, "regression")).science()["store"] != record["store"]
 
 
 def test_noise_on_the_states_reaches_both_networks_and_the_mean_beneath_the_residual(tiny_store, trained):

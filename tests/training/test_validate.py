@@ -16,6 +16,7 @@ from stormcast_train.store.reader import open_store
 from stormcast_train.training.build import build_stage
 from stormcast_train.training.case_fields import case_path, kept_cases, read_case, write_case
 from stormcast_train.training.criterion import Criterion, reduced_metrics
+from stormcast_train.training.overfitting import ratio_facts
 from stormcast_train.training.validate import SEED, Validation
 from stormcast_train.training.validation_plan import ValidationSpec, evenly, lead_name, metric_names, rollout_starts
 from stormcast_train.verification import metrics
@@ -159,11 +160,12 @@ def test_not_a_bit_depends_on_the_number_of_ranks(kind, stages, weights, validat
 
 
 @pytest.mark.parametrize("kind", ["regression", "diffusion"])
-def test_the_names_are_known_before_anything_is_measured(kind, tiny_store, validated):
+def test_the_names_are_known_before_anything_is_measured(kind, tiny_store, validated, stages, weights):
     group = open_store(tiny_store).group("state")
     names = metric_names(kind, [group.variables[n] for n in group.channels], group.grid, HOUR, 2, SPEC)
     by_draw = f"{kind}/denoising_loss_at/"  # which noise levels are met depends on the draws
-    assert sorted(names) == sorted(name for name in validated[0][kind] if not name.startswith(by_draw))
+    ratios = {name for name in ratio_facts(stages[kind].memorised(weights[kind])) if "/" in name}
+    assert sorted(names) == sorted(ratios | {name for name in validated[0][kind] if not name.startswith(by_draw)})
 
 
 @pytest.mark.parametrize("kind", ["regression", "diffusion"])
@@ -216,10 +218,10 @@ def test_a_wrong_metric_or_veto_is_refused_before_anything_is_written(tiny_store
 
     run = toy_stage.stage_run(tiny_store, tmp_path / "run", best_metric="regression/rsme/t2m")
     with pytest.raises(RequestError, match=r"train.best_metric=regression/rsme/t2m is not measured. Did you mean 'regression/rmse/t2m'"):
-        check_metrics(run)
+        check_metrics(run, run.setup)
     vetoed = dataclasses.replace(
         run, execution=run.execution.model_copy(update={"best_metric": None, "veto": {"regression/psd/*": (0.5, 2)}})
     )
     with pytest.raises(RequestError, match=r"train.veto=regression/psd/\* is not measured"):
-        check_metrics(vetoed)
+        check_metrics(vetoed, vetoed.setup)
     assert not (tmp_path / "run").exists()

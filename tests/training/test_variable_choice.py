@@ -24,7 +24,7 @@ from stormcast_train.store.reader import open_store
 from stormcast_train.store.writer import write_store
 from stormcast_train.training.build import build_stage
 from stormcast_train.training.drizzle import cut_off_of, with_fitted_drizzle
-from stormcast_train.training.stage_config import science_record
+from stormcast_train.training.setup import resolve
 
 CPU = tiny_stages.CPU
 QUANTILE = Choice(override={"rain1h": {"transform": {"kind": "quantile"}, "drizzle": "fit"}})
@@ -69,15 +69,12 @@ def test_an_overridden_transform_trains_on_the_statistics_of_a_store_made_with_i
 
 
 def test_a_choice_is_part_of_the_science_and_its_absence_leaves_the_record_as_it_was(tiny_store):
-    store = open_store(tiny_store)
-    plain = science_record(tiny_stages.request(tiny_store, "regression"), store, None)
+    plain = resolve(tiny_stages.request(tiny_store, "regression")).science()
     assert "variables" not in plain
-    heavier = science_record(
-        tiny_stages.request(tiny_store, "regression", variables=Choice(override={"rain1h": {"loss_weight": 3}})), store, None
-    )
+    heavier = resolve(tiny_stages.request(tiny_store, "regression", variables=Choice(override={"rain1h": {"loss_weight": 3}}))).science()
     assert heavier["variables"]["override"] == {"rain1h": {"loss_weight": 3}}
     assert heavier["store"] == plain["store"]
-    fewer = science_record(tiny_stages.request(tiny_store, "regression", variables=Choice(state=("rain1h",))), store, None)
+    fewer = resolve(tiny_stages.request(tiny_store, "regression", variables=Choice(state=("rain1h",)))).science()
     assert fewer["store"]["state"] != plain["store"]["state"]
 
 
