@@ -19,6 +19,7 @@ from stormcast_train.fields.grid import EARTH_RADIUS_M, Grid
 from stormcast_train.fields.locate import Flags, Floats, Ints, unit_vectors
 
 Triples = tuple[Ints, Ints, Floats]
+EQUAL = 1e-9  # of the mean area: cells that differ less are equal, their coordinates rounded
 COVERED = 1e-6  # of a cell: a target cell that lacks no more than this is covered
 SLIVER = 1e-6  # of the smaller cell: an overlap below this is rounding, so the neighbour's gaps do not matter
 PAIRS_AT_ONCE = 200_000
@@ -51,6 +52,22 @@ def cell_areas_m2(grid: Grid) -> Floats:
     corner = _corner_vectors(grid)
     a, b, c, d = corner[:-1, :-1], corner[:-1, 1:], corner[1:, 1:], corner[1:, :-1]
     return EARTH_RADIUS_M**2 * np.abs(_triangle(a, b, c) + _triangle(a, c, d))
+
+
+def relative_areas(grid: Grid) -> Floats:
+    """The area [y, x] of every cell over the grid's mean; exactly 1 where all cells are equal.
+
+    Raises RequestError for a grid of one row or column, and where a cell has no area.
+    """
+    if min(grid.shape) < 2:
+        raise RequestError(f"the area of a cell needs 2 rows and columns or more; this grid has {grid.shape[0]} x {grid.shape[1]} points")
+    area = cell_areas_m2(grid)
+    without = int((~(area > 0)).sum())
+    if without:
+        raise RequestError(
+            f"the grid has {without} cell(s) without an area: latitudes or longitudes are missing there, or repeat", count=without
+        )
+    return np.ones(grid.shape) if np.ptp(area) <= EQUAL * area.mean() else area / area.mean()
 
 
 def _triangle(a: Floats, b: Floats, c: Floats) -> Floats:

@@ -125,7 +125,10 @@ def _device() -> str:
 
 
 def _standing_notes(score: ScoreConfig, driver: Driver) -> list[str]:
-    notes = ["regression: the deterministic rollout of the run's regression. A single field's fair CRPS is its MAE (members = 1)."]
+    from stormcast_train.verification.statistics import WEIGHTING
+
+    notes = [WEIGHTING]
+    notes.append("regression: the deterministic rollout of the run's regression. A single field's fair CRPS is its MAE (members = 1).")
     notes.append(f"extrapolation (rain and reflectivity): pysteps, {score.motion} motion, semi-Lagrangian; what comes from outside is dry.")
     if driver.names:
         notes.append("driver: the background's own fields at the valid time, bilinear on the state's grid.")

@@ -222,6 +222,7 @@ def publish(
     from stormcast_train.products import score_page
     from stormcast_train.verification import table
     from stormcast_train.verification.files import write_csv, write_netcdf
+    from stormcast_train.verification.statistics import WEIGHTING
 
     out, scores, headline = Path(config.out), table.table(scoring), table.headline(scoring)
     provenance = {
@@ -231,7 +232,7 @@ def publish(
         "command": f"stormcast verify forecast={config.forecast} store={config.store} run={question.run} out={config.out}",
     }  # fmt: skip
     write_csv(scores, out / "scores.csv")
-    write_netcdf(scores, out / "scores.nc", {k.replace(" ", "_"): str(v) for k, v in provenance.items()})
+    write_netcdf(scores, out / "scores.nc", {k.replace(" ", "_"): str(v) for k, v in provenance.items()} | {"weighting": WEIGHTING})
     images = score_page.draw(scoring, scores, cases, question.analysis.grid, out)
     score_page.write_page(out / "report.html", scoring, headline, images, inputs.notes, provenance)
     console.say(f"wrote {out / 'report.html'} and {len(scores)} scores of {len(question.starts)} start(s) to {out / 'scores.csv'}")

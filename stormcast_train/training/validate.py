@@ -74,7 +74,7 @@ class Ledger:
     def __post_init__(self) -> None:
         self.totals: Sums = {}
         self.measured: list[Measures] = measures_of(self.scene.state, self.scene.grid, self.spec.score)
-        self.bare = [Measures(v, (), (), (), None, ()) for v in self.scene.state]
+        self.bare = [measured.of_errors_alone() for measured in self.measured]
 
     def add(self, quantity: str, where: str, numerator: float, denominator: float) -> None:
         """Add to `stage/quantity/where`."""
@@ -135,7 +135,7 @@ def _add_deterministic(ledger: Ledger, predicted: Array, truth: Array, persisten
 def residual_sums(emulator: Emulator, cases: Cases, share: tuple[int, int], how: Validation) -> Sums:
     """`diffusion/denoising_loss` of one step on fixed noise, and the ensemble's metrics on short rollouts.
 
-    `diffusion/denoising_loss_at/LOW-HIGH` is the first by range of the noise level.
+    `diffusion/denoising_loss_at/LOW-HIGH` is the first by range of the noise level. A loss, so every cell counts alike, as in training.
     """
     ledger, reader = Ledger("diffusion", emulator.scene, how.spec), cases.reader
     step = emulator.step_model

@@ -22,7 +22,7 @@ def probability_matched_mean(members_MLYX: Array) -> Array:
     """The ensemble mean's pattern with the pooled members' amounts (Ebert 2001), [L, Y, X].
 
     At each lead the cells, ordered by the mean, take every M-th of all members' values in descending order. Cells masked
-    in any member stay NaN; equal means are ordered by position.
+    in any member stay NaN; equal means are ordered by position. Places are exchanged cell for cell, so all cells are taken as equal.
     """
     matched = np.full(members_MLYX.shape[1:], np.nan)
     for lead in range(members_MLYX.shape[1]):

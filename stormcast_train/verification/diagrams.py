@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.verification.aggregate import find
+from stormcast_train.verification.metrics import ratio
 from stormcast_train.verification.table import Scoring
 
 Array = NDArray[Any]
@@ -16,7 +17,7 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """At one threshold: forecast probability k / M, how often the event followed, how many forecasts there were."""
+    """At one threshold: forecast probability k / M, how often the event followed, and on how many cells (of mean area) it was forecast so."""
 
     threshold: float
     probability: Array
@@ -25,19 +26,19 @@ class Reliability:
 
 
 def rank_frequencies(scoring: Scoring, variable: str) -> dict[str, Array]:
-    """Frequency of each rank [M + 1] by ensemble forecast, all starts and leads together."""
+    """Area-weighted frequency of each rank [M + 1] by ensemble forecast, all starts and leads together."""
     found = {}
     for name in ("ensemble", "dressed_regression"):
         row = find(scoring.aggregate.rows(), name, variable, "all")
         stacked = scoring.aggregate.stacked(row) if row else {}
         if "ranks" in stacked:
             counts = stacked["ranks"].sum(axis=(0, 1))
-            found[name] = counts / max(counts.sum(), 1)
+            found[name] = np.nan_to_num(ratio(counts, counts.sum()))
     return found
 
 
 def reliability(scoring: Scoring, variable: str, least_events: int = 30) -> list[Reliability]:
-    """The ensemble's reliability at the thresholds with at least `least_events` observed cells."""
+    """The ensemble's area-weighted reliability at the thresholds observed on the area of at least `least_events` mean cells."""
     row = find(scoring.aggregate.rows(), "ensemble", variable, "all")
     stacked = scoring.aggregate.stacked(row) if row else {}
     if "exceedance" not in stacked or row is None or row.members < 2:
@@ -46,6 +47,5 @@ def reliability(scoring: Scoring, variable: str, least_events: int = 30) -> list
     for threshold, table in zip(scoring.measured[variable].thresholds, stacked["exceedance"].sum(axis=(0, 1)), strict=True):
         forecasts = table.sum(axis=-1)
         if table[:, 1].sum() >= least_events:
-            frequency = np.where(forecasts > 0, table[:, 1] / np.maximum(forecasts, 1), np.nan)
-            curves.append(Reliability(threshold, np.linspace(0, 1, len(table)), frequency, forecasts))
+            curves.append(Reliability(threshold, np.linspace(0, 1, len(table)), ratio(table[:, 1], forecasts), forecasts))
     return curves

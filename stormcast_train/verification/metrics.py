@@ -1,5 +1,7 @@
 """Metrics: functions of summed statistics, so that every root, ratio and skill is taken after the aggregation.
 
+Means, shares and frequencies are area-weighted, because the sums are (`statistics.py`); spectra alone are not.
+
 Sums have any leading axes (bootstrap samples), then leads L; definitions in the docstrings, undefined ratios are NaN.
 """
 
@@ -23,44 +25,44 @@ def ratio(numerator: Array, denominator: Array) -> Array:
 
 
 def mse(t: Totals) -> Array:
-    """Mean squared error of the (ensemble mean) field."""
+    """Area-weighted mean squared error of the (ensemble mean) field."""
     return ratio(t["squared_error"], t["cells"])
 
 
 def rmse(t: Totals) -> Array:
-    """sqrt of the mean squared error over all cases; of the ensemble mean for an ensemble."""
+    """sqrt of the area-weighted mean squared error over all cases; of the ensemble mean for an ensemble."""
     root: Array = np.sqrt(mse(t))
     return root
 
 
 def mae(t: Totals) -> Array:
-    """Mean absolute error; of the ensemble mean for an ensemble."""
+    """Area-weighted mean absolute error; of the ensemble mean for an ensemble."""
     return ratio(t["absolute_error"], t["cells"])
 
 
 def bias(t: Totals) -> Array:
-    """Mean of forecast minus truth."""
+    """Area-weighted mean of forecast minus truth."""
     return ratio(t["error"], t["cells"])
 
 
 def crps_fair(t: Totals) -> Array:
-    """Mean fair CRPS; the MAE of a single field."""
+    """Area-weighted mean fair CRPS; the MAE of a single field."""
     return ratio(t["crps_fair"], t["cells"])
 
 
 def spread(t: Totals) -> Array:
-    """sqrt of the mean ensemble variance (divisor M - 1)."""
+    """sqrt of the area-weighted mean ensemble variance (divisor M - 1)."""
     root: Array = np.sqrt(ratio(t["variance"], t["cells"]))
     return root
 
 
 def spread_skill_ratio(t: Totals, members: int) -> Array:
-    """sqrt((M + 1) / M) sqrt(mean variance) / RMSE of the ensemble mean (Fortin et al. 2014)."""
+    """sqrt((M + 1) / M) sqrt(mean variance) / RMSE of the ensemble mean, both area-weighted (Fortin et al. 2014)."""
     return np.sqrt((members + 1) / members) * ratio(spread(t), rmse(t))
 
 
 def rank_histogram_deviation(t: Totals) -> Array:
-    """sum over ranks of |frequency - 1 / (M + 1)| (reliability index of Delle Monache et al. 2006); 0 is flat."""
+    """sum over ranks of |area-weighted frequency - 1 / (M + 1)| (reliability index of Delle Monache et al. 2006); 0 is flat."""
     ranks = t["ranks"]
     frequency = ratio(ranks, ranks.sum(axis=-1, keepdims=True))
     deviation: Array = np.abs(frequency - 1 / ranks.shape[-1]).sum(axis=-1)
@@ -68,17 +70,17 @@ def rank_histogram_deviation(t: Totals) -> Array:
 
 
 def psd_ratio(t: Totals) -> Array:
-    """Power over the truth's power in each wavelength band, [..., L, B]; members, never the mean, for an ensemble."""
+    """Power over the truth's power in each wavelength band, [..., L, B], not area-weighted; members, never the mean, for an ensemble."""
     return ratio(t["power"], t["power_truth"])
 
 
 def fss(t: Totals) -> Array:
-    """1 - sum (Pf - Po)^2 / (sum Pf^2 + sum Po^2), sums over windows and cases (Roberts and Lean 2008): [..., L, T, W]."""
+    """1 - sum (Pf - Po)^2 / (sum Pf^2 + sum Po^2), area-weighted over windows and cases (Roberts and Lean 2008): [..., L, T, W]."""
     return 1 - ratio(t["fss_error"], t["fss_reference"])
 
 
 def brier(t: Totals) -> Array:
-    """mean (k / M - event)^2 at each threshold, [..., L, T]."""
+    """Area-weighted mean (k / M - event)^2 at each threshold, [..., L, T]."""
     table = t["exceedance"]
     probability = np.linspace(0, 1, table.shape[-2])
     squared = (table * np.stack([probability**2, (1 - probability) ** 2], axis=-1)).sum(axis=(-2, -1))
@@ -86,7 +88,7 @@ def brier(t: Totals) -> Array:
 
 
 def brier_reliability(t: Totals) -> Array:
-    """The reliability term of the Brier score (Murphy 1973), one bin per k of M members; 0 is reliable."""
+    """The area-weighted reliability term of the Brier score (Murphy 1973), one bin per k of M members; 0 is reliable."""
     table = t["exceedance"]
     probability = np.linspace(0, 1, table.shape[-2])
     in_bin = table.sum(axis=-1)
@@ -95,12 +97,12 @@ def brier_reliability(t: Totals) -> Array:
 
 
 def event_frequency(t: Totals) -> Array:
-    """Share of cells where the truth reaches the threshold."""
+    """Share of the area where the truth reaches the threshold (area-weighted share of cells)."""
     return ratio(t["exceedance"][..., 1].sum(axis=-1), t["exceedance"].sum(axis=(-2, -1)))
 
 
 def contingency(t: Totals) -> dict[str, Array]:
-    """ets, csi, pod, far and frequency_bias [..., L, T] of single fields from the summed table, by `scores`."""
+    """ets, csi, pod, far and frequency_bias [..., L, T] of single fields from the area-weighted table, by `scores`."""
     import xarray as xr
     from scores.categorical import BasicContingencyManager
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from stormcast_train.fields.times import Period
 
 HOUR = np.timedelta64(3600, "s")
 DAY = 24 * HOUR
-SHIPPED = ["fractions", "taiwan_1y", "taiwan_2p5y", "taiwan_seasons"]
+SHIPPED = ["fractions", "june", "taiwan_1y", "taiwan_2p5y", "taiwan_seasons"]
 
 
 def hourly(first: str, end: str):
@@ -85,6 +87,24 @@ def test_every_listed_event_of_a_shipped_mix_lies_in_one_split(name):
 def test_a_store_of_a_part_of_the_years_is_no_error(name, period):
     mix, events = shipped(name)
     assert len(splits(mix, hourly(*period), 1, events)["train"].starts)
+
+
+def test_the_quickstart_validates_in_spells_of_its_month_and_tests_where_it_forecasts():
+    config = build_config(recipe("train"), parse(["train", "store=s", "run=r", "experiment=quickstart"]))
+    found = splits(config.mix, hourly("2021-06-01", "2021-07-08"), 1, config.events.events)
+    assert [len(split.periods) for split in found.values()] == [4, 4, 1]
+    assert distance(found["validation"].times[:48], found["validation"].times[48:]) > 5 * DAY  # spells of weather, not one
+    for a, b in combinations(found.values(), 2):
+        assert distance(used(a, 1), used(b, 1)) > (1 + 6 + 1) * HOUR  # window + rollout + accumulation
+    # 720 hours of June less 4 x 48 that validate, 7 gaps of 8 between them and training, and one before July: 464, a start less in each of 4 spells
+    assert [len(split.starts) for split in found.values()] == [460, 188, 167]
+    script = (Path(__file__).resolve().parents[2] / "scripts" / "quickstart").read_text()
+    days = re.search(r"printf '2021-07-%sT%s,' ([\d ]+)\)", script)
+    assert days
+    number = days[1].split()
+    for day, hour in zip(number[::2], number[1::2], strict=True):
+        start = np.datetime64(f"2021-07-{day}T{hour}", "s")
+        assert np.isin(start + np.arange(7) * HOUR, found["test"].times).all()
 
 
 def test_the_two_taiwan_periods_hold_out_the_same_hours():

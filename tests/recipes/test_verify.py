@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import sys
 from pathlib import Path
 
@@ -79,19 +80,34 @@ def test_the_table_has_the_interfaces_columns_metrics_and_forecasts(scored: tupl
 
 
 def test_scores_agree_with_hand_arithmetic_on_the_files(world: dict[str, Path], scored: tuple[dict, Path]) -> None:
+    import tiny_world
+
     from stormcast_train.store.reader import open_store
 
     frame, group = pd.read_csv(scored[1] / "scores.csv"), open_store(world["store"]).group("state")
+    weight = np.broadcast_to(np.cos(np.radians(tiny_world.GRID.lat2d)), (3, *tiny_world.GRID.shape))  # of equally high rows
+
+    def mean(values: np.ndarray) -> float:
+        return np.average(values, weights=weight)
+
     starts = np.array(STARTS, "datetime64[s]")
     truth = group.read(group.rows(starts + np.timedelta64(7200, "s")), ["t2m"])[:, 0]
     first = group.read(group.rows(starts), ["t2m"])[:, 0]
-    assert score_of(frame, "persistence", "t2m", "rmse", 7200) == pytest.approx(np.sqrt(((first - truth) ** 2).mean()), rel=1e-5)
+    assert score_of(frame, "persistence", "t2m", "rmse", 7200) == pytest.approx(np.sqrt(mean((first - truth) ** 2)), rel=1e-5)
     with xr.open_dataset(world["forecast"]) as opened:
         members = opened["t2m"].isel(forecast_period=1).values  # [start, member, y, x]
-    assert score_of(frame, "mean", "t2m", "rmse", 7200) == pytest.approx(np.sqrt(((members.mean(1) - truth) ** 2).mean()), rel=1e-5)
+    assert score_of(frame, "mean", "t2m", "rmse", 7200) == pytest.approx(np.sqrt(mean((members.mean(1) - truth) ** 2)), rel=1e-5)
     pairs = np.abs(members[:, :, None] - members[:, None]).sum((1, 2))
     crps = np.abs(members - truth[:, None]).mean(1) - pairs / (2 * 3 * 2)
-    assert score_of(frame, "ensemble", "t2m", "crps_fair", 7200) == pytest.approx(crps.mean(), rel=1e-5)
+    assert score_of(frame, "ensemble", "t2m", "crps_fair", 7200) == pytest.approx(mean(crps), rel=1e-5)
+
+
+def test_the_files_say_that_cells_are_weighted_by_their_area(scored: tuple[dict, Path]) -> None:
+    sentence = "Every sum over cells is weighted by the cell's area"
+    with xr.open_dataset(scored[1] / "scores.nc") as dataset:
+        assert dataset.attrs["weighting"].startswith(sentence)
+    page = html.unescape((scored[1] / "report.html").read_text())
+    assert sentence in page[page.index("How it was scored") : page.index("Provenance")]
 
 
 def test_never_covered_cells_enter_no_score(world: dict[str, Path], scored: tuple[dict, Path]) -> None:

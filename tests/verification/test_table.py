@@ -15,7 +15,8 @@ from stormcast_train.verification.stratify import region_masks
 from stormcast_train.verification.table import COLUMNS, Facts, Scoring, headline, table
 
 DAY = np.datetime64("2021-06-01T00", "s")
-PLAIN = Measures(describe("t2m"), (), (), (), None, ())
+EQUAL = np.ones((1, 1))  # every cell counts alike
+PLAIN = Measures(describe("t2m"), (), (), (), None, (), EQUAL)
 
 
 def field(value: float) -> np.ndarray:
