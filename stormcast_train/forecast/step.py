@@ -60,16 +60,22 @@ class ResidualStep:
     @torch.no_grad()
     def draw(self, window: Window, unit_noise_BCHW: Tensor, mean_BCHW: Tensor | None = None) -> Tensor:
         """A draw of the next state, normalised, [B, C, H, W], for given unit noise."""
-        from stormcast_train.objectives.sampler import draw_residual
 
         mean_BCHW = self.regression.mean(window) if mean_BCHW is None else mean_BCHW
+        return mean_BCHW + self.residual_C11 * self.residual(window, unit_noise_BCHW, mean_BCHW)
+
+    @torch.no_grad()
+    def residual(self, window: Window, unit_noise_BCHW: Tensor, mean_BCHW: Tensor) -> Tensor:
+        """A draw of the scaled residual [B, C, H, W] for given unit noise and the regression's mean."""
+        from stormcast_train.objectives.sampler import draw_residual
+
         condition_BCHW = complete(self.network, self.condition(window, mean_BCHW))  # once, not at every step of the sampler
 
         def clean(noisy_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
             found: Tensor = self.network(noisy_BCHW, sigma_B, condition=condition_BCHW)
             return found
 
-        return mean_BCHW + self.residual_C11 * draw_residual(clean, self.noise, unit_noise_BCHW)
+        return draw_residual(clean, self.noise, unit_noise_BCHW)
 
 
 def keyed_noise(

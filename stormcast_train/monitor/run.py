@@ -211,8 +211,16 @@ def describe_run(path: str | Path, with_weights: bool = True) -> dict[str, Any]:
         "commit": identity.get("commit"),
         "code_changes": identity.get("code_changes", []),
         "packages": {which: _facts(package) for which, package in packages.items()},
+        **_sampler_facts(packages),
         "weights_sha256": weights_sha256(packages["last"]) if with_weights and "last" in packages else None,
     }
+
+
+def _sampler_facts(packages: Mapping[str, Path]) -> dict[str, Any]:
+    """`sampler_variance_ratio` by variable of the package that plain RUN names; nothing where it has no sampler or no validation."""
+    chosen = packages.get("best") or packages.get("last")
+    known = (_facts(chosen).get("sampler") or {}) if chosen else {}
+    return {"sampler_variance_ratio": known["variance_ratio"]} if known else {}
 
 
 def list_runs(root: str | Path) -> list[dict[str, Any]]:

@@ -135,6 +135,10 @@ class NoiseSpec(NoiseConfig):
         """By how much a step raises the level before it goes down: gamma of algorithm 2."""
         return raised_by(self.churn, self.steps)
 
+    def finer(self, factor: int) -> NoiseSpec:
+        """The same with so many times the steps."""
+        return self.model_copy(update={"steps": factor * self.steps})
+
     @property
     def evaluations(self) -> int:
         """Evaluations of the network for a draw."""

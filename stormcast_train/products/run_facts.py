@@ -76,6 +76,10 @@ def sentences(run: RunFacts) -> Iterator[str]:
         late = [loss for at, loss in zip(samples, losses, strict=True) if at >= (1 - LATE) * samples[-1]]
         yield f"Loss: {losses[0]:.4g} in the first batch, {sum(late) / len(late):.4g} over the last {LATE:.0%} of the samples."
     yield from _best(run)
+    ratios = told.get("sampler_variance_ratio")
+    if ratios:
+        listed = ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
+        yield f"Sampler: variance of its draws over that with four times the steps, same latents: {listed} (1: converged)."
     speeds, waits = series(run.trained, "samples_per_second")[1], series(run.trained, "data_wait_fraction")[1]
     if speeds and waits:
         yield f"Speed: {median(speeds):.3g} samples a second, {median(waits):.1%} of the time waiting for data (medians)."

@@ -184,6 +184,10 @@ def sentences(described: dict[str, Any]) -> Iterator[str]:
 def _of_residual(described: dict[str, Any]) -> Iterator[str]:
     """How the residual that a diffusion learns compares with that of held-out hours."""
     facts = described.get("facts") or described.get("packages", {}).get("last") or {}
+    sampler = facts.get("sampler")
+    if sampler:
+        told = ", ".join(f"{name} {ratio:.3f}" for name, ratio in sampler["variance_ratio"].items())
+        yield f"  sampler: variance of draws over that with four times the steps: {told}"
     residual = facts.get("residual")
     if residual:
         told = ", ".join(f"{name} {ratio:.3f}" for name, ratio in residual["ratio"].items())

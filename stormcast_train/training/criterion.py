@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 DEFAULTS = {"regression": "regression/mse_skill", "diffusion": "diffusion/denoising_loss"}
 HIGHER_IS_BETTER = ("mse_skill", "crps_skill", "fss")
-AROUND_ONE = ("spread_skill", "psd_ratio", "frequency_bias", "residual_ratio")
+AROUND_ONE = ("sampler_variance_ratio", "spread_skill", "psd_ratio", "frequency_bias", "residual_ratio")
 Range = tuple[float, float]
 
 

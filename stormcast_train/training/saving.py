@@ -30,6 +30,7 @@ class Saver:
         self._keep, self._facts = keep, facts
         self._disk, self._memory = Background(), HostMemory()
         self._prepared = False
+        self.sampler: Mapping[str, Any] = {}  # what the newest validation says of it, for every package
 
     @property
     def slowest_s(self) -> float:
@@ -96,4 +97,5 @@ class Saver:
 
     def _made(self, samples: int) -> dict[str, Any]:
         run = str(self._directory.path.resolve())
-        return {"run": run, "samples": samples, "weights": "averaged", "ema": self._facts["ema"]}
+        made = {"run": run, "samples": samples, "weights": "averaged", "ema": self._facts["ema"]}
+        return made | ({"sampler": dict(self.sampler)} if self.sampler else {})

@@ -25,6 +25,7 @@ from stormcast_train.fields.files import write_json
 from stormcast_train.training import insight
 from stormcast_train.training.case_fields import CaseFields, case_path, write_case
 from stormcast_train.training.checkpoint import Keep
+from stormcast_train.training.convergence import convergence_facts, unconverged
 from stormcast_train.training.criterion import reduced_metrics
 from stormcast_train.training.ema import ema_facts, write_snapshot
 from stormcast_train.training.examples import Examples
@@ -176,6 +177,9 @@ class Session:
         self._journal.write("validate", samples, **metrics, seconds=time.perf_counter() - began, best=improved, vetoes=broken)
         for sentence in memorised(ratios):
             self._journal.warn(samples, sentence, "residual")
+        self._saver.sampler = convergence_facts(metrics, samples) or self._saver.sampler
+        for sentence in unconverged(self._saver.sampler):
+            self._journal.warn(samples, sentence, "sampler")
         if improved and self._ranks.is_first:
             facts = {"criterion": self._criterion.name, "value": self._criterion.value(metrics), "vetoes": broken}
             self._saver.package("best", samples, weights, facts)
@@ -206,6 +210,7 @@ class Session:
         if groups is None:
             return
         best = {"best": self._criterion.best, "best_checkpoint": self._checkpoint_criterion and self._checkpoint_criterion.best}
+        best |= {"sampler": self._saver.sampler}
         stalled = self._saver.checkpoint(samples, groups, {**best, **facts})
         self._watchdog.beat(samples)
         self._journal.write("checkpoint", samples, stall_seconds=round(stalled, 4), **facts)
@@ -236,6 +241,7 @@ class Session:
         load_whole(self._stage.network, checkpoint.weights)
         self._optim.restore(checkpoint.optim)
         self._criterion.best = checkpoint.facts["best"]
+        self._saver.sampler = checkpoint.facts.get("sampler", {})
         if self._checkpoint_criterion is not None:
             self._checkpoint_criterion.best = checkpoint.facts.get("best_checkpoint")
         return int(checkpoint.facts["samples"])

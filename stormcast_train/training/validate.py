@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -31,10 +31,11 @@ from stormcast_train.training.case_fields import SHOWN_MEMBERS, CaseFields, show
 from stormcast_train.training.stage import Number, Sums
 from stormcast_train.training.validation_plan import ValidationSpec, evenly, lead_name, measures_of, reported, rollout_starts
 from stormcast_train.verification.pairs import Pairs, inflow_pairs, pairs, skill_pair
-from stormcast_train.verification.statistics import Measures, deterministic, ensemble, valid_cells
+from stormcast_train.verification.statistics import Measures, deterministic, ensemble, power, valid_cells
 from stormcast_train.verification.stratify import inflow_distance_km
 
 Array = NDArray[Any]
+FINER, CONVERGENCE_CASES = 4, 4  # the sampler is held against one with so many times the steps, on so many cases
 SEED = 20210601  # of the cases' noise: fixed, so that curves of different runs can be laid over each other
 BLOCK = 8
 WINDS = (("u850", "v850"), ("u925", "v925"), ("u1000", "v1000"), ("u10m", "v10m"))  # what tells where inflow is, the best first
@@ -136,6 +137,7 @@ def residual_sums(emulator: Emulator, cases: Cases, share: tuple[int, int], how:
     """`diffusion/denoising_loss` of one step on fixed noise, and the ensemble's metrics on short rollouts.
 
     `diffusion/denoising_loss_at/LOW-HIGH` is the first by range of the noise level. A loss, so every cell counts alike, as in training.
+    `diffusion/sampler_variance_ratio` tells how far the sampler is from convergence.
     """
     ledger, reader = Ledger("diffusion", emulator.scene, how.spec), cases.reader
     step = emulator.step_model
@@ -147,6 +149,8 @@ def residual_sums(emulator: Emulator, cases: Cases, share: tuple[int, int], how:
         for level, (error, count) in by_level(sigma_B, error_BC.sum(dim=1), count_BC.sum(dim=1)).items():
             if count:
                 ledger.add("denoising_loss_at", level, float(error), float(count))
+    for indices, _, batch in _blocks(cases, evenly(cases.starts, CONVERGENCE_CASES), 1, share):
+        _add_convergence(ledger, step, batch, indices)
     shown = drawn_starts(cases, how)
     for start, leads, truth_LCHW, raw in _rollouts(cases, share, how.spec):
         rolled = roll_members(emulator, reader, start, leads, range(how.spec.members), SEED)
@@ -170,6 +174,25 @@ def _add_ensemble(ledger: Ledger, members_MCHW: Array, mean_1CHW: Array, truth_C
         found["crps_skill", ""] = skill_pair(sums["crps_fair"], reference["absolute_error"])
         found |= inflow_pairs(members.mean(axis=0, dtype=np.float64), happened, valid, distance_HW[None], bare)
         ledger.add_pairs(found, c, lead, members)
+
+
+def _add_convergence(ledger: Ledger, step: ResidualStep, batch: Batch, indices: Sequence[int]) -> None:
+    """`sampler_variance_ratio`: square and power by wavelength of drawn residuals over those with FINER times the steps, same latents."""
+    mean_BCHW, shape = step.regression.mean(batch.window), tuple(batch.target_BCHW.shape[1:])
+    drawn = []
+    for noise in (step.noise, step.noise.finer(FINER)):
+        sampler = replace(step, noise=noise)
+        latents = sampler.unit_noise(SEED, ("convergence",), indices, shape)
+        drawn.append(sampler.residual(batch.window, latents, mean_BCHW).cpu().numpy().astype(np.float64))
+    for c, measured in enumerate(ledger.measured):
+        covered_BHW = np.broadcast_to(ledger.scene.coverage_CHW[c], drawn[0][:, c].shape)
+        ours, finer = (np.where(covered_BHW, field[:, c], 0.0) for field in drawn)
+        ledger.add("sampler_variance_ratio", measured.variable.name, float((ours**2).sum()), float((finer**2).sum()))
+        if measured.band_NB is None:
+            continue
+        powers = [power(field, covered_BHW, measured.band_NB).sum(axis=0) for field in (ours, finer)]
+        for km, numerator, denominator in zip(measured.bands_km, *powers, strict=True):
+            ledger.add("sampler_variance_ratio", f"{measured.variable.name}:{km:.3g}km", float(numerator), float(denominator))
 
 
 def _denoising(step: ResidualStep, batch: Batch, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -87,8 +87,11 @@ def metric_names(kind: str, variables: Sequence[Variable], grid: Grid, step: np.
         "regression": ("rmse", "mae", "mse_skill"),
         "diffusion": ("rmse", "crps_fair", "spread_skill", "crps_skill"),
     }
-    extra = {"regression": "residual_ratio", "diffusion": "denoising_loss"}[kind]
-    found = [f"{kind}/{extra}/{v.name}" for v in variables]
+    extra = {"regression": ("residual_ratio",), "diffusion": ("denoising_loss", "sampler_variance_ratio")}[kind]
+    found = [f"{kind}/{quantity}/{v.name}" for quantity in extra for v in variables]
+    if kind == "diffusion":
+        every = measures_of(variables, grid, spec.score)
+        found += [f"diffusion/sampler_variance_ratio/{m.variable.name}:{km:.3g}km" for m in every for km in m.bands_km]
     for lead in range(1, steps + 1):
         at = lead_name(lead, step)
         for measured in measures_of(variables, grid, spec.score):
