@@ -27,10 +27,11 @@ from stormcast_train.monitor.run import RunDirectory
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.training.build import build, build_stage
+from stormcast_train.training.device import choose_device, prepare_torch
 from stormcast_train.training.insight import Insight
 from stormcast_train.training.loop import TrainPlan
 from stormcast_train.training.optim_config import OptimConfig, OptimSpec
-from stormcast_train.training.run_stage import Execution, StageRun, choose_device, prepare_torch, run_stage
+from stormcast_train.training.run_stage import Execution, StageRun, run_stage
 from stormcast_train.training.setup import Setup
 from stormcast_train.training.stage_config import StageConfig, StageKind, StageRequest
 from stormcast_train.training.validation_plan import ValidationSpec
@@ -84,7 +85,7 @@ def prepare(bench: TrainBench) -> tuple[int, str | None]:
         raise RequestError("bench train makes a store on a regular grid: give domain=taiwan_2km or another regular one")
     make_store(bench.folder / "store", bench.domain.grid(), bench.variables, bench.sizes.hours)
     device = choose_device(bench.device, Ranks())
-    prepare_torch(bench.execution(1), device)
+    prepare_torch(device, None, bench.sizes.tf32)
     if bench.kind == "diffusion":
         stage, stream = build_stage(bench.request("regression"), device)
         stage.save_package(bench.folder / "regression", stage.network.state_dict(), {"samples": 0})

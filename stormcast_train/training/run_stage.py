@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -26,6 +25,7 @@ from stormcast_train.monitor.environment import attempt_environment
 from stormcast_train.monitor.run import RunDirectory, describe_run
 from stormcast_train.store.reader import Store
 from stormcast_train.training.criterion import Criterion, criteria
+from stormcast_train.training.device import choose_device, is_deterministic, prepare_torch, refuse_shared_device
 from stormcast_train.training.differences import differences
 from stormcast_train.training.inherit import check_parent, inherit, inherited_init, parent_of, parent_record
 from stormcast_train.training.optim_config import OptimSpec
@@ -213,7 +213,7 @@ def run_stage(run: StageRun, ranks: Ranks, console: Console, stop: StopRequest, 
 def _execute(run: StageRun, identity: Identity, ranks: Ranks, console: Console, stop: StopRequest, build: Build | None) -> None:
     stop_with_launcher(ranks)
     device = choose_device(run.execution.device, ranks)
-    prepare_torch(run.execution, device)
+    prepare_torch(device, run.execution.deterministic, run.execution.tf32)
     from stormcast_train.distributed.collectives import barrier, decided_by_first, process_group
     from stormcast_train.training.build import build as usual_build
     from stormcast_train.training.session import Session
@@ -229,6 +229,7 @@ def _execute(run: StageRun, identity: Identity, ranks: Ranks, console: Console, 
 
     with ExitStack() as context:
         context.enter_context(process_group(ranks, device, _patience_s(run)))
+        refuse_shared_device(device)
         decided = decided_by_first(start)
         if decided["science"] != identity.science_fingerprint:
             raise RequestError("the ranks see different stores, configs or code: every node must see the same files")
@@ -240,44 +241,6 @@ def _execute(run: StageRun, identity: Identity, ranks: Ranks, console: Console, 
 def _patience_s(run: StageRun) -> float:
     """How long a rank waits for the others: longer than the watchdog, which tells more, waits for a step."""
     return max(run.site.collective_timeout_s, (run.execution.watchdog_s or 0.0) + WATCHDOG_FIRST_S)
-
-
-def choose_device(asked: str | None, ranks: Ranks) -> torch.device:
-    """This rank's accelerator where there is one, else the CPU; RequestError where there are fewer accelerators than local ranks."""
-    import torch
-
-    kind = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
-    if kind.type != "cuda" or kind.index is not None:
-        return kind
-    count = torch.cuda.device_count()
-    if ranks.local_rank >= count:
-        fix = f"start at most {count} ranks on this machine, or device=cpu"
-        raise RequestError(f"local rank {ranks.local_rank} finds {count} accelerator(s): {fix}")
-    return torch.device("cuda", ranks.local_rank)
-
-
-def prepare_torch(execution: Execution, device: torch.device) -> None:
-    """Threads, determinism and matrix precision as the execution asks.
-
-    On a CPU a rank has one thread unless OMP_NUM_THREADS says otherwise: the order of a sum follows the number of threads.
-    """
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    import torch
-
-    deterministic = is_deterministic(execution, device)
-    torch.use_deterministic_algorithms(deterministic)
-    torch.utils.deterministic.fill_uninitialized_memory = False  # every tensor we make is filled; checked by the resume tests
-    torch.backends.cudnn.benchmark = device.type == "cuda" and not deterministic
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = execution.tf32
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
-    elif "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(1)
-
-
-def is_deterministic(execution: Execution, device: torch.device) -> bool:
-    """Whether the same layout gives the same bits."""
-    return device.type == "cpu" if execution.deterministic is None else execution.deterministic
 
 
 def _record(run: StageRun, identity: Identity, ranks: Ranks, device: torch.device, attempt: int) -> None:
@@ -292,7 +255,7 @@ def _record(run: StageRun, identity: Identity, ranks: Ranks, device: torch.devic
         "cuda": torch.version.cuda,
     }
     execution = run.execution.model_dump(mode="json") | {
-        "deterministic": is_deterministic(run.execution, device), "device": str(device), "ranks": ranks.world,
+        "deterministic": is_deterministic(run.execution.deterministic, device), "device": str(device), "ranks": ranks.world,
         "launcher": ranks.launcher, "attempt": attempt, "command": list(run.command),
     }  # fmt: skip
     request = run.request
