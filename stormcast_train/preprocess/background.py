@@ -55,5 +55,7 @@ def supplies_of(source: SourceConfig, variables: VariablesConfig, background: Ba
                 f"background.cadence={cadence} cannot give {name}: amounts and echoes are not interpolated in time. Leave it out of the "
                 "background variables"
             )
-        found[name] = Supply(source.reader_of(role, name), rule, seconds(parse_duration(cadence)) if cadence else 1)
+        reader = source.reader_of(role, name)
+        analyses = getattr(source.readers[reader], "role", None) == "analysis"
+        found[name] = Supply(reader, rule, seconds(parse_duration(cadence)) if cadence else 1, analyses)
     return found

@@ -28,7 +28,7 @@ from stormcast_train.preprocess.targets import regridding
 from stormcast_train.preprocess.unit import Done, run_unit
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.manifest import finish
-from stormcast_train.store.writer import intact
+from stormcast_train.store.writer import LOST, intact
 
 SAID = 20  # failures told one by one before the rest is left to the manifest
 
@@ -239,6 +239,9 @@ def _say_done(console: Console, store: Path, manifest: dict[str, Any]) -> None:
         for name in (n for n, facts in group["variables"].items() if not facts["times_available"]):
             why = sorted({reason for gap in group["gaps"] if name in gap["variables"] for reason in gap["reasons"]})
             console.say(f"warning: {role} {name} has no value at any of its {times['count']} times: {', '.join(why)}")
+        for name, (lost,) in group["facts"].get(LOST, {}).items():
+            told = f"warning: {role} {name}: {lost:.0f} values lie beyond the range that pack=int16 can hold and became its end"
+            console.say(f"{told}; widen variables.override.{name}.low and .high, or take pack=none")
         for line in manifest["regridding"].get(role, ()):
             if role != "background" and "said" in line:
                 console.say(f"  {', '.join(line['variables'])}: {line['said']}")

@@ -47,11 +47,15 @@ class Absence:
 
 @dataclass(frozen=True)
 class Supply:
-    """Where a variable of a role comes from: its reader, its policy, and the only times used (multiples of `cadence_s`)."""
+    """Where a variable of a role comes from: its reader, its policy, and the only times used (multiples of `cadence_s`).
+
+    analyses: whether the reader takes its files for analyses, also where each is the first hour of a forecast of its own.
+    """
 
     reader: str
     rule: Rule
     cadence_s: int = 1
+    analyses: bool = False
 
     def reach_s(self, name: str) -> int:
         """How far from a time (seconds) the files may lie that make it."""
@@ -70,7 +74,7 @@ def draw(index: Index, supply: Supply, name: str, time: int) -> Draw | Absence:
     exact = index.candidates(supply.reader, name, time) if time % supply.cadence_s == 0 else ()
     if exact:
         return Draw((Term(exact),))
-    found: Draw | None = None
+    found: Draw | Absence | None = None
     if isinstance(rule, Hold):
         found = _held(index, supply, name, time, seconds(parse_duration(rule.limit)))
     elif isinstance(rule, Interpolate):
@@ -85,22 +89,38 @@ def _held(index: Index, supply: Supply, name: str, time: int, limit: int) -> Dra
     return Draw((Term(index.candidates(supply.reader, name, before)),), made=f"held for {(time - before) / 3600:g} h")
 
 
-def _interpolated(index: Index, supply: Supply, name: str, time: int, gap: int) -> Draw | None:
+def _interpolated(index: Index, supply: Supply, name: str, time: int, gap: int) -> Draw | Absence | None:
     before, after = _around(index, supply, name, time)
     if before is None or after is None or after - before > gap:
         return None
     share = (time - before) / (after - before)
-    early, late = _of_one_run(index.candidates(supply.reader, name, before), index.candidates(supply.reader, name, after))
+    early, late = (index.candidates(supply.reader, name, at) for at in (before, after))
+    early, late = _of_one_run(early, late) or _analyses(early, late, supply)
+    if not early or not late:
+        ends = " and ".join(iso(np.datetime64(at, "s")) for at in (before, after))
+        return Absence(Reason.NOT_RECEIVED, f"no forecast of '{supply.reader}' holds both {ends}")
     return Draw((Term(early, 1.0 - share), Term(late, share)), made=f"interpolated over {(after - before) / 3600:g} h")
 
 
-def _of_one_run(early: tuple[Record, ...], late: tuple[Record, ...]) -> tuple[tuple[Record, ...], tuple[Record, ...]]:
+Ends = tuple[tuple[Record, ...], tuple[Record, ...]]
+
+
+def _of_one_run(early: tuple[Record, ...], late: tuple[Record, ...]) -> Ends | None:
     """Both ends of the same forecast where there is one: between two runs something would jump that never moved."""
     for record in early:
         same = tuple(r for r in late if r.reference_time == record.reference_time)
         if record.reference_time is not None and same:
             return tuple(r for r in early if r.reference_time == record.reference_time), same
-    return early, late
+    return None
+
+
+def _analyses(early: tuple[Record, ...], late: tuple[Record, ...], supply: Supply) -> Ends:
+    """Of both ends what is no forecast: without a reference time, or with its own."""
+
+    def kept(records: tuple[Record, ...]) -> tuple[Record, ...]:
+        return tuple(r for r in records if supply.analyses or r.reference_time is None or r.reference_time == r.time)
+
+    return kept(early), kept(late)
 
 
 def _summed(index: Index, supply: Supply, rule: Accumulate, name: str, time: int) -> Draw | Absence:

@@ -100,9 +100,18 @@ def on_grid(
     values = regrid.apply(checked, decibel=variable.kind == "reflectivity", copy=False)
     cutoff_km = context.background.cutoff_km(variable.name) if layout.role == "background" else 0.0
     if cutoff_km:
-        from stormcast_train.preprocess.spectral import blur
-
-        values = blur(values, layout.grid, cutoff_km)
+        values = _blurred(variable, values, layout.grid, cutoff_km)
     if not codes.any():
         return values, regrid.outside_reasons
     return values, np.where(regrid.outside, np.uint8(Reason.OUTSIDE_COVERAGE), regrid.worst(codes))
+
+
+def _blurred(variable: Variable, values_YX: NDArray[np.float32], grid: Grid, cutoff_km: float) -> NDArray[np.float32]:
+    """The field low-passed; reflectivity as power and not below its floor, like every mean of it."""
+    from stormcast_train.preprocess.spectral import blur
+
+    if variable.kind != "reflectivity":
+        return blur(values_YX, grid, cutoff_km)
+    floor_dbz = variable.low if variable.no_echo is None else variable.no_echo
+    power_YX = blur(10.0 ** (values_YX / 10.0), grid, cutoff_km)
+    return np.asarray(10.0 * np.log10(np.maximum(power_YX, 10.0 ** (floor_dbz / 10.0))), np.float32)

@@ -48,7 +48,10 @@ class Accumulate(Frozen):
 
 
 class Interpolate(Frozen):
-    """Linear in time between two values at most `gap` apart. Never for accumulations nor reflectivity: they stay exact."""
+    """Linear in time between two values at most `gap` apart, of one forecast or of analyses.
+
+    Never for accumulations nor reflectivity: they stay exact.
+    """
 
     kind: Literal["interpolate"] = "interpolate"
     gap: str

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,10 +47,17 @@ class Coding:
         codes = np.rint((x - self.offset) / self.scale).clip(-32767, 32767)
         return np.where(np.isnan(codes), MISSING_CODE, codes).astype(np.int16)
 
+    def lost(self, values: NDArray[np.floating[Any]]) -> int:
+        """How many values lie more than half a code beyond the range: `encode` puts them on its end."""
+        low, high = self._physical(np.array([-32767.5, 32767.5]))
+        return int(np.count_nonzero((values < low) | (values > high)))
+
     def decode(self, codes: NDArray[np.int16]) -> NDArray[np.float32]:
         """Physical values; the sentinel becomes NaN."""
-        y = codes.astype(np.float64) * self.scale + self.offset
-        transform = Identity() if self.kind == "identity" else self.variable.transform
-        x = np.asarray(transform.inverse(y), dtype=np.float32)
+        x = self._physical(codes.astype(np.float64)).astype(np.float32)
         x[codes == MISSING_CODE] = np.nan
         return x
+
+    def _physical(self, codes: NDArray[np.float64]) -> NDArray[np.float64]:
+        transform = Identity() if self.kind == "identity" else self.variable.transform
+        return np.asarray(transform.inverse(codes * self.scale + self.offset))

@@ -27,6 +27,7 @@ from stormcast_train.store.packing import Pack
 from stormcast_train.store.tally import Tally
 
 Mask = NDArray[np.uint8]
+LOST = "out_of_packed_range"  # by variable, how many values were put on the end of the range that codes can say
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,6 +129,9 @@ def _coded(layout: GroupLayout, row: Row) -> tuple[NDArray[Any], NDArray[np.floa
     values = row.values_CYX
     if layout.pack == "none":
         return values, values
+    for coding, plane in zip(layout.codings, values, strict=True):
+        if lost := coding.lost(plane):
+            row.facts.setdefault(LOST, {})[coding.variable.name] = [float(lost)]
     codes = np.stack([c.encode(plane) for c, plane in zip(layout.codings, values, strict=True)]).astype("<i2")
     return codes, np.stack([c.decode(plane) for c, plane in zip(layout.codings, codes, strict=True)])
 

@@ -43,6 +43,35 @@ def test_a_limited_state_is_in_range_and_has_no_drizzle():
     assert torch.allclose(PAIR.forward(limited), norm)
 
 
+def test_a_variable_that_is_not_clamped_may_leave_its_range_and_an_echo_never_falls_below_its_floor():
+    free = describe("t2m", {"clamp": False})
+    echo = describe("refc", {"no_echo": -10.0})
+    both = Normalizer([free, echo], {"t2m": ChannelStatistics(290.0, 5.0, 1.0), "refc": ChannelStatistics(0.0, 10.0, 4.0)}, CPU)
+    physical = torch.tensor([[150.0, 400.0, 290.0], [-30.0, 90.0, 12.0]]).view(2, 1, 3)
+    limited = both.limit(both.forward(physical))[1].view(2, 3)
+    assert torch.allclose(limited, torch.tensor([[150.0, 400.0, 290.0], [-10.0, 85.0, 12.0]]), rtol=1e-5)  # dBZ: -35 .. 85, and the floor
+
+
+def test_without_drizzle_the_same_maps_let_light_rain_through():
+    light = torch.tensor([290.0, 0.05]).view(2, 1, 1)
+    assert PAIR.limit(PAIR.forward(light))[1].flatten().tolist() == pytest.approx([290.0, 0.0])
+    plain = PAIR.without_drizzle()
+    assert plain.limit(plain.forward(light))[1].flatten().tolist() == pytest.approx([290.0, 0.05], rel=1e-4)
+    assert torch.equal(plain.forward(light), PAIR.forward(light))
+
+
+def test_the_scale_of_a_change_is_in_units_of_the_states_own():
+    # 1 K an hour beside a spread of 5 K; 0.4 beside 0.5
+    assert PAIR.tendency_C11.flatten().tolist() == pytest.approx([0.2, 0.8])
+
+
+def test_a_steady_change_is_a_change():
+    value = {"mean": 3.0, "std": 5.0, "count": 10}
+    # changes of mean 3 and standard deviation 4: a root mean square of 5
+    found = from_moments({"a": value}, {"a": {"mean": 3.0, "std": 4.0, "count": 9}}, ["a"])["a"]
+    assert (found.mean, found.std, found.tendency_std) == (3.0, 5.0, 5.0)
+
+
 def test_statistics_of_a_variable_without_a_value_are_refused_by_name():
     empty = {"mean": math.nan, "std": math.nan, "count": 0}
     with pytest.raises(RequestError, match="'t2m' has no value"):

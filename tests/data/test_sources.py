@@ -10,9 +10,11 @@ from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds
 from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.dropout import dropped
 from stormcast_train.data.mix import FractionsMix
-from stormcast_train.data.scene import Scene, build_scene, split_store
+from stormcast_train.data.scene import Further, Scene, build_scene, rows_between, split_store
+from stormcast_train.data.statistics import ChannelStatistics
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.errors import RequestError
+from stormcast_train.fields.variables import describe
 from stormcast_train.store.reader import open_store
 
 CPU = torch.device("cpu")
@@ -89,6 +91,32 @@ def test_a_frame_that_is_not_there_is_zero_under_its_mask(store, scene):
     assert field[0, first + 6 : first + 12, 0, 0].tolist() == [1, 1, 1, 1, 1, 0]
 
 
+def test_a_forecast_knows_the_frame_of_its_own_start_and_none_after_it(store, scene):
+    reader = WindowReader(store, scene, 1, CPU, {"radar": 50})
+    begins = np.array(["2021-06-01T10"], "datetime64[s]")
+    values, index = reader.read_past(begins + np.timedelta64(1800, "s"), known_until=begins[0])["radar"]
+    # 09:40 .. 10:30; frame n of the store holds n % 60 / 10 mm, 09:40 is frame 58
+    known = values[index[0], 0, 3, 3]
+    np.testing.assert_allclose(known, [5.8, 5.9, 0.0, np.nan, np.nan, np.nan], rtol=1e-6)
+
+
+def test_frames_of_the_hour_that_ends_at_a_training_time_count_for_its_statistics_and_no_others(store):
+    radar = store.group("radar")
+    times = np.array(["2021-06-01T05", "2021-06-01T06", "2021-06-01T09"], "datetime64[s]")
+    # 04:10 .. 05:00 are frames 25 to 30, then 31 to 36 and 49 to 54
+    assert rows_between(radar, times, np.timedelta64(3600, "s")).tolist() == [*range(25, 37), *range(49, 55)]
+    assert rows_between(radar, times[:0], np.timedelta64(3600, "s")).tolist() == []
+
+
+def test_channels_that_a_diffusion_adds_to_a_role_lie_behind_those_of_its_regression_which_keep_their_scales():
+    def role(statistics: dict[str, float]) -> Further:
+        return Further("radar", tuple(map(describe, statistics)), {n: ChannelStatistics(v, 1, 1) for n, v in statistics.items()}, 600)
+
+    joined = role({"rain10m": 1.0}).joined(role({"refc": 2.0, "rain10m": 3.0}))
+    assert joined.names == ("rain10m", "refc")
+    assert {name: s.mean for name, s in joined.statistics.items()} == {"rain10m": 1.0, "refc": 2.0}
+
+
 def test_dropping_is_a_function_of_the_stream_position_and_of_the_source():
     together = dropped(3, "radar", 0.5, range(40), CPU)
     assert torch.equal(together[17:18], dropped(3, "radar", 0.5, [17], CPU))
@@ -154,6 +182,9 @@ def test_the_halo_reaches_the_first_point_at_or_beyond_its_degrees(scene):
     grid = made(scene, halo={"degrees": 4, "encoder": {}}).halo.grid
     # the domain is 21.6..25.6 N, 119.75..122.25 E: 17.6..29.6 and 115.75..126.25
     assert grid.bounds() == (17, 30, 115, 127)
+    # 21.6 - 3.6 and 122.25 + 3.75 are points themselves
+    assert made(scene, halo={"degrees": 3.6, "encoder": {}}).halo.grid.bounds()[0] == 18
+    assert made(scene, halo={"degrees": 3.75, "encoder": {}}).halo.grid.bounds()[2:] == (116, 126)
     with pytest.raises(RequestError, match=r"halo.degrees=8.*13\.60\.\.33\.60 in latitude.*16\.00\.\.31\.00"):
         made(scene, halo={"degrees": 8, "encoder": {}})
 

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from stormcast_train.data.batch import Window
 from stormcast_train.data.condition_config import ConditionSpec
 from stormcast_train.data.conditions import Conditions, Target
 from stormcast_train.data.interpolate import Interpolator
@@ -99,6 +102,48 @@ def test_channels_are_named_in_the_order_they_are_laid(conditions, reader):
     assert field[0, where("year_cos"), 0, 0] == pytest.approx(np.cos(2 * np.pi * day / 365.25), abs=1e-5)
     assert conditions.channels[-5:-2] == ("cos_zenith", "year_sin", "year_cos")
     assert field[0, where("latitude"), [0, -1], 0].tolist() == [-1, 1]
+
+
+def test_static_fields_have_mean_0_and_spread_1_over_the_domain_and_a_missing_cell_is_0(tiny_store, scene):
+    orog = scene.static_SHW[0].astype(float)
+    flat = np.full_like(orog, 3.0)
+    holed = orog.copy()
+    holed[2, 3] = np.nan
+    for field, expected in (
+        (orog, (orog - orog.mean()) / orog.std()),
+        (flat, 0 * flat),
+        (holed, (holed - np.nanmean(holed)) / np.nanstd(holed)),
+    ):
+        static = np.stack([field, scene.static_SHW[1]]).astype(np.float32)
+        made = Conditions(SPEC, replace(scene, static_SHW=static), CPU)
+        laid = made.assemble(windows_of_zeros(scene), torch.zeros(1, 2, 12, 8))[0, made.channels.index("static:orog")]
+        np.testing.assert_allclose(laid, np.nan_to_num(expected), atol=1e-4)
+
+
+def windows_of_zeros(scene):
+    """One window with nothing in it."""
+    shape = (1, 2, 2, 12, 8)
+    background = torch.zeros(1, 2, 2, *scene.background_grid.shape)
+    return Window(TIMES[:1], torch.zeros(shape), torch.ones(shape, dtype=torch.bool), background)
+
+
+def test_noise_on_the_states_falls_on_cells_that_are_there(scene, reader):
+    noisy = Conditions(SPEC.model_copy(update={"state_noise": 0.5}), scene, CPU)
+    window, _, _ = reader.to_device(reader.read(TIMES))
+    shown = noisy.perturb(window, 0, [4, 9])
+    changed = shown.states_BKCHW != window.states_BKCHW
+    assert not changed[~window.present_BKCHW].any()
+    assert changed[window.present_BKCHW].float().mean() > 0.99
+    assert float((shown.states_BKCHW - window.states_BKCHW)[window.present_BKCHW].std()) == pytest.approx(0.5, rel=0.1)
+
+
+def test_what_is_decoded_is_nothing_outside_the_coverage(scene, reader):
+    coverage = torch.from_numpy(scene.coverage_CHW)
+    output = torch.ones(2, 2, 12, 8)
+    for kind in ("tendency", "state"):
+        found = Target(kind, reader.normalizer, coverage).decode(output, output)
+        assert (found[:, 1, :2, :2] == 0).all()
+        assert (found[:, coverage] != 0).all()
 
 
 def test_the_background_is_taken_at_the_target_and_as_its_increment(tiny_store, scene, reader, conditions):

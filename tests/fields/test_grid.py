@@ -31,6 +31,19 @@ def test_spacing_is_in_metres_along_rows_and_columns() -> None:
     grid = Grid(np.array([-0.5, 0.5]), np.array([0.0, 1.0]))
     degree = np.pi / 180 * EARTH_RADIUS_M
     assert grid.spacing_m == pytest.approx((degree, degree), rel=1e-4)
+    north = Grid(np.array([59.5, 60.5]), np.array([0.0, 1.0, 2.0]))
+    assert north.spacing_m == pytest.approx((degree, degree / 2), rel=1e-4)  # cos 60 = 0.5
+
+
+def test_a_part_of_a_grid_is_cut_by_rows_and_columns_and_kept_with_its_coordinates() -> None:
+    regular = Grid(np.arange(20.0, 24.0), np.arange(118.0, 124.0))
+    turned = Grid(regular.lat2d + 0.1 * regular.lon2d, regular.lon2d + 0.0)
+    for grid in (regular, turned):
+        part = grid.crop(slice(1, 3), slice(2, 6))
+        assert part.shape == (2, 4)
+        np.testing.assert_array_equal(part.lat2d, grid.lat2d[1:3, 2:6])
+        np.testing.assert_array_equal(part.lon2d, grid.lon2d[1:3, 2:6])
+    assert turned.bounds() == pytest.approx((31.8, 35.3, 118.0, 123.0))
 
 
 def test_a_regular_domain_includes_both_ends() -> None:

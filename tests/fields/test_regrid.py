@@ -9,6 +9,7 @@ import pytest
 
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.regrid import Method, Regrid, build, coarsening
 
 
@@ -87,6 +88,26 @@ def test_a_target_on_a_source_point_is_that_value_to_the_bit_whatever_its_neighb
     field[::2, ::3] = np.nan
     out = build(source, target, "bilinear").apply(field)
     np.testing.assert_array_equal(out, field[128 : 128 + 320, 140 : 140 + 200])
+
+
+def test_a_target_is_taken_for_a_source_point_only_within_a_millionth_of_a_cell() -> None:
+    source = box(0, 3, 0, 3, (4, 4))
+    field = np.full((4, 4), np.nan)
+    field[1, 1] = 7.0
+    near, beside = (Grid(np.array([1 + off]), np.array([1 - off])) for off in (5e-7, 5e-3))
+    assert build(source, near, "bilinear").apply(field).item() == 7.0
+    assert np.isnan(build(source, beside, "bilinear").apply(field)).all()
+    assert build(source, beside, "bilinear").apply(linear(source)).item() == pytest.approx(linear(beside).item(), rel=1e-6)
+
+
+def test_the_nearest_point_is_taken_up_to_half_a_cell_beyond_the_outermost() -> None:
+    regular = box(22, 24, 120, 122, (5, 5))
+    turned = Grid(regular.lat2d + 0.0, regular.lon2d + 0.0)
+    target = Grid(np.array([21.7, 21.8, 23.0, 24.2, 24.3]), np.array([121.0]))  # half a cell is 0.25 degrees
+    for source in (regular, turned):
+        out = build(source, target, "nearest").apply(source.lat2d)[:, 0]
+        np.testing.assert_array_equal(out, np.array([np.nan, 22, 23, 24, np.nan], np.float32))
+        assert (build(source, target, "nearest").outside_reasons[:, 0] == [Reason.OUTSIDE_COVERAGE, 0, 0, 0, Reason.OUTSIDE_COVERAGE]).all()
 
 
 def test_area_is_the_mean_of_the_points_inside_each_cell() -> None:

@@ -17,10 +17,24 @@ def test_a_period_is_half_open() -> None:
     assert parse_time("2021-06-01T03") not in period
 
 
-@pytest.mark.parametrize("text", ["2021-06-01", "2021-06-02/2021-06-01", "2021-06-01/2021-06-01", "yesterday/today"])
-def test_an_empty_or_malformed_period_is_refused(text: str) -> None:
-    with pytest.raises(RequestError):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("2021-06-01", "is not an interval"),
+        ("2021-06-01/2021-06-02/2021-06-03", "is not an interval"),
+        ("2021-06-02/2021-06-01", "is empty"),
+        ("2021-06-01/2021-06-01", "is empty"),
+        ("yesterday/today", "'yesterday' is not a time"),
+    ],
+)
+def test_an_empty_or_malformed_period_is_refused(text: str, said: str) -> None:
+    with pytest.raises(RequestError, match=said):
         Period.parse(text)
+
+
+def test_a_time_is_written_to_the_second_whatever_it_was_kept_in() -> None:
+    for unit in ("h", "m", "s", "ms", "ns"):
+        assert iso(np.datetime64("2021-06-01T05", unit)) == "2021-06-01T05:00:00"
 
 
 @pytest.mark.parametrize(("text", "expected"), [("1h", 3600), ("5min", 300), ("10m", 600), ("90s", 90), ("5d", 432000), ("3h55m", 14100)])

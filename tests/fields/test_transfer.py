@@ -62,9 +62,26 @@ def test_block_means_damp_as_sinc_of_the_block() -> None:
 
 
 def test_nearest_keeps_the_amplitude_and_gets_the_place_wrong() -> None:
-    source, target = square(260, 0.02), square(220, 0.0199)
+    source, target = square(260, 0.02), square(200, 0.0199)
     linear, nearest = (transfer_table(method, source, target)[3] for method in ("bilinear", "nearest"))
     assert nearest["error"] > 2 * linear["error"]
+    # each wave arrives whole, up to half a cell away: what is in phase is the mean of cos(k dx) over a cell, sin(pi / L) / (pi / L) along
+    # one axis, and of two unit vectors the mean squared distance is 2 - 2 times that
+    in_phase = of_both_axes(lambda cycles: float(np.sinc(cycles)), nearest["source_lengths"])
+    assert nearest["amplitude"] == pytest.approx(in_phase, abs=0.005)
+    assert nearest["error"] == pytest.approx(np.sqrt(2 - 2 * in_phase), rel=0.02)
+
+
+def test_a_wave_is_as_long_in_the_east_as_in_the_north_at_any_latitude() -> None:
+    """At 60 N a degree of longitude is half as long: cells of 0.01 by 0.02 degrees are square there, as those of 0.01 by 0.01 at the equator."""
+
+    def table(latitude: float, stretch: float) -> dict[str, float]:
+        axis = (np.arange(60) - 29.5) * 0.01
+        source = Grid(latitude + axis, stretch * axis)
+        inner = (np.arange(41) - 20) * 0.01
+        return transfer_table("bilinear", source, Grid(latitude + inner, stretch * inner))[2]
+
+    assert table(60.0, 2.0)["amplitude"] == pytest.approx(table(0.0, 1.0)["amplitude"], abs=0.01)
 
 
 def test_a_2_km_domain_of_a_2_km_lambert_grid_loses_the_shortest_four_lengths_in_under_two_seconds() -> None:

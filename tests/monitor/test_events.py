@@ -37,5 +37,14 @@ def test_of_two_attempts_the_latest_counts(tmp_path):
     assert [(event["samples"], event["loss"]) for event in latest(read_events(tmp_path), "train")] == [(8, 1.0), (16, 2.0), (24, 2.0)]
 
 
+def test_a_line_of_an_older_attempt_does_not_replace_a_newer_ones_though_it_was_written_later(tmp_path):
+    first, second = EventLog(tmp_path, 1), EventLog(tmp_path, 2)
+    second.write("train", 8, loss=2.0)
+    first.write("train", 8, loss=1.0)
+    second.write("train", 16, loss=3.0)
+    second.write("train", 16, loss=4.0)  # the same attempt said it twice: the last word
+    assert [event["loss"] for event in latest(read_events(tmp_path), "train")] == [2.0, 4.0]
+
+
 def test_a_run_without_events_has_none(tmp_path):
     assert read_events(tmp_path) == []

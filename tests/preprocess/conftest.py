@@ -50,3 +50,16 @@ def asked(tiny_archive: Path, tmp_path: Path) -> Callable[..., Request]:
         return Request(**{**facts, **changes})
 
     return make
+
+
+@pytest.fixture
+def bytes_of() -> Callable[[Path], dict[str, bytes]]:
+    """Every byte of a store that readers see, statistics included, by name; not the records, which tell when and by which code."""
+
+    def read(store: Path) -> dict[str, bytes]:
+        files = {p.relative_to(store): p for p in sorted(store.rglob("*")) if p.is_file() and not p.name.startswith(".")}
+        seen = {name.as_posix(): p.read_bytes() for name, p in files.items() if name.parts[0] not in ("shards", "manifest.json")}
+        assert {"state/values/c/0/0/0/0", "moments/state/moments/c/0/0/0/0"} <= set(seen)
+        return seen
+
+    return read

@@ -76,6 +76,12 @@ def test_a_small_step_counts_where_a_version_changed_and_names_it() -> None:
     assert (point.month, point.coincides_with) == ("2021-03", "rwrf: V1 -> V2")
 
 
+@pytest.mark.parametrize(("changed", "month"), [("2021-03-14", "2021-03"), ("2021-02-20", "2021-03"), ("2021-03-20", "2021-04")])
+def test_a_version_counts_from_the_first_month_that_is_mostly_its_own(changed: str, month: str) -> None:
+    (point,) = scan(shifted(temperature(42), month, 3.0), [(np.datetime64(changed, "s"), "rwrf: V1 -> V2")]).found
+    assert (point.month, point.coincides_with) == (month, "rwrf: V1 -> V2")
+
+
 def test_a_gross_change_of_unit_is_found_in_eight_months_and_the_march_of_the_seasons_is_not() -> None:
     of = temperature(8)
     assert scan(of).found == ()

@@ -17,14 +17,9 @@ from stormcast_train.store.describe import verify_store
 from stormcast_train.store.reader import open_store
 
 Ask = Callable[..., Request]
+Bytes = Callable[[Path], dict[str, bytes]]
 QUIET = Console(quiet=True)
 WEEK = "2021-06-01T00/2021-06-03T12"
-
-
-def content(store: Path) -> dict[str, bytes]:
-    """Every byte that readers see, by name; not the records, which tell when and by which code."""
-    kept = [p for p in sorted(store.rglob("*")) if p.is_file() and not p.name.startswith(".") and p.parts[-3] != "shards"]
-    return {p.relative_to(store).as_posix(): p.read_bytes() for p in kept if p.name != "manifest.json" and p.parent.parent.name != "shards"}
 
 
 def test_parts_cover_every_shard_once() -> None:
@@ -39,25 +34,25 @@ def test_what_is_no_part_is_refused(text: str) -> None:
         Part.parse(text)
 
 
-def test_parts_in_any_order_make_the_store_of_one_run_and_the_last_publishes(asked: Ask, tmp_path: Path) -> None:
+def test_parts_in_any_order_make_the_store_of_one_run_and_the_last_publishes(asked: Ask, tmp_path: Path, bytes_of: Bytes) -> None:
     whole = asked(period=WEEK)
     build.preprocess(whole, QUIET)
     parted = tmp_path / "parted"
     told = [build.preprocess(asked(period=WEEK, store=parted, part=Part(n, 3)), QUIET)["published"] for n in (2, 3, 1)]
     assert told == [False, False, True]
-    assert content(parted) == content(whole.store)
+    assert bytes_of(parted) == bytes_of(whole.store)
     assert open_store(parted).fingerprint == open_store(whole.store).fingerprint
     assert build.preprocess(asked(period=WEEK, store=parted, part=Part(2, 3)), QUIET)["shards_written"] == 0
 
 
-def test_an_unpublished_store_is_finished_by_the_plain_command(asked: Ask, tmp_path: Path) -> None:
+def test_an_unpublished_store_is_finished_by_the_plain_command(asked: Ask, tmp_path: Path, bytes_of: Bytes) -> None:
     request = asked(period=WEEK)
     build.preprocess(asked(period=WEEK, part=Part(1, 2)), QUIET)
     assert not (request.store / "manifest.json").exists()
     build.preprocess(request, QUIET)
     whole = asked(period=WEEK, store=tmp_path / "whole")
     build.preprocess(whole, QUIET)
-    assert content(request.store) == content(whole.store)
+    assert bytes_of(request.store) == bytes_of(whole.store)
 
 
 def test_parts_share_the_store_with_each_other_and_with_nobody_else(asked: Ask) -> None:
@@ -80,9 +75,9 @@ def test_a_part_waits_for_a_whole_run_and_then_says_so(asked: Ask, monkeypatch: 
         build.preprocess(asked(period=WEEK, part=Part(1, 2)), QUIET)
 
 
-def test_dask_makes_the_store_of_one_process(asked: Ask, tmp_path: Path) -> None:
+def test_dask_makes_the_store_of_one_process(asked: Ask, tmp_path: Path, bytes_of: Bytes) -> None:
     whole = asked(period=WEEK)
     build.preprocess(whole, QUIET)
     request = asked(period=WEEK, store=tmp_path / "dask", executor="dask", workers=2)
     build.preprocess(request, QUIET)
-    assert content(request.store) == content(whole.store)
+    assert bytes_of(request.store) == bytes_of(whole.store)

@@ -97,8 +97,6 @@ def test_a_store_that_was_never_finished_gets_its_coordinates_back(asked: Ask) -
 
 
 def test_coordinates_that_the_archive_cannot_tell_any_more_are_not_guessed(asked: Ask) -> None:
-    import tiny_archive
-
     request = asked()
     build.preprocess(request, QUIET)
     (request.store / "background/lat/c/0").unlink()
@@ -106,7 +104,6 @@ def test_coordinates_that_the_archive_cannot_tell_any_more_are_not_guessed(asked
         with np.load(path) as z_file:
             arrays = dict(z_file)
         np.savez(path, **(arrays | {"lat": arrays["lat"] + 0.01}))
-    assert tiny_archive.NAMES["driver"] == ("msl",)
     with pytest.raises(FailedError, match="the archive gives others now"):
         build.preprocess(request, QUIET)
 
@@ -133,5 +130,5 @@ def test_a_groups_clock_that_was_changed_is_not_believed(asked: Ask) -> None:
     own.write_text(own.read_text().replace("2021-06-01T00:00:00", "2021-05-31T00:00:00"))
     with pytest.raises(FailedError, match="is not what was written and cannot be told"):
         build.preprocess(request, QUIET)
-    with pytest.raises(FailedError):
+    with pytest.raises(FailedError, match=r"state/zarr\.json is not what was written"):
         verify_store(request.store)

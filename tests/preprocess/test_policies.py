@@ -19,9 +19,11 @@ from stormcast_train.preprocess import build
 from stormcast_train.preprocess.background import BackgroundConfig
 from stormcast_train.preprocess.request import Request
 from stormcast_train.sources.config import SourceConfig
+from stormcast_train.sources.policy import Exact, Hold, Interpolate, fitting
 from stormcast_train.store.reader import Store, open_store
 
 Ask = Callable[..., Request]
+Bytes = Callable[[Path], dict[str, bytes]]
 DAY = "2021-06-01T00/2021-06-02T00"
 
 
@@ -114,12 +116,38 @@ def test_between_two_values_it_is_linear_in_time_up_to_the_largest_gap(asked: As
     assert store.manifest["groups"]["state"]["made"]["t2m"] == {"interpolated over 3 h": 2}
 
 
-def test_amounts_are_never_interpolated_nor_held(asked: Ask) -> None:
-    for policy in ({"kind": "interpolate", "gap": "3h"}, {"kind": "hold", "limit": "3h"}):
-        request = asked(period=DAY, source=source(asked, radar=policy), store=asked().store.with_name(str(policy["kind"])))
-        if policy["kind"] == "interpolate":
-            forget(request, "radar", [5])
-        assert (made(request).group("state").mask([5], ["rain1h"]) == Reason.NOT_RECEIVED).all()
+@pytest.mark.parametrize("policy", [{"kind": "interpolate", "gap": "3h"}, {"kind": "hold", "limit": "3h"}], ids=lambda p: p["kind"])
+def test_amounts_are_never_interpolated_nor_held(asked: Ask, policy: dict[str, str]) -> None:
+    request = asked(period=DAY, source=source(asked, radar=policy))
+    forget(request, "radar", [5])
+    store = made(request)
+    assert (store.group("state").mask([5], ["rain1h"]) == Reason.NOT_RECEIVED).all()
+    assert np.isfinite(store.group("state").read([4, 6], ["rain1h"])[..., -1]).all()
+    assert store.manifest["groups"]["state"]["made"] == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "hold", "interpolate"), [("t2m", True, True), ("refc", True, False), ("rain1h", False, False), ("tp", False, False)]
+)
+def test_echoes_are_held_and_not_interpolated_and_amounts_are_neither(name: str, hold: bool, interpolate: bool) -> None:
+    for policy, fits in ((Hold(limit="2h"), hold), (Interpolate(gap="2h"), interpolate)):
+        assert fitting(policy, name) == (policy if fits else Exact())
+
+
+def test_a_policy_of_a_variable_counts_before_that_of_its_reader(asked: Ask) -> None:
+    chosen = source(asked, analysis={"kind": "hold", "limit": "2h"}, t2m={"kind": "interpolate", "gap": "3h"})
+    assert chosen.policy_of("state", "t2m") == Interpolate(gap="3h")
+    assert chosen.policy_of("state", "u10m") == Hold(limit="2h")
+    assert chosen.policy_of("background", "msl") == Exact()
+
+
+def test_a_value_after_the_period_is_the_later_end_of_its_last_hours(asked: Ask) -> None:
+    request = asked(period="2021-06-01T00/2021-06-01T06", source=source(asked, analysis={"kind": "interpolate", "gap": "3h"}))
+    forget(request, "analysis", [5])
+    state = made(request).group("state")
+    lat, lon = state.grid.lat2d, state.grid.lon2d
+    np.testing.assert_allclose(state.read([5], ["t2m"])[0, 0], 280 + lat + 2 * (lon - 120) + 0.5, atol=1e-4)  # of hours 4 and 6
+    assert len(state.times) == 6
 
 
 def test_six_ten_minute_totals_that_end_in_the_hour_make_its_rain(ten: Request, asked: Ask) -> None:
@@ -206,10 +234,11 @@ def test_a_policy_that_makes_no_sense_is_refused_by_name(asked: Ask) -> None:
         source(asked, nonsense={"kind": "exact"})
 
 
-def test_two_workers_interpolate_to_the_same_bits_as_one(asked: Ask, tmp_path: Path) -> None:
+def test_two_workers_interpolate_to_the_same_bits_as_one(asked: Ask, tmp_path: Path, bytes_of: Bytes) -> None:
     chosen = source(asked, analysis={"kind": "interpolate", "gap": "3h"})
     request = asked(source=chosen)
     forget(request, "analysis", [5, 6, 23, 24, 30])
     one = made(request)
     two = made(asked(source=chosen, store=tmp_path / "two", workers=2))
     assert one.fingerprint == two.fingerprint
+    assert bytes_of(one.path) == bytes_of(two.path)

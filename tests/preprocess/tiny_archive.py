@@ -98,3 +98,12 @@ class Tiny(Source):
     def read_static(self, names: Sequence[str]) -> xr.Dataset:
         lat, lon = lambert()
         return dataset({"orog": 10 * lon}, lat, lon, None, "tiny 1")
+
+
+class Careful(Tiny):
+    """Looks at a file before it offers it, as readers of headers do."""
+
+    def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:
+        records, _ = super().scan(period)
+        empty = [r for r in records if not r.path.stat().st_size]
+        return [r for r in records if r not in empty], [Refusal(r.path, "it is empty") for r in empty]

@@ -214,9 +214,14 @@ def test_the_kind_of_a_real_file_is_told_by_its_content(real_data, path, kind):
 
 
 def test_what_is_none_of_ours_is_said_clearly(tmp_path):
-    for name, content in (("a.txt", b"hello world\n"), ("b", b"\0\1\2\3" * 300), ("c.nc", b"\x89HDF\r\n\x1a\n"), ("d", b"")):
+    for name, content, said in (
+        ("a.txt", b"hello world\n", "is none of the raw formats read here"),
+        ("b", b"\0\1\2\3" * 300, "this is no QPESUMS binary"),
+        ("c.nc", b"\x89HDF\r\n\x1a\n", "cannot be read: .*Unknown file format"),
+        ("d", b"", "is none of the raw formats read here"),
+    ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UnreadableError):
+        with pytest.raises(UnreadableError, match=said):
             detect.detect(tmp_path / name)
     with pytest.raises(UnreadableError, match="does not exist"):
         detect.detect(tmp_path / "absent")

@@ -103,6 +103,46 @@ def test_precipitation_is_metres_as_tp_and_millimetres_as_rain1h(tmp_path):
     assert (got.tp.attrs["units"], got.rain1h.attrs["units"]) == ("m", "mm")
 
 
+@pytest.mark.parametrize(("units", "metres"), [("mm", 0.001), ("kg m**-2", 0.001), (None, 1.0)])
+def test_rain_in_another_unit_is_the_same_rain_with_the_same_noise_of_packing(tmp_path, units, metres):
+    """Less than a micrometre below nothing is nothing; a file that declares no unit is in metres."""
+    depth_m = np.array([[[0.001, 0.0], [-9e-7, 0.25], [np.nan, -2e-6]]])
+    path = cds(tmp_path / "a.nc", {"tp": (depth_m / metres, units or "m")}, [3])
+    if units is None:
+        with netCDF4.Dataset(path, "a") as nc:
+            nc["tp"].delncattr("units")
+    got = era5.read(path, ["tp", "rain1h"])
+    np.testing.assert_allclose(got.rain1h, [[np.nan, -2e-3], [0, 250], [1, 0]], rtol=1e-6)
+    np.testing.assert_allclose(got.tp, [[np.nan, -2e-6], [0, 0.25], [0.001, 0]], rtol=1e-6)
+
+
+def test_a_geopotential_of_the_surface_without_a_unit_is_no_height(tmp_path):
+    path = cds(tmp_path / "era5" / "invariant.nc", {"z": (field(0)[None] * 9.80665, "")}, [0])
+    assert path.is_file()
+    np.testing.assert_allclose(era5.Era5("e", tmp_path).read_static(["orog"]).orog, field(0)[::-1], rtol=1e-6)
+
+
+def test_levels_in_pascals_are_picked_by_their_hectopascals(tmp_path):
+    levels = [85000.0, 50000.0]
+    values = np.stack([field(0, level) for level in levels])[None]
+    path = cds(tmp_path / "a.nc", {"t": (values, "K")}, [0], levels)
+    with netCDF4.Dataset(path, "a") as nc:
+        nc["pressure_level"].units = "Pa"
+    got = era5.read(path, ["t850", "t500"])
+    np.testing.assert_array_equal(got.t850, field(0, 85000)[::-1])
+    np.testing.assert_array_equal(got.t500, field(0, 50000)[::-1])
+
+
+@pytest.mark.parametrize("off_s", [-0.4, 0.4])
+def test_an_hour_that_floats_miss_by_a_rounding_is_that_hour(tmp_path, off_s):
+    path = split(tmp_path, "q500", 3, "20210601T03")
+    with netCDF4.Dataset(path, "a") as nc:
+        nc["valid_time"][:] = nc["valid_time"][:] + off_s / 3600
+    source = era5.Era5("e", tmp_path)
+    (record,), _ = source.scan()
+    np.testing.assert_array_equal(source.read(record, ["q500"]).q500, field(3)[::-1])
+
+
 def test_a_unit_that_cannot_be_reconciled_is_unreadable(tmp_path):
     path = cds(tmp_path / "a.nc", {"msl": (hourly([0]), "furlong")}, [0])
     with pytest.raises(UnreadableError, match="furlong"):
@@ -182,6 +222,13 @@ def test_era5t_fills_what_era5_lacks_along_the_old_expver_dimension(tmp_path):
     both = era5.read(path, ["t2m"]).t2m
     assert float(both[0].min()) == float(both[0].max()) == 283.0
     assert float(both[1].min()) == float(both[1].max()) == 293.0
+
+
+def test_where_both_are_there_era5_counts_before_era5t(tmp_path):
+    packed = np.full((1, 2, 3, 2), -32767, "i2")
+    packed[0, 0, :2], packed[0, 1] = 10, 20  # ERA5 lacks the southernmost row
+    path = legacy(tmp_path / "a.nc", packed, [0], ("time", "expver", "latitude", "longitude"), 1.0, 273.0, "t2m")
+    np.testing.assert_array_equal(era5.read(path, ["t2m"]).t2m, [[293, 293], [283, 283], [283, 283]])
 
 
 def split(folder: Path, name: str, hour: int, stamp: str) -> Path:

@@ -138,6 +138,17 @@ def test_analyses_and_hourly_sums_of_one_grib_meet_at_their_valid_times(tmp_path
     np.testing.assert_allclose(source.read(records[1], ["t2m"]).t2m, 286 + PLACE[::-1], atol=1e-4)
 
 
+def test_a_step_of_era5s_own_forecasts_is_its_own_hour_whatever_range_its_message_gives(tmp_path):
+    path = tmp_path / "a.grib"
+    with open(path, "wb") as handle:
+        for step in (1, 2, 3):  # coded as since the start, as older retrievals were
+            message(handle, "tp", 20210601, 6, step / 1000, f"0-{step}", "fc")
+    rain = era5.read(path, ["rain1h"]).rain1h
+    assert [str(t)[11:13] for t in rain.time.values] == ["07", "08", "09"]
+    for hour, found in enumerate(rain, start=1):
+        np.testing.assert_allclose(found, hour + PLACE[::-1] * 1e-3, atol=1e-5)
+
+
 def test_sums_since_midnight_are_not_taken_for_an_hour(tmp_path):
     path = tmp_path / "land.grib"
     with open(path, "wb") as handle:

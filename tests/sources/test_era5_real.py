@@ -43,8 +43,9 @@ def test_real_pressure_levels_with_gaps_in_time_are_read_by_value(real_data):
         np.testing.assert_array_equal(got.z700, nc["z"][200, k, ::-1])
         np.testing.assert_array_equal(got.v700, nc["v"][200, k, ::-1])
     assert 29000 < float(got.z700.mean()) < 32000
-    with pytest.raises(UnreadableError):
-        era5.read(path, ["z700"], stamps[200] + np.timedelta64(30, "m"))
+    between = stamps[200] + np.timedelta64(30, "m")
+    with pytest.raises(UnreadableError, match=f"holds none of z700 at {between}"):
+        era5.read(path, ["z700"], between)
 
 
 def test_the_real_legacy_file_is_global_and_rolled_to_the_date_line(real_data):
@@ -91,7 +92,8 @@ def test_a_truncated_grib_is_refused(real_data, tmp_path):
     (tmp_path / "era5" / "cut.grib").write_bytes(content[: len(content) // 2 - 100])
     records, refusals = era5.Era5("e", tmp_path).scan()
     assert not records
-    assert refusals[0].path.name == "cut.grib"
+    assert [r.path.name for r in refusals] == ["cut.grib"]
+    assert "cannot be read" in refusals[0].reason
 
 
 def test_grib_rows_that_run_north_are_turned(tmp_path):

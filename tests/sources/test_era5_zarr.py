@@ -99,7 +99,9 @@ def test_hours_after_the_declared_stop_are_gaps_with_a_reason_and_no_data(tmp_pa
     records, refusals = source.scan()
     assert str(records[-1].time) == "2021-06-02T18:00:00"  # the whole day of the stop
     assert "2021-06-03T00:00:00 to 2021-06-03T18:00:00 are empty by its valid_time_stop" in refusals[0].reason
-    assert not source.scan(Period.parse("2021-06-01T00/2021-06-02T00"))[1]
+    for period, told in (("2021-06-01T00/2021-06-03T00", 0), ("2021-06-03T00/2021-06-03T06", 1), ("2021-06-03T18/2021-06-03T19", 1)):
+        assert len(source.scan(Period.parse(period))[1]) == told, period
+    assert not source.scan(Period.parse("2021-06-03T19/2021-06-04T00"))[1], "hours that the file does not have are not empty in it"
     check(source.read(records[5], ["t2m", "z850", "q500"]), 30)
     with pytest.raises(UnreadableError, match="2021-06-03T00"):
         source.read(type(records[0])(np.datetime64("2021-06-03T00", "s"), records[0].path, ("t2m",)), ["t2m"])

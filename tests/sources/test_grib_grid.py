@@ -152,6 +152,16 @@ def test_levels_are_picked_by_value_and_a_shared_one_by_its_keys(tmp_path):
         cf.read(path, {"t700": CfVariable(source="t", level=700, keys=heights)})
 
 
+def test_levels_thinner_than_a_hectopascal_are_found_by_hectopascals(tmp_path):
+    kinds = [("isobaricInPa", 50, 0.0), ("isobaricInPa", 20, 100.0)]
+    messages = [grib_messages.lambert(VALUES + more, shortName="t", typeOfLevel=kind, level=level) for kind, level, more in kinds]
+    path = grib_messages.write(tmp_path / "a.grib2", messages)
+    for level, first in ((0.5, 280), (0.2, 380)):
+        assert float(cf.read(path, {"t50": CfVariable(source="t", level=level)}).t50[0, 0]) == pytest.approx(first, abs=1e-3)
+    with pytest.raises(UnreadableError, match="no level 50"):
+        cf.read(path, {"t50": CfVariable(source="t", level=50)})
+
+
 def test_a_grib_archive_is_read_through_a_users_map(tmp_path):
     grib_messages.write(tmp_path / "rwrf_2021060103.grib2", [grib_messages.lambert(shortName="2t"), grib_messages.lambert(shortName="sp")])
     reader = CfReader(variables={"t2m": CfVariable(source="2t"), "sp": CfVariable(source="sp", units="Pa")})

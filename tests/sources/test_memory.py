@@ -318,7 +318,7 @@ def test_a_broken_file_whose_permissions_change_is_looked_at_again(tmp_path: Pat
     assert len(asked) == 1
     path.chmod(0o600)
     path.chmod(0o640)
-    with pytest.raises(UnreadableError):
+    with pytest.raises(UnreadableError, match="is cut"):
         kept.recall(path, broken)
     assert len(asked) == 2
 

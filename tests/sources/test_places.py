@@ -17,11 +17,13 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from stormcast_train.fields.errors import UnreadableError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.regrid import build
 from stormcast_train.sources import cf, era5, qpepre, qpesums, rwrp
 from stormcast_train.sources.config import QpepreReader
 from stormcast_train.sources.opened import close_all
+from stormcast_train.sources.places import touching
 
 LAT, LON = 23.0 + 0.125 * np.arange(5), 120.0 + 0.125 * np.arange(7)  # south to north, west to east
 CELLS = 10.0 * np.arange(5)[:, None] + np.arange(7)[None, :]
@@ -125,6 +127,20 @@ def of_cf_columns_first(folder: Path, cells: np.ndarray) -> Written:
     fields = {"precip": (("time", "lon", "lat"), cells.T[None].astype("f4"), {"units": "mm"})}
     xr.Dataset(fields, coords).to_netcdf(folder / "a.nc")
     return cf.read(folder / "a.nc", {"rain1h": "precip"}).rain1h, Grid(LAT, LON)
+
+
+@pytest.mark.parametrize("turn", [-360.0, 0.0, 360.0])
+def test_a_box_is_the_same_place_whatever_turn_of_the_earth_a_grid_or_the_box_counts_on(turn: float) -> None:
+    lat, lon = np.arange(20.0, 28.0), np.arange(117.0, 126.0) + turn
+    # 22 .. 24 N are rows 2 to 4, 119.5 .. 121 E columns 3 and 4; one more on every side
+    expected = (slice(1, 6), slice(2, 6))
+    for more in (-360.0, 0.0):
+        assert touching(lat, lon, (21.5, 24.5, 119.5 + more, 121.0 + more)) == expected
+    bent = np.meshgrid(lon, lat)
+    assert touching(bent[1], bent[0], (21.5, 24.5, 119.5, 121.0)) == expected
+    assert touching(lat, lon, (19.0, 20.5, 124.0, 130.0)) == (slice(0, 2), slice(6, 10))  # at the corner there is no more
+    with pytest.raises(UnreadableError, match="no point of its grid lies in the box"):
+        touching(lat, lon, (21.5, 24.5, 10.0, 20.0))
 
 
 WRITERS = [of_rwrp, of_qpesums, of_qpepre, of_era5, of_era5_zip, of_era5_grib, of_cf, of_cf_columns_first]

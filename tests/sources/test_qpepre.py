@@ -103,19 +103,19 @@ def test_the_last_hour_of_a_local_day_belongs_to_the_day_before_in_utc(tmp_path)
 
 
 @pytest.mark.parametrize(
-    "broken",
+    ("broken", "why"),
     [
-        "",
-        "hello\n",
-        lines()[:-20],  # the last line cut
-        "".join(lines().splitlines(keepends=True)[:-1]),  # the last line lost
-        "".join(line for i, line in enumerate(lines().splitlines(keepends=True)) if i != 2),  # one lost inside
-        lines().replace("12.75", "   NA"),
-        lines().replace("  120.0125   21.9000", "  120.0130   21.9000"),
+        ("", "it is empty"),
+        ("hello\n", "line 1 is 'hello', not index, longitude, latitude, mm"),
+        (lines()[:-20], "line 6 is "),  # the last line cut
+        ("".join(lines().splitlines(keepends=True)[:-1]), "5 lines are no multiple of its 3 longitudes"),  # the last line lost
+        ("".join(line for i, line in enumerate(lines().splitlines(keepends=True)) if i != 2), "a line is lost or doubled"),
+        (lines().replace("12.75", "   NA"), "no number"),
+        (lines().replace("  120.0125   21.9000", "  120.0130   21.9000"), "do not form a rectangle"),
     ],
 )
-def test_broken_text_is_unreadable(tmp_path, broken):
-    with pytest.raises(UnreadableError):
+def test_broken_text_is_unreadable(tmp_path, broken, why):
+    with pytest.raises(UnreadableError, match=why):
         qpepre.read(put(tmp_path, text=broken))
 
 

@@ -188,8 +188,9 @@ def test_a_byte_count_other_than_the_headers_is_unreadable(tmp_path, change):
 
 def test_a_truncated_gzip_and_an_empty_file_are_unreadable(tmp_path):
     packed = gzip.compress(binary(RAW))
-    for content in (packed[:-12], packed[:40], b"", b"<html>not found</html>" * 20):
-        with pytest.raises(UnreadableError):
+    ended = "Compressed file ended"
+    for content, why in ((packed[:-12], ended), (packed[:40], ended), (b"", "it is empty"), (b"<html>not found</html>" * 20, "no QPESUMS")):
+        with pytest.raises(UnreadableError, match=why):
             qpesums.read(put(tmp_path, "CB_GC_PCP_1H_RAD.20210601.0300.gz", content))
 
 
@@ -205,6 +206,13 @@ def test_a_header_that_contradicts_the_name_is_unreadable(tmp_path):
 def test_a_local_clock_is_moved_to_utc(tmp_path):
     path = put(tmp_path, "CB_GC_PCP_1H_RAD.20210601.0300", binary(RAW))
     assert qpesums.read(path, reader=QpesumsReader(utc_offset=8)).valid_time.values == np.datetime64("2021-05-31T19:00")
+
+
+def test_the_datum_can_be_shifted(tmp_path):
+    path = put(tmp_path, "CB_GC_PCP_1H_RAD.20210601.0300", binary(RAW))
+    field = qpesums.read(path, reader=QpesumsReader(shift_degrees=(-0.0018, 0.0082)))
+    np.testing.assert_allclose(field.lat, [26.9857, 26.9982])
+    np.testing.assert_allclose(field.lon, [118.0082, 118.0207, 118.0332])
 
 
 def archive(folder: Path) -> qpesums.Qpesums:

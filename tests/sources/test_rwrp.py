@@ -76,6 +76,25 @@ def test_a_declared_unit_wins_over_the_usual_one(tmp_path):
         rwrp.read(interp(tmp_path, "2021-06-01_04", slp=(CELLS[None], {"units": "feet"})), ["msl"])
 
 
+@pytest.mark.parametrize("units", [{}, {"units": ""}, {"units": "-"}])
+def test_a_field_that_declares_no_unit_is_in_the_usual_one_of_its_name(tmp_path, units):
+    stack = np.stack([CELLS + 100, CELLS + 200])[None]
+    own = {"slp": CELLS[None] + 1000, "td2": CELLS[None] + 10, "PSFC": CELLS[None] + 1e5, "T2": CELLS[None] + 290, "pw": CELLS[None] + 40}
+    levels = {"z_p": stack * 10, "QVAPOR_p": stack / 1e4, "rh_p": stack / 3, "tk_p": stack}
+    field = rwrp.read(
+        interp(tmp_path, **{name: (values, units) for name, values in {**own, **levels}.items()}),
+        ["msl", "d2m", "sp", "t2m", "tcwv", "z500", "q500", "r500", "t500"],
+    )
+    np.testing.assert_allclose(field.msl, (CELLS + 1000) * 100)  # slp: hPa
+    np.testing.assert_allclose(field.d2m, CELLS + 283.15, rtol=1e-6)  # td2: degC
+    np.testing.assert_allclose(field.z500, (CELLS + 200) * 10 * 9.80665, rtol=1e-6)  # z_p: geopotential metres
+    ratio = (CELLS + 200) / 1e4
+    np.testing.assert_allclose(field.q500, ratio / (1 + ratio), rtol=1e-5)  # QVAPOR_p: kg kg-1
+    expected = {"sp": CELLS + 1e5, "t2m": CELLS + 290, "tcwv": CELLS + 40, "r500": (CELLS + 200) / 3, "t500": CELLS + 200}
+    for name, values in expected.items():
+        np.testing.assert_allclose(field[name], values, rtol=1e-6, err_msg=name)
+
+
 @pytest.mark.parametrize(("levels", "row"), [((850.0, 500.0), 1), ((500.0, 850.0), 0)])
 def test_levels_are_picked_by_their_value_and_not_by_their_place(tmp_path, levels, row):
     field = rwrp.read(interp(tmp_path, levels=levels), ["z500", "t500", "q500"])
@@ -86,6 +105,19 @@ def test_levels_are_picked_by_their_value_and_not_by_their_place(tmp_path, level
     np.testing.assert_allclose(field.q500, ratio / (1 + ratio), rtol=1e-5)  # specific humidity from mixing ratio
     with pytest.raises(RequestError, match="z700"):
         rwrp.read(interp(tmp_path, levels=levels), ["z700"])  # a file is closed when it has been read: it can be written again
+
+
+@pytest.mark.parametrize("timed", [False, True])
+def test_levels_in_pascals_are_found_by_their_hectopascals_with_or_without_a_time(tmp_path, timed):
+    path = interp(tmp_path, levels=(85000.0, 50000.0))
+    with netCDF4.Dataset(path, "a") as nc:
+        if timed:
+            nc.renameVariable("pres_levels", "other")
+            nc.createVariable("pres_levels", "f4", ("Time", "pres_bottom_top"))[:] = [[85000.0, 50000.0]]
+        nc["pres_levels"].units = "Pa"
+    field = rwrp.read(path, ["t500", "t850"])
+    np.testing.assert_array_equal(field.t500, CELLS + 200)
+    np.testing.assert_array_equal(field.t850, CELLS + 100)
 
 
 def test_cells_below_the_ground_are_missing(tmp_path):

@@ -8,9 +8,8 @@ import yaml
 from stormcast_train.fields.config import CHECKOUT, typed
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.sources.config import SourceConfig
-from stormcast_train.sources.opened import MAX_FILES, close_all, opened
+from stormcast_train.sources.opened import MAX_BYTES, MAX_FILES, close_all, opened
 from stormcast_train.sources.source import Source, build_sources
-from stormcast_train.sources.units import conversion, normalised
 
 
 def shipped(name: str) -> SourceConfig:
@@ -39,6 +38,11 @@ def test_reflectivity_is_never_averaged_by_default():
     assert shipped("india").method_of("u10m") == "bilinear"
 
 
+def test_a_method_is_chosen_by_the_name_of_a_variable_before_its_kind():
+    chosen = SourceConfig.model_validate({**shipped("taiwan").model_dump(), "regrid": {"accumulation": "area", "rain1h": "conservative"}})
+    assert [chosen.method_of(name) for name in ("rain1h", "rain10m", "t2m", "refc")] == ["conservative", "area", "bilinear", "nearest"]
+
+
 def test_a_role_that_names_an_unknown_reader_is_answered_with_the_nearest():
     with pytest.raises(RequestError, match="Did you mean 'rwrf'"):
         typed(SourceConfig, {"name": "x", "readers": {"rwrf": {"kind": "rwrp"}}, "state": {"*": "rwrp"}})
@@ -56,34 +60,13 @@ def test_an_outsider_adds_a_reader_by_its_path(tmp_path):
             build_sources(broken, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("found", "wanted", "factor"),
-    [
-        ("hPa", "Pa", (100.0, 0.0)),
-        ("millibars", "Pa", (100.0, 0.0)),
-        ("m s**-1", "m s-1", (1.0, 0.0)),
-        ("m**2 s**-2", "m2 s-2", (1.0, 0.0)),
-        ("m/s", "m s-1", (1.0, 0.0)),
-        ("degC", "K", (1.0, 273.15)),
-        ("m", "mm", (1000.0, 0.0)),
-        ("m", "m2 s-2", (9.80665, 0.0)),
-        ("(0 - 1)", "1", (1.0, 0.0)),
-        ("K", "Pa", None),
-    ],
-)
-def test_units_are_reconciled_or_known_to_differ(found, wanted, factor):
-    assert conversion(found, wanted) == factor
-
-
-def test_a_spelling_of_a_unit_does_not_matter():
-    assert {normalised(u) for u in ("kg kg**-1", "kg kg-1", "kg/kg", "kg kg^-1")} == {"kg kg-1"}
-
-
 class Kept:
     """A stand-in for an opened file that counts its closings."""
 
     closed = 0
-    bytes_held = 0
+
+    def __init__(self, bytes_held: int = 0) -> None:
+        self.bytes_held = bytes_held
 
     def close(self) -> None:
         Kept.closed += 1
@@ -91,6 +74,21 @@ class Kept:
 
 def _keep(path):
     return Kept()
+
+
+def _keep_large(path):
+    return Kept(MAX_BYTES // 2 + 1)
+
+
+def test_of_files_that_lie_in_memory_only_as_many_are_kept_as_fit(tmp_path):
+    close_all()
+    Kept.closed = 0
+    for name in ("a", "b", "c"):
+        (tmp_path / name).touch()
+        opened(tmp_path / name, _keep_large)
+    assert Kept.closed == 2, "two of them are more than may be held"
+    close_all()
+    assert Kept.closed == 3
 
 
 def test_only_the_latest_few_files_stay_open(tmp_path):

@@ -136,7 +136,10 @@ def test_a_forecast_without_a_start_in_the_file_takes_that_of_its_folder(tmp_pat
     write(tmp_path / "RWRF" / "2025120309", [8])
     records, refusals = forecast(tmp_path).scan()
     assert table(records) == [("06", "00", "2025120300")]
-    assert ["nothing tells" in r.reason or "before its own" in r.reason for r in refusals] == [True, True]
+    assert {r.path.parent.name: r.reason.split(" reference time")[0] for r in refusals} == {
+        "new": "nothing tells its",
+        "2025120309": "its time lies before its own 2025-12-03T09:00:00 as",
+    }
 
 
 def test_several_leads_in_one_file_have_one_reference_time(tmp_path):

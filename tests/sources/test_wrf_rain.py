@@ -106,6 +106,15 @@ def test_a_refused_rain_does_not_cost_the_other_fields(tmp_path):
         source.read(records[1], ["rain1h"])
 
 
+def test_what_rounding_leaves_below_nothing_is_no_rain(tmp_path):
+    hour_file(tmp_path / "rwrf", 4, 9.0)
+    hour_file(tmp_path / "rwrf", 5, 8.9995)  # float32 accumulations: half a thousandth of a millimetre
+    np.testing.assert_array_equal(rain_at(tmp_path, 5), 0)
+    hour_file(tmp_path / "rwrf", 6, 8.998)
+    with pytest.raises(UnreadableError, match="12 cells have less rain than an hour before"):
+        rain_at(tmp_path, 6)
+
+
 def test_rain_is_offered_only_where_the_archive_has_the_hour_before(tmp_path):
     for hour in (3, 4, 7):
         hour_file(tmp_path / "rwrf", hour, float(hour))

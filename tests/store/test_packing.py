@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.variables import describe
-from stormcast_train.store.packing import Coding
+from stormcast_train.store.packing import MISSING_CODE, Coding
 
 # standard deviations over Taiwan, hourly, 2.5 years (the reference pipeline's own table), units of the variable
 SPREAD = {
@@ -49,3 +50,35 @@ def test_what_happens_on_earth_lies_within_the_range_of_a_level(name: str, least
     variable = describe(name)
     assert variable.low <= least
     assert most <= variable.high
+
+
+def test_a_value_out_of_the_packed_range_becomes_its_end_and_never_wraps_round_nor_goes_missing() -> None:
+    coding = Coding.of(describe("t2m"))  # 200 .. 340 K; 2 ** 16 codes further on lies the same code again: 140.002 K
+    values = np.array([-1e6, 59.9, 199.99, 200.0, 340.0, 340.01, 480.1, 1e6], np.float32)
+    codes = coding.encode(values)
+    assert codes.tolist() == [-32767] * 4 + [32767] * 4
+    assert MISSING_CODE not in codes
+    np.testing.assert_allclose(coding.decode(codes), [200] * 4 + [340] * 4, rtol=1e-6)
+
+
+def test_what_is_lost_at_the_ends_of_the_range_is_counted_and_what_is_rounded_is_not() -> None:
+    t2m = Coding.of(describe("t2m"))
+    half = 140 / 65534 / 2  # of a code
+    values = np.array([[200 - 3 * half, 200 - half / 2, 200.0, 270.0], [340.0, 340 + 3 * half, 1e6, np.nan]], np.float64)
+    assert t2m.lost(values) == 3
+    rain = Coding.of(describe("rain1h"))  # log1p of 0 .. 300 mm
+    assert rain.lost(np.array([-1.0, -1e-7, 0.0, 299.9, 300.0, 301.0, np.nan], np.float32)) == 2
+    quarters = Coding.of(describe("rain1h", {"quantum": 0.25}))  # 32767 quarters: to 8191.75 mm, whatever its range is
+    assert quarters.lost(np.array([301.0, 8191.75, 8192.0], np.float32)) == 1
+
+
+def test_a_quantum_too_fine_for_its_range_is_refused() -> None:
+    # 300 mm in steps of 0.004 are 37500 codes either way of 150 mm
+    with pytest.raises(RequestError, match=r"0\.0\.\.300\.0 in steps of 0\.004 do not fit"):
+        Coding.of(describe("rain1h", {"quantum": 0.004}))
+
+
+def test_steps_of_a_source_that_measures_both_ways_begin_in_the_middle_of_the_range() -> None:
+    # -35 .. 85 dBZ in tenths: 600 codes either way of 25 dBZ
+    coding = Coding.of(describe("refc", {"quantum": 0.1}))
+    assert (coding.offset, coding.encode(np.array([-35.0, 25.0, 85.0], np.float32)).tolist()) == (25.0, [-600, 0, 600])

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
 
-from stormcast_train.fields.errors import FailedError, RequestError, StormcastError
+from stormcast_train.fields.errors import FailedError, RequestError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.variables import describe
 from stormcast_train.store import zarr_format
 from stormcast_train.store.describe import describe_store, verify_store
 from stormcast_train.store.layout import GroupLayout
+from stormcast_train.store.manifest import finish
 from stormcast_train.store.reader import open_store
-from stormcast_train.store.writer import Row, write_shard, write_store
+from stormcast_train.store.writer import Mark, Row, intact, previous_record, write_shard, write_store
 
 GRID = Grid(np.linspace(21.0, 25.0, 6), np.linspace(120.0, 122.0, 4))
 TIMES = np.datetime64("2021-06-01T00", "s") + np.arange(50) * np.timedelta64(3600, "s")
@@ -70,11 +74,21 @@ def test_curvilinear_coordinates_are_two_dimensional(tmp_path: Path) -> None:
     np.testing.assert_array_equal(opened.lat.values, grid.lat)
 
 
-def test_reading_some_channels_in_any_order_reads_only_their_bytes(store: Path) -> None:
-    group = open_store(store).group("state")
+def test_reading_some_channels_in_any_order_reads_only_their_bytes(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    group, bytes_read = open_store(store).group("state"), []
+
+    def counted(descriptor: int, buffers: list[memoryview], offset: int, plain: object = os.preadv) -> int:
+        bytes_read.append((offset % (3 * 96), len(buffers[0])))  # a row of three planes of 6 x 4 x 4 bytes
+        return plain(descriptor, buffers, offset)  # type: ignore[operator]
+
+    monkeypatch.setattr(os, "preadv", counted)
     got = group.read([3, 40, 3], ["u10m", "t2m"])
     np.testing.assert_array_equal(got[:, 0], fields()["u10m"][[3, 40, 3]])
     np.testing.assert_array_equal(got[:, 1], fields()["t2m"][[3, 40, 3]])
+    assert bytes_read == [(192, 96), (0, 96)] * 3
+    bytes_read.clear()
+    group.read([3], ["rain1h", "u10m"])
+    assert bytes_read == [(96, 192)], "neighbours are one read"
 
 
 def test_a_buffer_given_is_the_buffer_filled(store: Path) -> None:
@@ -90,8 +104,9 @@ def test_threads_read_the_same_as_one(store: Path) -> None:
         t.start()
     for t in threads:
         t.join()
+    assert sorted(found) == [0, 1, 2, 3]
     for n in range(4):
-        np.testing.assert_array_equal(found[n], group.read(np.arange(n, 50, 4)))
+        np.testing.assert_array_equal(found[n], np.stack([v[n::4] for v in fields().values()], axis=1))
 
 
 def test_a_missing_hour_is_a_masked_row_of_nan_with_a_reason(store: Path) -> None:
@@ -265,10 +280,22 @@ def test_the_manifest_is_strict_json_with_units_gaps_and_moments(store: Path) ->
     assert describe_store(store)["fingerprint"] == manifest["fingerprint"]
 
 
-def test_absent_chunks_of_a_shard_read_as_missing_by_every_reader(store: Path) -> None:
-    shard = zarr_format.ShardFile(store / "state/values/c/2/0/0/0", 24)
-    assert shard.has(1)
-    assert not shard.has(2)  # 50 rows: the third shard holds two
+@pytest.mark.parametrize("pack", ["none", "int16"])
+def test_a_row_without_any_value_takes_no_bytes_and_reads_as_missing_by_every_reader(tmp_path: Path, pack: str) -> None:
+    values = fields()
+    for field in values.values():
+        field[26] = np.nan  # row 2 of the second shard
+    path = write_store(tmp_path / "s", {"state": (GRID, TIMES, values, None)}, pack=pack)  # type: ignore[arg-type]
+    shards = [zarr_format.ShardFile(path / f"state/values/c/{k}/0/0/0", 24) for k in (1, 2)]
+    assert [shards[0].has(n) for n in (1, 2, 3)] == [True, False, True]
+    assert [shards[1].has(n) for n in (0, 1, 2)] == [True, True, False]  # 50 rows: the third shard holds two
+    group = open_store(path).group("state")
+    assert np.isnan(group.read([26])).all()
+    assert not group.available[26].any()
+    assert np.isnan(open_store(path).dataset("state").to_array()[:, 26]).all()
+    plain = xr.open_zarr(path, group="state", consolidated=False, mask_and_scale=False)["values"][26].values
+    assert (np.isnan(plain) if pack == "none" else plain == -32768).all()
+    assert verify_store(path)["verified"]
 
 
 def test_a_flipped_byte_of_any_file_at_all_is_found(store: Path) -> None:
@@ -280,7 +307,102 @@ def test_a_flipped_byte_of_any_file_at_all_is_found(store: Path) -> None:
         content = bytearray(before)
         content[len(content) // 2] ^= 1
         path.write_bytes(content)
-        with pytest.raises(StormcastError):
+        with pytest.raises((FailedError, RequestError), match=re.escape(str(store))):  # which says where
             verify_store(store)
         path.write_bytes(before)
     assert verify_store(store)["verified"]
+
+
+def rewritten(store: Path, shard: int, change: Callable[[int, Row], Row | None]) -> None:
+    """The store with one shard of its state written again, `change` called with the row's number and the row as it was."""
+    layout, group = GroupLayout.load(store, "state"), open_store(store).group("state")
+    rows = layout.shard_rows(shard, len(group.times))
+    old = [Row(group.read([n])[0], group.mask([n])[0]) for n in rows]
+    write_shard(layout, shard, len(rows), lambda i: change(rows.start + i, old[i]) or old[i])
+    counts = {role: len(open_store(store).group(role).times) for role in open_store(store).roles}
+    finish(store, [(GroupLayout.load(store, role), count) for role, count in counts.items()])
+
+
+def test_a_shard_written_again_changes_the_first_tendency_of_the_next_one(tmp_path: Path) -> None:
+    t2m = 280.0 + np.arange(50)[:, None, None] + np.zeros((50, 6, 4))  # 1 K an hour
+    path = write_store(tmp_path / "s", {"state": (GRID, TIMES, {"t2m": t2m}, None)})
+    assert open_store(path).group("state").moments[24, 0, 2].tolist() == [24, 1, 0, 1, 1]
+
+    def late(number: int, row: Row) -> Row | None:
+        return Row(row.values_CYX + 20, row.mask_CYX) if number == 23 else None
+
+    rewritten(path, 0, late)  # hour 23 is 323 K now, hour 24 still 304 K
+    moments = open_store(path).group("state").moments[:, 0, 2]
+    assert moments[23:26].tolist() == [[24, 21, 0, 21, 21], [24, -19, 0, -19, -19], [24, 1, 0, 1, 1]]
+
+
+def test_the_first_tendency_of_a_shard_is_that_of_transformed_values_like_all_others(tmp_path: Path) -> None:
+    rain = np.where(np.arange(50) % 2, np.e - 1, 0.0)[:, None, None] + np.zeros((50, 6, 4))  # log1p: 0, 1, 0, 1, ...
+    path = write_store(tmp_path / "s", {"state": (GRID, TIMES, {"rain1h": rain}, None)})
+    means = open_store(path).group("state").moments[:, 0, 2, 1]
+    np.testing.assert_allclose(means[1:], np.where(np.arange(1, 50) % 2, 1, -1), rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["values", "mask"])
+def test_a_shard_cut_short_or_gone_is_not_taken_for_finished(store: Path, kind: str) -> None:
+    layout = GroupLayout.load(store, "state")
+    path = layout.values_path(1) if kind == "values" else layout.mask_path(1)
+    assert intact(layout, 1) is not None
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1])
+    assert intact(layout, 1) is None
+    path.unlink()
+    assert intact(layout, 1) is None
+    path.write_bytes(whole)
+    layout.record_path(1).unlink()
+    assert intact(layout, 1) is None
+    assert intact(layout, 0) is not None
+
+
+def test_the_record_of_a_shard_is_set_aside_before_its_files_are_replaced(store: Path) -> None:
+    """Between the two files of a shard lies a moment at which one is new and the other old: no record may call that finished."""
+    layout, during = GroupLayout.load(store, "state"), []
+
+    def produce(i: int) -> Row:
+        during.append((intact(layout, 0), previous_record(layout, 0)))
+        return Row(np.zeros(layout.plane, np.float32), np.zeros(layout.plane, np.uint8))
+
+    before = intact(layout, 0)
+    write_shard(layout, 0, 24, produce)
+    assert during == [(None, before)] * 24
+    assert previous_record(layout, 0) is None
+
+
+def test_values_out_of_the_packed_range_are_counted_in_the_manifest_and_do_not_wrap_round(tmp_path: Path) -> None:
+    values = fields()
+    values["t2m"][3, 0, :2], values["t2m"][40, 5, 3] = 480.0, 10.0  # 2 ** 16 codes of 140 / 65534 K are 140 K
+    groups = {"state": (GRID, TIMES, values, None)}
+    packed = open_store(write_store(tmp_path / "packed", groups, pack="int16"))
+    assert packed.manifest["groups"]["state"]["facts"] == {"out_of_packed_range": {"t2m": [3.0]}}
+    np.testing.assert_allclose(packed.group("state").read([3, 40], ["t2m"])[[0, 1], 0, [0, 5], [1, 3]], [340, 200], rtol=1e-6)
+    assert not packed.group("state").mask([3, 40], ["t2m"]).any()
+    plain = open_store(write_store(tmp_path / "plain", groups))
+    assert plain.manifest["groups"]["state"]["facts"] == {}
+    assert plain.group("state").read([3], ["t2m"])[0, 0, 0, 0] == 480
+
+
+def test_a_mark_takes_out_what_is_there_and_a_cell_that_has_a_reason_keeps_it(tmp_path: Path) -> None:
+    layout = GroupLayout(tmp_path, "state", (describe("t2m"), describe("u10m")), GRID, TIMES[0], TIMES[1] - TIMES[0])
+    mask = np.zeros(layout.plane, np.uint8)
+    mask[0, 0], mask[1, 0] = Reason.OUT_OF_RANGE, Reason.NOT_IN_FILE
+    cells = np.zeros(GRID.shape, bool)
+    cells[:2, 0] = True
+    row = Row(np.full(layout.plane, 290, np.float32), mask, marks={"t2m": [Mark(Reason.SPIKE, cells)], "u10m": [Mark(Reason.STUCK)]})
+    row.apply_marks(layout.names)
+    assert row.mask_CYX[0, :3, :2].tolist() == [[Reason.OUT_OF_RANGE] * 2, [Reason.SPIKE, 0], [0, 0]]
+    assert np.unique(row.mask_CYX[1, 1:]).tolist() == [Reason.STUCK]
+    assert (row.mask_CYX[1, 0] == Reason.NOT_IN_FILE).all()
+
+
+def test_a_value_that_is_no_number_under_a_reason_keeps_that_reason(tmp_path: Path) -> None:
+    values, mask = fields(), np.zeros((50, 3, 6, 4), np.uint8)
+    mask[7, 0], mask[8, 0, 0] = Reason.UNREADABLE, Reason.OUTSIDE_COVERAGE
+    values["t2m"][8, 0], values["t2m"][8, 1] = np.nan, np.nan  # a row under its reason, and one without any
+    group = open_store(write_store(tmp_path / "s", {"state": (GRID, TIMES, values, mask)})).group("state")
+    assert (group.mask([7], ["t2m"]) == Reason.UNREADABLE).all()
+    assert [np.unique(row).tolist() for row in group.mask([8], ["t2m"])[0, 0, :3]] == [[Reason.OUTSIDE_COVERAGE], [Reason.NOT_IN_FILE], [0]]
