@@ -26,6 +26,7 @@ from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.scene import Scene
 from stormcast_train.data.solar import cos_zenith, day_and_hour
 from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.reach import check_reach
 from stormcast_train.fields.times import Times
 
 TIME_CHANNELS = {"hour": ("hour_sin", "hour_cos"), "zenith": ("cos_zenith",), "year": ("year_sin", "year_cos")}
@@ -198,6 +199,7 @@ class Conditions:
         if not self.spec.background:
             return None, None
         assert self._scene.background_grid is not None
+        check_reach(self._scene.background_grid, self._scene.grid, "the store's background")
         normalizer = Normalizer(self._scene.background, self._scene.background_statistics, device)
         return Interpolator(self._scene.background_grid, self._scene.grid, device), normalizer.tendency_C11
 
