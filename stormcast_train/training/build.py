@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from stormcast_train.data.condition_config import WindowNeeds, check_dropout_beneath, past_roles
+from stormcast_train.data.condition_config import WindowNeeds, check_beneath, past_roles
 from stormcast_train.data.conditions import Conditions, Target
 from stormcast_train.data.crop import Crops, crops_of
 from stormcast_train.data.mixture import Mixture, mix_stores
@@ -81,7 +81,7 @@ def _build_regression(request: StageRequest, spec: StageSpec, store: Store, devi
 def _build_residual(request: StageRequest, spec: StageSpec, store: Store, device: torch.device) -> tuple[Stage, SampleStream]:
     regression = _regression(request, store, device)
     use_background = bool(spec.conditions.background) or bool(regression.scene.background)
-    check_dropout_beneath(spec.conditions, regression.package.conditions)
+    check_beneath(spec.conditions, regression.package.conditions)
     needs = WindowNeeds.of(spec.conditions, regression.package.conditions)
     mixture = mix_stores(store, request.mix, request.events, needs.states, use_background)
     check_crop(request, spec, mixture)

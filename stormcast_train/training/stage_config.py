@@ -8,13 +8,21 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field
 
-from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout, past_roles
+from stormcast_train.data.condition_config import (
+    ConditionsConfig,
+    ConditionSpec,
+    HaloConfig,
+    check_dropout,
+    check_lead,
+    lead_steps,
+    past_roles,
+)
 from stormcast_train.data.event_config import EventsConfig
 from stormcast_train.data.mix import MixConfig
 from stormcast_train.data.mixture import Mixture, mix_stores
 from stormcast_train.data.scene import named_group, past_group, rows_between
 from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.times import Times
+from stormcast_train.fields.times import Times, seconds
 from stormcast_train.fields.variables import Frozen
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
@@ -94,6 +102,7 @@ class StageConfig(Frozen):
         filled["dropout"] = {source: share for source, share in filled["dropout"].items() if share}
         conditions = ConditionSpec.model_validate(filled)
         check_dropout(conditions)
+        check_lead(conditions)
         return StageSpec(kind=self.kind, target=self.target or "tendency", conditions=conditions)
 
     def _halo(self, sees_background: bool) -> HaloConfig | None:
@@ -193,6 +202,9 @@ def _check_sources(store: Store, conditions: ConditionSpec) -> None:
         named_group(store, "static", conditions.static)
     for role, channels in past_roles(conditions).items():
         past_group(store, role, channels)
+    step_s = seconds(store.group("state").step)
+    if conditions.lead and not lead_steps(conditions.lead, step_s):
+        raise RequestError(f"stage.conditions.lead={conditions.lead:g} h is less than a step of {step_s} s: a forecast has no such lead")
 
 
 def _used_part(store: Store, times: Times, conditions: ConditionSpec) -> dict[str, str]:
