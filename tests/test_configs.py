@@ -36,6 +36,9 @@ NEEDED = {
 }
 
 
+FURTHER = {("mix", "periods"): ["mix.train=2021-01-01/2021-07-01"]}  # what a choice cannot know and asks for
+
+
 def _choices() -> list[tuple[str, str]]:
     return [(group, name) for group in READERS for name in choices(group)]
 
@@ -44,7 +47,7 @@ def _choices() -> list[tuple[str, str]]:
 def test_every_choice_of_every_group_validates(group: str, name: str) -> None:
     verb = READERS[group]
     domain = ["domain=taiwan_tiny"] if group != "domain" and verb == "preprocess" else []
-    request = parse([verb, *NEEDED[verb], *domain, f"{group}={name}"])
+    request = parse([verb, *NEEDED[verb], *domain, f"{group}={name}", *FURTHER.get((group, name), [])])
     config = build_config(recipe(verb), request)
     assert getattr(config, group) is not None
 
@@ -54,6 +57,25 @@ def test_every_choice_of_every_group_validates(group: str, name: str) -> None:
 def test_every_experiment_validates_for_every_verb(verb: str, name: str) -> None:
     needed = [w for w in NEEDED[verb] if not (verb == "forecast" and w.startswith(("start", "hours")))]
     build_config(recipe(verb), parse([verb, *needed, f"experiment={name}"]))
+
+
+@pytest.mark.parametrize("name", choices("experiment"))
+def test_every_experiment_but_the_seven_hours_of_knmi_keeps_a_gap_between_its_splits(name: str) -> None:
+    mix = build_config(recipe("train"), parse(["train", *NEEDED["train"], f"experiment={name}"])).mix
+    assert (mix.gap == "as_written") == (name == "knmi_nowcast")
+
+
+def test_written_periods_are_asked_for_and_read_at_once() -> None:
+    def mix(*words: str) -> Any:
+        return build_config(recipe("train"), parse(["train", *NEEDED["train"], "mix=periods", *words])).mix
+
+    found = mix("mix.train=[2020-06-01/2020-07-01, 2021-06-01/2021-07-01]", "mix.validation=2021-07-10/2021-07-20")
+    assert found.train == ("2020-06-01/2020-07-01", "2021-06-01/2021-07-01")
+    assert (found.validation, found.test, found.gap) == ("2021-07-10/2021-07-20", None, None)
+    with pytest.raises(RequestError, match=r"'mix\.train=' is needed and was not given"):
+        mix()
+    with pytest.raises(RequestError, match=r"mix\.train=.*2021-06"):
+        mix("mix.train=2021-06")
 
 
 def test_primary_configs_are_short_and_share_one_list_of_groups() -> None:

@@ -35,9 +35,9 @@ class Frames:
         values, present = (x.expand(count, -1, -1, -1, -1) for x in (self.values_BFCHW, self.present_BFCHW))
         return Frames(values, present)
 
-    def without(self, absent_B: Tensor) -> Frames:
-        """With nothing in these samples."""
-        keep = ~absent_B[:, None, None, None, None]
+    def without(self, absent: Tensor) -> Frames:
+        """With nothing in these samples [B], or in these frames of them [B, F]."""
+        keep = ~absent.reshape(len(absent), -1, 1, 1, 1)
         return Frames(self.values_BFCHW * keep, self.present_BFCHW & keep)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
@@ -47,13 +48,15 @@ class ConditionsConfig(Frozen):
     static: bool | tuple[str, ...] | None = None  # names; true: all that the store has
     time: bool | tuple[TimeFeature, ...] | None = None  # at the target time; true: the default, false: none
     position: bool | None = None  # latitude and longitude
-    lead: float | None = Field(default=None, ge=0)  # hours since the start, up to this many; 0: none
+    lead: float | None = Field(default=None, ge=0)  # hours since the start, up to this many, beside `past` or `state_noise`; 0: none
     past: dict[str, PastConfig] | None = None  # by role
     dropout: dict[str, Share] | None = None  # by source: background, a role of `past`, state_age
     regression: bool | None = None  # the frozen regression's prediction (diffusion)
     mask: Literal["auto", "always"] | None = None
     noise: float | None = Field(default=None, ge=0)  # on the context, in training: normalised, one draw per sample and channel
-    state_noise: float | None = Field(default=None, ge=0)  # on the past states, in training: normalised, one draw per cell
+    state_noise: float | None = Field(
+        default=None, ge=0
+    )  # on the past states, in training: normalised, one draw per cell; see `data/lead.py`
     mirror: bool | None = None  # in training: each sample's rows and columns flipped or not, where nothing knows its place
 
 
@@ -97,6 +100,7 @@ class WindowNeeds(Frozen):
     history: int  # past states that a step needs
     states: int  # past states that are read
     past: dict[str, int] = Field(default_factory=dict)  # minutes by role
+    leads: dict[str, float] = Field(default_factory=dict)  # hours by role: up to this lead no network needs frames newer than the start
     droppable: frozenset[str] = frozenset()  # sources that every network which uses them can miss
 
     @classmethod
@@ -108,7 +112,31 @@ class WindowNeeds(Frozen):
             history=max(spec.history for spec in specs),
             states=max(spec.states for spec in specs),
             past={role: max(spec.past[role].minutes for spec in specs if role in spec.past) for role in sorted(roles)},
+            leads={
+                role: min((spec.lead for spec in specs if role in spec.past and role not in spec.dropout), default=math.inf)
+                for role in sorted(roles)
+            },
             droppable=frozenset(s for s in used if all(s in spec.dropout for spec in specs if s in spec.sources)),
+        )
+
+    def most_steps(self, role: str, step_s: int) -> float:
+        """Steps of a rollout in which no network needs a frame of a role that it always had in training; infinite for any length."""
+        steps = lead_steps(self.leads[role], step_s) if math.isfinite(self.leads[role]) else math.inf
+        return math.inf if steps * step_s > self.past[role] * 60 else steps + 1  # a longer lead has no frame either
+
+
+def lead_steps(lead_h: float, step_s: int) -> int:
+    """The whole steps in so many hours."""
+    return int(lead_h * 3600 / step_s + 1e-9)
+
+
+def check_lead(spec: ConditionSpec) -> None:
+    """RequestError where nothing that the conditions hold changes with the lead that they tell."""
+    if spec.lead and not (spec.past or spec.state_noise):
+        raise RequestError(
+            f"stage.conditions.lead={spec.lead:g}: in training nothing that the network sees would change with the lead, so it could learn "
+            "nothing from it. Give stage.conditions.past (frames newer than the start are absent in a forecast) or "
+            "stage.conditions.state_noise (it grows with the lead), or leave the lead out"
         )
 
 
@@ -126,13 +154,19 @@ def check_dropout(spec: ConditionSpec) -> None:
         )
 
 
-def check_dropout_beneath(spec: ConditionSpec, regression: ConditionSpec) -> None:
-    """RequestError where a diffusion drops what the regression under it cannot miss."""
+def check_beneath(spec: ConditionSpec, regression: ConditionSpec) -> None:
+    """RequestError where a diffusion drops, or hides at a lead, what the regression under it cannot miss."""
     lacking = [s for s in spec.dropout if s in regression.sources and s not in regression.dropout]
     if lacking:
         raise RequestError(
             f"stage.conditions.dropout of {', '.join(lacking)}: the regression under this diffusion was trained without it and cannot miss them; "
             "train the regression with the same dropout"
+        )
+    kept = [role for role in regression.past if role not in regression.dropout]
+    if kept and spec.lead > regression.lead:
+        raise RequestError(
+            f"stage.conditions.lead={spec.lead:g} hides frames of {', '.join(kept)}, and the regression under this diffusion (lead="
+            f"{regression.lead:g}) always had them then; train the regression with the same lead"
         )
 
 

@@ -16,16 +16,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stormcast_train.data.batch import Window
-from stormcast_train.data.condition_config import STATE_AGE, ConditionSpec
+from stormcast_train.data.condition_config import STATE_AGE, ConditionSpec, lead_steps
 from stormcast_train.data.dropout import drop
 from stormcast_train.data.halo import HaloCrop, with_mask
 from stormcast_train.data.interpolate import Interpolator
+from stormcast_train.data.lead import at_lead, drawn_steps, grown
 from stormcast_train.data.mirror import Mirror, check_mirror
-from stormcast_train.data.noise import normal, uniform
+from stormcast_train.data.noise import normal
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.scene import Scene
 from stormcast_train.data.solar import cos_zenith, day_and_hour
 from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.reach import check_reach
 from stormcast_train.fields.times import Times
 
 TIME_CHANNELS = {"hour": ("hour_sin", "hour_cos"), "zenith": ("cos_zenith",), "year": ("year_sin", "year_cos")}
@@ -130,15 +132,21 @@ class Conditions:
         return Mirror(seed, positions, self._lat_HW.device) if self.spec.mirror else None
 
     def perturb(self, window: Window, seed: int, positions: Sequence[int]) -> Window:
-        """The window as training shows it: sources dropped, a lead drawn, noise on present states (a rollout's are not perfect either)."""
+        """The window as training shows it: sources dropped, a lead drawn and what a forecast lacks by then taken away.
+
+        With noise on present states (a rollout's are not perfect either), which grows with the lead where there is one.
+        """
         window = drop(window, self.spec.dropout, seed, positions)
+        scale: float | Tensor = self.spec.state_noise
         if self.spec.lead:
-            lead_B = self.spec.lead * uniform(seed, ("lead",), positions, (1,), self._lat_HW.device)[:, 0]
-            window = replace(window, lead_B=lead_B)
+            most = lead_steps(self.spec.lead, self._scene.step_s)
+            steps_B = drawn_steps(most, seed, positions, self._lat_HW.device)
+            window = at_lead(window, steps_B, self._scene.step_s, {role: self._scene.role(role).step_s for role in window.past})
+            scale = scale * grown(steps_B, window)
         if not self.spec.state_noise:
             return window
         noise = normal(seed, ("state_noise",), positions, tuple(window.states_BKCHW.shape[1:]), window.states_BKCHW.device)
-        return replace(window, states_BKCHW=window.states_BKCHW + self.spec.state_noise * noise * window.present_BKCHW)
+        return replace(window, states_BKCHW=window.states_BKCHW + scale * noise * window.present_BKCHW)
 
     def time_features(self, times: Times) -> Tensor:
         """The asked features at these valid times [B, channels, H, W]: hour and day of the year on the circle, the sun's height."""
@@ -198,6 +206,7 @@ class Conditions:
         if not self.spec.background:
             return None, None
         assert self._scene.background_grid is not None
+        check_reach(self._scene.background_grid, self._scene.grid, "the store's background")
         normalizer = Normalizer(self._scene.background, self._scene.background_statistics, device)
         return Interpolator(self._scene.background_grid, self._scene.grid, device), normalizer.tendency_C11
 

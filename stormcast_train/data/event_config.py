@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from stormcast_train.fields.grid import WIDEST_ACROSS
+from stormcast_train.fields.longitude import eastward, within
 from stormcast_train.fields.times import Period
 from stormcast_train.fields.variables import Frozen
 
@@ -16,7 +18,7 @@ Bounds = tuple[float, float, float, float]
 
 
 class Box(Frozen):
-    """A box in degrees north and east."""
+    """A box in degrees north and east; across the date line it may be written 177..-178."""
 
     south: float
     north: float
@@ -25,18 +27,20 @@ class Box(Frozen):
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
-        if self.south >= self.north or self.west >= self.east:
+        across = self.west > self.east and eastward(self.west, self.east) <= WIDEST_ACROSS
+        if self.south >= self.north or not (self.west < self.east or across):
             raise ValueError("a box has south below north and west below east")
         return self
 
     def meets(self, bounds: Bounds) -> bool:
         """Whether it shares a point with a grid's bounds (south, north, west, east)."""
         south, north, west, east = bounds
-        return self.south <= north and self.north >= south and self.west <= east and self.east >= west
+        beside = within(np.array([west]), self.west, self.east)[0] or within(np.array([self.west]), west, east)[0]
+        return bool(self.south <= north and self.north >= south and beside)
 
     def inside(self, lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Which of these points it holds, edges included."""
-        return (lat >= self.south) & (lat <= self.north) & (lon >= self.west) & (lon <= self.east)
+        return np.asarray((lat >= self.south) & (lat <= self.north) & within(lon, self.west, self.east))
 
 
 class Event(Frozen):

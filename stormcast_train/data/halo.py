@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.grid import Grid, facing
 
 
 class HaloCrop:
@@ -19,9 +19,12 @@ class HaloCrop:
 
     def __init__(self, background: Grid, domain: Grid, degrees: float) -> None:
         south, north, west, east = domain.bounds()
-        self._rows = _reach(background.lat2d, 0, south - degrees, north + degrees, degrees)
-        self._columns = _reach(background.lon2d, 1, west - degrees, east + degrees, degrees)
-        self.grid = background.crop(self._rows, self._columns)
+        around, order = facing(background, west - degrees, east + degrees)
+        rows = _reach(around.lat2d, 0, south - degrees, north + degrees, degrees)
+        columns = _reach(around.lon2d, 1, west - degrees, east + degrees, degrees)
+        self.grid = around.crop(rows, columns)
+        self._rows = rows
+        self._columns = columns if order is None else torch.from_numpy(order[columns])
 
     def __call__(self, background_BJChw: Tensor) -> Tensor:
         """[..., h, w] of the store's grid to that of the crop."""

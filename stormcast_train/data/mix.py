@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 import numpy as np
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from stormcast_train.data.event_config import Box, EventKind
 from stormcast_train.fields.errors import RequestError
@@ -176,6 +176,15 @@ class PeriodsMix(Mix):
     train: str | tuple[str, ...]
     validation: str | tuple[str, ...] | None = None
     test: str | tuple[str, ...] | None = None
+
+    @field_validator("train", "validation", "test")
+    @classmethod
+    def _readable(cls, texts: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        try:
+            _parsed(texts)
+        except RequestError as error:
+            raise ValueError(str(error)) from error  # so that the key is named
+        return texts
 
     def periods(self, times: Times, reach: Reach) -> Periods:
         """The periods as written; a test period that overlaps another is a RequestError."""

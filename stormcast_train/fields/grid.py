@@ -12,9 +12,11 @@ from pydantic import Field
 
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.fingerprint import digest
+from stormcast_train.fields.longitude import eastward, eastward_order, goes_round, turned
 from stormcast_train.fields.variables import Frozen
 
 EARTH_RADIUS_M = 6371229.0  # ECMWF's sphere
+WIDEST_ACROSS = 180.0  # degrees: a domain written with its east below its west is no wider, or they were exchanged
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +79,10 @@ class Grid:
 
 
 class RegularDomain(Frozen):
-    """A regular latitude-longitude grid, both ends included: `shape` rows and columns from south-west to north-east."""
+    """A regular latitude-longitude grid, both ends included: `shape` rows and columns from south-west to north-east.
+
+    A domain across the date line is written west=177 east=183 or west=177 east=-178; its longitudes then run to 183.
+    """
 
     kind: Literal["regular"] = "regular"
     name: str
@@ -90,7 +95,13 @@ class RegularDomain(Frozen):
 
     def grid(self) -> Grid:
         lat = np.linspace(self.south, self.north, self.shape[0])
-        lon = np.linspace(self.west, self.east, self.shape[1])
+        east = self.east if self.east > self.west else self.west + eastward(self.west, self.east)
+        if self.east <= self.west and not 0 < east - self.west < WIDEST_ACROSS:
+            raise RequestError(
+                f"domain={self.name}: from west={self.west:g} eastward to east={self.east:g} are {east - self.west:g} degrees; "
+                "is it the other way round? Only across the date line is east the smaller number: west=177 east=-178"
+            )
+        lon = np.linspace(self.west, east, self.shape[1])
         return Grid(lat, lon)
 
 
@@ -117,7 +128,7 @@ class Orientation:
     """How fields of a source are turned so that rows run south to north and columns west to east, and their grid then."""
 
     grid: Grid
-    columns: NDArray[np.intp] | None  # the order of the columns of a global grid from 0 to 360
+    columns: NDArray[np.intp] | None  # the order of the columns where they do not lie eastward in the file
     north_first: bool
     east_first: bool
 
@@ -135,7 +146,7 @@ KNOWN = 8
 def orientation(lat: NDArray[Any], lon: NDArray[Any]) -> Orientation:
     """The orientation for these coordinates; the same object as long as they are the same.
 
-    Longitudes become -180..180 unless that would split the grid at the date line.
+    Longitudes become -180..180 unless that would split the grid at the date line; a grid that its file splits there is joined.
     """
     for i, (known_lat, known_lon, known) in enumerate(_known):
         same = known_lat is lat and known_lon is lon
@@ -149,14 +160,21 @@ def orientation(lat: NDArray[Any], lon: NDArray[Any]) -> Orientation:
     return found
 
 
-def _orientation(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> Orientation:
+def _torn(lon: NDArray[np.float64]) -> bool:
+    """Whether neighbours of a curvilinear grid count their longitudes a turn apart."""
+    return any(bool((np.abs(np.diff(lon, axis=axis)) > 180.0).any()) for axis in (0, 1))
+
+
+def _orientation(lat: NDArray[np.float64], given: NDArray[np.float64]) -> Orientation:
+    lon = given
     wrapped = np.where((lon < -180.0) | (lon >= 180.0), (lon + 180.0) % 360.0 - 180.0, lon)
     if np.ptp(wrapped) <= np.ptp(lon) + 1e-9:
         lon = wrapped
     columns = None
-    if lon.ndim == 1 and np.any(np.diff(lon) > 0) and np.any(np.diff(lon) < 0):  # a global grid from 0 to 360
-        columns = np.argsort(lon, kind="stable")
-        lon = lon[columns]
+    if lon.ndim == 1 and np.any(np.diff(lon) > 0) and np.any(np.diff(lon) < 0):  # from 0 to 360, or split at the date line
+        columns, lon = eastward_order(lon)
+    elif lon.ndim == 2 and _torn(lon):
+        lon = next((whole for whole in (given, given % 360.0) if not _torn(whole)), lon)
     first_column = lat if lat.ndim == 1 else lat[:, 0]
     first_row = lon if lon.ndim == 1 else lon[0]
     north_first, east_first = bool(first_column[0] > first_column[-1]), bool(first_row[0] > first_row[-1])
@@ -165,6 +183,22 @@ def _orientation(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> Orientat
     if east_first:
         lon, lat = lon[..., ::-1], lat if lat.ndim == 1 else lat[:, ::-1]
     return Orientation(Grid(lat, lon), columns, north_first, east_first)
+
+
+def facing(source: Grid, west: float, east: float) -> tuple[Grid, NDArray[np.intp] | None]:
+    """The grid with its longitudes counted as in west .. east, and the order of its columns then (None: as they are).
+
+    The columns of a regular grid that goes round the earth begin elsewhere only where west .. east would lie across its ends.
+    """
+    middle = (west + east) / 2
+    low, high = float(source.lon.min()), float(source.lon.max())
+    turns = 360.0 * round((middle - (low + high) / 2) / 360.0)
+    across = source.regular and goes_round(source.lon) and (west < low + turns or east > high + turns)
+    if not across:
+        return (source if turns == 0 else Grid(source.lat, source.lon + turns)), None
+    lon = turned(source.lon, middle - 180.0)
+    order = np.argsort(lon, kind="stable")
+    return Grid(source.lat, lon[order]), order
 
 
 def orient(lat: NDArray[Any], lon: NDArray[Any], values: NDArray[Any]) -> tuple[Grid, NDArray[Any]]:

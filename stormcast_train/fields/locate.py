@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.longitude import closed
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -33,7 +34,10 @@ def _wrapped(lon: Floats, around: Floats | float) -> Floats:
 
 
 def cell_coordinates(grid: Grid, points: Grid) -> tuple[Flags, Ints, Ints, Floats, Floats]:
-    """For each point [P]: whether a cell holds it, that cell's south-west row and column, and the fractions north and east."""
+    """For each point [P]: whether a cell holds it, that cell's south-west row and column, and the fractions north and east.
+
+    The last column of a regular grid that goes round the earth has a cell of its own, with the first column in its east.
+    """
     if min(grid.shape) < 2:
         nothing = np.zeros(points.shape[0] * points.shape[1])
         return nothing > 0, nothing.astype(np.int64), nothing.astype(np.int64), nothing, nothing
@@ -43,8 +47,11 @@ def cell_coordinates(grid: Grid, points: Grid) -> tuple[Flags, Ints, Ints, Float
 
 def _regular_cell(grid: Grid, lat_P: Floats, lon_P: Floats) -> tuple[Flags, Ints, Ints, Floats, Floats]:
     row, v, rows_ok = _along(grid.lat, lat_P)
-    middle = (grid.lon[0] + grid.lon[-1]) / 2
-    column, u, columns_ok = _along(grid.lon, _wrapped(lon_P, middle))
+    axis, middle = closed(grid.lon), (grid.lon[0] + grid.lon[-1]) / 2
+    x_P = _wrapped(lon_P, middle)
+    if axis.size > grid.lon.size:  # what lies west of the first meridian is in the cell behind the last
+        x_P = np.where(x_P < axis[0] - EDGE * (axis[1] - axis[0]), x_P + 360.0, x_P)
+    column, u, columns_ok = _along(axis, x_P)
     return rows_ok & columns_ok, row, column, v, u
 
 

@@ -7,7 +7,7 @@ source points in the smallest box of rows and columns that holds all that are us
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -192,6 +192,13 @@ def coarsening(source: Grid, factor: int, rows: slice, columns: slice) -> tuple[
     return _assemble("crop", source, grid, point, members.reshape(-1), weights), grid
 
 
+def from_order(regrid: Regrid, source: Grid, order: NDArray[np.intp] | None) -> Regrid:
+    """Weights that were made for the columns of `source` in this order (None: as they are), for the source itself."""
+    row, column = np.divmod(regrid.indices, source.shape[1])
+    indices = regrid.indices if order is None else row * source.shape[1] + order[column]
+    return replace(regrid, indices=indices, source_fingerprint=source.fingerprint)
+
+
 def coarse_grid(source: Grid, factor: int) -> Grid:
     """Centres of the blocks of `factor` x `factor` cells."""
     if factor == 1:
@@ -227,8 +234,9 @@ def _bilinear(source: Grid, target: Grid) -> Triples:
     found_P, row_P, column_P, v_P, u_P = cell_coordinates(source, target)
     point_F = np.flatnonzero(found_P)
     u, v = (np.where(a < SNAP, 0.0, np.where(a > 1 - SNAP, 1.0, a))[found_P] for a in (u_P, v_P))
-    corner = row_P[found_P] * source.shape[1] + column_P[found_P]
-    members = np.stack([corner, corner + 1, corner + source.shape[1], corner + source.shape[1] + 1])
+    south_F, west_F = row_P[found_P] * source.shape[1], column_P[found_P]
+    east_F, north_F = (west_F + 1) % source.shape[1], south_F + source.shape[1]
+    members = np.stack([south_F + west_F, south_F + east_F, north_F + west_F, north_F + east_F])
     weights = np.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v])
     points = np.broadcast_to(point_F, members.shape)
     used = weights > 0

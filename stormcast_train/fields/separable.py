@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.longitude import closed, turned, western_edge
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,8 +35,19 @@ def separable(source: Grid, target: Grid) -> Separable:
     if not (source.regular and target.regular):
         raise RequestError("only regular latitude-longitude grids have separable weights")
     rows, north_Hh = _along(source.lat, target.lat)
-    columns, east_Ww = _along(source.lon, target.lon)
+    columns, east_Ww = _around(source.lon, turned(target.lon, western_edge(source.lon)))
     return Separable(rows, columns, north_Hh, np.ascontiguousarray(east_Ww.T))
+
+
+def _around(axis: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[slice, NDArray[np.float32]]:
+    """As `_along` on longitudes; all of an axis round the earth where points lie between its last meridian and its first."""
+    columns, weights = _along(closed(axis), points)
+    if columns.stop <= axis.size:
+        return columns, weights
+    whole = np.zeros((len(points), axis.size), np.float32)
+    whole[:, columns.start :] = weights[:, :-1]
+    whole[:, 0] += weights[:, -1]
+    return slice(0, axis.size), whole
 
 
 def _along(axis: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[slice, NDArray[np.float32]]:

@@ -84,11 +84,15 @@ def _whole(group: Group, names: tuple[str, ...]) -> Times:
 
 def check_start(scene: Scene, needs: WindowNeeds, store: Store, start: np.datetime64, steps: int) -> None:
     """RequestError, with the nearest start that would do, where the store cannot serve this one."""
-    unmissed = sorted(set(needs.past) - needs.droppable)
-    if unmissed and steps > 1:
+    most = {role: needs.most_steps(role, scene.step_s) for role in sorted(set(needs.past) - needs.droppable)}
+    unmissed = [role for role, allowed in most.items() if steps > allowed]
+    if unmissed:
+        allowed, named = int(min(most.values())), ", ".join(unmissed)
+        after = "its first step" if allowed == 1 else f"its first {allowed} steps"
         raise RequestError(
-            f"a forecast of {steps} steps has no frames of {', '.join(unmissed)} after its first step, and the network was trained without "
-            f"missing them; train with stage.conditions.dropout of {', '.join(unmissed)}, or forecast one step"
+            f"after {after} a forecast of {steps} steps lacks frames of {named} that the network was never without in training; "
+            f"train with stage.conditions.lead of {(steps - 1) * scene.step_s / 3600:g} h or stage.conditions.dropout of {named}, "
+            f"or forecast {allowed} step{'s' if allowed > 1 else ''}"
         )
     usable = usable_starts(scene, needs, store, steps)
     if start in usable:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError, UnreadableError
 from stormcast_train.fields.files import read_json
-from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.grid import Grid, facing
+from stormcast_train.fields.longitude import goes_round, turned
 from stormcast_train.fields.times import HOUR, SECOND, Period, Times
 from stormcast_train.preprocess.request import PLAN
 from stormcast_train.preprocess.targets import grid_of
@@ -173,7 +174,7 @@ class Blocks:
     def index(self, grid: Grid) -> NDArray[np.int64]:
         """The block of each point [y, x]; -1 outside."""
         rows = np.floor((grid.lat2d - self.south) / self.size).astype(np.int64)
-        columns = np.floor((grid.lon2d - self.west) / self.size).astype(np.int64)
+        columns = np.floor((turned(grid.lon2d, self.west) - self.west) / self.size).astype(np.int64)
         inside = (rows >= 0) & (rows < self.shape[0]) & (columns >= 0) & (columns < self.shape[1])
         return np.where(inside, rows * self.shape[1] + columns, -1)
 
@@ -223,7 +224,8 @@ def _blocks(grids: Sequence[Grid]) -> Blocks | None:
     """At most twelve across the shared area, and at least two points of the coarsest grid wide."""
     if not grids:
         return None
-    bounds = np.array([g.bounds() for g in grids])
+    lead = next((g for g in grids if not (g.regular and goes_round(g.lon))), grids[0])
+    bounds = np.array([facing(g, *lead.bounds()[2:])[0].bounds() for g in grids])
     (south, west), (north, east) = bounds[:, [0, 2]].max(axis=0), bounds[:, [1, 3]].min(axis=0)
     if north <= south or east <= west:
         return None

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from stormcast_train.fields.errors import RequestError, UnreadableError
 from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.fields.fingerprint import digest
-from stormcast_train.fields.grid import Grid, NativeDomain, RegularDomain
-from stormcast_train.fields.regrid import Method, Regrid, build, coarse_grid, coarsening
+from stormcast_train.fields.grid import Grid, NativeDomain, RegularDomain, facing
+from stormcast_train.fields.reach import check_reach
+from stormcast_train.fields.regrid import Method, Regrid, build, coarse_grid, coarsening, from_order
 from stormcast_train.fields.transfer import describe_transfer, transfer_table
 from stormcast_train.fields.variables import Variable
 from stormcast_train.preprocess.index import reason_of
@@ -80,12 +81,14 @@ def _box(have: tuple[int, int], want: tuple[int, int], centre: tuple[float, floa
 def background_grid(first: xr.Dataset, inner: Grid, halo_degrees: float, coarsen: int) -> tuple[Grid, Regrid]:
     """The driver's own points (means over `coarsen` x `coarsen`) around the domain and its halo, and the weights that take them.
 
-    The box reaches to the first point at or beyond the halo on every side, where the driver has one.
+    The box reaches to the first point at or beyond the halo on every side, where the driver has one; its longitudes are counted as
+    the domain's. RequestError where the driver does not reach every point of the domain itself.
     """
     source = grid_of(first)
-    coarse = coarse_grid(source, coarsen)
     south, north, west, east = inner.bounds()
     south, north, west, east = south - halo_degrees, north + halo_degrees, west - halo_degrees, east + halo_degrees
+    around, order = facing(source, west, east)
+    coarse = coarse_grid(around, coarsen)
     lat, lon = coarse.lat2d, coarse.lon2d
     inside_rows = np.asarray(((lat >= south) & (lat <= north)).any(axis=1))
     inside_columns = np.asarray(((lon >= west) & (lon <= east)).any(axis=0))
@@ -94,8 +97,9 @@ def background_grid(first: xr.Dataset, inner: Grid, halo_degrees: float, coarsen
     if rows is None or columns is None:
         box = "{:.2f}..{:.2f} N {:.2f}..{:.2f} E".format(*source.bounds())
         raise RequestError(f"the driver ({box}) does not reach the domain ({south:.2f}..{north:.2f} N {west:.2f}..{east:.2f} E with halo)")
-    regrid, grid = coarsening(source, coarsen, rows, columns)
-    return grid, regrid
+    regrid, grid = coarsening(around, coarsen, rows, columns)
+    check_reach(grid, inner, "the driver")
+    return grid, from_order(regrid, source, order)
 
 
 def _reaching(inside: NDArray[np.bool_], least: NDArray[np.float64], most: NDArray[np.float64], low: float, high: float) -> slice | None:

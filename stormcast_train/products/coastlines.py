@@ -41,10 +41,15 @@ def _index(kind: str) -> NDArray[Any]:
 
 @cache
 def lines(kind: str, south: float, north: float, west: float, east: float) -> Lines:
-    """Polylines [n, 2] of (lon, lat) degrees that touch the box, cut where they leave it.
+    """Polylines [n, 2] of (lon, lat) degrees that touch the box, cut where they leave it; longitudes are counted as the box's.
 
     `kind` is COAST or BORDERS. Lakes and islands in lakes of COAST are included.
     """
+    turns = [turn for turn in (-360.0, 0.0, 360.0) if west - turn <= 180.0 and east - turn >= -180.0]  # the files hold -180..180
+    return [path + np.array([turn, 0.0]) for turn in turns for path in _lines(kind, south, north, west - turn, east - turn)]
+
+
+def _lines(kind: str, south: float, north: float, west: float, east: float) -> Lines:
     index = _index(kind)
     folder = _folder()
     if not len(index) or folder is None:

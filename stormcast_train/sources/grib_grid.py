@@ -52,7 +52,14 @@ def geometry(message: Mapping[str, Any], lat: Array, lon: Array, shape: tuple[in
         return Geometry(*_lambert_points(message, shape), ordered)
     if lat.ndim == 2:
         lat, lon = ordered(lat), ordered(lon)
+    elif kind in _ALONG_PARALLELS:
+        lon = _from_the_west(lon, float(message[f"longitudeOf{'Last' if westward else 'First'}GridPointInDegrees"]))
     return Geometry(np.asarray(lat, np.float64), np.asarray(lon, np.float64), ordered)
+
+
+def _from_the_west(lon: Array, west: float) -> Array:
+    """The meridians in the order of the columns: ecCodes sorts them, and a GRIB1 grid across the date line counts some from -180."""
+    return np.roll(lon, -int(np.abs((lon - west + 180.0) % 360.0 - 180.0).argmin()))
 
 
 def projection(message: Mapping[str, Any]) -> Proj:

@@ -6,16 +6,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.fields.longitude import goes_round, within
 
 
 def touching(lat: NDArray[np.float64], lon: NDArray[np.float64], box: tuple[float, float, float, float]) -> tuple[slice, slice]:
-    """The rows and columns that have a point in the box, and one more on every side; the rest, such as space around a satellite's disk, is left."""
+    """The rows and columns that have a point in the box, and one more on every side; the rest, such as space around a satellite's disk, is left.
+
+    All columns of a globe whose ends meet in the box.
+    """
     south, north, west, east = box
-    in_lat, in_lon = (lat >= south) & (lat <= north), (lon - west) % 360.0 <= east - west
+    in_lat, in_lon = (lat >= south) & (lat <= north), within(lon, west, east)
     inside = in_lat & in_lon if lat.ndim == 2 else in_lat[:, None] & in_lon[None]
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if not len(rows):
         raise UnreadableError(f"no point of its grid lies in the box {box} (south, north, west, east)")
+    if lon.ndim == 1 and (columns[0] == 0 or columns[-1] == len(lon) - 1) and goes_round(lon):
+        columns = np.arange(len(lon))  # the neighbour beyond one end is at the other
     return slice(max(int(rows[0]) - 1, 0), int(rows[-1]) + 2), slice(max(int(columns[0]) - 1, 0), int(columns[-1]) + 2)
 
 

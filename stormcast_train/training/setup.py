@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds, check_dropout_beneath, past_roles
+from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds, check_beneath, lead_steps, past_roles
 from stormcast_train.data.mixture import Mixture, mix_stores
 from stormcast_train.data.scene import named_group, past_group, rows_between
 from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.times import Times
+from stormcast_train.fields.times import Times, seconds
 from stormcast_train.forecast.chosen import open_header
 from stormcast_train.forecast.package import Header
 from stormcast_train.store.reader import Store, open_store
@@ -74,7 +74,7 @@ def resolve(request: StageRequest, opened: Store | None = None, waits_for: Stage
     elif (regression := _regression_header(request)) is not None:
         folds, beneath = tuple(open_header(fold).fingerprint for fold in request.fold_regressions()), [regression.conditions]
     for conditions in beneath:
-        check_dropout_beneath(spec.conditions, conditions)
+        check_beneath(spec.conditions, conditions)
     needs = WindowNeeds.of(spec.conditions, *beneath)
     use_background = bool(spec.conditions.background) or any(conditions.background for conditions in beneath)
     whole = mix_stores(store, request.mix, request.events, needs.states, use_background)
@@ -132,6 +132,9 @@ def _check_sources(store: Store, conditions: ConditionSpec) -> None:
         named_group(store, "static", conditions.static)
     for role, channels in past_roles(conditions).items():
         past_group(store, role, channels)
+    step_s = seconds(store.group("state").step)
+    if conditions.lead and not lead_steps(conditions.lead, step_s):
+        raise RequestError(f"stage.conditions.lead={conditions.lead:g} h is less than a step of {step_s} s: a forecast has no such lead")
 
 
 def _used_part(store: Store, times: Times, needs: WindowNeeds) -> dict[str, str]:

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout
+from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout, check_lead
 from stormcast_train.data.event_config import EventsConfig
 from stormcast_train.data.mix import MixConfig
 from stormcast_train.fields.errors import RequestError
@@ -88,6 +88,7 @@ class StageConfig(Frozen):
         filled["dropout"] = {source: share for source, share in filled["dropout"].items() if share}
         conditions = ConditionSpec.model_validate(filled)
         check_dropout(conditions)
+        check_lead(conditions)
         return StageSpec(kind=self.kind, target=self.target or "tendency", conditions=conditions)
 
     def _halo(self, sees_background: bool) -> HaloConfig | None:

@@ -22,6 +22,7 @@ from stormcast_train.data.batch import Batch
 from stormcast_train.data.noise import normal
 from stormcast_train.data.scene import Scene
 from stormcast_train.data.window import RawWindows, WindowReader
+from stormcast_train.fields.longitude import within
 from stormcast_train.fields.times import Times
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.rollout import roll_members
@@ -250,7 +251,7 @@ def _wind(reader: WindowReader, raw: RawWindows, row: int) -> tuple[float, float
     if values is None or index is None or known is None or scene.background_grid is None:
         return None
     (south, north, west, east), grid = scene.grid.bounds(), scene.background_grid
-    inside = (grid.lat2d >= south) & (grid.lat2d <= north) & (grid.lon2d >= west) & (grid.lon2d <= east)
+    inside = (grid.lat2d >= south) & (grid.lat2d <= north) & within(grid.lon2d, west, east)
     found = [values[index[row], names.index(name)][:, inside] for name in known]
     if not all(np.isfinite(part).any() for part in found):
         return None

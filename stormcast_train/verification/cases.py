@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.grid import Grid, facing
 from stormcast_train.fields.seeds import generator
 from stormcast_train.fields.times import Times, iso
 from stormcast_train.fields.variables import Variable, describe
@@ -116,8 +116,11 @@ def bilinear(field_LYX: Array, source: Grid, target: Grid) -> Array:
     """Fields of a regular grid at the target's points, NaN outside and beside masked cells."""
     from scipy.interpolate import RegularGridInterpolator
 
+    _, _, west, east = target.bounds()
+    around, order = facing(source, west, east)
+    field_LYX = field_LYX if order is None else field_LYX[..., order]
     points = np.stack([target.lat2d, target.lon2d], axis=-1)
-    interpolator = RegularGridInterpolator((source.lat, source.lon), np.moveaxis(field_LYX, 0, -1), bounds_error=False, fill_value=np.nan)
+    interpolator = RegularGridInterpolator((around.lat, around.lon), np.moveaxis(field_LYX, 0, -1), bounds_error=False, fill_value=np.nan)
     values: Array = np.moveaxis(interpolator(points), -1, 0)
     return values
 

@@ -21,7 +21,7 @@ def spec(*overrides):
         ("stage.conditions.background=[input,target]", "background", ("input", "target")),
         ("stage.conditions.static=[lsm]", "static", ("lsm",)),
         ("stage.conditions.static=false", "static", False),
-        ("stage.conditions.lead=24", "lead", 24.0),
+        ("stage.conditions.state_noise=0.03", "state_noise", 0.03),
         ("stage.conditions.dropout={background:0.1,state_age:0}", "dropout", {"background": 0.1}),
         ("stage.conditions.halo.degrees=8", "halo", None),
     ],

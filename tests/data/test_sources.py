@@ -173,6 +173,7 @@ def test_a_lead_is_drawn_in_training_by_position_and_clipped_in_a_long_forecast(
     window = windows(store, scene, conditions)
     drawn = conditions.assemble(conditions.perturb(window, 0, [5, 6, 7]))[:, -1, 0, 0]
     assert len(set(drawn.tolist())) == 3
+    assert (12 * drawn).tolist() == pytest.approx((12 * drawn).round().tolist(), abs=1e-5)  # whole hours of 12
     assert torch.equal(drawn[1:2], conditions.assemble(conditions.perturb(window.at(slice(1, 2)), 0, [6]))[:, -1, 0, 0])
     told = conditions.assemble(replace(window, lead_B=torch.tensor([0.0, 3.0, 48.0])))[:, -1, 0, 0]
     assert told.tolist() == [0, 0.25, 1]  # 3 h of 12 h, and no more than 12 h

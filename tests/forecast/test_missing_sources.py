@@ -14,6 +14,7 @@ from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.rollout import forecast
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.build import build_stage
+from stormcast_train.training.stage_config import science_record
 
 START = "2021-06-02T12"
 SOURCES = {
@@ -52,7 +53,7 @@ def dropping(store, folder):
 @pytest.fixture(scope="module")
 def strict(store, folder):
     """A regression that was never without anything."""
-    return package(store, folder / "strict", "regression", SOURCES)
+    return package(store, folder / "strict", "regression", {**SOURCES, "lead": 0})
 
 
 def leads(emulator, store, start=START, steps=2, **more):
@@ -133,7 +134,9 @@ def test_a_package_that_can_miss_them_starts_without_driver_and_radar(dropping, 
 def test_a_package_that_cannot_miss_them_refuses(strict, store, folder):
     emulator = Emulator.load(strict)
     assert len(leads(emulator, open_store(store), steps=1)) == 1
-    with pytest.raises(RequestError, match=r"no frames of radar after its first step.*dropout of radar"):
+    with pytest.raises(
+        RequestError, match=r"after its first step .* lacks frames of radar.*lead of 1 h or stage.conditions.dropout of radar"
+    ):
         leads(emulator, open_store(store), steps=2)
     with pytest.raises(RequestError, match="has no radar"):
         leads(emulator, open_store(wide_world.write(folder / "no_radar", radar=False)), steps=1)
@@ -142,6 +145,14 @@ def test_a_package_that_cannot_miss_them_refuses(strict, store, folder):
     late = open_store(wide_world.write(folder / "late_too", radar_hours=24))
     with pytest.raises(RequestError, match=r"nearest start that can: 2021-06-01T23"):
         leads(emulator, late, steps=1)
+
+
+def test_a_package_that_has_learned_its_leads_goes_on_without_the_frames_that_a_forecast_lacks(store, folder):
+    emulator = Emulator.load(package(store, folder / "leads", "regression", SOURCES))
+    # 50 minutes of radar are gone at 1 h, of 6 h that were drawn in training
+    assert np.isfinite(leads(emulator, open_store(store), steps=9)).all()
+    with pytest.raises(RequestError, match="has no radar"):
+        leads(emulator, open_store(wide_world.write(folder / "no_radar_either", radar=False)), steps=1)
 
 
 def test_a_store_whose_driver_lies_on_other_points_is_refused(strict, folder):
@@ -172,9 +183,16 @@ def test_dropout_of_what_is_no_condition_and_a_halo_without_driver_are_refused(s
         ({"dropout": {"radar": 0.1}}, "no such source"),
         ({"dropout": {"state_age": 0.1}, "history": 2}, "needs history=1"),
         ({"background": [], "halo": {"encoder": {}}}, "needs a driver to encode"),
+        ({"lead": 6}, "could learn nothing from it"),
     ):
         with pytest.raises(RequestError, match=message):
             build_stage(tiny_stages.request(store, "regression", conditions=conditions), torch.device("cpu"))
+
+
+def test_a_lead_shorter_than_a_step_is_refused(store):
+    asked = tiny_stages.request(store, "regression", conditions={"lead": 0.5, "state_noise": 0.1})
+    with pytest.raises(RequestError, match="less than a step of 3600 s"):
+        science_record(asked, open_store(store), None)
 
 
 def test_a_loss_with_dropped_sources_is_each_samples_own(store):

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
+from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Period
 from stormcast_train.preprocess.clock import Comparison, Lag, best_lag, correlation, high_passed, judge, without_daily_course
 from stormcast_train.preprocess.clock_culprits import Culprit, culprits
 from stormcast_train.preprocess.clock_pairs import compare
 from stormcast_train.preprocess.clock_report import warnings
-from stormcast_train.preprocess.clock_series import Blocks, Feed, Series, stretches
+from stormcast_train.preprocess.clock_series import Blocks, Feed, Series, _blocks, stretches
 from stormcast_train.sources.config import SourceConfig
 
 
@@ -185,6 +186,16 @@ class Hours(Feed):
 
 def hours(first: str, count: int) -> Hours:
     return Hours("x", {"t2m": np.datetime64(first, "s") + np.arange(count) * np.timedelta64(3600, "s")})
+
+
+def test_sources_that_count_longitudes_otherwise_share_blocks_across_the_date_line():
+    fiji, globe = (Grid(np.arange(-20.0, -14.0), lon) for lon in (np.arange(177.0, 183.0), np.arange(-180.0, 180.0)))
+    blocks = _blocks([globe, fiji])
+    assert (blocks.west, blocks.west + blocks.size * blocks.shape[1]) == pytest.approx((177, 182), abs=blocks.size)
+    of_fiji, of_globe = (dict(zip(grid.lon % 360, blocks.index(grid)[2], strict=True)) for grid in (fiji, globe))
+    assert {lon: of_globe[lon] for lon in of_fiji} == of_fiji
+    assert of_fiji[178.0] >= 0
+    assert of_fiji[180.0] > of_fiji[178.0]
 
 
 def test_a_long_archive_is_sampled_where_most_sources_have_data():

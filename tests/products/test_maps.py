@@ -27,6 +27,14 @@ def test_taiwans_coast_is_at_hand_without_a_download() -> None:
     assert 21.5 < south[1] < 22.1
 
 
+def test_a_coast_is_drawn_on_both_sides_of_the_date_line() -> None:
+    points = np.concatenate(coastlines.lines(coastlines.COAST, -17.5, -16, 177, 182))
+    assert (points[:, 0] < 180).any()
+    assert (points[:, 0] > 180.5).any()  # the Lau islands
+    moved = np.concatenate(coastlines.lines(coastlines.COAST, -17.5, -16, -183, -178))
+    assert len(moved) == len(points)
+
+
 def test_no_coast_far_out_at_sea() -> None:
     assert coastlines.lines(coastlines.COAST, -40, -39, -130, -129) == []
 

@@ -6,6 +6,7 @@ import sys
 from itertools import product
 from pathlib import Path
 
+import eccodes
 import numpy as np
 import pyproj
 import pytest
@@ -51,6 +52,22 @@ def test_other_grids_keep_their_values_at_their_points_in_every_scanning_mode(tm
     np.testing.assert_allclose(field.t2m, plain.t2m, atol=1e-3)
     if kind == "regular_ll":
         np.testing.assert_allclose(field.t2m, field.lat * 10 + field.lon, atol=1e-3)
+
+
+@pytest.mark.parametrize("westward", [0, 1])
+def test_a_message_across_the_date_line_that_counts_its_end_from_180_west_keeps_its_columns(tmp_path, westward):
+    values = np.add.outer(np.array([20.0, 21, 22]) * 10, np.arange(177.0, 183.0))  # 10 lat + lon
+    message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib1")
+    west, east = (-178.0, 177.0) if westward else (177.0, -178.0)
+    keys = {"Ni": 6, "Nj": 3, "iDirectionIncrementInDegrees": 1.0, "jDirectionIncrementInDegrees": 1.0, "jScansPositively": 1}
+    keys |= {"latitudeOfFirstGridPointInDegrees": 20.0, "latitudeOfLastGridPointInDegrees": 22.0, "iScansNegatively": westward}
+    keys |= {"longitudeOfFirstGridPointInDegrees": west, "longitudeOfLastGridPointInDegrees": east, "shortName": "2t"}
+    for key, value in keys.items():
+        eccodes.codes_set(message, key, value)
+    eccodes.codes_set_values(message, grib_messages.stored(values, (westward, 1, 0, 0)))
+    field = cf.read(grib_messages.write(tmp_path / "a.grib", [message]), T2M)
+    assert field.lon.values.tolist() == [177, 178, 179, 180, 181, 182]
+    np.testing.assert_allclose(field.t2m.squeeze(), values, atol=1e-2)
 
 
 def test_columns_in_turns_are_refused(tmp_path):
