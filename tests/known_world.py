@@ -107,18 +107,22 @@ class SeenNoisy(nn.Module):
     def forward(self, x: torch.Tensor, t: torch.Tensor, condition: torch.Tensor) -> torch.Tensor:
         seen = dict(zip(self._channels, condition.unbind(1), strict=True))
         self.calls.append((x, t, seen))
-        return KEPT * x + torch.stack(told(seen), dim=1)
+        return kept(x) + torch.stack(told(seen), dim=1)
 
 
-KEPT = 0.3  # of the noisy residual
+WEST = [4, 0, 1, 2, 3]  # columns one to the west: what lies under a mask reaches its neighbour
+
+
+def kept(x):
+    """Of the noisy residual, at its cell and from the west."""
+    return 0.25 * x + 0.05 * x[..., WEST]
 
 
 def answer(seen):
     """What the regression gives, of tensors as of arrays: every channel matters, with a factor of its own."""
     rain = seen["state:rain1h"]
-    west = rain[..., :, [4, 0, 1, 2, 3]]  # rain one cell to the west: what lies under the mask reaches its neighbour
     t2m = (
-        0.5 * seen["state:t2m"] + 0.2 * seen["state-1:t2m"] + 0.3 * west - 0.4 * seen["background_input:t2m"]
+        0.5 * seen["state:t2m"] + 0.2 * seen["state-1:t2m"] + 0.3 * rain[..., WEST] - 0.4 * seen["background_input:t2m"]
         + 0.6 * seen["background_target:t2m"] + 0.15 * seen["mask-1:rain1h"] + 0.1 * seen["lead"] + 0.25 * seen["hour_sin"]
     )  # fmt: skip
     wet = 0.7 * rain + 0.2 * seen["state-1:rain1h"] - 0.5 * seen["mask:rain1h"] - 0.4 * seen["state:t2m"] + 0.2 * seen["hour_cos"] - 0.1
@@ -135,9 +139,9 @@ ANSWERS = {"state": answer, "tendency": change}
 
 
 def told(seen):
-    """What the conditions add to the denoiser's residual; the regression's rain from one cell to the west, as above."""
-    west = seen["regression:rain1h"][..., :, [4, 0, 1, 2, 3]]
-    return 0.2 * seen["regression:t2m"] - 0.1 * seen["background_target:t2m"], 0.3 * west + 0.1 * seen["state:t2m"]
+    """What the conditions add to the denoiser's residual."""
+    rain = 0.3 * seen["regression:rain1h"][..., WEST] + 0.1 * seen["state:t2m"]
+    return 0.2 * seen["regression:t2m"] - 0.1 * seen["background_target:t2m"], rain
 
 
 def package(kind: str, target: str) -> Package:
@@ -182,37 +186,55 @@ def limited(norm_CHW: np.ndarray) -> np.ndarray:
     return np.stack([np.clip(t2m, 200, 340), np.where(rain < 0.1, 0, rain)], axis=-3)
 
 
+TENDENCY = np.array([s.tendency_std / s.std for s in STATISTICS.values()])[:, None, None]
+RESIDUAL = np.array([RESIDUAL_STD[name] / 0.5 for name in STATISTICS])[:, None, None]
+
+
+def stacked(fields) -> np.ndarray:
+    return np.stack(np.broadcast_arrays(*fields), axis=-3)
+
+
+def seen_at(hour: int, lead: int, states, lacks) -> dict[str, np.ndarray]:
+    """What a step to `hour` (00 UTC is hour 0) sees of two states [..., C, H, W], of where rain lacks in them, and of its time."""
+    seen = {
+        f"state{age}:{name}": state[..., c, :, :]
+        for age, state in zip(("-1", ""), states, strict=True)
+        for c, name in enumerate(STATISTICS)
+    }
+    driver = {when: (driver_k(h) - OF_DRIVER.mean) / OF_DRIVER.std for when, h in (("input", hour - 1), ("target", hour))}
+    return seen | {
+        "mask-1:rain1h": lacks[0] * 1.0, "mask:rain1h": lacks[1] * 1.0, "lead": (lead - 1) / LEAD_H,
+        "background_input:t2m": driver["input"], "background_target:t2m": driver["target"],
+        "hour_sin": np.sin(2 * np.pi * hour / 24), "hour_cos": np.cos(2 * np.pi * hour / 24),
+    }  # fmt: skip
+
+
+def step(seen, now: np.ndarray, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """The regression's next state, normalised, and what the conditions add to the residual."""
+    output = stacked(ANSWERS[target](seen))
+    mean = (now + TENDENCY * output if target == "tendency" else output) * COVERAGE
+    regression = (mean - now) / TENDENCY if target == "tendency" else mean
+    return mean, stacked(told(seen | {f"regression:{name}": regression[..., c, :, :] for c, name in enumerate(STATISTICS)}))
+
+
+def known_at(hour: int) -> tuple[np.ndarray, np.ndarray]:
+    """The analysis of that hour, normalised with 0 where it is missing, and where it is [C, H, W]."""
+    norm = forward(analysis()[hour].astype(np.float64))
+    return np.nan_to_num(norm), np.isfinite(norm)
+
+
 def rolled(leads: int, target: str = "state", start: int = START, noise: np.ndarray | None = None) -> Rolled:
     """The rollout from hour `start` in numpy; noise [L, M, C, H, W]: unit noise of a diffusion's draws, None for the regression."""
-    before, now = (np.nan_to_num(forward(analysis()[start + k].astype(np.float64))) for k in (-1, 0))
-    lacks = [np.isnan(analysis()[start + k, 1]) * 1.0 for k in (-1, 0)]
-    members = 1 if noise is None else noise.shape[1]
-    before, now = (np.repeat(x[None], members, axis=0) for x in (before, now))
-    scale = np.array([RESIDUAL_STD[name] / 0.5 for name in STATISTICS])[:, None, None]
-    tendency = np.array([s.tendency_std / s.std for s in STATISTICS.values()])[:, None, None]
-    found, means = [], []
+    states, present = zip(*(known_at(start + k) for k in (-1, 0)), strict=True)
+    states = [np.repeat(x[None], 1 if noise is None else noise.shape[1], axis=0) for x in states]
+    lacks, found, means = [~x[1] for x in present], [], []
     for lead in range(1, leads + 1):
-        target_hour = start + lead  # 00 UTC is hour 0
-        seen = {
-            "state-1:t2m": before[:, 0], "state-1:rain1h": before[:, 1], "state:t2m": now[:, 0], "state:rain1h": now[:, 1],
-            "mask-1:rain1h": lacks[0], "mask:rain1h": lacks[1], "lead": (lead - 1) / LEAD_H,
-            "background_input:t2m": (driver_k(target_hour - 1) - OF_DRIVER.mean) / OF_DRIVER.std,
-            "background_target:t2m": (driver_k(target_hour) - OF_DRIVER.mean) / OF_DRIVER.std,
-            "hour_sin": np.sin(2 * np.pi * target_hour / 24), "hour_cos": np.cos(2 * np.pi * target_hour / 24),
-        }  # fmt: skip
-        output = np.stack(np.broadcast_arrays(*ANSWERS[target](seen)), axis=1)
-        mean = (now + tendency * output if target == "tendency" else output) * COVERAGE
-        drawn = mean
-        if noise is not None:
-            regression = (mean - now) / tendency if target == "tendency" else mean
-            seen |= {"regression:t2m": regression[:, 0], "regression:rain1h": regression[:, 1]}
-            added = np.stack(np.broadcast_arrays(*told(seen)), axis=1)
-            drawn = mean + scale * heun(noise[lead - 1], lambda x, _, added=added: KEPT * x + added)
-        physical = limited(drawn)
+        mean, added = step(seen_at(start + lead, lead, states, lacks), states[1], target)
+        residual = 0 if noise is None else heun(noise[lead - 1], lambda x, _, added=added: kept(x) + added)
+        physical = limited(mean + RESIDUAL * residual)
         found.append(np.where(COVERAGE, physical, np.nan))
         means.append(np.where(COVERAGE, limited(mean), np.nan))
-        before, now = now, forward(physical) * COVERAGE
-        lacks = [lacks[1], ~COVERAGE[1] * 1.0]
+        states, lacks = [states[1], forward(physical) * COVERAGE], [lacks[1], ~COVERAGE[1]]
     return Rolled(np.stack(found, axis=1), np.stack(means, axis=1))
 
 
