@@ -10,8 +10,11 @@ import os
 import signal
 import socket
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,8 @@ import torch
 from torch import Tensor, nn
 
 from stormcast_train.data.mix import FractionsMix
+from stormcast_train.distributed import watchdog
+from stormcast_train.distributed.deadline import Deadline
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.fields.console import Console
@@ -46,18 +51,23 @@ class ToyBatch:
 
 
 class ToyStream:
-    """Sample p is a function of p. poison: a sample that is not finite; naps: seconds that reading a sample takes."""
+    """Sample p is a function of p. poison: a sample that is not finite; naps: seconds that reading a sample takes.
+
+    spends: seconds that a sample takes by the clock of `clock_of`, which no machine slows down.
+    """
 
     dataset_size = 1000
     starts = np.datetime64("2021-06-01T00", "s") + np.arange(1000) * 3600
 
-    def __init__(self, poison: int | None = None, naps: dict[int, float] | None = None) -> None:
+    def __init__(self, poison: int | None = None, naps: dict[int, float] | None = None, spends: float = 0.0) -> None:
         self.poison, self.naps = poison, naps or {}
+        self.spends, self.spent_s = spends, 0.0
 
     def prefetch(self, positions):
         pass
 
     def batch(self, positions):
+        self.spent_s += self.spends * len(positions)
         time.sleep(sum(self.naps.get(p, self.naps.get(-1, 0.0)) for p in positions))
         fields = [torch.randn(2, 6, 6, generator=torch.Generator().manual_seed(p)) for p in positions]
         inputs = torch.stack(fields)
@@ -134,15 +144,31 @@ def stage_run(store: Path, folder: Path, **keys: Any) -> StageRun:
     return StageRun(request, optim, execution, RunDirectory(folder), SiteConfig(name="test"), allow_code_change=allow)
 
 
+@contextmanager
+def clock_of(stream: ToyStream, stop: StopRequest) -> Iterator[None]:
+    """Deadline and watchdog look at the time that the stream has spent, and the watchdog all the time."""
+
+    def now() -> float:
+        return stop.began + stream.spent_s
+
+    before = Deadline.__init__.__defaults__, watchdog.time, watchdog.TICK_S
+    Deadline.__init__.__defaults__ = (now,)
+    watchdog.time, watchdog.TICK_S = SimpleNamespace(monotonic=now, sleep=time.sleep), 0.01
+    try:
+        yield
+    finally:
+        Deadline.__init__.__defaults__, watchdog.time, watchdog.TICK_S = before
+
+
 def work(
     run: StageRun, ranks: Ranks, signals: dict[int, int] | None = None, poison: int | None = None, naps: dict[int, float] | None = None,
-    unet: bool = False,
+    unet: bool = False, spends: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """One rank, in this process. signals: stream position -> signal; poison, naps: see `ToyStream` (position -1: every sample)."""
+    """One rank, in this process. signals: stream position -> signal; poison, naps, spends: see `ToyStream` (position -1: every sample)."""
     torch.set_num_threads(1)
-    with StopRequest().listening() as stop:
-        build = lambda request, device: (ToyStage(signals or {}, unet), ToyStream(poison, naps))  # noqa: E731
-        return run_stage(run, ranks, Console(quiet=True), stop, build)
+    stream = ToyStream(poison, naps, spends)
+    with StopRequest().listening() as stop, clock_of(stream, stop) if spends else nullcontext():
+        return run_stage(run, ranks, Console(quiet=True), stop, lambda request, device: (ToyStage(signals or {}, unet), stream))
 
 
 def _process(run: StageRun, ranks: Ranks, *trouble: Any) -> None:
@@ -155,7 +181,7 @@ def _process(run: StageRun, ranks: Ranks, *trouble: Any) -> None:
 
 def in_processes(
     run: StageRun, world: int = 1, signals: dict[int, int] | None = None, poison: int | None = None, naps: dict[int, float] | None = None,
-    unet: bool = False,
+    unet: bool = False, spends: float = 0.0,
 ) -> list[int | None]:  # fmt: skip
     """The run on `world` ranks, with the trouble that `work` takes. Gives the exit codes."""
     server = multiprocessing.get_context("forkserver")
@@ -164,11 +190,17 @@ def in_processes(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     places = [Ranks(rank, world, rank, "torchrun" if world > 1 else "none", "127.0.0.1", port) for rank in range(world)]
-    children = [server.Process(target=_process, args=(run, place, signals, poison, naps, unet)) for place in places]
-    for child in children:
-        child.start()
-    for child in children:
-        child.join(140)
+    children = [server.Process(target=_process, args=(run, place, signals, poison, naps, unet, spends)) for place in places]
+    try:
+        for child in children:
+            child.start()
+        for child in children:
+            child.join(140)
+    finally:
+        for child in children:  # none outlives a test that fails
+            if child.is_alive():
+                child.kill()
+                child.join()
     return [child.exitcode for child in children]
 
 

@@ -12,7 +12,7 @@ from stormcast_train.forecast.step import keyed_noise
 from stormcast_train.objectives.config import NoiseConfig, NoiseSpec
 from stormcast_train.objectives.edm import LEVEL_NAMES, KeyedScheduler, by_level, training_sigma
 from stormcast_train.objectives.regression import FixedCount
-from stormcast_train.objectives.sampler import draw_residual
+from stormcast_train.objectives.sampler import Churned, draw_residual
 
 CPU = torch.device("cpu")
 
@@ -98,6 +98,69 @@ def test_churn_may_not_leave_what_training_covers():
         NoiseConfig(distribution="student_t", solver="heun", churn=1.0)
     with pytest.raises(ValidationError, match="solver: heun or euler"):
         NoiseConfig(churn=1.0)
+
+
+def levels(steps: int) -> list[float]:
+    """From 20 to 0.02 with rho 7 (Karras et al. 2022, eq. 5), and 0 behind the last."""
+    high, low = 20 ** (1 / 7), 0.02 ** (1 / 7)
+    return [(high + i / (steps - 1) * (low - high)) ** 7 for i in range(steps)] + [0.0]
+
+
+class Kept:
+    """A solver that only keeps what it is given."""
+
+    def __init__(self):
+        self.given = []
+
+    def step(self, x, t_cur, t_next):
+        self.given.append((x, t_cur, t_next))
+        return x
+
+
+@pytest.mark.parametrize(("churn", "gamma"), [(1.0, 0.25), (80.0, 2**0.5 - 1)])  # of 4 steps: 1 / 4, and never more than sqrt(2) - 1
+def test_churn_raises_the_level_and_adds_what_lies_between_and_only_between_its_limits(churn, gamma):
+    noise, solver = [torch.full((3, 2, 1, 1), 2.0 + k) for k in range(2)], Kept()
+    churned = Churned(solver, NoiseSpec(steps=4, solver="heun", churn=churn, churn_min=0.5, churn_max=10.0), noise)
+    level = torch.tensor([0.5, 10.0, 4.0])
+    churned.step(torch.ones(3, 2, 1, 1), level, level / 2)
+    ((x, raised, then),) = solver.given
+    assert torch.allclose(raised, level * (1 + gamma))
+    assert torch.equal(then, level / 2)
+    # what is added to a level s so that it becomes s (1 + gamma): s sqrt((1 + gamma)^2 - 1) times the noise, which is 2 here
+    assert torch.allclose(x[:, 0, 0, 0], 1 + level * ((1 + gamma) ** 2 - 1) ** 0.5 * 2)
+    outside = torch.tensor([0.49, 10.01, 0.0])
+    churned.step(torch.ones(3, 2, 1, 1), outside, outside)
+    x, raised, _ = solver.given[1]
+    assert torch.equal(raised, outside)
+    assert (x == 1).all()
+
+
+def test_without_an_upper_limit_churn_reaches_the_highest_level():
+    solver = Kept()
+    Churned(solver, NoiseSpec(steps=4, solver="heun", churn=1.0), [torch.ones(1, 1, 1, 1)]).step(
+        torch.zeros(1, 1, 1, 1), torch.tensor([20.0]), torch.tensor([9.0])
+    )
+    assert float(solver.given[0][1]) == 25.0  # 20 (1 + 1 / 4)
+
+
+@pytest.mark.parametrize(("solver", "churn"), [("heun", 0.0), ("euler", 0.0), ("heun", 2.0), ("euler", 2.0)])
+def test_a_draw_is_algorithm_2_by_hand(solver, churn):
+    """With D(x) = 0.3 x + c, in plain numbers: noise of the start 1.5, of the steps 0.5, -1, 2; churn only between 0.1 and 10."""
+    spec = NoiseSpec(steps=3, solver=solver, rho=7.0, churn=churn, churn_min=0.1, churn_max=10.0)
+    c, noise, sigma = 0.7, [1.5, 0.5, -1.0, 2.0], levels(3)
+    assert [0.1 <= level <= 10 for level in sigma[:3]] == [False, True, False]
+    x = sigma[0] * noise[0]
+    for i in range(3):
+        raised = sigma[i] * (1 + (2**0.5 - 1 if churn and i == 1 else 0))  # min(2 / 3, sqrt(2) - 1)
+        x += (raised**2 - sigma[i] ** 2) ** 0.5 * noise[1 + i]
+        slope = (x - (0.3 * x + c)) / raised
+        ahead = x + (sigma[i + 1] - raised) * slope
+        if solver == "heun" and sigma[i + 1]:
+            slope = (slope + (ahead - (0.3 * ahead + c)) / sigma[i + 1]) / 2
+        x += (sigma[i + 1] - raised) * slope
+    given = torch.tensor(noise).view(1, 4, 1, 1, 1) if churn else torch.tensor(noise[0]).view(1, 1, 1, 1)
+    drawn = draw_residual(lambda x, t: 0.3 * x + c, spec, given)
+    assert float(drawn) == pytest.approx(x, rel=1e-5)
 
 
 def test_without_churn_a_draw_is_the_deterministic_one_and_with_it_another():

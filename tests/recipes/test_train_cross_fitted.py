@@ -60,7 +60,7 @@ def test_a_ratio_outside_its_range_is_a_warning_event(both):
         if any(not 0.95 <= v <= 1.05 for name, v in event.items() if name.startswith("regression/residual_ratio"))
     ]  # fmt: skip
     warned = [event["samples"] for event in events if event["event"] == "warning" and event["about"] == "residual"]
-    assert warned == expected
+    assert warned == expected != []
 
 
 def test_repeating_the_command_is_done_and_describes_the_diffusion(both, capsys):

@@ -22,17 +22,17 @@ from stormcast_train.training.optim_config import EmaSpec, Lengths, OptimConfig,
 POWER = EmaSpec(sigma_rel=(0.05, 0.10), snapshot_every=8, snapshots_kept=32)
 
 
-def spec(ema: EmaSpec, total: int = 256, batch: int = 1) -> OptimSpec:
+def spec(ema: EmaSpec, total: int = 256, half_life: float = 100.0) -> OptimSpec:
     return OptimSpec(
         kind="adam", lr=1.0, betas=(0.9, 0.99), weight_decay=0.0, warmup_samples=0, schedule="constant", final_factor=1.0,
-        max_grad_norm=None, ema_half_life_samples=100.0, ema=ema, batch_size=batch, total_samples=total,
+        max_grad_norm=None, ema_half_life_samples=half_life, ema=ema, batch_size=1, total_samples=total,
     )  # fmt: skip
 
 
-def one_hot_walk(ema: EmaSpec, steps: int, directory=None) -> list[np.ndarray]:
+def one_hot_walk(ema: EmaSpec, steps: int, directory=None, half_life: float = 100.0) -> list[np.ndarray]:
     """Weights that are 1 in the place of the step and 0 elsewhere, so that an average is the list of how much each step counts."""
     weight = nn.Parameter(torch.zeros(steps))
-    averages = Averages(spec(ema, steps), {"w": weight})
+    averages = Averages(spec(ema, steps, half_life), {"w": weight})
     for step in range(steps):
         with torch.no_grad():
             weight.copy_(torch.nn.functional.one_hot(torch.tensor(step), steps).float())
@@ -48,11 +48,14 @@ def test_each_step_counts_as_much_as_the_integral_of_the_profile_over_it():
     assert np.abs(tracked - (s**7.9375 - (s - 1.0) ** 7.9375) / 64**7.9375).sum() < 1e-3  # gamma = 6.94 to two places
 
 
-def test_several_half_lives_leave_the_first_as_it_was():
-    alone, several = one_hot_walk(EmaSpec(), 64), one_hot_walk(EmaSpec(also_samples=(2.0, 400.0)), 64)
-    assert len(several) == 3
+def test_several_half_lives_leave_the_first_as_it_was_and_each_has_its_own():
+    """After 64 steps no half-life up to 6.4 steps is cut short any more: the last step counts 1 - 2^(-1 / half-life)."""
+    alone, several = (one_hot_walk(EmaSpec(also_samples=also), 64, half_life=5.0) for also in ((), (2.0, 400.0, 3.0)))
+    assert len(several) == 4
     assert np.array_equal(several[0], alone[0])
-    assert several[1][-1] == pytest.approx(1 - 0.5**0.5, abs=1e-6)  # half-life 2 steps
+    assert [average[-1] for average in several] == pytest.approx([1 - 2 ** (-1 / h) for h in (5.0, 2.0, 6.4, 3.0)], abs=1e-6)
+    # the step a half-life before counts half as much
+    assert [several[k][-1 - h] / several[k][-1] for k, h in ((0, 5), (1, 2), (3, 3))] == pytest.approx([0.5] * 3, rel=1e-5)
 
 
 def test_snapshots_are_thinned_evenly_and_the_newest_stays(tmp_path):
@@ -127,23 +130,32 @@ def test_a_run_keeps_its_averages_and_snapshots_through_a_kill(tiny_store, tmp_p
 
 
 def test_a_kept_checkpoint_gives_any_tracked_average_at_its_samples(tiny_store, tmp_path):
-    also = EmaSpec(also_samples=(64.0,))
-    run = with_ema(toy.stage_run(tiny_store, tmp_path / "run", checkpoints_kept=20), also)
+    """Half-lives of 2 and 6 samples, neither cut short at 88 (8.8) or later: one step of 8 samples keeps 2^-4 and 2^(-4 / 3)."""
+    run = with_ema(toy.stage_run(tiny_store, tmp_path / "run", checkpoints_kept=20, checkpoint_every=8), EmaSpec(also_samples=(6.0,)))
+    run = dataclasses.replace(run, optim=run.optim.model_copy(update={"ema_half_life_samples": 2.0}))
     toy.work(run, Ranks())
     folder = tmp_path / "run"
     facts = read_json(folder / "package" / "last" / "package.json")["facts"]
-    assert facts["ema"] == {"kind": "half_life", "half_life_samples": [16.0, 64.0], "total_samples": 160}
-    optim = load_file(folder / "checkpoints" / "000000000096" / "optim.safetensors")
+    assert facts["ema"] == {"kind": "half_life", "half_life_samples": [2.0, 6.0], "total_samples": 160}
+    before, optim = (load_file(folder / "checkpoints" / f"{samples:012d}" / "optim.safetensors") for samples in (88, 96))
+    weights_then = load_file(folder / "checkpoints" / "000000000096" / "weights.safetensors")
     like = {name.partition("/")[2]: value for name, value in optim.items() if name.startswith("average/")}
-    for asked, slot in ((None, "average"), (0.1, "average"), (16, "average"), (0.4, "average.1"), (64, "average.1")):
+    assert len(like) == 4
+    for slot, kept in (("average", 2**-4), ("average.1", 2 ** (-4 / 3))):
+        for name in like:
+            expected = kept * before[f"{slot}/{name}"] + (1 - kept) * weights_then[name]
+            np.testing.assert_allclose(optim[f"{slot}/{name}"], expected, atol=1e-6)
+    for asked, slot in ((None, "average"), (0.0125, "average"), (2, "average"), (0.0375, "average.1"), (6, "average.1")):
         choice = chosen.choose(f"{folder}@96", ema=asked)
         found = chosen._summed(choice.parts, like)
         assert choice.facts["samples"] == 96
+        other = {"average": "average.1", "average.1": "average"}[slot]
         assert all(np.array_equal(found[name], optim[f"{slot}/{name}"]) for name in like)
+        assert not any(np.array_equal(found[name], optim[f"{other}/{name}"]) for name in like)
     assert chosen.choose(f"{folder}@160").parts == ()
-    with pytest.raises(RequestError, match=r"half-lives of 16, 64 samples"):
+    with pytest.raises(RequestError, match=r"half-lives of 2, 6 samples"):
         chosen.choose(str(folder), ema=0.2)
-    with pytest.raises(RequestError, match="keeps nothing at 100 samples; it keeps 16, 32, "):
+    with pytest.raises(RequestError, match="keeps nothing at 100 samples; it keeps 8, 16, "):
         chosen.choose(f"{folder}@100")
 
 

@@ -13,6 +13,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 import fitted_folds
 
 from stormcast_train.data.mix import FractionsMix
+from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.training.build import build_stage
 from stormcast_train.training.overfitting import Ratio, memorised, ratio_facts, ratios
 from stormcast_train.training.residuals import Residuals
@@ -98,6 +99,16 @@ def test_a_diffusion_begins_with_the_ratios_of_its_regression_in_its_package(tin
     low, high = stage.watch["ratio_interval"]["t2m"]
     assert low < stage.watch["ratio"]["t2m"] < high
     assert set(stage.watch["ratio_by_wavelength"]["t2m"]) == {"114km", "229km", "457km", "915km"}  # octaves from two rows, 81 km
+    # by hand: the mean over all starts of each start's mean squared residual, training over held-out
+    squares, regression = {}, Emulator.load(trained["regression"]).step_model
+    for which, starts in (("train", stage.template.splits["train"]), ("held out", stage.cases.starts)):
+        window, target, present = stage.cases.reader.to_device(stage.cases.reader.read(starts))
+        there = present & window.present_BKCHW[:, -1]
+        error = torch.where(there, target - regression.mean(window), 0).double().square()
+        squares[which] = (error.sum(dim=(2, 3)) / there.sum(dim=(2, 3))).mean(dim=0)
+    expected = (squares["train"] / squares["held out"]).tolist()
+    assert list(stage.watch["ratio"].values()) == pytest.approx(expected, rel=1e-5)
+    assert stage.warnings == ()  # 18 hours are held out, one spell of weather: no interval lies outside
 
 
 def noisy(t2m, rain):

@@ -32,8 +32,15 @@ def assert_same_run(first, second, total: int = 160) -> None:
     for fact in FACTS:
         np.testing.assert_allclose([e[fact] for e in lines[0]], [e[fact] for e in lines[1]], rtol=1e-5, err_msg=fact)
     assert describe_run(first)["metrics"] == pytest.approx(describe_run(second)["metrics"], rel=1e-5)
+    assert len({describe_run(folder)["packages"]["best"]["samples"] for folder in (first, second)}) == 1
     last = f"{total:012d}"
-    for name in (f"checkpoints/{last}/optim", f"checkpoints/{last}/weights", f"snapshots/{last}", "package/last/weights"):
+    for name in (
+        f"checkpoints/{last}/optim",
+        f"checkpoints/{last}/weights",
+        f"snapshots/{last}",
+        "package/last/weights",
+        "package/best/weights",
+    ):
         a, b = (load_file(folder / f"{name}.safetensors") for folder in (first, second))
         assert {k: v.shape for k, v in a.items()} == {k: v.shape for k, v in b.items()}
         for key, value in a.items():

@@ -8,6 +8,8 @@ import torch
 
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.forecast.emulator import Emulator
+from stormcast_train.store.choice import Choice
+from stormcast_train.store.writer import write_store
 from stormcast_train.training.build import build_stage
 from stormcast_train.training.setup import resolve
 from stormcast_train.training.stage import metric_value
@@ -125,6 +127,13 @@ def test_validation_sums_do_not_depend_on_the_number_of_ranks(which, request):
     stage, _ = request.getfixturevalue(which)
     weights = stage.network.state_dict()
     alone, pair = stage.validate(weights, (0, 1)), [stage.validate(weights, (r, 2)) for r in range(2)]
+    quantities = {
+        "regression": {"rmse", "mae", "mse_skill", "residual_ratio"},
+        "diffusion": {"rmse", "crps_fair", "spread_skill", "denoising_loss"},
+    }
+    assert {f"{which}/{quantity}/{name}" for quantity in quantities[which] for name in ("t2m", "rain1h")} <= set(alone)
+    assert set(alone) == set(pair[0]) | set(pair[1])
+    assert all(pair)  # each has had a share
     for name, (numerator, denominator) in alone.items():
         shared = [sum(part.get(name, (0, 0))[i] for part in pair) for i in range(2)]
         assert shared == [numerator, denominator]  # exact: not a bit depends on who adds
@@ -171,22 +180,49 @@ def test_mirrored_samples_are_refused_where_something_knows_its_place(tiny_store
         build_stage(tiny_stages.request(tiny_store, "regression", conditions={"mirror": True}), CPU)
 
 
+@pytest.mark.parametrize("wind", ["u10m", "v10m", "u850", "v100m"])
+def test_mirrored_samples_are_refused_where_wind_components_are_in_them(tmp_path, wind):
+    """A component changes its sign in a mirror, and nothing here changes it."""
+    times, grid = tiny_world.START + np.arange(40) * tiny_world.HOUR, tiny_world.GRID
+    fields = {name: np.full((40, *grid.shape), value) for name, value in (("t2m", 290.0), (wind, 3.0))}
+    store = write_store(tmp_path / "store", {"state": (grid, times, fields, None)})
+    bare = {"mirror": True, "background": [], "static": False, "time": False}
+    with pytest.raises(RequestError, match=f"mirror=true does not go with {wind}: a mirrored sample would be wrong"):
+        build_stage(tiny_stages.request(store, "regression", conditions=bare), CPU)
+    build_stage(tiny_stages.request(store, "regression", conditions=bare, variables=Choice(state=("t2m",))), CPU)
+
+
+def flipped(field: torch.Tensor, flips: list[list[bool]]) -> torch.Tensor:
+    """Each sample with its rows (first of its pair) and columns turned round or not."""
+    axes = [[axis for axis, flip in zip((-2, -1), pair, strict=True) if flip] for pair in flips]
+    return torch.stack([sample.flip(turned) if turned else sample for sample, turned in zip(field, axes, strict=True)])
+
+
 def test_a_mirrored_sample_is_flipped_with_its_target_its_mask_and_its_mean(tiny_store, tmp_path):
     bare = {"mirror": True, "background": [], "static": False, "time": False}
     stage, stream = build_stage(tiny_stages.request(tiny_store, "regression", conditions=bare), CPU)
-    batch = stream.batch(range(24))
-    mirror = stage.step.conditions.mirror(0, batch.positions)
-    turned = mirror.batch(batch)
-    again = mirror.batch(turned)
-    assert torch.equal(again.target_BCHW, batch.target_BCHW)
-    assert torch.equal(again.window.present_BKCHW, batch.window.present_BKCHW)
-    # the hole at the south-west corner has moved in three samples of four
-    moved = turned.target_present_BCHW[:, 1, 0, 0]
-    assert moved.any()
-    assert not moved.all()
+    batch, plain = stream.batch(range(24)), [c for c in stage.step.conditions.channels if c.startswith("state")]
+    corner = torch.zeros(24, 2, 3)
+    corner[:, 0, 0] = 1  # south-west
+    turned = stage.step.conditions.mirror(0, batch.positions)(corner)
+    flips = [[bool(sample[1].any()), bool(sample[:, 2].any())] for sample in turned]  # where each sample's corner has gone
+    assert {tuple(pair) for pair in flips} == {(a, b) for a in (False, True) for b in (False, True)}
+    example = stage.example(batch)
+    assert torch.equal(example.condition[:, : len(plain)], flipped(batch.window.newest_BCHW, flips))
+    hole = ~batch.window.present_BKCHW[:, -1, 1]
+    assert torch.equal(example.condition[:, stage.step.conditions.channels.index("mask:rain1h")], flipped(hole, flips).float())
+    wanted = stage.step.target.encode(batch.target_BCHW, batch.window.newest_BCHW)
+    assert torch.equal(example.wanted_BCHW[:, 0], flipped(wanted[:, 0], flips))
+    both = batch.target_present_BCHW & batch.window.present_BKCHW[:, -1]
+    assert torch.equal(example.present_BCHW, flipped(both, flips))
     stage.save_package(tmp_path / "r", stage.network.state_dict(), {})
     residual, stream = build_stage(tiny_stages.request(tiny_store, "diffusion", conditions=bare, regression=str(tmp_path / "r")), CPU)
-    assert float(residual.loss(residual.network, residual.example(stream.batch(range(8)))).total.detach()) > 0
+    mean = residual._mean(batch)
+    channels = [residual.step.conditions.channels.index(f"regression:{name}") for name in ("t2m", "rain1h")]
+    told = residual.example(batch).condition[:, channels]
+    assert torch.equal(told, flipped(residual.step.target.encode(mean, batch.window.newest_BCHW), flips))
+    residue = residual.step.clean(batch.target_BCHW, mean) * both
+    assert torch.equal(residual.example(batch).wanted_BCHW, flipped(residue, flips))
 
 
 def test_null_means_the_stages_default_and_both_is_one_after_the_other():

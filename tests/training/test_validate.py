@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import product
 
 import numpy as np
 import pytest
@@ -133,12 +134,16 @@ def test_a_regressions_metrics_are_verifications_of_one_step(tiny_store, trained
     assert found["regression/mse_skill/t2m@2h"] > 0
 
 
-def test_the_rings_from_the_inflow_edge_share_all_cells(validated):
-    """Their mean squares, weighted by their cells, are the whole: it lies between the least and the largest."""
-    found = validated[0]["diffusion"]
-    rings = [v for k, v in found.items() if k.startswith("diffusion/inflow_rmse/t2m:") and "@" not in k and np.isfinite(v)]
-    assert len(rings) == 4
-    assert min(rings) <= found["diffusion/rmse/t2m"] <= max(rings)
+@pytest.mark.parametrize("kind", ["regression", "diffusion"])
+def test_the_rings_from_the_inflow_edge_share_all_cells(kind, stages, weights):
+    """Their squared errors and their cells sum to the whole's, at every lead."""
+    sums = stages[kind].validate(weights[kind], (0, 1), Validation(SPEC))
+    for name, at in product(("t2m", "rain1h"), ("", "@2h")):
+        rings = [v for k, v in sums.items() if k.startswith(f"{kind}/inflow_rmse/{name}:") and k.partition("@")[2] == at[1:]]
+        assert sum(cells > 0 for _, cells in rings) == 4
+        squares, cells = sums[f"{kind}/rmse/{name}{at}"]
+        assert sum(ring[1] for ring in rings) == cells
+        assert float(sum(ring[0] for ring in rings)) == pytest.approx(float(squares), rel=1e-9)
 
 
 def test_distance_is_against_the_wind_and_to_the_nearest_edge_in_a_calm():

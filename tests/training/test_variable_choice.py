@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import known_world as known
 import numpy as np
 import pytest
 import tiny_stages
 import tiny_world
 import torch
 
+from stormcast_train.data.noise import normal
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.statistics import ChannelStatistics
 from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.transforms import QuantileMap
 from stormcast_train.fields.variables import describe
+from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import load
-from stormcast_train.forecast.rollout import forecast
+from stormcast_train.forecast.rollout import forecast as take_forecast
 from stormcast_train.store.choice import Choice
 from stormcast_train.store.reader import open_store
 from stormcast_train.store.writer import write_store
+from stormcast_train.training import drizzle
 from stormcast_train.training.build import build_stage
 from stormcast_train.training.drizzle import cut_off_of, with_fitted_drizzle
 from stormcast_train.training.setup import resolve
@@ -92,7 +96,7 @@ def test_a_dropped_channel_is_not_trained_and_its_gaps_cost_no_sample(tiny_store
     assert stage.template.scene.names == ("rain1h",)
     assert stream.dataset_size == whole_stream.dataset_size + 2  # t2m was not received at hour 60: as an input and as a target
     emulator = Emulator.load(saved(stage, tmp_path / "package"))
-    step = next(forecast(emulator, open_store(tiny_store), start="2021-06-05T00", hours=1, members=1, seed=0))
+    step = next(take_forecast(emulator, open_store(tiny_store), start="2021-06-05T00", hours=1, members=1, seed=0))
     assert set(step.data_vars) == {"rain1h"}
     assert whole.template.scene.names == ("t2m", "rain1h")
 
@@ -103,12 +107,13 @@ def test_the_fitted_map_is_in_the_package_and_the_package_forecasts(mapped, tiny
         transform = emulator.variables["rain1h"].transform
         assert isinstance(transform, QuantileMap)
         assert transform.fitted
+        assert transform == Emulator.load(mapped / "regression").variables["rain1h"].transform
         store = open_store(tiny_store)  # whose own transform is another
-        for step in forecast(emulator, store, start="2021-06-05T00", hours=3, members=1, seed=0):
-            rain = step["rain1h"].values
-            assert np.isfinite(rain[..., 3:, 3:]).all()
-            assert np.nanmin(rain) >= 0
-    assert transform == Emulator.load(mapped / "regression").variables["rain1h"].transform
+        rain = np.stack([s["rain1h"].values for s in take_forecast(emulator, store, start="2021-06-05T00", hours=3, members=1, seed=0)])
+        assert rain.shape == (3, 12, 8)
+        assert (np.isnan(rain) == ~emulator.coverage[1]).all()
+        assert np.nanmin(rain) >= 0
+        assert np.nanmax(rain) > 1
 
 
 def test_the_map_tells_the_training_split_alone(mapped, tiny_store):
@@ -159,10 +164,41 @@ def test_a_package_keeps_its_fitted_drizzle_and_how_it_was_found(mapped):
     for kind in ("regression", "diffusion"):
         package = load(mapped / kind)
         fact = package.facts["drizzle"]["rain1h"]
-        assert package.scene.state[1].drizzle == fact["cut_off_mm"] >= 0.1
-        assert fact["cases"] == min(16, len(package.splits["validation"]))
-        if fact["cut_off_mm"] > 0.1:
-            assert fact["frequency_bias"] == pytest.approx(1.0, abs=0.05)
+        # hardly trained, both are too dry, and no cut-off makes rain more frequent
+        assert package.scene.state[1].drizzle == fact["cut_off_mm"] == 0.1
+        assert 0.5 < fact["frequency_bias"] == fact["frequency_bias_without"] < 1
+        assert fact["cases"] == len(package.splits["validation"]) == 9
+
+
+@pytest.mark.parametrize("kind", ["regression", "diffusion"])
+def test_a_package_that_drizzles_takes_the_cut_off_that_makes_rain_as_frequent_as_observed(kind, tiny_store, trained, tmp_path):
+    """A network that makes every hour wetter by half of a usual change, by hand: with k observed wet cells, the k-th largest value."""
+    more = {"regression": str(trained["regression"])} if kind == "diffusion" else {}
+    stage, _ = built(tiny_store, kind, Choice(override={"rain1h": {"drizzle": "fit"}}), **more)
+    made = known.steady(replace(load(trained[kind]), scene=stage.template.scene), (0.0, 0.5))
+    package = with_fitted_drizzle(made, stage.cases)
+    fact, statistics = package.facts["drizzle"]["rain1h"], package.scene.statistics["rain1h"]
+    rain = open_store(tiny_store).dataset("state")["rain1h"]
+    now, then = (rain.sel(time=stage.cases.starts + hours * tiny_world.HOUR).values.astype(np.float64) for hours in (0, 1))
+    later = np.log1p(now) + 0.5 * statistics.tendency_std
+    if kind == "diffusion":
+        noise = normal(drizzle.SEED, ("drizzle",), range(len(now)), (2, 12, 8), CPU).double().numpy()
+        later += known.heun(noise, known.silent)[:, 1] * package.residual_std["rain1h"] * statistics.std / 0.5
+    both = np.isfinite(now) & np.isfinite(then)
+    forecast, observed = np.clip(np.expm1(later[both]), 0, None), then[both]
+    wet = int((observed >= 0.1).sum())
+    assert fact["frequency_bias_without"] == pytest.approx(
+        (forecast >= 0.1).sum() / wet, abs=1.5 / wet
+    )  # a cell at 0.1 mm may fall either way
+    assert fact["frequency_bias_without"] > 1.2
+    assert package.scene.state[1].drizzle == fact["cut_off_mm"] == pytest.approx(np.sort(forecast)[-wet], rel=2e-4)  # four digits
+    assert fact["cut_off_mm"] > 0.12
+    assert fact["frequency_bias"] == pytest.approx(1.0, abs=1.5 / wet)
+    packages.save(package, tmp_path / "package")
+    (lead,) = take_forecast(Emulator.load(tmp_path / "package"), open_store(tiny_store), start=stage.cases.starts[0], steps=1)
+    written = lead["rain1h"].values[np.isfinite(lead["rain1h"].values)]
+    assert (written == 0).any()
+    assert written[written > 0].min() >= fact["cut_off_mm"] - 1e-5
 
 
 def test_the_cut_off_is_a_function_of_the_weights_and_the_cases(mapped, tiny_store):
