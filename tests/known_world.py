@@ -25,7 +25,7 @@ from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep, ResidualStep
 from stormcast_train.networks.config import NetworkConfig
-from stormcast_train.objectives.config import NoiseSpec, ObjectiveConfig
+from stormcast_train.objectives.config import NoiseSpec, ObjectiveSpec
 from stormcast_train.store.writer import write_store
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ RESIDUAL_STD = {"t2m": 0.2, "rain1h": 0.3}
 COVERAGE = np.ones((2, 4, 5), bool)
 COVERAGE[1, 2, 1] = False  # of rain
 LEAD_H = 8.0  # the lead that the conditions tell as 1
-LEVELS = NoiseSpec(steps=4)
+LEVELS = NoiseSpec(steps=4, solver="heun", rho=7.0, wide=0.0)
 
 
 def driver_k(hour: float) -> float:
@@ -147,7 +147,7 @@ def told(seen):
 def package(kind: str, target: str) -> Package:
     """Without weights; `residual_std` is such that the scale of the residual is twice these."""
     beneath = package("regression", target) if kind == "diffusion" else None
-    more = {"objective": ObjectiveConfig(noise=LEVELS), "residual_std": RESIDUAL_STD, "regression": beneath} if beneath else {}
+    more = {"objective": ObjectiveSpec(noise=LEVELS), "residual_std": RESIDUAL_STD, "regression": beneath} if beneath else {}
     network = NetworkConfig(model_channels=8, channel_mult=(1,), num_blocks=1)
     return Package(kind, target, conditions(kind), network, scene(), {}, "", {}, {}, fingerprint=kind, **more)
 

@@ -21,7 +21,7 @@ def request(store: Path, kind: str, **more) -> StageRequest:
     return StageRequest(
         stage=StageConfig(kind=kind, conditions=conditions),
         network=NetworkConfig(model_channels=8, channel_mult=(1, 2), num_blocks=1),
-        objective=ObjectiveConfig.model_validate({"noise": {"steps": 4}}),
+        objective=ObjectiveConfig.model_validate({"noise": {"steps": 4, "solver": "heun", "rho": 7.0, "sigma_max": 20.0}}),
         mix=FractionsMix(train=0.7, validation=0.15, test=0.15),
         store=str(store),
         **more,

@@ -14,7 +14,7 @@ from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.rollout import forecast
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.build import build_stage
-from stormcast_train.training.stage_config import science_record
+from stormcast_train.training.setup import resolve
 
 START = "2021-06-02T12"
 SOURCES = {
@@ -192,7 +192,7 @@ def test_dropout_of_what_is_no_condition_and_a_halo_without_driver_are_refused(s
 def test_a_lead_shorter_than_a_step_is_refused(store):
     asked = tiny_stages.request(store, "regression", conditions={"lead": 0.5, "state_noise": 0.1})
     with pytest.raises(RequestError, match="less than a step of 3600 s"):
-        science_record(asked, open_store(store), None)
+        resolve(asked)
 
 
 def test_a_loss_with_dropped_sources_is_each_samples_own(store):

@@ -38,10 +38,16 @@ def truth(hour: int) -> np.ndarray:
     return known.analysis()[hour].astype(np.float64)
 
 
+def areas() -> np.ndarray:
+    """Of the rows' cells [H, 1], relative: sin of the northern minus sin of the southern edge, halfway between the rows."""
+    edges = np.radians(np.array([21.75, 22.25, 22.75, 23.25, 23.75]))
+    return np.diff(np.sin(edges))[:, None]
+
+
 def mean_over(parts) -> float:
-    """Of (values, which of them count) of all cases."""
-    values, counted = (np.concatenate([np.ravel(part[i]) for part in parts]) for i in (0, 1))
-    return float(values[counted].mean())
+    """The area-weighted mean of (values, which of them count) of all cases."""
+    total = sum((np.where(counted, values, 0) * areas()).sum() for values, counted in parts)
+    return float(total / sum((counted * areas()).sum() for _, counted in parts))
 
 
 @pytest.mark.parametrize("target", ["state", "tendency"])
@@ -109,7 +115,7 @@ def test_the_denoising_loss_is_that_of_numpy_and_counts_no_missing_cell(store, t
         lacks = [~known.known_at(start + k)[1][1] for k in (-1, 0)]
         mean, added = known.step(known.seen_at(start + 1, 1, [before, now], lacks), now, target)
         clean = (then - mean) / known.RESIDUAL * present
-        level = np.exp(-1.2 + 1.2 * float(normal(SEED, ("validation_sigma",), [number], (1,), known.CPU)))
+        level = np.exp(-1.2 + 1.2 * float(normal(SEED, ("validation_sigma",), [number], (2,), known.CPU)[0, 0]))
         noise = normal(SEED, ("validation_noise",), [number], (2, 4, 5), known.CPU)[0].double().numpy()
         error = known.kept(clean + level * noise) + added - clean
         weight = (level**2 + 0.25) / (level * 0.5) ** 2  # Karras et al. 2022, eq. 8, with sigma_data 0.5
