@@ -15,9 +15,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import FailedError, RequestError, StormcastError, nearest
-from stormcast_train.fields.files import plain
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import FailedError, RequestError, StormcastError, nearest
+from stormcast_train.base.files import plain
 
 USAGE = "stormcast <verb> [word] [group=choice ...] [key=value ...] [--dry-run] [--json] [--config-dir DIR]"
 SWITCHES = {"--verify": "verify=true", "--clock": "clock=true"}  # flags of the interface that are keys of their verb
@@ -95,8 +95,8 @@ def overview() -> str:
 
 def verb_help(verb: str, config_dir: Path | None) -> str:
     """A verb's keys with defaults (its primary config is the manual), the groups with their choices, one example."""
-    from stormcast_train.fields.config import search_path
-    from stormcast_train.fields.manual import lines_of_groups
+    from stormcast_train.base.config import search_path
+    from stormcast_train.base.manual import lines_of_groups
 
     module = recipe(verb)
     primary = next((f / f"{verb}.yaml" for f in search_path(config_dir) if (f / f"{verb}.yaml").is_file()), None)
@@ -111,7 +111,7 @@ def verb_help(verb: str, config_dir: Path | None) -> str:
 
 def build_config(module: ModuleType, request: Request) -> Any:
     """The frozen config of this verb from the words of the request."""
-    from stormcast_train.fields.config import choices, compose, known_keys, quoted, typed
+    from stormcast_train.base.config import choices, compose, known_keys, quoted, typed
 
     if len(request.positional) > len(module.POSITIONAL):
         extra = request.positional[len(module.POSITIONAL)]
@@ -156,7 +156,7 @@ def main(words: Sequence[str] | None = None) -> int:
     try:
         request = parse(words)
         if request.verb == "--version":
-            from stormcast_train.fields.provenance import version
+            from stormcast_train.base.provenance import version
 
             print(version())
         elif not request.verb or (request.help and request.verb not in verbs()):

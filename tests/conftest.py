@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import stormcast_train.fields.load_order  # noqa: F401
+import stormcast_train.base.load_order  # noqa: F401
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MPLBACKEND", "Agg")

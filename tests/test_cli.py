@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from stormcast_train.base.config import quoted
 from stormcast_train.cli import main, parse, verbs
-from stormcast_train.fields.config import quoted
 
 VERBS = {"synthesize", "preprocess", "inspect", "plot", "train", "forecast", "verify", "runs", "doctor", "bench"}
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from stormcast_train.base.config import choices, search_path
+from stormcast_train.base.errors import RequestError
 from stormcast_train.cli import build_config, parse, recipe
-from stormcast_train.fields.config import choices, search_path
-from stormcast_train.fields.errors import RequestError
 
 GROUPS = ["site", "domain", "variables", "source", "driver", "events", "mix", "stage", "network", "objective", "optim", "score", "validate"]
 READERS = {

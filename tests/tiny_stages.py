@@ -9,8 +9,8 @@ import torch
 from stormcast_train.data.mix import FractionsMix
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.stage_config import StageConfig, StageRequest
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.config import StageConfig, StageRequest
 
 CPU = torch.device("cpu")
 BATCH = 8

@@ -21,22 +21,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import StormcastError
+from stormcast_train.base.files import replacing, write_json
+from stormcast_train.base.site import SiteConfig
 from stormcast_train.data.mix import FractionsMix
 from stormcast_train.distributed import watchdog
 from stormcast_train.distributed.deadline import Deadline
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import StormcastError
-from stormcast_train.fields.files import replacing, write_json
-from stormcast_train.fields.site import SiteConfig
-from stormcast_train.monitor.run import RunDirectory
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
-from stormcast_train.training.optim_config import OptimSpec
-from stormcast_train.training.run_stage import Execution, StageRun, run_stage
+from stormcast_train.runs.run import RunDirectory
+from stormcast_train.training.loop.optim_config import OptimSpec
+from stormcast_train.training.run.run_stage import Execution, StageRun, run_stage
+from stormcast_train.training.setup.config import StageConfig, StageRequest
 from stormcast_train.training.stage import LossTerms
-from stormcast_train.training.stage_config import StageConfig, StageRequest
 
 TARGET_CHW = torch.linspace(-1, 1, 2 * 6 * 6).reshape(2, 6, 6)
 CASES = 5
@@ -185,7 +185,9 @@ def in_processes(
 ) -> list[int | None]:  # fmt: skip
     """The run on `world` ranks, with the trouble that `work` takes. Gives the exit codes."""
     server = multiprocessing.get_context("forkserver")
-    server.set_forkserver_preload(["torch", "torch.distributed", "stormcast_train.training.build", "stormcast_train.training.session"])
+    server.set_forkserver_preload(
+        ["torch", "torch.distributed", "stormcast_train.training.setup.build", "stormcast_train.training.run.attempt"]
+    )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

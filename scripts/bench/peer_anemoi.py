@@ -23,15 +23,15 @@ import zarr
 from peers import FIELDS, leave
 from scipy.spatial import cKDTree
 
-import stormcast_train.fields.load_order  # noqa: F401
-from stormcast_train.costs import archive as bench
-from stormcast_train.costs.config import PreprocessSizes
-from stormcast_train.costs.preprocessing import Bench, together
-from stormcast_train.costs.rows import Measured
+import stormcast_train.base.load_order  # noqa: F401
+from stormcast_train.bench import archive as bench
+from stormcast_train.bench.config import PreprocessSizes
+from stormcast_train.bench.preprocessing import Bench, together
+from stormcast_train.bench.rows import Measured
 from stormcast_train.fields.grid import NativeDomain
 from stormcast_train.fields.variables import VariablesConfig, split_level
 from stormcast_train.sources.config import SourceConfig
-from stormcast_train.sources.synthetic import write_era5
+from stormcast_train.synthetic import write_era5
 from stormcast_train.store.reader import open_store
 
 START, DAYS, REPEATS = "2021-06-01", 2, 3  # the first day warms ours up; the next two are compared

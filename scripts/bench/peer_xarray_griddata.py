@@ -18,9 +18,9 @@ import xarray as xr
 from peers import FIELDS, best_ours, leave, resources
 from scipy.interpolate import griddata
 
-import stormcast_train.fields.load_order  # noqa: F401
-from stormcast_train.costs.archive import DRIVER
-from stormcast_train.costs.rows import Measured
+import stormcast_train.base.load_order  # noqa: F401
+from stormcast_train.bench.archive import DRIVER
+from stormcast_train.bench.rows import Measured
 from stormcast_train.fields.variables import split_level
 from stormcast_train.sources.qpesums import parse_header
 

@@ -4,10 +4,10 @@ import json
 from importlib import metadata
 from pathlib import Path
 
-from stormcast_train.costs.archive import SURFACE, UPPER
-from stormcast_train.costs.rows import append, facts, rows_of, table
+from stormcast_train.bench.archive import SURFACE, UPPER
+from stormcast_train.bench.rows import append, facts, rows_of, table
 from stormcast_train.fields.variables import split_level
-from stormcast_train.sources.synthetic import write_rwrf
+from stormcast_train.synthetic import write_rwrf
 
 FIELDS = {n: write_rwrf.LEVELS[split_level(n)[0]][0] if split_level(n) else write_rwrf.SURFACE[n][0] for n in (*SURFACE, *UPPER)}
 

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from stormcast_train.fields.errors import RequestError, nearest
-from stormcast_train.fields.variables import Frozen
+from stormcast_train.base.errors import RequestError, nearest
+from stormcast_train.base.frozen import Frozen
 
 BackgroundTime = Literal["input", "target", "increment"]
 TimeFeature = Literal["hour", "zenith", "year"]

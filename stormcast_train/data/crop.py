@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.event_config import Event
 from stormcast_train.data.mix import CropRule
 from stormcast_train.data.noise import uniform
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Period, Times
 

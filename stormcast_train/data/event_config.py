@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
+from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.grid import WIDEST_ACROSS
 from stormcast_train.fields.longitude import eastward, within
 from stormcast_train.fields.times import Period
-from stormcast_train.fields.variables import Frozen
 
 EventKind = Literal["typhoon", "meiyu", "southwest_flow", "afternoon_convection", "cold_surge"]
 Bounds = tuple[float, float, float, float]

@@ -11,10 +11,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.batch import Batch
 from stormcast_train.data.condition_config import ConditionSpec
 from stormcast_train.data.noise import uniform
-from stormcast_train.fields.errors import RequestError
 
 
 class Mirror:

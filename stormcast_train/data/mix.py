@@ -10,10 +10,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 import numpy as np
 from pydantic import Field, field_validator, model_validator
 
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.frozen import Frozen
 from stormcast_train.data.event_config import Box, EventKind
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import Period, Times, iso, parse_duration
-from stormcast_train.fields.variables import Frozen
 
 SplitName = Literal["train", "validation", "test"]
 NAMES: tuple[SplitName, ...] = ("train", "validation", "test")

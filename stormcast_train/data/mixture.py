@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.axis import axis_of
 from stormcast_train.data.event_config import Event, EventsConfig
 from stormcast_train.data.mix import FurtherStore, Mix, Reach, SplitName
 from stormcast_train.data.oversample import check_kinds, check_rain, start_weights
 from stormcast_train.data.scene import named_group, split_store
 from stormcast_train.data.splits import Split, complete_windows, within
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import Period, Times, seconds
 from stormcast_train.store.reader import Group, Store, open_store
 

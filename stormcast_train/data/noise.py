@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stormcast_train.fields import seeds
-from stormcast_train.fields.seeds import PHILOX_MULTIPLIERS, PHILOX_ROUNDS, PHILOX_WEYL, derive_key
+from stormcast_train.base import seeds
+from stormcast_train.base.seeds import PHILOX_MULTIPLIERS, PHILOX_ROUNDS, PHILOX_WEYL, derive_key
 
 WORD = 0xFFFFFFFF
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.seeds import generator
+from stormcast_train.base.seeds import generator
 
 
 class Order:

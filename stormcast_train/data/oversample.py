@@ -10,10 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.event_config import Event
 from stormcast_train.data.mix import Oversample, RainRule
 from stormcast_train.data.splits import within
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import Times
 from stormcast_train.store import moments as m
 from stormcast_train.store.reader import Group

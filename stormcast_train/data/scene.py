@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.axis import axis_of
 from stormcast_train.data.event_config import Event
 from stormcast_train.data.mix import Mix
 from stormcast_train.data.splits import Split, make_splits
 from stormcast_train.data.statistics import ChannelStatistics, from_moments
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times, seconds
 from stormcast_train.fields.transforms import QuantileMap, Transform

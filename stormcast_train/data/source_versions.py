@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError, nearest
+from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.fields.times import Times, parse_time
 from stormcast_train.store.reader import Store
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.event_config import Event
 from stormcast_train.data.mix import NAMES, Mix, Reach, SplitName, held_text
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import Period, Times, iso
 
 Mask = NDArray[np.bool_]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 
 SMALLEST_STD = 1e-12
 

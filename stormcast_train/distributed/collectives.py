@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import distributed
 
+from stormcast_train.base.errors import FailedError, StormcastError, from_report, to_report
 from stormcast_train.distributed.ranks import Ranks
-from stormcast_train.fields.errors import FailedError, StormcastError, from_report, to_report
 
 GONE = ("closed by peer", "reset by peer", "connection refused", "timed out", "broken pipe", "remote process exited", "nccl error")
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.distributed import slurm_query
-from stormcast_train.fields.errors import RequestError
 
 Launcher = Literal["none", "local", "torchrun", "srun"]
 LOCAL = "STORMCAST_LAUNCHED_BY"  # set by `launch.run_ranks`: the launching process's id

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from stormcast_train.distributed.launch import leave_report
+from stormcast_train.base.errors import FailedError
+from stormcast_train.base.files import replacing
+from stormcast_train.distributed.local import leave_report
 from stormcast_train.distributed.ranks import Ranks
-from stormcast_train.fields.errors import FailedError
-from stormcast_train.fields.files import replacing
 
 GRACE_S = 30.0
 TICK_S = 1.0

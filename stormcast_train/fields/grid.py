@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.fingerprint import digest
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.fingerprint import digest
+from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.longitude import eastward, eastward_order, goes_round, turned
-from stormcast_train.fields.variables import Frozen
 
 EARTH_RADIUS_M = 6371229.0  # ECMWF's sphere
 WIDEST_ACROSS = 180.0  # degrees: a domain written with its east below its west is no wider, or they were exchanged

@@ -14,7 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.grid import EARTH_RADIUS_M, Grid
 from stormcast_train.fields.locate import Flags, Floats, Ints, unit_vectors
 

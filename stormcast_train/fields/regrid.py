@@ -15,9 +15,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.files import replacing
-from stormcast_train.fields.fingerprint import digest
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.files import replacing
+from stormcast_train.base.fingerprint import digest
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.locate import cell_coordinates, nearest_points, spacing_degrees
 from stormcast_train.fields.overlap import overlap

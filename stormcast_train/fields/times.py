@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 
 Times = NDArray[np.datetime64]
 SECOND = np.timedelta64(1, "s")

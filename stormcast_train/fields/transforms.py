@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.frozen import Frozen
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.frozen import Frozen
 
 LEAST_ABOVE = 10  # values above a quantile map's last knot: the score of an edge that fewer pass is noise
 

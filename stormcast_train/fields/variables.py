@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
 
-from stormcast_train.fields.errors import RequestError, nearest
-from stormcast_train.fields.frozen import Frozen as Frozen
+from stormcast_train.base.errors import RequestError, nearest
+from stormcast_train.base.frozen import Frozen as Frozen
 from stormcast_train.fields.times import parse_duration, seconds
 from stormcast_train.fields.transforms import Identity, Log1p, Transform
 
@@ -265,7 +265,7 @@ class VariablesConfig(Frozen):
             try:
                 describe(name, changes)
             except ValidationError as error:
-                from stormcast_train.fields.config import explain_validation
+                from stormcast_train.base.config import explain_validation
 
                 raise RequestError(f"variables.override.{name}: {explain_validation(error, Variable)}") from None
         return self

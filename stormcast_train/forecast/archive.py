@@ -18,10 +18,10 @@ import xarray as xr
 import zarr
 from numpy.typing import NDArray
 
-import stormcast_train.fields.load_order  # noqa: F401
-from stormcast_train.fields.errors import FailedError, RequestError, UnreadableError
-from stormcast_train.fields.files import replacing, write_json
-from stormcast_train.fields.fingerprint import digest
+import stormcast_train.base.load_order  # noqa: F401
+from stormcast_train.base.errors import FailedError, RequestError, UnreadableError
+from stormcast_train.base.files import replacing, write_json
+from stormcast_train.base.fingerprint import digest
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times, iso, seconds
 from stormcast_train.fields.variables import Variable

@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
-from stormcast_train.fields.files import read_json
-from stormcast_train.fields.fingerprint import digest
+from stormcast_train.base.errors import RequestError, UnreadableError
+from stormcast_train.base.files import read_json
+from stormcast_train.base.fingerprint import digest
 from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.package import Header, Package
 from stormcast_train.forecast.profiles import WIDEST, coefficients, snapshot_files
-from stormcast_train.monitor.run import RunDirectory, find_run, resolve_package
+from stormcast_train.runs.run import RunDirectory, find_run, resolve_package
 
 OPTIM, FACTS = "optim.safetensors", "checkpoint.json"  # of a checkpoint
 SAME = 1e-3  # half-lives and widths are told apart from here on, relative

@@ -10,12 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.data.condition_config import WindowNeeds
 from stormcast_train.data.conditions import Conditions, Target
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.scene import Scene
 from stormcast_train.data.window import WindowReader
-from stormcast_train.fields.errors import RequestError, nearest
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times
 from stormcast_train.fields.variables import Variable

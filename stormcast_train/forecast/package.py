@@ -19,12 +19,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 
+from stormcast_train.base.errors import RequestError, UnreadableError
+from stormcast_train.base.files import read_json, write_json
+from stormcast_train.base.fingerprint import digest
+from stormcast_train.base.folders import read_folder, replace_folder
 from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds
 from stormcast_train.data.scene import Scene
-from stormcast_train.fields.errors import RequestError, UnreadableError
-from stormcast_train.fields.files import read_json, write_json
-from stormcast_train.fields.fingerprint import digest
-from stormcast_train.fields.folders import read_folder, replace_folder
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveSpec
 
@@ -180,6 +180,6 @@ def package_directory(spec: str | Path) -> Path:
     path = Path(spec)
     if (path / "package.json").is_file():
         return path
-    from stormcast_train.monitor.run import resolve_package
+    from stormcast_train.runs.run import resolve_package
 
     return resolve_package(str(spec))

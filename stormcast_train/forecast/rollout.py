@@ -13,10 +13,10 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.batch import Window
 from stormcast_train.data.condition_config import STATE_AGE
 from stormcast_train.data.window import WindowReader
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import iso, parse_time
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.starts import check_start, count_steps

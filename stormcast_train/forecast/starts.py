@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.condition_config import STATE_AGE, WindowNeeds
 from stormcast_train.data.scene import Scene, named_group
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times, iso, seconds
 from stormcast_train.store.reader import Group, Store

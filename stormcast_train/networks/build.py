@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stormcast_train.fields.quiet import library_noise
-from stormcast_train.fields.seeds import derive_key
+from stormcast_train.base.quiet import library_noise
+from stormcast_train.base.seeds import derive_key
 from stormcast_train.networks.config import NetworkConfig
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from stormcast_train.fields.variables import Frozen
+from stormcast_train.base.frozen import Frozen
 
 
 class NetworkConfig(Frozen):

@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from stormcast_train.fields.quiet import library_noise
+from stormcast_train.base.quiet import library_noise
 from stormcast_train.networks.build import build_denoiser, build_regression
 from stormcast_train.networks.config import NetworkConfig
 

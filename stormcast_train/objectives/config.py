@@ -11,8 +11,8 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.variables import Frozen
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.frozen import Frozen
 
 COVERED = 0.005  # of the training draws, at least, lie within a factor of two of every level that the sampler visits
 STATED_LOSS = 1 / 20  # of its variance, at most, may the residual's largest mode lose by starting from sigma_max

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from stormcast_train.fields.quiet import library_noise
+from stormcast_train.base.quiet import library_noise
 from stormcast_train.objectives.config import NoiseSpec
 
 with library_noise():

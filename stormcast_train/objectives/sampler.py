@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stormcast_train.fields.quiet import library_noise
+from stormcast_train.base.quiet import library_noise
 from stormcast_train.objectives.config import NoiseSpec
 from stormcast_train.objectives.edm import KeyedScheduler
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pydantic import field_validator
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import parse_duration, seconds
-from stormcast_train.fields.variables import Frozen, VariablesConfig
+from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.preprocess.draws import Supply
 from stormcast_train.preprocess.driver import BlurConfig
 from stormcast_train.sources.config import SourceConfig

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import FailedError, RequestError
-from stormcast_train.fields.files import read_json
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import FailedError, RequestError
+from stormcast_train.base.files import read_json
 from stormcast_train.fields.regrid import Regrid
 from stormcast_train.fields.times import iso
 from stormcast_train.preprocess import plan as p

@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.grid import Grid
-from stormcast_train.fields.variables import Frozen
 
 Kilometres = Annotated[float, Field(ge=0.0)]
 HALF_POWER = 0.5

@@ -9,8 +9,8 @@ from typing import Any, Literal, TypeVar
 
 from pydantic import Field
 
-from stormcast_train.fields.errors import FailedError, RequestError, StormcastError
-from stormcast_train.fields.variables import Frozen
+from stormcast_train.base.errors import FailedError, RequestError, StormcastError
+from stormcast_train.base.frozen import Frozen
 from stormcast_train.preprocess.pool import HANDED_OUT, disk_errors, run_all
 
 Executor = Literal["processes", "dask"]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.variables import Variable

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.fingerprint import digest
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.fingerprint import digest
 from stormcast_train.fields.times import Period, iso
 from stormcast_train.sources.source import Record, Refusal, Source
 from stormcast_train.sources.stamp import facts_of

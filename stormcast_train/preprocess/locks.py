@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
-from stormcast_train.fields.errors import FailedError, RequestError
+from stormcast_train.base.errors import FailedError, RequestError
 
 PATIENCE_S = 600.0  # how long a part waits for another's preparations
 POLL_S = 0.2

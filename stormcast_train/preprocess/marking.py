@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.files import read_json
+from stormcast_train.base.files import read_json
 from stormcast_train.fields.reasons import DESCRIPTIONS, Reason
 from stormcast_train.fields.times import Period
 from stormcast_train.preprocess.context import Context

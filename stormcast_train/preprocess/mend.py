@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from stormcast_train.fields.errors import FailedError
-from stormcast_train.fields.files import read_json
-from stormcast_train.fields.fingerprint import digest
+from stormcast_train.base.errors import FailedError
+from stormcast_train.base.files import read_json
+from stormcast_train.base.fingerprint import digest
 from stormcast_train.preprocess.groups import grid_of_role
 from stormcast_train.preprocess.survey import Work
 from stormcast_train.store import zarr_format as z

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 
 
 @dataclass(frozen=True)

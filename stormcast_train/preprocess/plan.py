@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.files import read_json
+from stormcast_train.base.files import read_json
 from stormcast_train.fields.times import Period, seconds
 from stormcast_train.preprocess.draws import Absence, Draw, Supply, Term, draw, stamp
 from stormcast_train.preprocess.index import Index

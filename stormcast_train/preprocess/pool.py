@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
 from typing import Any, TypeVar
 
-from stormcast_train.fields.errors import FailedError
+from stormcast_train.base.errors import FailedError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.files import read_json, write_json
-from stormcast_train.fields.fingerprint import canonical
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.files import read_json, write_json
+from stormcast_train.base.fingerprint import canonical
 from stormcast_train.fields.grid import NativeDomain, RegularDomain
 from stormcast_train.fields.times import Period
 from stormcast_train.fields.transforms import QuantileMap

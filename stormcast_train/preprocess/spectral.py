@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.grid import EARTH_RADIUS_M, Grid
 from stormcast_train.preprocess.driver import linear_trend
 

@@ -10,9 +10,9 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
-from stormcast_train.fields.files import read_json, write_json
-from stormcast_train.fields.fingerprint import digest
+from stormcast_train.base.errors import RequestError, UnreadableError
+from stormcast_train.base.files import read_json, write_json
+from stormcast_train.base.fingerprint import digest
 from stormcast_train.fields.grid import Grid, NativeDomain, RegularDomain, facing
 from stormcast_train.fields.reach import check_reach
 from stormcast_train.fields.regrid import Method, Regrid, build, coarse_grid, coarsening, from_order

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.fingerprint import digest
+from stormcast_train.base.fingerprint import digest
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import seconds
 from stormcast_train.preprocess.radar_checks import absurd, blocked

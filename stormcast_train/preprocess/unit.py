@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stormcast_train.fields.errors import FailedError
+from stormcast_train.base.errors import FailedError
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import iso
 from stormcast_train.preprocess.context import Context

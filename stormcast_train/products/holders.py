@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError, UnreadableError, nearest
+from stormcast_train.base.errors import RequestError, UnreadableError, nearest
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times, iso
 from stormcast_train.fields.variables import Variable, describe
@@ -154,8 +154,8 @@ class RunHolder(Holder):
     """A run: the fixed cases of its newest validation, by valid time: truth, mean and the first members (or the one `member`)."""
 
     def __init__(self, path: Path, start: np.datetime64 | None, member: int | None) -> None:
-        from stormcast_train.monitor.run import find_run
-        from stormcast_train.training.case_fields import kept_cases, read_case
+        from stormcast_train.runs.run import find_run
+        from stormcast_train.training.validation.case_fields import kept_cases, read_case
 
         self.path, self._member = find_run(path).path, member
         kept = kept_cases(self.path)
@@ -284,8 +284,8 @@ def open_holder(
     path: Path, source: SourceConfig, role: str | None = None, start: np.datetime64 | None = None, member: int | None = None
 ) -> Holder:
     """The holder for what `path` is; a RequestError where it holds no fields."""
-    import stormcast_train.fields.load_order  # noqa: F401
-    from stormcast_train.monitor.run import is_run
+    import stormcast_train.base.load_order  # noqa: F401
+    from stormcast_train.runs.run import is_run
 
     if not path.exists():
         raise RequestError(f"there is nothing at {path}", path=str(path))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.files import replacing
+from stormcast_train.base.files import replacing
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import parse_time, seconds
 from stormcast_train.fields.variables import Variable

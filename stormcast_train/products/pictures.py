@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.times import Times
 from stormcast_train.products import maps
 from stormcast_train.products.holders import ForecastHolder, Holder, Shown

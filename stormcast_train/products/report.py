@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from stormcast_train.fields.files import write_bytes
+from stormcast_train.base.files import write_bytes
 
 STYLE = """
 :root { color-scheme: light; }

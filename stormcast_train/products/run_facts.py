@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from stormcast_train.monitor.events import Event, latest, read_events
-from stormcast_train.monitor.run import describe_run, find_run
+from stormcast_train.runs.events import Event, latest, read_events
+from stormcast_train.runs.run import describe_run, find_run
 
 SPREAD_SKILL, PSD_RATIO = (0.7, 1.4), (0.5, 2.0)
 LATE = 0.05  # share of the run whose mean loss is "at the end"

@@ -11,7 +11,7 @@ from stormcast_train.products import run_pictures
 from stormcast_train.products.maps import save
 from stormcast_train.products.report import Cell, Section, write_report
 from stormcast_train.products.run_facts import RunFacts, sentences, verdicts
-from stormcast_train.training.case_fields import CaseFields, kept_cases, read_case
+from stormcast_train.training.validation.case_fields import CaseFields, kept_cases, read_case
 
 PROVENANCE = ("path", "fingerprint", "stage", "store", "regression", "seed", "commit", "weights_sha256")
 

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from stormcast_train.fields.files import replacing
-from stormcast_train.monitor.events import Event
+from stormcast_train.base.files import replacing
 from stormcast_train.products import maps
 from stormcast_train.products.curves import dress
 from stormcast_train.products.maps import DPI
 from stormcast_train.products.palettes import INK
 from stormcast_train.products.run_facts import PSD_RATIO, SPREAD_SKILL, RunFacts, series
-from stormcast_train.training.case_fields import CaseFields
+from stormcast_train.runs.events import Event
+from stormcast_train.training.validation.case_fields import CaseFields
 
 # Okabe and Ito's colours, then line styles
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4d4d4d", "#000000")

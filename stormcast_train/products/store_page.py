@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from stormcast_train.audit.change_points import Monthly, Scan, monthly, scan
 from stormcast_train.fields.times import seconds
-from stormcast_train.preprocess.change_points import Monthly, Scan, monthly, scan
 from stormcast_train.products import store_maps, store_pictures, store_tables
 from stormcast_train.products.maps import save
 from stormcast_train.products.palettes import as_stored

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stormcast_train.audit.change_points import ChangePoint, Monthly
 from stormcast_train.fields.reasons import DESCRIPTIONS, Reason
 from stormcast_train.fields.times import Times, seconds
-from stormcast_train.preprocess.change_points import ChangePoint, Monthly
 from stormcast_train.products.curves import dress
 from stormcast_train.products.maps import DPI
 from stormcast_train.products.palettes import FAINT, INK, as_stored

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from stormcast_train.audit.change_points import Scan
 from stormcast_train.fields.reasons import DESCRIPTIONS, Reason
 from stormcast_train.fields.times import parse_time
-from stormcast_train.preprocess.change_points import Scan
 from stormcast_train.products.report import Cell, Section
 from stormcast_train.products.store_facts import fields_lost
 from stormcast_train.products.store_pictures import month_name

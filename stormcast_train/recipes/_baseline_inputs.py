@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.times import Times, iso
 from stormcast_train.verification.config import ScoreConfig
 
@@ -181,7 +181,7 @@ def _training_analysis(asked: Asked, emulator: Emulator) -> Analysis | None:
 
 def _store_of_run(run: str) -> Path | None:
     """The store that the run's own record names."""
-    from stormcast_train.monitor.run import describe_run
+    from stormcast_train.runs.run import describe_run
 
     try:
         named = describe_run(Path(run.split("@")[0])).get("store")

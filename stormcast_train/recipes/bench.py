@@ -10,23 +10,24 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from stormcast_train.costs.config import LoadSizes, PreprocessSizes, TrainSizes
-from stormcast_train.costs.rows import Measured, append, default_folder, facts, rows_of, table
-from stormcast_train.distributed.launch import reporting, run_ranks
+from stormcast_train.base.console import Console
+from stormcast_train.base.device import Device
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.frozen import Frozen
+from stormcast_train.bench.config import LoadSizes, PreprocessSizes, TrainSizes
+from stormcast_train.bench.rows import Measured, append, default_folder, facts, rows_of, table
+from stormcast_train.distributed.local import reporting, run_ranks
 from stormcast_train.distributed.ranks import must_launch, ranks_from_environment
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.device import Device
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import DomainConfig
-from stormcast_train.fields.variables import Frozen, VariablesConfig
+from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.sources.config import SourceConfig
-from stormcast_train.training.optim_config import OptimConfig
-from stormcast_train.training.stage_config import StageConfig
+from stormcast_train.training.loop.optim_config import OptimConfig
+from stormcast_train.training.setup.config import StageConfig
 
 if TYPE_CHECKING:
-    from stormcast_train.costs.training_run import TrainBench
+    from stormcast_train.bench.training_run import TrainBench
 
 HELP = "measure what preprocessing, reading and training cost against the limit and against peers"
 EXAMPLE = "stormcast bench load"
@@ -88,13 +89,13 @@ def _keep(config: Config, measured: list[Measured], about: Mapping[str, Any], co
 
 
 def _load(config: Config) -> list[Measured]:
-    from stormcast_train.costs.loading import measure
+    from stormcast_train.bench.loading import measure
 
     return measure(config.load)
 
 
 def _preprocess(config: Config, console: Console) -> list[Measured]:
-    from stormcast_train.costs.preprocessing import Bench, measure
+    from stormcast_train.bench.preprocessing import Bench, measure
 
     with TemporaryDirectory(prefix="stormcast_bench_") as scratch:
         archive = Path(config.archive).expanduser() if config.archive else Path(scratch) / "archive"
@@ -103,7 +104,7 @@ def _preprocess(config: Config, console: Console) -> list[Measured]:
 
 def _train(config: Config, console: Console) -> dict[str, Any]:
     """The parent makes what is needed and then is the rank, or starts the ranks; each side's seconds come from rank 0."""
-    from stormcast_train.costs.training_run import measure, prepare
+    from stormcast_train.bench.training_run import measure, prepare
 
     ranks, folder = ranks_from_environment(), config.train.folder
     if folder is not None:
@@ -127,7 +128,7 @@ def _train(config: Config, console: Console) -> dict[str, Any]:
 
 
 def _train_bench(config: Config, folder: Path) -> TrainBench:
-    from stormcast_train.costs.training_run import TrainBench
+    from stormcast_train.bench.training_run import TrainBench
 
     return TrainBench(
         folder,

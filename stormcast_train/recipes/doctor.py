@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import FailedError, RequestError
-from stormcast_train.fields.quiet import library_noise
-from stormcast_train.fields.site import SiteConfig
-from stormcast_train.fields.variables import Frozen
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import FailedError, RequestError
+from stormcast_train.base.frozen import Frozen
+from stormcast_train.base.quiet import library_noise
+from stormcast_train.base.site import SiteConfig
 
 HELP = "check this machine: what is missing, and how to mend it"
 EXAMPLE = "stormcast doctor"
@@ -97,7 +97,7 @@ def _torch() -> Finding:
 def _library(name: str, use: str) -> Finding:
     try:
         with library_noise():
-            import stormcast_train.fields.load_order  # noqa: F401
+            import stormcast_train.base.load_order  # noqa: F401
 
             module = importlib.import_module(name)
     except (ImportError, OSError, RuntimeError) as error:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.device import Device
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.console import Console
+from stormcast_train.base.device import Device
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import Times, iso, parse_time
-from stormcast_train.fields.variables import Frozen
 
 if TYPE_CHECKING:
     from stormcast_train.forecast.archive import Archive, Plan, Unit

@@ -8,11 +8,11 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.files import read_json
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.files import read_json
+from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import Period
-from stormcast_train.fields.variables import Frozen
 from stormcast_train.sources.config import SourceConfig
 
 HELP = "say what a raw file, archive, store, run, package or forecast holds; --verify recomputes a store's checksums, --clock compares sources' clocks"
@@ -73,7 +73,7 @@ def _check(config: Config, kind: Kind) -> None:
 
 def kind_of(path: Path) -> Kind:
     """What lies at the path, told by what it holds; RequestError where there is nothing."""
-    from stormcast_train.monitor.run import is_run
+    from stormcast_train.runs.run import is_run
     from stormcast_train.store.describe import is_store
 
     if not path.exists():
@@ -96,7 +96,7 @@ def _netcdf_forecast(path: Path) -> bool:
         return False
     from netCDF4 import Dataset
 
-    import stormcast_train.fields.load_order  # noqa: F401
+    import stormcast_train.base.load_order  # noqa: F401
 
     try:
         with Dataset(path) as opened:
@@ -112,7 +112,7 @@ def describe(path: Path, kind: Kind, source: SourceConfig) -> dict[str, Any]:
 
         return describe_store(path)
     if kind == "run":
-        from stormcast_train.monitor.run import describe_run
+        from stormcast_train.runs.run import describe_run
 
         return {"kind": "run", **describe_run(path)}
     if kind == "package":
@@ -121,7 +121,7 @@ def describe(path: Path, kind: Kind, source: SourceConfig) -> dict[str, Any]:
         from stormcast_train.forecast.archive import describe_forecast
 
         return {"path": str(path), **describe_forecast(path)}
-    from stormcast_train.preprocess.describe import describe_archive, describe_file
+    from stormcast_train.audit.describe import describe_archive, describe_file
 
     return describe_file(path) if kind == "file" else describe_archive(path, source)
 
@@ -139,9 +139,9 @@ def _verify(path: Path, console: Console) -> dict[str, Any]:
 
 def _reports(path: Path, kind: Kind, console: Console) -> list[str]:
     """Write the page of the store or of the run, of both stages where it has both."""
-    from stormcast_train.monitor.run import RunDirectory
     from stormcast_train.products.run_page import write_run_report
     from stormcast_train.products.store_page import write_store_report
+    from stormcast_train.runs.run import RunDirectory
     from stormcast_train.store.reader import open_store
 
     if kind == "store":
@@ -155,7 +155,7 @@ def _reports(path: Path, kind: Kind, console: Console) -> list[str]:
 
 
 def _clock(path: Path, kind: Kind, config: Config, console: Console) -> dict[str, Any]:
-    from stormcast_train.preprocess import clock_report
+    from stormcast_train.audit import clock_report
 
     period = Period.parse(config.period) if config.period else None
     told = clock_report.compare_clocks(path, kind, config.source, period, config.clock_hours, console.progress)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.fingerprint import digest
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.fingerprint import digest
+from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import Period, Times, iso, parse_duration, parse_time
-from stormcast_train.fields.variables import Frozen
 from stormcast_train.sources.config import SourceConfig
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def request(config: Config, result: dict[str, Any]) -> str:
 
 def _telling(path: Path) -> Path:
     """The file that changes when what lies at the path does."""
-    from stormcast_train.monitor.run import find_run, is_run
+    from stormcast_train.runs.run import find_run, is_run
 
     if is_run(path):
         return find_run(path).path / "events.jsonl"

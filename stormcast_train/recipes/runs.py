@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import RequestError, nearest
-from stormcast_train.fields.variables import Frozen
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import RequestError, nearest
+from stormcast_train.base.frozen import Frozen
 
 HELP = "list the runs below a folder, or show one of them"
 EXAMPLE = "stormcast runs list runs"
@@ -29,8 +29,8 @@ def plan(config: Config) -> dict[str, Any]:
 
 def run(config: Config, console: Console) -> dict[str, Any]:
     """List or show."""
-    from stormcast_train.monitor import ledger
-    from stormcast_train.monitor.run import describe_run, list_runs
+    from stormcast_train.runs import ledger
+    from stormcast_train.runs.run import describe_run, list_runs
 
     _check(config)
     if config.action == "show":

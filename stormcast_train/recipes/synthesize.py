@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from pydantic import Field
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.grid import DomainConfig, RegularDomain
 from stormcast_train.fields.times import HOUR, Period, Times, iso, parse_time
-from stormcast_train.fields.variables import Frozen, VariablesConfig
+from stormcast_train.fields.variables import VariablesConfig
 
 if TYPE_CHECKING:
-    from stormcast_train.sources.synthetic.archive import Archive
-    from stormcast_train.sources.synthetic.hours import Job
-    from stormcast_train.sources.synthetic.months import MonthJob
+    from stormcast_train.synthetic.archive import Archive
+    from stormcast_train.synthetic.hours import Job
+    from stormcast_train.synthetic.months import MonthJob
 
 HELP = "write a synthetic archive: one moving atmosphere over Taiwan, in each source's own file format"
 EXAMPLE = "stormcast synthesize out=archive domain=taiwan_tiny period=2021-06-01T00/2021-06-03T00"
@@ -55,8 +56,8 @@ def plan(config: Config) -> dict[str, Any]:
 
 def run(config: Config, console: Console) -> dict[str, Any]:
     """Write what is missing; says so where nothing is."""
-    from stormcast_train.sources.synthetic import archive as synthetic
-    from stormcast_train.sources.synthetic.months import MonthJob
+    from stormcast_train.synthetic import archive as synthetic
+    from stormcast_train.synthetic.months import MonthJob
 
     archive, period, jobs = _prepare(config)
     if jobs:
@@ -77,7 +78,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 
 def _prepare(config: Config) -> tuple[Archive, Period | None, list[Job | MonthJob]]:
     """The archive, checked, and the work that is left."""
-    from stormcast_train.sources.synthetic import archive as synthetic
+    from stormcast_train.synthetic import archive as synthetic
 
     _check(config)
     period = _whole_hours(Period.parse(config.period)) if config.period else None
@@ -116,10 +117,10 @@ def _whole_hours(period: Period) -> Period:
 
 
 def _archive(config: Config) -> Archive:
-    from stormcast_train.sources.synthetic.archive import Archive
-    from stormcast_train.sources.synthetic.contents import contents_of
-    from stormcast_train.sources.synthetic.hours import covers_qpepre
-    from stormcast_train.sources.synthetic.lattice import lattice_for
+    from stormcast_train.synthetic.archive import Archive
+    from stormcast_train.synthetic.contents import contents_of
+    from stormcast_train.synthetic.hours import covers_qpepre
+    from stormcast_train.synthetic.lattice import lattice_for
 
     lattice = lattice_for(config.domain, config.spacing_m)
     covered = covers_qpepre(lattice)
@@ -135,7 +136,7 @@ def _archive(config: Config) -> Archive:
 
 
 def _sentence(job: Job | MonthJob, archive: Archive) -> str:
-    from stormcast_train.sources.synthetic.months import MonthJob
+    from stormcast_train.synthetic.months import MonthJob
 
     if isinstance(job, MonthJob):
         return f"write era5/ of {job.period}"

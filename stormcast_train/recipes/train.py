@@ -9,30 +9,31 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, field_validator
 
+from stormcast_train.base.console import Console
+from stormcast_train.base.device import Device
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.frozen import Frozen
+from stormcast_train.base.quiet import library_noise
+from stormcast_train.base.site import SiteConfig
 from stormcast_train.data.event_config import EventsConfig
 from stormcast_train.data.mix import MixConfig
-from stormcast_train.distributed.launch import reporting, run_ranks
+from stormcast_train.distributed.local import reporting, run_ranks
 from stormcast_train.distributed.ranks import must_launch, ranks_from_environment
 from stormcast_train.distributed.signals import StopRequest
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.device import Device
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import DomainConfig
-from stormcast_train.fields.quiet import library_noise
-from stormcast_train.fields.site import SiteConfig
 from stormcast_train.fields.times import parse_duration, seconds
-from stormcast_train.fields.variables import Frozen, VariablesConfig
-from stormcast_train.monitor.run import RunDirectory, describe_run
+from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
+from stormcast_train.runs.run import RunDirectory, describe_run
 from stormcast_train.store.choice import Choice, choose
 from stormcast_train.store.reader import Store, open_store
-from stormcast_train.training.folds import Fold
-from stormcast_train.training.optim_config import Lengths, OptimConfig
-from stormcast_train.training.run_stage import Execution, StageRun, begin, check_batch, check_metrics, identify, is_done, run_stage
-from stormcast_train.training.setup import resolve
-from stormcast_train.training.stage_config import StageConfig, StageKind, StageRequest
-from stormcast_train.training.validation_plan import ValidationSpec
+from stormcast_train.training.loop.optim_config import Lengths, OptimConfig
+from stormcast_train.training.run.run_stage import Execution, StageRun, begin, check_batch, check_metrics, identify, is_done, run_stage
+from stormcast_train.training.setup.config import StageConfig, StageKind, StageRequest
+from stormcast_train.training.setup.folds import Fold
+from stormcast_train.training.setup.resolve import resolve
+from stormcast_train.training.validation.plan import ValidationSpec
 from stormcast_train.verification.config import ScoreConfig
 
 HELP = "train a regression, or the residual diffusion on top of one, on any number of ranks; repeat the command to resume"

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from pydantic import Field
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.files import read_json, write_json
-from stormcast_train.fields.fingerprint import digest
-from stormcast_train.fields.provenance import code_fingerprint, version
-from stormcast_train.fields.seeds import generator
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.files import read_json, write_json
+from stormcast_train.base.fingerprint import digest
+from stormcast_train.base.frozen import Frozen
+from stormcast_train.base.provenance import code_fingerprint, version
+from stormcast_train.base.seeds import generator
 from stormcast_train.fields.times import Times, iso, seconds
-from stormcast_train.fields.variables import Frozen
 from stormcast_train.verification.config import ScoreConfig
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def plan(config: Config) -> dict[str, Any]:
 
 def run(config: Config, console: Console) -> dict[str, Any]:
     """Score, draw, and write; says so where it is done already."""
-    import stormcast_train.fields.load_order  # noqa: F401
+    import stormcast_train.base.load_order  # noqa: F401
     from stormcast_train.recipes._baseline_inputs import Asked, prepare
 
     question = ask(config)

@@ -10,7 +10,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError, UnreadableError, nearest
+from stormcast_train.base.errors import RequestError, UnreadableError, nearest
 from stormcast_train.fields.times import Period, iso, parse_time
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import CfReader, CfVariable

@@ -6,8 +6,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from stormcast_train.fields.errors import RequestError, nearest
-from stormcast_train.fields.variables import Frozen, describe
+from stormcast_train.base.errors import RequestError, nearest
+from stormcast_train.base.frozen import Frozen
+from stormcast_train.fields.variables import describe
 from stormcast_train.sources.policy import EXACT, Accumulate, Exact, Hold, Interpolate, Policy, fitting
 from stormcast_train.sources.quality_config import QualityConfig
 

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Period, Times
 from stormcast_train.sources.blocks import check_written, day_blocks, plane_of_block, zarr_chunk
 from stormcast_train.sources.leads import NO_TIMES, TimeAxes, TimeReader

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.sources import cf, cwa, era5, global_model, qpepre, qpesums, rwrp
 from stormcast_train.sources.cubes import FIRST_MEMBER, Coordinates, open_gridded
 from stormcast_train.sources.netcdf import open_netcdf

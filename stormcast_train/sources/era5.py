@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, Times, iso, parse_time
 from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import Era5Reader

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import HOUR, SECOND, Period, Times, iso, parse_duration, parse_time
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources import era5

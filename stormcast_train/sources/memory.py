@@ -22,10 +22,10 @@ from typing import Any
 
 import numpy as np
 
-from stormcast_train.fields.errors import UnreadableError
-from stormcast_train.fields.files import write_bytes
-from stormcast_train.fields.fingerprint import digest, digest_files
-from stormcast_train.fields.provenance import PACKAGE
+from stormcast_train.base.errors import UnreadableError
+from stormcast_train.base.files import write_bytes
+from stormcast_train.base.fingerprint import digest, digest_files
+from stormcast_train.base.provenance import PACKAGE
 from stormcast_train.fields.times import Period, Times
 from stormcast_train.sources.leads import NO_TIMES
 from stormcast_train.sources.opened import forget

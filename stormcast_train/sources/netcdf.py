@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 import netCDF4
 
-import stormcast_train.fields.load_order  # noqa: F401
+import stormcast_train.base.load_order  # noqa: F401
 
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
 _STREAMING = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from stormcast_train.fields.errors import StormcastError, UnreadableError
+from stormcast_train.base.errors import StormcastError, UnreadableError
 
 MAX_FILES = 48
 MAX_BYTES = 1 << 30

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import parse_duration, seconds
-from stormcast_train.fields.variables import Frozen, describe
+from stormcast_train.fields.variables import describe
 
 
 def _positive(text: str) -> str:

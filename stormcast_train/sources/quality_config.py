@@ -6,7 +6,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 
-from stormcast_train.fields.variables import Frozen, split_level
+from stormcast_train.base.frozen import Frozen
+from stormcast_train.fields.variables import split_level
 
 # Per hour. A fast, deep typhoon is a spike of the pressure itself: 80 hPa that fall off as 1 - exp(-25 km / r) put 43 hPa
 # between its centre and a point one hour (40 km) away, on both sides.

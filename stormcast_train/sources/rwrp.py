@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import HOUR, Period, parse_duration, parse_time
 from stormcast_train.fields.variables import split_level
 from stormcast_train.sources.config import STANDARD_LEVELS_HPA, RwrpReader

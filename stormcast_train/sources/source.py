@@ -22,7 +22,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import FailedError, RequestError, UnreadableError
+from stormcast_train.base.errors import FailedError, RequestError, UnreadableError
 from stormcast_train.fields.grid import Grid, orient, orientation
 from stormcast_train.fields.times import Period, parse_time
 from stormcast_train.fields.variables import describe

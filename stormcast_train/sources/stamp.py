@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
-from stormcast_train.fields.fingerprint import digest
+from stormcast_train.base.fingerprint import digest
 
 _METADATA = ("zarr.json", ".zarray", ".zattrs")
 FEW = 32  # folders of one depth; where there are more, those of a later depth are not looked at

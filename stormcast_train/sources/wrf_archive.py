@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import HOUR, Period, Times, iso, parse_duration
 from stormcast_train.sources.config import RwrpReader
 from stormcast_train.sources.leads import NO_TIMES

@@ -16,7 +16,7 @@ import netCDF4
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Times, iso
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.opened import reading

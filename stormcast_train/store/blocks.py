@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.files import write_bytes, write_json
+from stormcast_train.base.files import write_bytes, write_json
 from stormcast_train.store import zarr_format as z
 from stormcast_train.store.layout import GroupLayout, write_again
 from stormcast_train.store.moments import EDGES, KINDS, QUANTITIES, counted, wettable

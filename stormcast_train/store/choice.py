@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field, ValidationError
 
-from stormcast_train.fields.errors import RequestError, nearest
-from stormcast_train.fields.frozen import Frozen
+from stormcast_train.base.errors import RequestError, nearest
+from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.variables import Variable, VariablesConfig, changed_names
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Choice(Frozen):
 
 
 def _merged(variable: Variable, changes: Mapping[str, Any]) -> Variable:
-    from stormcast_train.fields.config import explain_validation
+    from stormcast_train.base.config import explain_validation
 
     held = variable.model_dump()
     if "drizzle" in changes:

@@ -10,9 +10,9 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import FailedError
-from stormcast_train.fields.files import read_json
-from stormcast_train.fields.fingerprint import digest
+from stormcast_train.base.errors import FailedError
+from stormcast_train.base.files import read_json
+from stormcast_train.base.fingerprint import digest
 from stormcast_train.fields.times import iso
 from stormcast_train.store import zarr_format as z
 from stormcast_train.store.blocks import Blocks

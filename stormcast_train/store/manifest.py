@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.files import plain, read_json, write_json
-from stormcast_train.fields.fingerprint import digest
-from stormcast_train.fields.provenance import code_record
+from stormcast_train.base.files import plain, read_json, write_json
+from stormcast_train.base.fingerprint import digest
+from stormcast_train.base.provenance import code_record
 from stormcast_train.fields.reasons import DESCRIPTIONS, Reason
 from stormcast_train.fields.times import Times, iso, seconds
 from stormcast_train.fields.variables import Variable

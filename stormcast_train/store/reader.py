@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError, nearest
-from stormcast_train.fields.files import read_json
+from stormcast_train.base.errors import RequestError, nearest
+from stormcast_train.base.files import read_json
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times, iso
 from stormcast_train.fields.transforms import QuantileMap, fit_quantiles

@@ -8,7 +8,7 @@ import numpy as np
 from crc32c import crc32c
 from numpy.typing import NDArray
 
-from stormcast_train.fields.provenance import code_fingerprint
+from stormcast_train.base.provenance import code_fingerprint
 from stormcast_train.store import moments as m
 from stormcast_train.store.blocks import Blocks
 from stormcast_train.store.layout import GroupLayout

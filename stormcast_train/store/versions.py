@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from stormcast_train.fields.files import read_json
+from stormcast_train.base.files import read_json
 from stormcast_train.store.layout import GroupLayout
 
 Record = dict[str, Any]

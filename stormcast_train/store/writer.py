@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.files import read_json, replacing, write_json
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.files import read_json, replacing, write_json
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import HOUR, Times, iso

@@ -16,8 +16,8 @@ from crc32c import crc32c
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import FailedError
-from stormcast_train.fields.files import read_json, write_bytes, write_json
+from stormcast_train.base.errors import FailedError
+from stormcast_train.base.files import read_json, write_bytes, write_json
 
 ABSENT = 2**64 - 1  # offset and length of a chunk that a shard does not hold
 DATA_TYPES = {"f4": "float32", "f8": "float64", "i2": "int16", "i8": "int64", "u1": "uint8", "u4": "uint32", "u8": "uint64", "b1": "bool"}

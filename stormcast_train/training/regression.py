@@ -16,12 +16,12 @@ from stormcast_train.forecast.emulator import Emulator, load_weights
 from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep
 from stormcast_train.objectives.regression import FixedCount, squared_error
-from stormcast_train.training.drizzle import with_fitted_drizzle
-from stormcast_train.training.overfitting import CASES, Ratio, ratios
-from stormcast_train.training.parallel import unsharded_copy
-from stormcast_train.training.residuals import measure
+from stormcast_train.training.loop.parallel import unsharded_copy
+from stormcast_train.training.setup.residuals import measure
 from stormcast_train.training.stage import Example, LossTerms, Sums
-from stormcast_train.training.validate import USUAL, Cases, Validation, regression_sums
+from stormcast_train.training.validation.drizzle import with_fitted_drizzle
+from stormcast_train.training.validation.overfitting import CASES, Ratio, ratios
+from stormcast_train.training.validation.validate import USUAL, Cases, Validation, regression_sums
 
 
 @dataclass(frozen=True, eq=False)

@@ -19,12 +19,12 @@ from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import ResidualStep, keyed_noise
 from stormcast_train.objectives.edm import by_level, denoising_error, training_sigma
 from stormcast_train.objectives.regression import FixedCount
-from stormcast_train.training.drizzle import with_fitted_drizzle
-from stormcast_train.training.means import Lookup, Regressions
-from stormcast_train.training.overfitting import Ratio
 from stormcast_train.training.regression import evaluating, to_host
+from stormcast_train.training.setup.means import Lookup, Regressions
 from stormcast_train.training.stage import Example, LossTerms, Sums
-from stormcast_train.training.validate import USUAL, Cases, Validation, residual_sums
+from stormcast_train.training.validation.drizzle import with_fitted_drizzle
+from stormcast_train.training.validation.overfitting import Ratio
+from stormcast_train.training.validation.validate import USUAL, Cases, Validation, residual_sums
 
 
 @dataclass(frozen=True, eq=False)

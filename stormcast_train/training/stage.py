@@ -17,8 +17,8 @@ from stormcast_train.data.batch import Batch
 from stormcast_train.data.conditions import Condition
 
 if TYPE_CHECKING:
-    from stormcast_train.training.overfitting import Ratio
-    from stormcast_train.training.validate import Validation
+    from stormcast_train.training.validation.overfitting import Ratio
+    from stormcast_train.training.validation.validate import Validation
 
 ROOTS = ("rmse", "spread", "spread_skill", "inflow_rmse")  # quantities whose sums are of squares
 Number = float | Fraction  # a fraction's sums are exact: they depend on no order

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.seeds import generator
 from stormcast_train.fields.grid import Grid, facing
-from stormcast_train.fields.seeds import generator
 from stormcast_train.fields.times import Times, iso
 from stormcast_train.fields.variables import Variable, describe
 from stormcast_train.store.reader import Group, Store

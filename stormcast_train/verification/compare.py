@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.seeds import generator
+from stormcast_train.base.seeds import generator
 from stormcast_train.fields.times import Times, parse_duration
 from stormcast_train.verification.config import BootstrapConfig
 

@@ -6,8 +6,9 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import parse_duration
-from stormcast_train.fields.variables import Frozen, Variable
+from stormcast_train.fields.variables import Variable
 
 Region = Literal["all", "land", "sea", "land_below_500m", "land_above_500m"]
 

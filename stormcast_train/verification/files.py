@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from stormcast_train.fields.files import replacing
+from stormcast_train.base.files import replacing
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stormcast_train.costs.config import LoadSizes
-from stormcast_train.costs.loading import Loading, measure
+from stormcast_train.bench.config import LoadSizes
+from stormcast_train.bench.loading import Loading, measure
 
 SIZES = LoadSizes(grids=((12, 8),), hours=26, channels=4, batch=3, batches=1, repeats=1, peer_samples=3)
 

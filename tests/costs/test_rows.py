@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stormcast_train.costs.rows import Measured, append, facts, rows_of, table
-from stormcast_train.costs.timing import Cost, interleaved, peak_mib, tree_cpu, typical
+from stormcast_train.bench.rows import Measured, append, facts, rows_of, table
+from stormcast_train.bench.timing import Cost, interleaved, peak_mib, tree_cpu, typical
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stormcast_train.costs.scaling import predict
+from stormcast_train.bench.scaling import predict
 
 
 def test_equal_units_that_fill_all_processes_lose_only_the_hand_outs() -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.cli import build_config, parse, recipe
 from stormcast_train.data.condition_config import ConditionSpec
-from stormcast_train.fields.errors import RequestError
 
 
 def spec(*overrides):

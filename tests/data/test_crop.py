@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.crop import Crop, crops_of
 from stormcast_train.data.event_config import Event
 from stormcast_train.data.mix import CropRule
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
 
 

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from stormcast_train.base import seeds
 from stormcast_train.data.noise import normal, philox4x32, uniform, words
 from stormcast_train.data.order import Order
-from stormcast_train.fields import seeds
 
 CPU = torch.device("cpu")
 

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.condition_config import ConditionSpec
 from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.halo import HaloCrop
 from stormcast_train.data.interpolate import Interpolator
 from stormcast_train.data.mix import FractionsMix
 from stormcast_train.data.scene import build_scene, split_store
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.verification.cases import bilinear
 

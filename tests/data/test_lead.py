@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.cli import build_config, parse, recipe
 from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds, check_beneath
 from stormcast_train.data.conditions import Conditions
@@ -13,7 +14,6 @@ from stormcast_train.data.lead import drawn_steps
 from stormcast_train.data.mix import FractionsMix
 from stormcast_train.data.scene import build_scene, split_store
 from stormcast_train.data.window import WindowReader
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.forecast.rollout import _advance
 from stormcast_train.forecast.starts import check_start
 from stormcast_train.store.reader import open_store

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.mix import FractionsMix, PeriodsMix
 from stormcast_train.data.splits import make_splits
-from stormcast_train.fields.errors import RequestError
 
 HOUR = np.timedelta64(3600, "s")
 HOURLY = np.datetime64("2021-06-01T00", "s") + np.arange(200) * HOUR

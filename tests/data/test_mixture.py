@@ -7,6 +7,7 @@ import pytest
 import tiny_world
 import torch
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.event_config import Event, EventsConfig
 from stormcast_train.data.mix import FractionsMix, FurtherStore, Oversample, PeriodsMix, RainRule
 from stormcast_train.data.mixture import mix_stores
@@ -14,7 +15,6 @@ from stormcast_train.data.scene import build_scene, split_store
 from stormcast_train.data.source_versions import fits, of_versions
 from stormcast_train.data.stream import SampleStream
 from stormcast_train.data.window import WindowReader
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.store.reader import open_store
 from stormcast_train.store.writer import write_store

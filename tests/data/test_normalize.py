@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.solar import cos_zenith
 from stormcast_train.data.statistics import ChannelStatistics, from_moments
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.variables import describe
 
 CPU = torch.device("cpu")

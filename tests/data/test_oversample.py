@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.seeds import generator
 from stormcast_train.data.event_config import Box, Event
 from stormcast_train.data.mix import Oversample, RainRule
 from stormcast_train.data.order import Order, resampled
 from stormcast_train.data.oversample import check_kinds, rain_statistic, start_weights
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
-from stormcast_train.fields.seeds import generator
 from stormcast_train.store.reader import open_store
 from stormcast_train.store.writer import write_store
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds
 from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.dropout import dropped
@@ -13,7 +14,6 @@ from stormcast_train.data.mix import FractionsMix
 from stormcast_train.data.scene import Further, Scene, build_scene, rows_between, split_store
 from stormcast_train.data.statistics import ChannelStatistics
 from stormcast_train.data.window import WindowReader
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.variables import describe
 from stormcast_train.store.reader import open_store
 

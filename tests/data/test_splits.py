@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.cli import build_config, parse, recipe
 from stormcast_train.data.event_config import Box, Event, EventsConfig
 from stormcast_train.data.mix import FractionsMix, PeriodsMix, Reach, SeasonsMix
 from stormcast_train.data.splits import make_splits, refuse_sealed, runs, widened, within
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.times import Period
 
 HOUR = np.timedelta64(3600, "s")

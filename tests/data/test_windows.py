@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.batch import Window
 from stormcast_train.data.condition_config import ConditionSpec
 from stormcast_train.data.conditions import Conditions, Target
@@ -14,7 +15,6 @@ from stormcast_train.data.mix import FractionsMix
 from stormcast_train.data.scene import Scene, build_scene, split_store
 from stormcast_train.data.stream import SampleStream
 from stormcast_train.data.window import WindowReader
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
 
 CPU = torch.device("cpu")

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from stormcast_train.distributed import launch
-from stormcast_train.fields.errors import FailedError, RequestError, StoppedError
+from stormcast_train.base.errors import FailedError, RequestError, StoppedError
+from stormcast_train.distributed import local as launch
 
 PREAMBLE = """
 import os, signal, sys, time
 from pathlib import Path
-from stormcast_train.distributed.launch import reporting
-from stormcast_train.fields.errors import RequestError, StoppedError
+from stormcast_train.distributed.local import reporting
+from stormcast_train.base.errors import RequestError, StoppedError
 rank, world, folder = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]), Path(sys.argv[1])
 """
 
@@ -72,7 +72,7 @@ def test_a_dead_rank_ends_the_others_promptly(program, monkeypatch):
 
 def test_the_rank_that_failed_is_told_and_not_the_one_that_lost_it(program):
     words = program("""
-        from stormcast_train.fields.errors import FailedError
+        from stormcast_train.base.errors import FailedError
         with reporting():
             if rank == 1:
                 raise FailedError("another rank is gone", peer_gone=True)
@@ -85,8 +85,8 @@ def test_the_rank_that_failed_is_told_and_not_the_one_that_lost_it(program):
 
 LAUNCHER = """
 import sys
-from stormcast_train.distributed import launch
-from stormcast_train.fields.errors import StormcastError
+from stormcast_train.distributed import local as launch
+from stormcast_train.base.errors import StormcastError
 launch.COMMAND = (sys.executable, sys.argv[1])
 try:
     launch.run_ranks(2, [sys.argv[2]])
@@ -153,7 +153,7 @@ def test_ranks_do_not_outlive_a_command_that_is_killed(program, tmp_path):
 TORCHRUN_RANK = """
 import os, signal, sys, time
 from pathlib import Path
-from stormcast_train.distributed.launch import stop_with_launcher
+from stormcast_train.distributed.local import stop_with_launcher
 from stormcast_train.distributed.ranks import ranks_from_environment
 from stormcast_train.distributed.signals import StopRequest
 folder, ranks = Path(sys.argv[1]), ranks_from_environment()

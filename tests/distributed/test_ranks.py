@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.distributed.ranks import Ranks, must_launch, ranks_from_environment
 from stormcast_train.distributed.slurm_query import first_host
-from stormcast_train.fields.errors import RequestError
 
 SRUN = {
     "SLURM_JOB_ID": "7", "SLURM_STEP_ID": "0", "SLURM_PROCID": "3", "SLURM_NTASKS": "4", "SLURM_LOCALID": "1",

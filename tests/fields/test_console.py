@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stormcast_train.fields.console import Console
+from stormcast_train.base.console import Console
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> tuple[list[str], list[str]]:

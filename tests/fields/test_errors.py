@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from stormcast_train.fields.errors import (
+from stormcast_train.base.errors import (
     FailedError,
     NonFiniteError,
     RequestError,

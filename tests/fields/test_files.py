@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stormcast_train.fields.files import read_json, replacing, write_json
-from stormcast_train.fields.fingerprint import digest, digest_files
+from stormcast_train.base.files import read_json, replacing, write_json
+from stormcast_train.base.fingerprint import digest, digest_files
 
 
 def test_a_failed_write_leaves_the_old_content_and_no_debris(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from stormcast_train.fields import folders
-from stormcast_train.fields.folders import exchange, read_folder, replace_folder
+from stormcast_train.base import folders
+from stormcast_train.base.folders import exchange, read_folder, replace_folder
 
 
 def write(folder, number: int) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.event_config import Box
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid, RegularDomain, facing, orient
 from stormcast_train.fields.longitude import eastward, goes_round, turned
 from stormcast_train.fields.regrid import Method, build

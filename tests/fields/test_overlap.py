@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.grid import EARTH_RADIUS_M, Grid
 from stormcast_train.fields.overlap import cell_areas_m2, shared_area
 from stormcast_train.fields.regrid import Regrid, build

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stormcast_train.fields.seeds import derive_key, generator, philox4x32
+from stormcast_train.base.seeds import derive_key, generator, philox4x32
 
 # Known answers of the Random123 distribution (kat_vectors, philox4x32 10 rounds).
 KNOWN = [

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.regrid import build, coarsening
 from stormcast_train.fields.transfer import DIRECTIONS_DEGREES, LENGTHS, describe_transfer, transfer_table

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.transforms import CubeRoot, Identity, Log1p, QuantileMap, SquareRoot, fit_quantiles
 
 KNOTS = QuantileMap(values=(0.0, 0.1, 1.0, 10.0, 50.0), scores=(-0.7, 0.0, 0.5, 2.0, 2.5))

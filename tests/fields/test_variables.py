@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.transforms import Log1p, SquareRoot
 from stormcast_train.fields.variables import Variable, VariablesConfig, describe, split_hybrid, split_level
 

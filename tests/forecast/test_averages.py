@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.files import write_json
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.files import write_json
 from stormcast_train.forecast import archive
 from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.emulator import Emulator

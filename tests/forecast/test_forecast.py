@@ -10,9 +10,9 @@ import pytest
 import torch
 import xarray as xr
 
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.data.noise import normal
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import RequestError, UnreadableError
 from stormcast_train.forecast import archive
 from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.emulator import Emulator

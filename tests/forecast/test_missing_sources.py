@@ -8,13 +8,13 @@ import tiny_stages
 import torch
 import wide_world
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.rollout import forecast
 from stormcast_train.store.reader import open_store
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.setup import resolve
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.resolve import resolve
 
 START = "2021-06-02T12"
 SOURCES = {

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 
-from stormcast_train.monitor.events import EventLog, latest, read_events
+from stormcast_train.runs.events import EventLog, latest, read_events
 
 
 def test_a_line_has_event_time_samples_and_attempt(tmp_path):

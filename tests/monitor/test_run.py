@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from stormcast_train.fields.errors import FailedError, RequestError
-from stormcast_train.monitor import ledger
-from stormcast_train.monitor.environment import attempt_environment
-from stormcast_train.monitor.events import EventLog
-from stormcast_train.monitor.run import RunDirectory, describe_run, find_run, list_runs, resolve_package, weights_sha256
-from stormcast_train.monitor.sinks import WandbMirror, numbers
+from stormcast_train.base.errors import FailedError, RequestError
+from stormcast_train.runs import ledger
+from stormcast_train.runs.environment import attempt_environment
+from stormcast_train.runs.events import EventLog
+from stormcast_train.runs.run import RunDirectory, describe_run, find_run, list_runs, resolve_package, weights_sha256
+from stormcast_train.runs.sinks import WandbMirror, numbers
 
 
 def make(folder, events=("start", "done"), packages=("last",), stage="regression"):

@@ -139,7 +139,7 @@ def test_recomputing_activations_keeps_fewer_of_them_and_the_bits_of_every_gradi
 @pytest.mark.slow
 @pytest.mark.timeout(900)  # a minute of compiling, more where the machine is shared
 def test_a_compiled_network_has_the_gradients_and_the_names_of_the_plain_one():
-    from stormcast_train.training.parallel import replicate
+    from stormcast_train.training.loop.parallel import replicate
 
     network = build_regression(TINY.model_copy(update={"channel_mult": (1,)}), (8, 8), 3, 2, seed=0)
     names, field = list(network.state_dict()), torch.rand(2, 3, 8, 8)

@@ -6,8 +6,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
+from stormcast_train.base.quiet import library_noise
 from stormcast_train.data.noise import normal
-from stormcast_train.fields.quiet import library_noise
 from stormcast_train.forecast.step import keyed_noise
 from stormcast_train.objectives.config import NoiseConfig, NoiseSpec
 from stormcast_train.objectives.edm import LEVEL_NAMES, KeyedScheduler, by_level, training_sigma

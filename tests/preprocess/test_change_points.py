@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stormcast_train.audit.change_points import Monthly, monthly, scan
 from stormcast_train.fields.grid import Grid
-from stormcast_train.preprocess.change_points import Monthly, monthly, scan
 from stormcast_train.store.reader import open_store
 from stormcast_train.store.versions import VersionRun, version_changes
 from stormcast_train.store.writer import write_store

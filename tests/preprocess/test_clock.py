@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
+from stormcast_train.audit.clock import Comparison, Lag, best_lag, correlation, high_passed, judge, without_daily_course
+from stormcast_train.audit.clock_culprits import Culprit, culprits
+from stormcast_train.audit.clock_pairs import compare
+from stormcast_train.audit.clock_report import warnings
+from stormcast_train.audit.clock_series import Blocks, Feed, Series, _blocks, stretches
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Period
-from stormcast_train.preprocess.clock import Comparison, Lag, best_lag, correlation, high_passed, judge, without_daily_course
-from stormcast_train.preprocess.clock_culprits import Culprit, culprits
-from stormcast_train.preprocess.clock_pairs import compare
-from stormcast_train.preprocess.clock_report import warnings
-from stormcast_train.preprocess.clock_series import Blocks, Feed, Series, _blocks, stretches
 from stormcast_train.sources.config import SourceConfig
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.condition_config import ConditionSpec
 from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.scene import build_scene
 from stormcast_train.data.window import WindowReader
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid, RegularDomain
 from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.preprocess.build import preprocess

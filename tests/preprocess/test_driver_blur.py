@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stormcast_train.fields.console import Console
+from stormcast_train.base.console import Console
 from stormcast_train.preprocess import build
 from stormcast_train.preprocess.background import BackgroundConfig
 from stormcast_train.preprocess.driver import BlurConfig

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import FailedError, RequestError
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import FailedError, RequestError
 from stormcast_train.preprocess import build
 from stormcast_train.preprocess.locks import locked, opened_lock
 from stormcast_train.preprocess.parts import Part

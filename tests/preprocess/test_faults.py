@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.cli import main
-from stormcast_train.fields.errors import UnreadableError
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.sources import detect
 from stormcast_train.store.reader import Store, open_store

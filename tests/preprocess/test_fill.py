@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import HOUR

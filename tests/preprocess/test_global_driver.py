@@ -11,7 +11,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from stormcast_train.fields.console import Console
+from stormcast_train.base.console import Console
 from stormcast_train.preprocess.build import preprocess
 from stormcast_train.preprocess.request import Request
 from stormcast_train.sources.config import GlobalModelReader, SourceConfig

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zarr
 
-from stormcast_train.fields.console import Console
+from stormcast_train.base.console import Console
 from stormcast_train.fields.times import Period
 from stormcast_train.preprocess.build import preprocess
 from stormcast_train.preprocess.request import Request

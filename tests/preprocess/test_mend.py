@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import FailedError
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import FailedError
 from stormcast_train.preprocess import build
 from stormcast_train.preprocess.request import Request
 from stormcast_train.store import zarr_format as z

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import Period
 from stormcast_train.fields.variables import VariablesConfig

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from stormcast_train.fields.errors import FailedError
+from stormcast_train.base.errors import FailedError
 from stormcast_train.preprocess.pool import run_all
 
 PROGRAM = """

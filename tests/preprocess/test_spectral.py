@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.grid import EARTH_RADIUS_M, Grid
 from stormcast_train.fields.locate import unit_vectors
 from stormcast_train.preprocess.driver import measure_cutoff_km

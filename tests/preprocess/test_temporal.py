@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stormcast_train.fields.console import Console
+from stormcast_train.base.console import Console
 from stormcast_train.fields.grid import Grid, RegularDomain
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import Period

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import RequestError
 from stormcast_train.cli import main
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import RegularDomain
 from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.preprocess import build

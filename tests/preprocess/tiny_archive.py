@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period
 from stormcast_train.sources.source import Record, Refusal, Source, dataset
 

@@ -11,17 +11,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.files import write_json
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.files import write_json
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.variables import describe
-from stormcast_train.monitor.events import EventLog
-from stormcast_train.monitor.run import RunDirectory
 from stormcast_train.products.holders import open_holder
 from stormcast_train.products.run_facts import RunFacts, sentences, verdicts
 from stormcast_train.products.run_page import write_run_report
+from stormcast_train.runs.events import EventLog
+from stormcast_train.runs.run import RunDirectory
 from stormcast_train.sources.config import SourceConfig
-from stormcast_train.training.case_fields import CaseFields, case_path, write_case
+from stormcast_train.training.validation.case_fields import CaseFields, case_path, write_case
 
 GRID = Grid(np.linspace(22, 25, 8), np.linspace(120, 122, 6))
 START = np.datetime64("2021-06-01T00", "s")

@@ -72,8 +72,8 @@ def test_local_time_taken_for_utc_is_named_with_the_key_that_mends_it(archive: P
 @pytest.fixture(scope="module")
 def collected(archive: Path) -> tuple[list[Any], list[Any], Any]:
     """Every source's series on common blocks, read once."""
-    from stormcast_train.fields.config import compose, typed
-    from stormcast_train.preprocess.clock_series import archive_feeds, collect, stretches
+    from stormcast_train.audit.clock_series import archive_feeds, collect, stretches
+    from stormcast_train.base.config import compose, typed
     from stormcast_train.recipes.inspect import Config
 
     composed = compose("inspect", ["source=qpepre", "path=x"], None)
@@ -92,8 +92,8 @@ def collected(archive: Path) -> tuple[list[Any], list[Any], Any]:
 def test_a_planted_shift_is_found_with_its_culprit(collected, source: str, variable: str | None, hours: int) -> None:
     from dataclasses import replace
 
-    from stormcast_train.preprocess.clock_culprits import culprits
-    from stormcast_train.preprocess.clock_pairs import compare
+    from stormcast_train.audit.clock_culprits import culprits
+    from stormcast_train.audit.clock_pairs import compare
 
     def late(values: np.ndarray) -> np.ndarray:
         moved = np.roll(values, hours, axis=0)
@@ -155,8 +155,8 @@ def test_only_an_archive_or_a_store_has_clocks_to_compare(tmp_path: Path, capsys
 
 
 def test_an_archive_of_one_unrelated_source_has_nothing_to_compare(tmp_path: Path) -> None:
-    from stormcast_train.fields.errors import RequestError
-    from stormcast_train.preprocess.clock_report import compare_clocks
+    from stormcast_train.audit.clock_report import compare_clocks
+    from stormcast_train.base.errors import RequestError
     from stormcast_train.sources.config import SourceConfig
 
     (tmp_path / "rwrf").mkdir()

@@ -3,8 +3,8 @@ from __future__ import annotations
 import json
 
 from stormcast_train.cli import main
-from stormcast_train.monitor.events import EventLog
-from stormcast_train.monitor.run import RunDirectory
+from stormcast_train.runs.events import EventLog
+from stormcast_train.runs.run import RunDirectory
 
 
 def make(folder):

@@ -9,9 +9,9 @@ import netCDF4
 import numpy as np
 import pytest
 
+from stormcast_train.base.errors import UnreadableError
+from stormcast_train.base.files import read_json, write_json
 from stormcast_train.cli import main
-from stormcast_train.fields.errors import UnreadableError
-from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.sources import era5, qpepre, qpesums, rwrp
 
 COARSE = ["domain=taiwan_tiny", "domain.shape=[20,12]"]
@@ -54,8 +54,8 @@ def test_it_leaves_four_folders_that_the_readers_read(archive: Path) -> None:
 
 def test_rain_seen_by_the_radars_is_where_the_world_has_it(archive: Path) -> None:
     from stormcast_train.fields.grid import RegularDomain
-    from stormcast_train.sources.synthetic.lattice import lattice_for
-    from stormcast_train.sources.synthetic.world import World
+    from stormcast_train.synthetic.lattice import lattice_for
+    from stormcast_train.synthetic.world import World
 
     lattice = lattice_for(RegularDomain(name="taiwan_tiny", south=21.6, north=25.6, west=119.75, east=122.25, shape=(20, 12)))
     state = World(0, lattice).at(int(np.datetime64("2021-06-02T02", "h").astype(int)))

@@ -16,8 +16,8 @@ import xarray as xr
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from stormcast_train.cli import main
-from stormcast_train.monitor.events import read_events
-from stormcast_train.monitor.run import describe_run
+from stormcast_train.runs.events import read_events
+from stormcast_train.runs.run import describe_run
 from stormcast_train.store.reader import open_store
 
 TINY = ["stage=both", "network=tiny", "optim=tiny", "train.batch_size=8", "train.total_samples=48", "checkpoint.every_samples=8"]
@@ -167,7 +167,7 @@ def test_of_both_stages_a_checkpoint_s_metric_is_for_the_one_it_names(store, tmp
 def test_a_store_of_another_domain_is_refused(tmp_path, capsys):
     import tiny_world
 
-    from stormcast_train.fields.files import read_json, write_json
+    from stormcast_train.base.files import read_json, write_json
 
     other = tiny_world.write(tmp_path / "store")
     made = {"domain": {"name": "knmi_box"}, "variables": {"name": "x"}}

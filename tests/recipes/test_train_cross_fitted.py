@@ -9,10 +9,10 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from stormcast_train.base.files import read_json
 from stormcast_train.cli import main
-from stormcast_train.fields.files import read_json
-from stormcast_train.monitor.events import latest, read_events
-from stormcast_train.monitor.run import describe_run
+from stormcast_train.runs.events import latest, read_events
+from stormcast_train.runs.run import describe_run
 
 TINY = ["network=tiny", "optim=tiny", "train.batch_size=8", "train.total_samples=16", "stage.residual=cross_fitted", "stage.folds=2"]
 TINY += ["log.report=false", "validate.cases=8", "validate.ensemble.cases=2"]

@@ -14,8 +14,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from stormcast_train.monitor.events import read_events
-from stormcast_train.monitor.run import describe_run
+from stormcast_train.runs.events import read_events
+from stormcast_train.runs.run import describe_run
 
 SAMPLES, BATCH = 320, 8
 KEYS = [

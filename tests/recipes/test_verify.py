@@ -11,9 +11,9 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from stormcast_train.fields.config import compose, typed
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.config import compose, typed
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import RequestError
 from stormcast_train.recipes import verify
 from stormcast_train.verification.table import COLUMNS
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.sources import cf, detect
 from stormcast_train.sources.config import CfReader, CfVariable
 from stormcast_train.sources.opened import close_all

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period
 from stormcast_train.sources import cwa, detect
 from stormcast_train.sources.config import CwaReader, SourceConfig

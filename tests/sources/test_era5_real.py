@@ -7,7 +7,7 @@ import netCDF4
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.sources import era5
 from stormcast_train.sources.opened import close_all
 

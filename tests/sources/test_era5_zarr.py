@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period
 from stormcast_train.sources import detect, era5
 from stormcast_train.sources import source as source_module

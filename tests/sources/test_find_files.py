@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.sources.config import GRIDDED_SUFFIXES, QpesumsReader, RwrpReader
 from stormcast_train.sources.era5 import Era5
 from stormcast_train.sources.qpesums import Qpesums

@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 import zarr
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period
 from stormcast_train.sources import cf, detect, global_model
 from stormcast_train.sources.cf import CfVariable

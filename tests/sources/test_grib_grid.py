@@ -11,7 +11,7 @@ import numpy as np
 import pyproj
 import pytest
 
-from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.sources import cf
 from stormcast_train.sources.config import CfReader, CfVariable
 from stormcast_train.sources.opened import close_all

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import zarr
 
-from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Period
 from stormcast_train.sources import cf, cwa, era5, global_model, memory, wrf_archive
 from stormcast_train.sources import opened as opened_module

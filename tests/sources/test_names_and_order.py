@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.cli import main
-from stormcast_train.fields.errors import UnreadableError
 from stormcast_train.sources import source as source_module
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.source import Record, Source, build_sources

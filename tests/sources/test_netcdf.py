@@ -6,7 +6,7 @@ import netCDF4
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.opened import reading
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.regrid import build
 from stormcast_train.sources import cf, era5, qpepre, qpesums, rwrp

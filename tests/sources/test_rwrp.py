@@ -9,7 +9,7 @@ import netCDF4
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period
 from stormcast_train.sources import rwrp
 from stormcast_train.sources.config import RwrpReader

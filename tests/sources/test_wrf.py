@@ -9,7 +9,7 @@ import netCDF4
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.sources import rwrp
 from stormcast_train.sources.config import RwrpReader
 from stormcast_train.sources.wrf import dew_point_k, saturation_pressure_pa

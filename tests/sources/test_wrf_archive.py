@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period
 from stormcast_train.sources import rwrp, wrf_archive
 from stormcast_train.sources.config import RwrpReader

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import UnreadableError
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.sources import rwrp
 from stormcast_train.sources.config import RwrpReader
 from stormcast_train.sources.source import Record

@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tiny_world
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.transforms import CubeRoot, QuantileMap, SquareRoot
 from stormcast_train.fields.variables import VariablesConfig, describe
 from stormcast_train.store import sampling
@@ -93,7 +93,7 @@ def test_what_the_store_lacks_or_cannot_be_told_is_refused_with_the_nearest(stor
 
 
 def test_another_set_takes_its_channels_of_a_store_that_has_them(tmp_path):
-    from stormcast_train.fields.files import read_json, write_json
+    from stormcast_train.base.files import read_json, write_json
 
     path = tiny_world.write(tmp_path / "store")
     write_json(path / "manifest.json", {**read_json(path / "manifest.json"), "config": {"variables": {"name": "large"}}})

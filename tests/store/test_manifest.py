@@ -10,8 +10,8 @@ import pytest
 import xarray as xr
 from crc32c import crc32c
 
-from stormcast_train.fields.errors import FailedError
-from stormcast_train.fields.files import read_json, write_json
+from stormcast_train.base.errors import FailedError
+from stormcast_train.base.files import read_json, write_json
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.variables import describe

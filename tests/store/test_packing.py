@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.variables import describe
 from stormcast_train.store.packing import MISSING_CODE, Coding
 

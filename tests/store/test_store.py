@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stormcast_train.fields.errors import FailedError, RequestError
+from stormcast_train.base.errors import FailedError, RequestError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.variables import describe

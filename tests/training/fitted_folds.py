@@ -7,10 +7,10 @@ from pathlib import Path
 import tiny_stages
 import torch
 
-from stormcast_train.fields.files import write_json
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.folds import Fold
-from stormcast_train.training.stage_config import StageRequest
+from stormcast_train.base.files import write_json
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.config import StageRequest
+from stormcast_train.training.setup.folds import Fold
 
 
 def fit(request: StageRequest, folder: Path, steps: int, lr: float = 5e-3):

@@ -6,8 +6,8 @@ from concurrent.futures import wait
 import pytest
 import torch
 
-from stormcast_train.training.background import Background, HostMemory
-from stormcast_train.training.checkpoint import Checkpoint, write_checkpoint
+from stormcast_train.training.run.background import Background, HostMemory
+from stormcast_train.training.run.checkpoint import Checkpoint, write_checkpoint
 
 MEGABYTES = 132
 

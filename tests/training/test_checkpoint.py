@@ -4,10 +4,10 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.training import checkpoint as checkpoints
-from stormcast_train.training.background import Background
-from stormcast_train.training.checkpoint import (
+from stormcast_train.base.errors import RequestError
+from stormcast_train.training.run import checkpoint as checkpoints
+from stormcast_train.training.run.background import Background
+from stormcast_train.training.run.checkpoint import (
     Checkpoint,
     Keep,
     checkpoint_folders,

@@ -6,11 +6,11 @@ import pytest
 import tiny_stages
 
 from stormcast_train.objectives.config import NoiseSpec
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.convergence import convergence_facts, unconverged
-from stormcast_train.training.criterion import reduced_metrics
-from stormcast_train.training.validate import FINER, Validation
-from stormcast_train.training.validation_plan import ValidationSpec
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.validation.convergence import convergence_facts, unconverged
+from stormcast_train.training.validation.criterion import reduced_metrics
+from stormcast_train.training.validation.plan import ValidationSpec
+from stormcast_train.training.validation.validate import FINER, Validation
 
 LEAST = Validation(ValidationSpec(cases=4, ensemble_cases=1, members=2, maps=0))
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.training.criterion import Criterion, matching
+from stormcast_train.base.errors import RequestError
+from stormcast_train.training.validation.criterion import Criterion, matching
 
 NAN = float("nan")
 

@@ -7,16 +7,16 @@ import pytest
 import tiny_stages
 import torch
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.event_config import Event, EventsConfig
 from stormcast_train.data.mix import CropRule
 from stormcast_train.data.noise import normal
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.rollout import forecast
 from stormcast_train.objectives.edm import training_sigma
 from stormcast_train.store.reader import open_store
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.setup import resolve
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.resolve import resolve
 
 CPU = tiny_stages.CPU
 RULE = CropRule(rows=6, columns=4)  # of 12 x 8 points

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import toy_stage as toy
 
-from stormcast_train.monitor.events import latest, read_events
-from stormcast_train.monitor.run import describe_run
+from stormcast_train.runs.events import latest, read_events
+from stormcast_train.runs.run import describe_run
 
 STEPS, BATCH = 50, 8
 

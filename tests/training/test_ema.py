@@ -11,13 +11,13 @@ import toy_stage as toy
 from safetensors.numpy import load_file
 from torch import nn
 
+from stormcast_train.base.errors import RequestError, UnreadableError
+from stormcast_train.base.files import read_json, write_json
 from stormcast_train.distributed.ranks import Ranks
-from stormcast_train.fields.errors import RequestError, UnreadableError
-from stormcast_train.fields.files import read_json, write_json
 from stormcast_train.forecast import chosen
 from stormcast_train.forecast.profiles import snapshot_files
-from stormcast_train.training.ema import Averages, spare, write_snapshot
-from stormcast_train.training.optim_config import EmaSpec, Lengths, OptimConfig, OptimSpec, Rates
+from stormcast_train.training.loop.averages import Averages, spare, write_snapshot
+from stormcast_train.training.loop.optim_config import EmaSpec, Lengths, OptimConfig, OptimSpec, Rates
 
 POWER = EmaSpec(sigma_rel=(0.05, 0.10), snapshot_every=8, snapshots_kept=32)
 

@@ -9,8 +9,8 @@ import pytest
 import tiny_stages
 import torch
 
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.examples import Examples
+from stormcast_train.training.loop.prefetch import Examples
+from stormcast_train.training.setup.build import build_stage
 
 CPU = torch.device("cpu")
 

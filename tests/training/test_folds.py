@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.splits import Split
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.training.folds import LONGEST_GAP, Fold, check_unseen, fold_edges, fold_gap, fold_of, fold_starts
+from stormcast_train.training.setup.folds import LONGEST_GAP, Fold, check_unseen, fold_edges, fold_gap, fold_of, fold_starts
 
 HOUR = np.timedelta64(3600, "s")
 STARTS = np.datetime64("2021-06-01T00", "s") + np.arange(20) * HOUR

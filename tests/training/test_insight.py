@@ -9,8 +9,8 @@ import tiny_stages
 import torch
 import toy_stage as toy
 
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.insight import Insight, count_flops, matrix_rate, measure
+from stormcast_train.training.loop.insight import Insight, count_flops, matrix_rate, measure
+from stormcast_train.training.setup.build import build_stage
 
 CPU = torch.device("cpu")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import toy_stage as toy
 
-from stormcast_train.monitor.events import read_events
-from stormcast_train.monitor.run import describe_run
+from stormcast_train.runs.events import read_events
+from stormcast_train.runs.run import describe_run
 
 
 @pytest.mark.parametrize("world", [1, 2])

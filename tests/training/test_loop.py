@@ -10,9 +10,9 @@ import torch
 import toy_stage as toy
 
 from stormcast_train.distributed.ranks import Ranks
-from stormcast_train.monitor.events import latest, read_events
-from stormcast_train.monitor.run import describe_run
-from stormcast_train.training.loop import TrainPlan, mean_losses
+from stormcast_train.runs.events import latest, read_events
+from stormcast_train.runs.run import describe_run
+from stormcast_train.training.loop.loop import TrainPlan, mean_losses
 from stormcast_train.training.stage import LossTerms
 
 

@@ -13,15 +13,15 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 import fitted_folds
 
+from stormcast_train.base.errors import FailedError, RequestError
+from stormcast_train.base.files import read_json
 from stormcast_train.distributed.collectives import process_group
 from stormcast_train.distributed.ranks import Ranks
-from stormcast_train.fields.errors import FailedError, RequestError
-from stormcast_train.fields.files import read_json
 from stormcast_train.forecast.emulator import Emulator
-from stormcast_train.training import means
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.folds import fold_of
-from stormcast_train.training.residual_facts import FILE
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.folds import fold_of
+from stormcast_train.training.setup.residual_facts import FILE
+from stormcast_train.training.setup.resolve import means
 
 FOLDS = 2
 

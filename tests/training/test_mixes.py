@@ -9,14 +9,14 @@ import pytest
 import tiny_stages
 import tiny_world
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.event_config import Event, EventsConfig
 from stormcast_train.data.mix import FurtherStore, Oversample
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.recipes._baseline_inputs import split_of
 from stormcast_train.store.reader import open_store
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.setup import resolve
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.resolve import resolve
 
 
 @pytest.fixture(scope="module")

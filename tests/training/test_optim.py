@@ -5,10 +5,10 @@ import torch
 from pydantic import ValidationError
 from torch import nn
 
-from stormcast_train.fields.config import choices
-from stormcast_train.training.ema import entering_weights
-from stormcast_train.training.optim import Optimization, learning_rate
-from stormcast_train.training.optim_config import Lengths, OptimConfig, OptimSpec, Phase, Rates
+from stormcast_train.base.config import choices
+from stormcast_train.training.loop.averages import entering_weights
+from stormcast_train.training.loop.optim_config import Lengths, OptimConfig, OptimSpec, Phase, Rates
+from stormcast_train.training.loop.optimizer import Optimization, learning_rate
 
 
 def spec(**keys) -> OptimSpec:

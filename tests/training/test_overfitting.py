@@ -14,9 +14,9 @@ import fitted_folds
 
 from stormcast_train.data.mix import FractionsMix
 from stormcast_train.forecast.emulator import Emulator
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.overfitting import Ratio, memorised, ratio_facts, ratios
-from stormcast_train.training.residuals import Residuals
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.residuals import Residuals
+from stormcast_train.training.validation.overfitting import Ratio, memorised, ratio_facts, ratios
 
 
 def residuals(squares_NC, starts, names=("t2m", "rain1h")):

@@ -10,12 +10,12 @@ import pytest
 import toy_stage as toy
 from safetensors.numpy import load_file
 
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.monitor.events import latest, read_events
-from stormcast_train.monitor.run import describe_run
-from stormcast_train.training.optim_config import EmaSpec
-from stormcast_train.training.parallel import rows_of_each
-from stormcast_train.training.run_stage import check_batch
+from stormcast_train.base.errors import RequestError
+from stormcast_train.runs.events import latest, read_events
+from stormcast_train.runs.run import describe_run
+from stormcast_train.training.loop.optim_config import EmaSpec
+from stormcast_train.training.loop.parallel import rows_of_each
+from stormcast_train.training.run.run_stage import check_batch
 
 FACTS = ("loss", "grad_norm", "lr", "clipped_fraction")
 

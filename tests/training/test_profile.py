@@ -6,7 +6,7 @@ import torch
 import toy_stage as toy
 
 from stormcast_train.distributed.ranks import Ranks
-from stormcast_train.training.profile import StepProfile
+from stormcast_train.training.loop.profile import StepProfile
 
 
 def test_a_profile_that_ends_early_says_how_many_steps_it_lacks(tmp_path):

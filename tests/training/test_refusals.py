@@ -7,14 +7,14 @@ import pytest
 import tiny_stages
 import tiny_world
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.mix import FractionsMix
 from stormcast_train.data.scene import build_scene, split_store
 from stormcast_train.data.splits import Split
 from stormcast_train.data.statistics import ChannelStatistics
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.store.reader import open_store
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.refusals import refuse_leak, refuse_other_hours, refuse_other_scene, training_part
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.refusals import refuse_leak, refuse_other_hours, refuse_other_scene, training_part
 
 
 @pytest.fixture(scope="module")

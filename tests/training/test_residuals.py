@@ -5,12 +5,12 @@ import pytest
 import tiny_stages
 import torch
 
-from stormcast_train.fields.errors import RequestError
-from stormcast_train.fields.files import read_json, write_json
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.files import read_json, write_json
 from stormcast_train.fields.grid import Grid
-from stormcast_train.training import residual_facts as known
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.residuals import Spectrum, block_size, cosines, measure
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.residuals import Spectrum, block_size, cosines, measure
+from stormcast_train.training.setup.resolve import residual_facts as known
 
 GRID = Grid(np.linspace(21.6, 25.6, 12), np.linspace(119.75, 122.25, 8))
 

@@ -9,14 +9,14 @@ import shutil
 import pytest
 import toy_stage as toy
 
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import FailedError, RequestError
+from stormcast_train.base.files import read_json, write_json
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import FailedError, RequestError
-from stormcast_train.fields.files import read_json, write_json
-from stormcast_train.monitor.events import latest, read_events
-from stormcast_train.monitor.run import RunDirectory, describe_run, resolve_package, weights_sha256
-from stormcast_train.training.run_stage import begin, check_batch, identify, run_stage
+from stormcast_train.runs.events import latest, read_events
+from stormcast_train.runs.run import RunDirectory, describe_run, resolve_package, weights_sha256
+from stormcast_train.training.run.run_stage import begin, check_batch, identify, run_stage
 
 
 @pytest.fixture(scope="module")

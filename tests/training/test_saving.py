@@ -9,17 +9,17 @@ import pytest
 import toy_stage as toy
 from safetensors.torch import load_file
 
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import StoppedError
+from stormcast_train.base.files import read_json
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
-from stormcast_train.fields.console import Console
-from stormcast_train.fields.errors import StoppedError
-from stormcast_train.fields.files import read_json
-from stormcast_train.monitor.events import read_events
-from stormcast_train.monitor.run import RunDirectory
-from stormcast_train.training.checkpoint import Keep, checkpoint_folders
-from stormcast_train.training.optim import Optimization
-from stormcast_train.training.run_stage import run_stage
-from stormcast_train.training.saving import Saver
+from stormcast_train.runs.events import read_events
+from stormcast_train.runs.run import RunDirectory
+from stormcast_train.training.loop.optimizer import Optimization
+from stormcast_train.training.run.checkpoint import Keep, checkpoint_folders
+from stormcast_train.training.run.run_stage import run_stage
+from stormcast_train.training.run.saving import Saver
 
 
 class Watched(toy.ToyStage):

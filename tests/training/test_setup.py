@@ -6,8 +6,8 @@ import tiny_stages
 from stormcast_train.cli import main
 from stormcast_train.data import mixture
 from stormcast_train.store import reader
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.setup import resolve
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.resolve import resolve
 
 
 def with_history(store, folder, history):

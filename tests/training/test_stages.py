@@ -6,14 +6,14 @@ import tiny_stages
 import tiny_world
 import torch
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.store.choice import Choice
 from stormcast_train.store.writer import write_store
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.setup import resolve
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.config import StageConfig
+from stormcast_train.training.setup.resolve import resolve
 from stormcast_train.training.stage import metric_value
-from stormcast_train.training.stage_config import StageConfig
 
 CPU = tiny_stages.CPU
 

@@ -10,16 +10,16 @@ import pytest
 import tiny_stages
 import tiny_world
 
-from stormcast_train.fields.errors import RequestError, UnreadableError
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.rollout import roll_members
 from stormcast_train.store.reader import open_store
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.case_fields import case_path, kept_cases, read_case, write_case
-from stormcast_train.training.criterion import Criterion, reduced_metrics
-from stormcast_train.training.overfitting import ratio_facts
-from stormcast_train.training.validate import SEED, Validation
-from stormcast_train.training.validation_plan import ValidationSpec, evenly, lead_name, metric_names, rollout_starts
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.validation.case_fields import case_path, kept_cases, read_case, write_case
+from stormcast_train.training.validation.criterion import Criterion, reduced_metrics
+from stormcast_train.training.validation.overfitting import ratio_facts
+from stormcast_train.training.validation.plan import ValidationSpec, evenly, lead_name, metric_names, rollout_starts
+from stormcast_train.training.validation.validate import SEED, Validation
 from stormcast_train.verification import metrics
 from stormcast_train.verification.aggregate import Aggregate, Row, total
 from stormcast_train.verification.config import ScoreConfig
@@ -220,7 +220,7 @@ def test_the_same_cases_are_kept_every_time_and_read_back(validated, stages, wei
 def test_a_wrong_metric_or_veto_is_refused_before_anything_is_written(tiny_store, tmp_path):
     import toy_stage
 
-    from stormcast_train.training.run_stage import check_metrics
+    from stormcast_train.training.run.run_stage import check_metrics
 
     run = toy_stage.stage_run(tiny_store, tmp_path / "run", best_metric="regression/rsme/t2m")
     with pytest.raises(RequestError, match=r"train.best_metric=regression/rsme/t2m is not measured. Did you mean 'regression/rmse/t2m'"):

@@ -8,9 +8,9 @@ import pytest
 
 from stormcast_train.data.noise import normal
 from stormcast_train.store.reader import open_store
-from stormcast_train.training.criterion import reduced_metrics
-from stormcast_train.training.validate import SEED, Cases, Validation, regression_sums, residual_sums
-from stormcast_train.training.validation_plan import ValidationSpec
+from stormcast_train.training.validation.criterion import reduced_metrics
+from stormcast_train.training.validation.plan import ValidationSpec
+from stormcast_train.training.validation.validate import SEED, Cases, Validation, regression_sums, residual_sums
 from stormcast_train.verification.config import ScoreConfig
 
 LEADS, MEMBERS = 3, 3

@@ -11,10 +11,10 @@ import tiny_stages
 import tiny_world
 import torch
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.data.noise import normal
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.statistics import ChannelStatistics
-from stormcast_train.fields.errors import RequestError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.transforms import QuantileMap
 from stormcast_train.fields.variables import describe
@@ -25,10 +25,10 @@ from stormcast_train.forecast.rollout import forecast as take_forecast
 from stormcast_train.store.choice import Choice
 from stormcast_train.store.reader import open_store
 from stormcast_train.store.writer import write_store
-from stormcast_train.training import drizzle
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.drizzle import cut_off_of, with_fitted_drizzle
-from stormcast_train.training.setup import resolve
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.resolve import resolve
+from stormcast_train.training.validation import drizzle
+from stormcast_train.training.validation.drizzle import cut_off_of, with_fitted_drizzle
 
 CPU = tiny_stages.CPU
 QUANTILE = Choice(override={"rain1h": {"transform": {"kind": "quantile"}, "drizzle": "fit"}})
@@ -227,7 +227,7 @@ def test_a_variable_that_is_not_clamped_may_leave_its_range_but_not_drizzle():
 
 
 def test_the_papers_channels_build_a_store_and_take_two_steps(tmp_path):
-    from stormcast_train.fields.config import compose
+    from stormcast_train.base.config import compose
 
     chosen = compose("preprocess", ["archive=a", "store=s", "domain=taiwan_tiny", "variables=hrrr"])["variables"]
     rng, hours = np.random.default_rng(0), 24

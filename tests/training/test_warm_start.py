@@ -6,12 +6,12 @@ import pytest
 import tiny_stages
 import torch
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.networks.build import build_denoiser, build_regression
 from stormcast_train.networks.config import NetworkConfig
-from stormcast_train.training.build import build_stage
-from stormcast_train.training.warm_start import Layout, layout, start_from
+from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.warm_start import Layout, layout, start_from
 
 TINY = NetworkConfig(model_channels=8, channel_mult=(1, 2), num_blocks=1)
 HELD = Layout(("state:t2m", "state:rain1h", "static:orog"), ("t2m", "rain1h"))

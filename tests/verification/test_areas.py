@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.overlap import relative_areas
 from stormcast_train.fields.variables import describe

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.variables import describe
 from stormcast_train.verification.aggregate import Aggregate, Row, total
 from stormcast_train.verification.compare import blocks_of, resampling
@@ -139,7 +139,7 @@ def test_regions_need_their_static_fields() -> None:
 
 
 def test_the_standard_config_is_typed() -> None:
-    from stormcast_train.fields.config import compose, typed
+    from stormcast_train.base.config import compose, typed
 
     config = typed(ScoreConfig, compose("verify", ["forecast=f", "store=s", "out=o"])["score"])
     assert config.thresholds_of(describe("rain1h")) == (0.5, 1, 5, 10, 20, 40)

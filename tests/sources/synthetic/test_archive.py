@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from stormcast_train.fields.times import Period
-from stormcast_train.sources.synthetic.faults import KINDS, fault_of
-from stormcast_train.sources.synthetic.hours import segments
-from stormcast_train.sources.synthetic.lattice import lattice_for
-from stormcast_train.sources.synthetic.months import months_of, trimmed
-from stormcast_train.sources.synthetic.observe import Sampler
+from stormcast_train.synthetic.faults import KINDS, fault_of
+from stormcast_train.synthetic.hours import segments
+from stormcast_train.synthetic.lattice import lattice_for
+from stormcast_train.synthetic.months import months_of, trimmed
+from stormcast_train.synthetic.observe import Sampler
 from tests.sources.synthetic.test_world import COARSE
 
 

@@ -9,16 +9,16 @@ import numpy as np
 import pytest
 import yaml
 
-from stormcast_train.fields.errors import RequestError
+from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.grid import NativeDomain, RegularDomain
-from stormcast_train.sources.synthetic import climate, latent, terrain
-from stormcast_train.sources.synthetic.cyclone import cyclones
-from stormcast_train.sources.synthetic.driver import Driver
-from stormcast_train.sources.synthetic.flow import Synoptic
-from stormcast_train.sources.synthetic.lattice import lattice_for
-from stormcast_train.sources.synthetic.noise import Colour, Noise
-from stormcast_train.sources.synthetic.surface import Analysis
-from stormcast_train.sources.synthetic.world import SEGMENT_H, Branch, World
+from stormcast_train.synthetic import climate, latent, terrain
+from stormcast_train.synthetic.cyclone import cyclones
+from stormcast_train.synthetic.driver import Driver
+from stormcast_train.synthetic.flow import Synoptic
+from stormcast_train.synthetic.lattice import lattice_for
+from stormcast_train.synthetic.noise import Colour, Noise
+from stormcast_train.synthetic.surface import Analysis
+from stormcast_train.synthetic.world import SEGMENT_H, Branch, World
 
 TINY = RegularDomain(name="tiny", south=21.6, north=25.6, west=119.75, east=122.25, shape=(56, 32))
 COARSE = RegularDomain(name="coarse", south=21.6, north=25.6, west=119.75, east=122.25, shape=(20, 12))

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from stormcast_train.sources import era5, qpepre, qpesums, rwrp
-from stormcast_train.sources.synthetic import write_era5, write_qpepre, write_qpesums, write_rwrf
+from stormcast_train.synthetic import write_era5, write_qpepre, write_qpesums, write_rwrf
 
 TIME = np.datetime64("2021-06-01T03:00:00", "s")
 REAL = ["CB_GC_PCP_1H_RAD.20150808.0850", "CB_GC_PCP_1H_RAD.20210110.1810.gz", "COMPREF.20210110.1810.gz"]

@@ -1,0 +1,87 @@
+"""What `--help` tells of the groups a verb reads: their choices, and every key with its default in as few lines as are legible."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+from pydantic.fields import FieldInfo
+
+from stormcast_train.base.config import choices, compose, search_path
+
+WIDTH = 132
+FEW = 4  # words of a long list before "and N more"
+
+
+def groups_of(fields: Mapping[str, FieldInfo], config_dir: Path | None) -> dict[str, str]:
+    """By group that a verb reads, the key that its choice fills (`driver` fills `background`)."""
+    folders = {p.name for folder in search_path(config_dir) for p in folder.iterdir() if p.is_dir()}
+    filled = {group: _filled(group, config_dir) for group in sorted(folders) if choices(group, config_dir)}
+    order = list(fields)
+    found = {group: key for group, key in filled.items() if key in fields}
+    return dict(sorted(found.items(), key=lambda item: order.index(item[1])))
+
+
+def _filled(group: str, config_dir: Path | None) -> str:
+    path = next(p for folder in search_path(config_dir) for p in sorted((folder / group).glob("*.yaml")))
+    first = path.read_text().partition("\n")[0]
+    return first.removeprefix("# @package ").strip() if first.startswith("# @package ") else group
+
+
+def lines_of_groups(verb: str, fields: Mapping[str, FieldInfo], example: str, config_dir: Path | None) -> list[str]:
+    """The groups with their choices, then their keys as they are with the defaults (and with the example's choice where there is no default)."""
+    groups = groups_of(fields, config_dir)
+    chosen = [word for word in example.split() if word.partition("=")[0] in groups]
+    composed = compose(verb, chosen, config_dir)
+    lines = ["Groups it reads:"]
+    lines += [f"  {group}= {' | '.join(choices(group, config_dir))}" for group in (*groups, "experiment")]
+    lines += ["", f"Keys of its groups ({', '.join([*chosen, 'the others as they come'] if chosen else ['as they come'])}):"]
+    for key in dict.fromkeys(groups.values()):
+        value = _complete(fields[key].annotation, composed.get(key))
+        lines += [f"  {line}" for line in _lines(key, value)] if isinstance(value, dict) else []
+    return lines
+
+
+def _complete(annotation: Any, value: Any) -> Any:
+    """A group's values with the defaults that its yaml leaves out; as they are where they are not yet whole."""
+    if value is None:
+        return None
+    try:
+        typed = TypeAdapter(annotation).validate_python(value)
+    except ValidationError:
+        return value
+    return typed.model_dump(mode="json") if isinstance(typed, BaseModel) else value
+
+
+def _lines(prefix: str, value: Any) -> Iterator[str]:
+    text = f"{prefix}: {_flow(value)}"
+    if len(text) <= WIDTH or not isinstance(value, dict) or not value:
+        yield text if len(text) <= WIDTH else f"{prefix}: {_flow(value, FEW)}"
+        return
+    together: dict[str, Any] = {}
+    for name, inner in value.items():
+        if len(f"{prefix}: {_flow({**together, name: inner})}") <= WIDTH:
+            together[name] = inner
+            continue
+        if together:
+            yield f"{prefix}: {_flow(together)}"
+        together = {name: inner} if len(f"{prefix}: {_flow({name: inner})}") <= WIDTH else {}
+        if not together:
+            yield from _lines(f"{prefix}.{name}", inner)
+    if together:
+        yield f"{prefix}: {_flow(together)}"
+
+
+def _flow(value: Any, most: int | None = None) -> str:
+    """YAML in one line."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_flow(k)}: {_flow(v, most)}" for k, v in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        shown = [_flow(v, most) for v in value[:most]]
+        return "[" + ", ".join([*shown, *([f"and {len(value) - most} more"] if most and len(value) > most else [])]) + "]"
+    if isinstance(value, str):
+        return value if value and not set(value) & set("*{}[],:#&!|>'\"%@` ") else json.dumps(value, ensure_ascii=False)
+    return json.dumps(value)

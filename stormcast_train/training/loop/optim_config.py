@@ -1,0 +1,154 @@
+"""`optim=`: how the weights move, in samples. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from stormcast_train.base.frozen import Frozen
+from stormcast_train.forecast.profiles import WIDEST
+
+
+class Rates(Frozen):
+    """Peak learning rate by kind of stage."""
+
+    regression: float = Field(gt=0)
+    diffusion: float = Field(gt=0)
+
+
+class Lengths(Frozen):
+    """Samples of a whole run by kind of stage."""
+
+    regression: int = Field(ge=1)
+    diffusion: int = Field(ge=1)
+
+
+class SnapshotConfig(Frozen):
+    """Averages kept for any other profile later. At most `keep`, evenly spaced: one too many, and every second goes.
+
+    every_samples: null is the run's length over `keep`.
+    """
+
+    every_samples: int | None = Field(default=None, ge=1)
+    keep: int = Field(default=32, ge=2)
+
+
+class EmaConfig(Frozen):
+    """Which averages of the weights are tracked; the first of its kind is the package's.
+
+    half_life: `ema_half_life`, and `also` (fractions of the run). power: the profiles of Karras et al. 2024, each as wide as `sigma_rel`
+    times the samples seen, with snapshots from which any other profile is reconstructed.
+    """
+
+    kind: Literal["half_life", "power"] = "half_life"
+    also: tuple[float, ...] = ()
+    sigma_rel: tuple[float, ...] = (0.05, 0.10)
+    snapshots: SnapshotConfig = SnapshotConfig()
+
+    @model_validator(mode="after")
+    def _belongs(self) -> EmaConfig:
+        if self.kind == "power" and self.also:
+            raise ValueError(f"also={list(self.also)} are half-lives, and kind=power tracks profiles: give sigma_rel")
+        if not self.sigma_rel or any(not 0 < s < WIDEST for s in self.sigma_rel):
+            raise ValueError(f"sigma_rel={list(self.sigma_rel)}: at least one width between 0 and {WIDEST}")
+        if any(not f > 0 for f in self.also):
+            raise ValueError(f"also={list(self.also)}: half-lives are fractions of the run above 0")
+        return self
+
+
+class EmaSpec(Frozen):
+    """Averages with nothing left open; empty `sigma_rel`: half-lives. `also_samples`: half-lives beside the package's."""
+
+    also_samples: tuple[float, ...] = ()
+    sigma_rel: tuple[float, ...] = ()
+    snapshot_every: int | None = None
+    snapshots_kept: int = 32
+
+
+class Phase(Frozen):
+    """A part of the run that ends at the fraction `until` with the rate's `factor`, reached from the factor before it.
+
+    linear; cosine: half a cosine; sqrt: fast at first, 1 - sqrt of the part's progress (Haegele et al. 2024).
+    """
+
+    until: float = Field(gt=0, le=1)
+    factor: float = Field(ge=0)
+    shape: Literal["linear", "cosine", "sqrt"] = "linear"
+
+
+Schedule = Literal["constant", "cosine", "inverse_sqrt", "phases"]
+
+
+class OptimConfig(Frozen):
+    """All lengths are in samples, so nothing depends on the number of ranks.
+
+    ema_half_life: samples after which an old weight counts half in the average, as a fraction of the run;
+    ema_half_life_samples: the same in samples, which wins where it is given. batch_size: global.
+    """
+
+    name: str
+    kind: Literal["adam", "adamw"] = "adamw"
+    lr: Rates
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup_samples: int = Field(default=0, ge=0)
+    schedule: Schedule = "cosine"
+    final_factor: float = Field(default=0.02, ge=0, le=1)
+    decay_from_samples: int | None = Field(default=None, ge=1)
+    phases: tuple[Phase, ...] = ()
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    ema_half_life: float = Field(default=0.05, gt=0)
+    ema_half_life_samples: int | None = Field(default=None, ge=1)
+    ema: EmaConfig = EmaConfig()
+    batch_size: int = Field(ge=1)
+    total_samples: Lengths
+
+    @model_validator(mode="after")
+    def _complete(self) -> OptimConfig:
+        if (self.schedule == "inverse_sqrt") != (self.decay_from_samples is not None):
+            raise ValueError("decay_from_samples belongs to schedule=inverse_sqrt, which needs it")
+        ends = [phase.until for phase in self.phases]
+        if (self.schedule == "phases") != bool(ends):
+            raise ValueError("phases belong to schedule=phases, which needs them: [{until: 0.8, factor: 1}, {until: 1, factor: 0.02}]")
+        if ends and (ends != sorted(set(ends)) or ends[-1] != 1):
+            raise ValueError(f"phases end at {ends}: the ends must grow, and the last be 1")
+        return self
+
+    def resolve(self, kind: str, batch_size: int | None, total_samples: int | None) -> OptimSpec:
+        """This config for one kind of stage; what is not None replaces the preset's. The length is rounded up to whole batches."""
+        batch = batch_size or self.batch_size
+        asked = total_samples or getattr(self.total_samples, kind)
+        total = -(-asked // batch) * batch
+        kept = set(OptimSpec.model_fields) - {"lr", "ema_half_life_samples", "ema", "batch_size", "total_samples"}
+        values: dict[str, Any] = {name: getattr(self, name) for name in kept}
+        return OptimSpec(
+            **values, lr=getattr(self.lr, kind), ema_half_life_samples=self.ema_half_life_samples or self.ema_half_life * total,
+            ema=self._ema(batch, total), batch_size=batch, total_samples=total,
+        )  # fmt: skip
+
+    def _ema(self, batch: int, total: int) -> EmaSpec:
+        ema = self.ema
+        if ema.kind == "half_life":
+            return EmaSpec(also_samples=tuple(fraction * total for fraction in ema.also))
+        every = ema.snapshots.every_samples or max(batch, total // ema.snapshots.keep)
+        return EmaSpec(sigma_rel=ema.sigma_rel, snapshot_every=every, snapshots_kept=ema.snapshots.keep)
+
+
+class OptimSpec(Frozen):
+    """An optimisation with nothing left open: one stage's part of the science."""
+
+    kind: Literal["adam", "adamw"]
+    lr: float
+    betas: tuple[float, float]
+    weight_decay: float
+    warmup_samples: int
+    schedule: Schedule
+    final_factor: float
+    decay_from_samples: int | None = None
+    phases: tuple[Phase, ...] = ()
+    max_grad_norm: float | None
+    ema_half_life_samples: float
+    ema: EmaSpec = EmaSpec()
+    batch_size: int
+    total_samples: int

@@ -1,0 +1,38 @@
+"""Which samples of a batch made its loss or gradient not finite."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from stormcast_train.data.stream import SampleStream
+from stormcast_train.distributed.collectives import gather
+from stormcast_train.distributed.ranks import Ranks
+from stormcast_train.fields.times import iso
+from stormcast_train.training.loop.parallel import is_sharded
+from stormcast_train.training.stage import Stage
+
+
+def find_suspects(stage: Stage, stream: SampleStream, positions: Sequence[int], ranks: Ranks, domain: bool) -> list[dict[str, Any]]:
+    """The samples at these stream positions whose own loss or gradient is not finite; each rank looks at a share, all get all.
+
+    domain: the ranks share every sample's fields, so all of them look at all samples.
+    """
+    mine = [_suspect(stage, stream, position) for position in (positions if domain else positions[ranks.rank :: ranks.world])]
+    parts = gather(mine)
+    return [found for part in (parts[:1] if domain else parts) for found in part if found]
+
+
+def _suspect(stage: Stage, stream: SampleStream, position: int) -> dict[str, Any] | None:
+    batch = stream.batch([position])
+    stage.network.zero_grad(set_to_none=True)
+    loss = stage.loss(stage.network, stage.example(batch)).total
+    if not is_sharded(stage.network):  # its gradients would be mixed with those of the other ranks' samples
+        loss.backward()
+    gradients = [p.grad for p in stage.network.parameters() if p.grad is not None]
+    if bool(torch.isfinite(loss)) and all(bool(torch.isfinite(g).all()) for g in gradients):
+        return None
+    index = batch.dataset_indices[0]
+    return {"position": position, "dataset_index": index, "start": iso(stream.starts[index])}

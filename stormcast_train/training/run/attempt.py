@@ -1,0 +1,272 @@
+"""One attempt of a run in one rank: it owns stage, stream and optimiser, and observes the loop.
+
+Rank 0 writes; every rank validates its share. Packages hold averaged weights.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
+from typing import Any
+
+import torch
+
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import NonFiniteError, StoppedError
+from stormcast_train.base.files import write_json
+from stormcast_train.data.stream import SampleStream
+from stormcast_train.distributed.collectives import gather
+from stormcast_train.distributed.deadline import Deadline, deadline
+from stormcast_train.distributed.ranks import Ranks
+from stormcast_train.distributed.signals import StopRequest
+from stormcast_train.distributed.watchdog import Watchdog
+from stormcast_train.training.loop.averages import ema_facts, write_snapshot
+from stormcast_train.training.loop.loop import TrainPlan, insight, train
+from stormcast_train.training.loop.optimizer import Optimization
+from stormcast_train.training.loop.parallel import divide, load_whole, whole
+from stormcast_train.training.loop.prefetch import Examples
+from stormcast_train.training.loop.profile import STEPS, SUMMARY, StepProfile
+from stormcast_train.training.loop.suspects import find_suspects
+from stormcast_train.training.run.checkpoint import Keep
+from stormcast_train.training.run.journal import Journal
+from stormcast_train.training.run.restoring import restored
+from stormcast_train.training.run.run_stage import Identity, StageRun
+from stormcast_train.training.run.saving import Saver
+from stormcast_train.training.stage import Stage
+from stormcast_train.training.validation.case_fields import CaseFields, case_path, write_case
+from stormcast_train.training.validation.convergence import convergence_facts, unconverged
+from stormcast_train.training.validation.criterion import reduced_metrics
+from stormcast_train.training.validation.overfitting import memorised, ratio_facts
+from stormcast_train.training.validation.validate import Validation
+
+LOG_LINES, VALIDATIONS, CHECKPOINTS = 400, 5, 10  # of a run whose periods are not given
+
+
+class Session:
+    """Restores the newest whole checkpoint, trains, and leaves packages and events."""
+
+    def __init__(
+        self, run: StageRun, identity: Identity, ranks: Ranks, stage: Stage, stream: SampleStream, attempt: int, console: Console,
+        stop: StopRequest,
+    ) -> None:  # fmt: skip
+        self._run, self._ranks, self._stop = run, ranks, stop
+        self._stage, self._stream = stage, stream
+        divide(stage.network, run.execution.parallel, ranks.world)
+        self._domain = run.execution.parallel == "domain"
+        self._optim = Optimization(stage.network, run.optim)
+        self._journal = Journal(run, ranks, attempt, console)
+        self._facts = {**checkpoint_facts(identity, ranks), "ema": ema_facts(run.optim)}
+        execution = run.execution
+        keep = Keep(execution.checkpoints_kept, execution.checkpoint_keep_every, execution.checkpoint_best)
+        self._saver = Saver(run.directory, stage, self._optim, keep, self._facts)
+        self._criterion, self._checkpoint_criterion = run.criteria()
+        self._watchdog = Watchdog(run.directory.path / "hang", ranks, attempt, execution.watchdog_s, self._hung)
+        self._deadline = Deadline(None, "", stop.began)
+        self._insight: insight.Insight | None = None
+        self._profile: StepProfile | None = None
+        self._samples = self._saved = -1
+
+    def work(self) -> None:
+        """Restore, train, and say how it ended: done, or StoppedError, or NonFiniteError with the samples written down."""
+        samples = self._samples = self._restore()
+        total = self._run.optim.total_samples
+        self._begin(samples, total)
+        if self._ranks.is_first:
+            self._deadline = deadline(self._run.execution.wall_clock_s, self._stop.began)
+        with ExitStack() as context:
+            context.callback(self._saver.close)
+            context.callback(self._stream.close)
+            self._journal.open(context, samples)
+            context.callback(self._end_profile)
+            context.enter_context(self._watchdog.watching())
+            try:
+                samples = self._train(samples)
+            except NonFiniteError as error:
+                self._fail(error)
+                raise
+            why = self._finish(samples)
+        if samples < total:
+            said = f"stopped on request ({why}) at {samples} of {total} samples; the same command resumes"
+            raise StoppedError(said, samples=samples, reason=why)
+
+    def _begin(self, samples: int, total: int) -> None:
+        """The `start` event, and what there is to say before the first step."""
+        facts = self._look_inside(samples) if samples < total else {}
+        started = getattr(self._stage, "started", None)
+        if started and not samples:
+            self._journal.say(started)
+        facts |= {"init": started} if started else {}
+        size = self._stream.dataset_size
+        self._journal.write("start", samples, ranks=self._ranks.world, total_samples=total, dataset_size=size, **facts)
+        for sentence in getattr(self._stage, "warnings", ()):
+            self._journal.warn(samples, sentence, "residual")
+
+    def _train(self, samples: int) -> int:
+        """The loop, unless a rank was asked to stop, or time is up, before it began: what is on disk is all there is then."""
+        if any(gather(self._stop_asked())):
+            return samples
+        plan = self.plan()
+        with Examples(self._stage, self._stream, plan.autocast) as examples:
+            return train(self._stage, examples, self._optim, plan, self._ranks, self, samples, self._stop_asked)
+
+    def plan(self) -> TrainPlan:
+        """The loop's plan; periods that are not given follow from the length of the run."""
+        run, execution = self._run, self._run.execution
+        batch, total = run.optim.batch_size, run.optim.total_samples
+        return TrainPlan(
+            batch_size=batch,
+            total_samples=total,
+            micro_batch=execution.micro_batch or batch // (1 if self._domain else self._ranks.world),
+            log_every=execution.log_every or max(batch, total // LOG_LINES),
+            validate_every=execution.validate_every or max(batch, total // VALIDATIONS),
+            checkpoint_every=execution.checkpoint_every or max(batch, total // CHECKPOINTS),
+            autocast=torch.bfloat16 if execution.precision == "bf16" else None,
+            compile=execution.compile,
+            snapshot_every=run.optim.ema.snapshot_every,
+            parallel=execution.parallel,
+        )
+
+    def stepped(self, samples: int) -> None:
+        """See `loop.Observer`."""
+        self._samples = samples
+        self._watchdog.beat(samples)
+        self._deadline.step_finished()
+        if self._ranks.is_first:
+            self._saver.prepare()
+        if self._profile is not None and self._profile.stepped():
+            self._journal.say(f"where {STEPS} steps' time went: {self._run.directory.path / 'profile' / SUMMARY}")
+            self._profile = None
+
+    def _end_profile(self) -> None:
+        if self._profile is not None:
+            self._journal.say(self._profile.close())
+            self._profile = None
+
+    def trained(self, samples: int, facts: Mapping[str, Any]) -> None:
+        """See `loop.Observer`."""
+        inside = self._insight.step_facts(facts, self._device) if self._insight else {}
+        self._journal.write("train", samples, **facts, **inside)
+        self._journal.show(samples, f"loss {facts['loss']:.4f}")
+
+    def _look_inside(self, samples: int) -> dict[str, Any]:
+        """Count what a sample costs, on one that is about to be trained on; nothing is changed by it."""
+        first = self._stream.batch([samples + (0 if self._domain else self._ranks.rank)])
+        self._insight = insight.measure(self._stage, first, self.plan().autocast, self._ranks.world)
+        if self._run.execution.profile and self._ranks.is_first:
+            size = f"{self._insight.parameters / 1e6:.3g} M parameters"
+            about = f"{self._run.kind}, {size}, batch {self._run.optim.batch_size} on {self._ranks.world} rank(s), {self._device}"
+            self._profile = StepProfile(self._run.directory.path / "profile", self._device, about)
+        return self._insight.facts()
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._stage.network.parameters()).device
+
+    def validated(self, samples: int) -> None:
+        """See `loop.Observer`: metrics of the averaged weights over all ranks' cases; the best package so far is kept."""
+        began, weights = time.perf_counter(), whole(self._optim.averaged_weights())
+        how = Validation(self._run.execution.validation, partial(self._keep_case, samples))
+        metrics = reduced_metrics(gather(self._stage.validate(weights, (self._ranks.rank, self._ranks.world), how)))
+        ratios = self._stage.memorised(weights)
+        metrics |= {name: value for name, value in ratio_facts(ratios).items() if "/" in name}
+        self._watchdog.beat(samples)
+        improved, broken = self._criterion.improves(metrics), self._criterion.broken(metrics)
+        self._journal.write("validate", samples, **metrics, seconds=time.perf_counter() - began, best=improved, vetoes=broken)
+        for sentence in memorised(ratios):
+            self._journal.warn(samples, sentence, "residual")
+        self._saver.sampler = convergence_facts(metrics, samples) or self._saver.sampler
+        for sentence in unconverged(self._saver.sampler):
+            self._journal.warn(samples, sentence, "sampler")
+        if improved and self._ranks.is_first:
+            facts = {"criterion": self._criterion.name, "value": self._criterion.value(metrics), "vetoes": broken}
+            self._saver.package("best", samples, weights, facts)
+        if self._checkpoint_criterion is not None and self._checkpoint_criterion.improves(metrics):
+            self._save(samples, best_of=self._checkpoint_criterion.name, value=self._checkpoint_criterion.value(metrics))
+
+    def _keep_case(self, samples: int, case: CaseFields) -> None:
+        directory = self._run.directory.path
+        write_case(case_path(directory, samples, case.start), case, {"run": str(directory.resolve()), "samples": samples})
+
+    def checkpoint(self, samples: int) -> None:
+        """See `loop.Observer`: host copies now, the files in the background."""
+        if samples != self._saved:  # a validation that was the best has saved this very state
+            self._save(samples)
+
+    def snapshot(self, samples: int) -> None:
+        """See `loop.Observer`: the averages of this moment, from which others can be reconstructed."""
+        averages = self._saver.gathered(self._ranks.is_first, self._optim.averages.state())
+        if averages is None:
+            return
+        folder, ema = self._run.directory.snapshots, self._run.optim.ema
+        every, kept = ema.snapshot_every or 1, ema.snapshots_kept
+        self._saver.later(averages[0], lambda copied: write_snapshot(folder, copied, samples, every, kept))
+
+    def _save(self, samples: int, **facts: Any) -> None:
+        self._saved = samples
+        groups = self._saver.gathered(self._ranks.is_first, *self._saver.groups())
+        if groups is None:
+            return
+        best = {"best": self._criterion.best, "best_checkpoint": self._checkpoint_criterion and self._checkpoint_criterion.best}
+        best |= {"sampler": self._saver.sampler}
+        stalled = self._saver.checkpoint(samples, groups, {**best, **facts})
+        self._watchdog.beat(samples)
+        self._journal.write("checkpoint", samples, stall_seconds=round(stalled, 4), **facts)
+
+    def _stop_asked(self) -> bool:
+        """Whether this rank wants to stop, for a signal or for its deadline."""
+        reason = self._deadline.reason(self._saver.slowest_s)
+        if reason is not None:
+            self._stop.ask(reason)
+        return self._stop.asked
+
+    def _finish(self, samples: int) -> str:
+        """All files on disk, then the last word; gives why the run stops."""
+        reasons = [reason for reason in gather(self._stop.reason) if reason]
+        why = reasons[0] if reasons else "nobody said why"
+        self._saver.wait()
+        if samples >= self._run.optim.total_samples:
+            self._journal.write("done", samples)
+        else:
+            self._journal.write("stopped", samples, reason=why)
+        return why
+
+    def _restore(self) -> int:
+        """Put back what the newest whole checkpoint holds; gives its samples, 0 for a fresh start."""
+        checkpoint = restored(self._run.directory.checkpoints, self._facts, self._journal)
+        if checkpoint is None:
+            return 0
+        load_whole(self._stage.network, checkpoint.weights)
+        self._optim.restore(checkpoint.optim)
+        self._criterion.best = checkpoint.facts["best"]
+        self._saver.sampler = checkpoint.facts.get("sampler", {})
+        if self._checkpoint_criterion is not None:
+            self._checkpoint_criterion.best = checkpoint.facts.get("best_checkpoint")
+        return int(checkpoint.facts["samples"])
+
+    def _fail(self, error: NonFiniteError) -> None:
+        """Write down which samples it was."""
+        positions = error.facts["samples"]
+        suspects = find_suspects(self._stage, self._stream, positions, self._ranks, self._domain)
+        error.facts["suspects"] = suspects
+        if self._ranks.is_first:
+            path = self._run.directory.path / "non_finite.json"
+            write_json(path, {"message": str(error), "positions": positions, "suspects": suspects})
+        self._saver.wait()
+        self._journal.write("failed", positions[0], message=str(error), suspects=suspects)
+
+    def _hung(self, message: str) -> None:
+        """Called by the watchdog's thread before it ends this rank."""
+        self._journal.write("failed", max(self._samples, 0), message=message, stacks=str(self._run.directory.path / "hang"))
+
+
+def checkpoint_facts(identity: Identity, ranks: Ranks) -> dict[str, Any]:
+    """What a checkpoint says of where it comes from; fingerprints are compared when it is read, the rest is a record."""
+    return {
+        "science_fingerprint": identity.science_fingerprint,
+        "data_fingerprint": identity.data_fingerprint,
+        "code": identity.code,
+        "torch": torch.__version__,
+        "ranks": ranks.world,
+    }

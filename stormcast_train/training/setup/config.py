@@ -1,0 +1,124 @@
+"""`stage=`: what is trained, and the science that a run's fingerprint covers. Torch-free."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import Field
+
+from stormcast_train.base.errors import RequestError
+from stormcast_train.base.frozen import Frozen
+from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout, check_lead
+from stormcast_train.data.event_config import EventsConfig
+from stormcast_train.data.mix import MixConfig
+from stormcast_train.networks.config import NetworkConfig
+from stormcast_train.objectives.config import ObjectiveConfig
+from stormcast_train.store.choice import Choice
+from stormcast_train.training.setup.folds import Fold, fold_runs
+
+StageKind = Literal["regression", "diffusion"]
+Target = Literal["state", "tendency"]
+_DEFAULTS: dict[str, dict[str, Any]] = {
+    "regression": {"regression": False, "noise": 0.05},
+    "diffusion": {"regression": True, "noise": 0.0},
+}
+TIME = ("hour", "zenith")  # the day of the year only tells training from test where the archive is shorter than a few years
+_SHARED: dict[str, Any] = {
+    "history": 1,
+    "background": ("target", "increment"),
+    "static": True,
+    "time": True,
+    "position": False,
+    "lead": 0.0,
+    "past": {},
+    "dropout": {},
+    "mask": "auto",
+    "state_noise": 0.0,
+    "mirror": False,
+}
+
+
+class StageSpec(Frozen):
+    """A stage with nothing left open."""
+
+    kind: StageKind
+    target: Target
+    conditions: ConditionSpec
+
+
+class StageConfig(Frozen):
+    """`stage=`: the kind, what it sees and what it predicts. `both` is the regression and then the diffusion, each with its defaults."""
+
+    kind: Literal["regression", "diffusion", "both"]
+    target: Target | None = None
+    conditions: ConditionsConfig = ConditionsConfig()
+    residual: Literal["held_out", "cross_fitted"] = "held_out"  # of training hours: the regression's, or one's that has not seen them
+    folds: int = Field(default=4, ge=2)  # of cross_fitted: so many more regressions
+    means: Literal["auto", "fly", "memory", "disk"] = "auto"  # where a diffusion has the regression's means from; never science
+
+    @property
+    def cross_fitted(self) -> bool:
+        """Whether the residual of a training hour comes from a regression that has not seen it."""
+        return self.residual == "cross_fitted"
+
+    def kinds(self) -> tuple[StageKind, ...]:
+        """The stages this trains, in order."""
+        return ("regression", "diffusion") if self.kind == "both" else (self.kind,)
+
+    def only(self, kind: StageKind) -> StageConfig:
+        """This config for one of its kinds."""
+        return self.model_copy(update={"kind": kind})
+
+    def resolve(self, has_background: bool, has_static: bool) -> StageSpec:
+        """Fill what is null with the kind's default; asking for a background or static fields the store lacks is a RequestError."""
+        assert self.kind != "both"
+        asked = {key: value for key, value in self.conditions.model_dump().items() if value is not None}
+        if asked.get("background") and not has_background:
+            raise RequestError(
+                "stage.conditions.background asks for a driver, and the store has no background; write stage.conditions.background=[]"
+            )
+        if asked.get("static") and not has_static:
+            raise RequestError("stage.conditions.static=true, and the store has no static fields; write stage.conditions.static=false")
+        filled = {**_SHARED, **_DEFAULTS[self.kind], **asked}
+        filled["background"] = tuple(filled["background"]) if has_background else ()
+        filled["time"] = TIME if filled["time"] is True else tuple(filled["time"] or ())
+        filled["static"] = has_static and (tuple(filled["static"]) if isinstance(filled["static"], list | tuple) else filled["static"])
+        filled["static"] = filled["static"] or False
+        filled["halo"] = self._halo(bool(filled["background"]))
+        filled["dropout"] = {source: share for source, share in filled["dropout"].items() if share}
+        conditions = ConditionSpec.model_validate(filled)
+        check_dropout(conditions)
+        check_lead(conditions)
+        return StageSpec(kind=self.kind, target=self.target or "tendency", conditions=conditions)
+
+    def _halo(self, sees_background: bool) -> HaloConfig | None:
+        """The halo where it has an encoder: without one its size changes nothing."""
+        halo = self.conditions.halo
+        if halo.encoder is not None and not sees_background:
+            raise RequestError(
+                "stage.conditions.halo.encoder needs a driver to encode: give stage.conditions.background, and a store with one"
+            )
+        return halo if halo.encoder is not None else None
+
+
+class StageRequest(Frozen):
+    """Everything that `build_stage` takes. `stage.kind` is one kind, not `both`."""
+
+    stage: StageConfig
+    network: NetworkConfig
+    objective: ObjectiveConfig
+    mix: MixConfig
+    events: EventsConfig = EventsConfig()
+    seed: int = 0
+    store: str
+    regression: str | None = None  # run or package of the frozen regression (diffusion)
+    init: str | None = None  # run or package whose weights the network starts from
+    variables: Choice | None = None  # what of the store, and told how; None: all as it is
+    fold: Fold | None = None  # of a regression: train outside this block only
+    keep: str | None = None  # the folder of the run, for what is measured or made once: residual.json, and the means of stage.means=disk
+
+    def fold_regressions(self) -> tuple[str, ...]:
+        """The runs of a cross-fitted diffusion's fold regressions; RequestError, with the command, where one is missing."""
+        if self.regression is None or not self.stage.cross_fitted:
+            return ()
+        return fold_runs(self.regression, self.stage.folds)
