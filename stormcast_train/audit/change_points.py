@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from stormcast_train.fields.times import seconds
 from stormcast_train.store import moments as m
 from stormcast_train.store.blocks import Blocks
+from stormcast_train.store.group import Group
 from stormcast_train.store.layout import DAY_S
-from stormcast_train.store.reader import Group
 
 Series = NDArray[np.float64]
 LEAST_MONTHS = 6

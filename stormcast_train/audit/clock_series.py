@@ -22,7 +22,8 @@ from stormcast_train.preprocess.request import PLAN
 from stormcast_train.preprocess.targets import grid_of
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.source import Record, Source, build_sources
-from stormcast_train.store.reader import Group, open_store
+from stormcast_train.store.group import Group
+from stormcast_train.store.reader import open_store
 
 Array = NDArray[np.float64]
 READ = ("t2m", "u10m", "v10m", "msl", "sp", "refc", "rain1h", "rain10m", "rain5m")

@@ -21,8 +21,9 @@ from stormcast_train.bench.training_world import HOUR, START, red_noise
 from stormcast_train.fields.grid import Grid, RegularDomain
 from stormcast_train.fields.separable import separable
 from stormcast_train.fields.variables import describe
+from stormcast_train.store.group import Group
 from stormcast_train.store.layout import GroupLayout
-from stormcast_train.store.reader import Group, open_store
+from stormcast_train.store.reader import open_store
 from stormcast_train.store.writer import write_store
 from stormcast_train.store.zarr_format import ShardFile
 

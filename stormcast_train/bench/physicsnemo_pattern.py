@@ -16,7 +16,7 @@ import xarray as xr
 from numcodecs.zstd import Zstd  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
-from stormcast_train.store.reader import Group
+from stormcast_train.store.group import Group
 
 Sample = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.floating]]
 

@@ -11,7 +11,8 @@ from stormcast_train.data.mix import Mix, Reach
 from stormcast_train.data.source_versions import of_versions
 from stormcast_train.data.splits import Mask
 from stormcast_train.fields.times import Times
-from stormcast_train.store.reader import Group, Store
+from stormcast_train.store.group import Group
+from stormcast_train.store.reader import Store
 
 
 @dataclass(frozen=True, eq=False)

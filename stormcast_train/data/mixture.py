@@ -19,7 +19,8 @@ from stormcast_train.data.oversample import check_kinds, check_rain, start_weigh
 from stormcast_train.data.scene import named_group, split_store
 from stormcast_train.data.splits import Split, complete_windows, within
 from stormcast_train.fields.times import Period, Times, seconds
-from stormcast_train.store.reader import Group, Store, open_store
+from stormcast_train.store.group import Group
+from stormcast_train.store.reader import Store, open_store
 
 FURTHER = "train@"  # a package's starts of the n-th further store are its split `train@n`
 
@@ -93,7 +94,7 @@ def mix_stores(store: Store, mix: Mix, events: EventsConfig, history: int, use_b
 def _further(
     main: Store, mix: Mix, entry: FurtherStore, splits: Mapping[str, Split], history: int, use_background: bool, events: Sequence[Event]
 ) -> Further:
-    store = open_store(Path(entry.store)).chosen(main.choice)
+    store = open_store(Path(entry.store)).viewed(main.view)
     check_same(main, store, use_background)
     axis = axis_of(store, mix, history, use_background, like=main)
     times = axis.times

@@ -16,7 +16,7 @@ from stormcast_train.data.mix import Oversample, RainRule
 from stormcast_train.data.splits import within
 from stormcast_train.fields.times import Times
 from stormcast_train.store import moments as m
-from stormcast_train.store.reader import Group
+from stormcast_train.store.group import Group
 
 Numbers = NDArray[np.float64]
 BLOCK = 64  # rows read at once where a box asks for values

@@ -23,8 +23,9 @@ from stormcast_train.fields.times import Times, seconds
 from stormcast_train.fields.transforms import QuantileMap, Transform
 from stormcast_train.fields.variables import Variable
 from stormcast_train.store import moments as m
-from stormcast_train.store.choice import Choice
-from stormcast_train.store.reader import Group, Store
+from stormcast_train.store.group import Group
+from stormcast_train.store.reader import Store
+from stormcast_train.store.view import StoreView
 
 
 @dataclass(frozen=True)
@@ -227,15 +228,15 @@ def extend_scene(
 ) -> Scene:
     """The scene of a regression with what a diffusion on top of it needs besides; names and statistics that exist stay as they are.
 
-    The store's choice may change a variable's other facts (loss weight, range, drizzle); other names or transforms are a RequestError.
+    The store's view may change a variable's other facts (loss weight, range, drizzle); other names or transforms are a RequestError.
     """
     fresh = build_scene(store, train_times, use_background, use_static, past, others)
     known = {further.role: further for further in scene.further}
     joined = [known[f.role].joined(f) if f.role in known else f for f in fresh.further]
     kept = [further for further in scene.further if further.role not in {f.role for f in fresh.further}]
     added: dict[str, Any] = {"further": (*kept, *joined)}
-    if store.choice:
-        added["state"] = _continued(scene, store.choice)
+    if store.view:
+        added["state"] = _continued(scene, store.view)
     if not scene.background and fresh.background:
         added |= {k: getattr(fresh, k) for k in ("background", "background_statistics", "background_grid")}
     lacking = [i for i, v in enumerate(fresh.static) if v.name not in {known.name for known in scene.static}]
@@ -245,12 +246,12 @@ def extend_scene(
     return replace(scene, **added)
 
 
-def _continued(scene: Scene, choice: Choice) -> tuple[Variable, ...]:
-    """The regression's variables with the facts that the choice changes for the diffusion."""
-    if choice.state not in (None, scene.names):
-        asked = ", ".join(choice.state or ())
+def _continued(scene: Scene, view: StoreView) -> tuple[Variable, ...]:
+    """The regression's variables with the facts that the view changes for the diffusion."""
+    if view.state not in (None, scene.names):
+        asked = ", ".join(view.state or ())
         raise RequestError(f"variables: the regression steps {', '.join(scene.names)} forward, and {asked} was asked of its diffusion")
-    found = tuple(choice.changed(variable) for variable in scene.state)
+    found = tuple(view.changed(variable) for variable in scene.state)
     for held, asked_for in zip(scene.state, found, strict=True):
         if not _same_map(held.transform, asked_for.transform):
             raise RequestError(
@@ -280,7 +281,7 @@ def _statistics(main: Group, training: Sequence[tuple[Store, Times]]) -> dict[st
     role, names = main.role, main.channels
     merged: dict[str, m.Moments] = {}
     for store, times in training:
-        group = store.group(role).told_as(main.variables)
+        group = store.group(role).with_metadata(main.variables)
         rows = _rows(group, times)
         if not len(rows):
             raise RequestError(f"the store's {role} holds none of the training times", role=role)
@@ -311,7 +312,7 @@ def named_group(store: Store, role: str, names: tuple[str, ...]) -> Group:
     group = store.group(role)
     lacking = [name for name in names if name not in group.channels]
     if lacking:
-        held = ", ".join(group.channels) + (" after variables= has chosen" if store.choice else "")
+        held = ", ".join(group.channels) + (" after variables= has chosen" if store.view else "")
         raise RequestError(
             f"the store {store.path} lacks {role} {', '.join(lacking)}; it holds {held}", store=str(store.path), lacking=lacking
         )

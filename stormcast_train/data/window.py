@@ -20,7 +20,8 @@ from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.scene import Scene, named_group
 from stormcast_train.data.splits import refuse_sealed
 from stormcast_train.fields.times import Times
-from stormcast_train.store.reader import Group, Store
+from stormcast_train.store.group import Group
+from stormcast_train.store.reader import Store
 
 RawFrames = tuple[NDArray[np.float32], NDArray[np.int64]]  # values [U, C, H, W] and which row is which frame, [B, F]
 

@@ -9,7 +9,8 @@ from stormcast_train.data.condition_config import STATE_AGE, WindowNeeds
 from stormcast_train.data.scene import Scene, named_group
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times, iso, seconds
-from stormcast_train.store.reader import Group, Store
+from stormcast_train.store.group import Group
+from stormcast_train.store.reader import Store
 
 
 def count_steps(step: np.timedelta64, hours: float | None, steps: int | None) -> int:

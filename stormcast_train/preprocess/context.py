@@ -16,7 +16,7 @@ from stormcast_train.preprocess.targets import Weights, base_path, method_for
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.source import Source, build_sources
 from stormcast_train.store.layout import GroupLayout
-from stormcast_train.store.writer import Row
+from stormcast_train.store.store_row import StoreRow
 
 RECENT = 8
 
@@ -35,7 +35,7 @@ class Context:
     _sources: dict[str, Source] = field(default_factory=dict)
     _layouts: dict[tuple[Path, str], GroupLayout] = field(default_factory=dict)
     _weights: dict[str, Weights] = field(default_factory=dict)
-    _buffers: dict[str, tuple[Row, Row]] = field(default_factory=dict)
+    _buffers: dict[str, tuple[StoreRow, StoreRow]] = field(default_factory=dict)
     _regrids: dict[tuple[str, str], tuple[Grid, Regrid]] = field(default_factory=dict)
 
     def sources(self) -> dict[str, Source]:
@@ -77,7 +77,7 @@ class Context:
             name: weights.name_of(regrid) for (of, name), (_, regrid) in sorted(self._regrids.items(), key=lambda k: k[0]) if of == role
         }
 
-    def buffers(self, role: str, blank: Callable[[], Row]) -> tuple[Row, Row]:
+    def buffers(self, role: str, blank: Callable[[], StoreRow]) -> tuple[StoreRow, StoreRow]:
         """Two rows of a role that this process fills again and again."""
         if role not in self._buffers:
             self._buffers[role] = blank(), blank()

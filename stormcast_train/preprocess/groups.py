@@ -19,7 +19,8 @@ from stormcast_train.preprocess.targets import Weights, background_grid, first_r
 from stormcast_train.preprocess.unit import blank
 from stormcast_train.sources.source import Fields, Record
 from stormcast_train.store.layout import EPOCH, GroupLayout, clock_of
-from stormcast_train.store.writer import Row, intact, write_shard
+from stormcast_train.store.store_row import StoreRow
+from stormcast_train.store.writer import intact, write_shard
 
 
 def make_room_before(work: Work) -> None:
@@ -104,7 +105,7 @@ def write_static(work: Work, layouts: dict[str, GroupLayout], context: Context) 
             row.values_CYX[channel], row.mask_CYX[channel] = on_grid(
                 context, layout, layout.variables[channel], read.grid, read.planes[name]
             )
-    produce: Callable[[int], Row] = lambda _: row  # noqa: E731
+    produce: Callable[[int], StoreRow] = lambda _: row  # noqa: E731
     write_shard(layout, 0, 1, produce)
     return True
 

@@ -20,7 +20,8 @@ from stormcast_train.preprocess.unit import Done, blank, copy_names, fill_row
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.manifest import join_borders
 from stormcast_train.store.rows import RowReader
-from stormcast_train.store.writer import Row, write_shard
+from stormcast_train.store.store_row import StoreRow
+from stormcast_train.store.writer import write_shard
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def run_mark_unit(context: Context, unit: MarkUnit) -> Done:
     layout = context.layout(context.store, unit.role)
     record, reader = read_json(layout.record_path(unit.shard)), RowReader(layout)
 
-    def produce(i: int) -> Row:
+    def produce(i: int) -> StoreRow:
         row, facts = blank(layout), record["rows"][i]
         before = facts.get("marks", {})
         copy_names(reader, unit.shard * layout.rows_per_shard + i, set(layout.names) - set(before), facts, row)

@@ -21,7 +21,7 @@ from stormcast_train.sources.quality_config import QualityConfig, SpikeCheck
 from stormcast_train.store import moments as m
 from stormcast_train.store.blocks import Blocks
 from stormcast_train.store.layout import GroupLayout
-from stormcast_train.store.writer import Mark
+from stormcast_train.store.store_row import Mark
 
 Plane = Callable[[int, int], NDArray[np.float32]]  # (row, channel) -> [y, x] before marking, NaN where missing
 Marks = dict[int, dict[str, list[Mark]]]  # by row, by variable

@@ -21,7 +21,8 @@ from stormcast_train.preprocess.fill import Planes, planes_of
 from stormcast_train.preprocess.plan import RowPlan, Unit, kept, written_rows
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.rows import RowReader
-from stormcast_train.store.writer import Row, write_shard
+from stormcast_train.store.store_row import StoreRow
+from stormcast_train.store.writer import write_shard
 
 
 @dataclass(frozen=True)
@@ -39,9 +40,9 @@ def run_unit(context: Context, unit: Unit) -> Done:
     old = OldRows(context, unit)
     buffers = context.buffers(unit.role, lambda: blank(layout))
 
-    def produce(i: int) -> Row:
+    def produce(i: int) -> StoreRow:
         buffer = buffers[i % 2]  # in turns: the row before is still needed for the change from it
-        row = Row(buffer.values_CYX, buffer.mask_CYX)
+        row = StoreRow(buffer.values_CYX, buffer.mask_CYX)
         row.mask_CYX.fill(Reason.NOT_RECEIVED)  # what lies under a mask is taken out when the row is written
         return make_row(context, layout, unit.rows[i], old, row)
 
@@ -59,19 +60,19 @@ def _problems(layout: GroupLayout, unit: Unit, record: Mapping[str, Any]) -> tup
     return tuple(found)
 
 
-def blank(layout: GroupLayout) -> Row:
+def blank(layout: GroupLayout) -> StoreRow:
     """A row of which nothing has been received."""
-    return Row(np.full(layout.plane, np.nan, np.float32), np.full(layout.plane, Reason.NOT_RECEIVED, np.uint8))
+    return StoreRow(np.full(layout.plane, np.nan, np.float32), np.full(layout.plane, Reason.NOT_RECEIVED, np.uint8))
 
 
-def make_row(context: Context, layout: GroupLayout, plan: RowPlan, old: OldRows | None, row: Row) -> Row:
+def make_row(context: Context, layout: GroupLayout, plan: RowPlan, old: OldRows | None, row: StoreRow) -> StoreRow:
     """The row of one time: variables whose files have not changed from the store, the others from the files."""
     taken = old.take(plan, row, layout) if old else set()
     fill_row(context, layout, plan, row, [name for name in layout.names if name not in taken])
     return row
 
 
-def fill_row(context: Context, layout: GroupLayout, plan: RowPlan, row: Row, wanted: Sequence[str]) -> None:
+def fill_row(context: Context, layout: GroupLayout, plan: RowPlan, row: StoreRow, wanted: Sequence[str]) -> None:
     """Make these variables of a row from their files."""
     together: dict[Draw, list[str]] = {}
     for name in wanted:
@@ -88,7 +89,7 @@ def fill_row(context: Context, layout: GroupLayout, plan: RowPlan, row: Row, wan
         _compare(context, layout, row, draw, names)
 
 
-def _fill(context: Context, layout: GroupLayout, row: Row, draw: Draw, names: list[str]) -> None:
+def _fill(context: Context, layout: GroupLayout, row: StoreRow, draw: Draw, names: list[str]) -> None:
     """Sum the terms of a draw into the row; when one cannot be read, the reason."""
     reader = context.source.reader_of(layout.role, names[0])
     summed: Planes | None = None
@@ -117,7 +118,7 @@ def _truths(plan: RowPlan) -> dict[Draw, list[str]]:
     return together
 
 
-def _compare(context: Context, layout: GroupLayout, row: Row, draw: Draw, names: list[str]) -> None:
+def _compare(context: Context, layout: GroupLayout, row: StoreRow, draw: Draw, names: list[str]) -> None:
     """How far the made values are from the archive's own: count, sum of squared differences, sum of squared values."""
     reader = context.source.reader_of(layout.role, names[0])
     found = planes_of(context, layout, draw.terms[0].records, names, reader, keep=True)
@@ -145,7 +146,7 @@ class OldRows:
             for plan in unit.rows:
                 self._record(layout, int((plan.time - layout.start) // layout.step))
 
-    def take(self, plan: RowPlan, row: Row, target: GroupLayout) -> set[str]:
+    def take(self, plan: RowPlan, row: StoreRow, target: GroupLayout) -> set[str]:
         """Fill the variables that can stay as they are; returns their names."""
         for layout, reader in self._candidates:
             number = int((plan.time - layout.start) // layout.step)
@@ -170,7 +171,7 @@ class OldRows:
         return self._records[key]
 
 
-def copy_names(reader: RowReader, number: int, names: set[str], facts: Mapping[str, Any], row: Row) -> set[str]:
+def copy_names(reader: RowReader, number: int, names: set[str], facts: Mapping[str, Any], row: StoreRow) -> set[str]:
     """Take these variables of a stored row; none when it is damaged, so that its files are read again."""
     try:
         values_CYX, mask_CYX = reader.all_values(number), reader.mask(number)

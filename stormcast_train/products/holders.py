@@ -17,7 +17,8 @@ from stormcast_train.fields.variables import Variable, describe
 
 if TYPE_CHECKING:
     from stormcast_train.sources.config import SourceConfig
-    from stormcast_train.store.reader import Group, Store
+    from stormcast_train.store.group import Group
+    from stormcast_train.store.reader import Store
 
 Array = NDArray[Any]
 

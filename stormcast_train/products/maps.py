@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 from stormcast_train.base.files import replacing
 from stormcast_train.fields.grid import Grid
-from stormcast_train.fields.times import parse_time, seconds
+from stormcast_train.fields.times import seconds
 from stormcast_train.fields.variables import Variable
 from stormcast_train.products import coastlines
 from stormcast_train.products.palettes import FAINT, INK, MASKED, Palette, colours, palette
 
 if TYPE_CHECKING:
-    from stormcast_train.store.reader import Store
+    pass
 
 Array = NDArray[Any]
 DPI = 110
@@ -187,17 +187,3 @@ def animate(
     with replacing(path) as temporary:
         images[0].save(temporary, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, comment=request)
     return path
-
-
-def plot_store(store: Store, variable: str | None = None, time: Any = None, role: str | None = None, out: str | Path | None = None) -> Any:
-    """A map of a store's variable at a valid time (the first by default) as a matplotlib figure; written to `out` where given."""
-    from stormcast_train.products.holders import StoreHolder
-    from stormcast_train.products.pictures import picture
-
-    holder = StoreHolder(store, role)
-    name = holder.checked(variable)
-    chosen = holder.checked_time(name, None if time is None else parse_time(time))
-    drawing = picture(holder, name, chosen, [], difference=False)
-    if out is not None:
-        save(drawing, Path(out))
-    return drawing

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 
 from stormcast_train.base.errors import RequestError
-from stormcast_train.fields.times import Times
+from stormcast_train.fields.times import Times, parse_time
 from stormcast_train.products import maps
-from stormcast_train.products.holders import ForecastHolder, Holder, Shown
+from stormcast_train.products.holders import ForecastHolder, Holder, Shown, StoreHolder
+from stormcast_train.store.reader import Store
 
 FRAMES = 72
 
@@ -59,3 +60,14 @@ def animation(
         first = holder.at(variable, time)[0]
         frames.append((title_at(holder, first, time), panels_at(holder, variable, time, others, difference)))
     return maps.animate(frames, first.variable, path, request)
+
+
+def plot_store(store: Store, variable: str | None = None, time: Any = None, role: str | None = None, out: str | Path | None = None) -> Any:
+    """A map of a store's variable at a valid time (the first by default) as a matplotlib figure; written to `out` where given."""
+    holder = StoreHolder(store, role)
+    name = holder.checked(variable)
+    chosen = holder.checked_time(name, None if time is None else parse_time(time))
+    drawing = picture(holder, name, chosen, [], difference=False)
+    if out is not None:
+        maps.save(drawing, Path(out))
+    return drawing

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.variables import Variable
-from stormcast_train.store.reader import Group
+from stormcast_train.store.group import Group
 
 PARTLY = 250  # beside the codes of `Reason`
 NEARLY_ALL = 0.95  # of the most cells that a variable ever had

@@ -19,7 +19,8 @@ from stormcast_train.products.palettes import as_stored
 from stormcast_train.products.report import Section, write_report
 from stormcast_train.products.store_facts import NEARLY_ALL, SAMPLE_ROWS, Sampled, calendar, readers_of, sample, sample_rows
 from stormcast_train.store import moments as m
-from stormcast_train.store.reader import Group, Store
+from stormcast_train.store.group import Group
+from stormcast_train.store.reader import Store
 from stormcast_train.store.versions import Record, VersionRun, records_of, version_changes, version_runs
 
 Image = tuple[Path, str]

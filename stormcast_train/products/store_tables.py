@@ -15,8 +15,9 @@ from stormcast_train.fields.times import parse_time
 from stormcast_train.products.report import Cell, Section
 from stormcast_train.products.store_facts import fields_lost
 from stormcast_train.products.store_pictures import month_name
+from stormcast_train.store.group import Group
 from stormcast_train.store.layout import in_order
-from stormcast_train.store.reader import Group, Store
+from stormcast_train.store.reader import Store
 from stormcast_train.store.versions import Record, VersionRun
 
 Images = tuple[tuple[Path, str], ...]

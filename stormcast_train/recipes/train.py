@@ -26,8 +26,9 @@ from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.runs.run import RunDirectory, describe_run
-from stormcast_train.store.choice import Choice, choose
 from stormcast_train.store.reader import Store, open_store
+from stormcast_train.store.view import StoreView
+from stormcast_train.store.view_request import requested_view
 from stormcast_train.training.loop.optim_config import Lengths, OptimConfig
 from stormcast_train.training.run.run_stage import Execution, StageRun, begin, check_batch, check_metrics, identify, is_done, run_stage
 from stormcast_train.training.setup.config import StageConfig, StageKind, StageRequest
@@ -293,7 +294,7 @@ def _stage_run(config: Config, store: Store, kind: StageKind, fold: Fold | None 
     request = StageRequest(
         stage=config.stage.only(kind), network=config.network, objective=config.objective, mix=config.mix, events=config.events,
         seed=config.seed, store=config.store, regression=regression if kind == "diffusion" else None, init=init,
-        variables=_choice(config, store), fold=fold, keep=str(folder),
+        variables=_view(config, store), fold=fold, keep=str(folder),
     )  # fmt: skip
     keys = config.train
     return StageRun(
@@ -343,6 +344,6 @@ def _opened(config: Config) -> Store:
     return store
 
 
-def _choice(config: Config, store: Store) -> Choice | None:
+def _view(config: Config, store: Store) -> StoreView | None:
     """What `variables` change of the store; its lists count where the request gives them, for the group's default is any set's."""
-    return choose(store, config.variables, {word.partition("=")[0].lstrip("+") for word in config.overrides})
+    return requested_view(store, config.variables, {word.partition("=")[0].lstrip("+") for word in config.overrides})

@@ -14,7 +14,8 @@ from stormcast_train.base.errors import RequestError, UnreadableError, nearest
 from stormcast_train.fields.times import Period, iso, parse_time
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import CfReader, CfVariable
-from stormcast_train.sources.cubes import Coordinates, Cube, GriddedFile, open_gridded
+from stormcast_train.sources.cube import Cube
+from stormcast_train.sources.cubes import Coordinates, GriddedFile, open_gridded
 from stormcast_train.sources.era5 import common_times
 from stormcast_train.sources.memory import Contents, Held
 from stormcast_train.sources.opened import opened, reading

@@ -15,65 +15,22 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.base.errors import UnreadableError
-from stormcast_train.fields.times import Period, Times
+from stormcast_train.fields.times import Period
 from stormcast_train.sources.blocks import check_written, day_blocks, plane_of_block, zarr_chunk
-from stormcast_train.sources.leads import NO_TIMES, TimeAxes, TimeReader
+from stormcast_train.sources.cube import NO_LEVELS, Cube
+from stormcast_train.sources.grib import grib_cubes
+from stormcast_train.sources.leads import TimeAxes, TimeReader
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.places import check_places, touching
 from stormcast_train.sources.units import normalised
 
 CHUNK_CACHE_LIMIT = 64 << 20
-NO_LEVELS: NDArray[np.float64] = np.array([], np.float64)
 _LATITUDES = ("latitude", "lat", "XLAT", "nav_lat")
 _LONGITUDES = ("longitude", "lon", "XLONG", "nav_lon")
 _NAMED = ("variable", "channel")  # a dimension along which each place is a variable of its own
 _MEMBERS = ("ensemble", "member", "number", "realization")
 FIRST_MEMBER = -1
 _LEVELS = ("pressure_level", "level", "isobaricInhPa", "plev", "lev", "pressure")
-
-
-@dataclass(frozen=True, eq=False)
-class Cube:
-    """One variable of a file. `plane(time row, level row)` reads [y, x] float32, NaN where missing, in the file's row order.
-
-    times: [T] valid times UTC, empty for a field without time. levels: [L], hPa where `pressure`, empty without levels.
-    references: [T] the reference time of each row of a forecast, else empty. lat, lon: 1-D [y], [x] or 2-D [y, x].
-    versions: what produced each time ([T] or one).
-    """
-
-    name: str
-    units: str
-    times: Times
-    levels: NDArray[np.float64]
-    pressure: bool
-    lat: NDArray[np.float64]
-    lon: NDArray[np.float64]
-    plane: Callable[[int, int], NDArray[np.float32]]
-    versions: tuple[str, ...] = ("",)
-    aliases: tuple[str, ...] = ()
-    attrs: dict[str, Any] = field(default_factory=dict)
-    references: Times = field(default_factory=lambda: NO_TIMES)
-
-    def row(self, time: np.datetime64, reference: np.datetime64 | None = None) -> int | None:
-        """The index of exactly this valid time (of the forecast of that reference time); None where the cube lacks it."""
-        time = time.astype("datetime64[s]")
-        if reference is None:
-            place = int(np.searchsorted(self.times, time))  # a century of hours is not compared one by one
-            if place < len(self.times) and self.times[place] == time:
-                return place
-        held = self.times == time
-        if reference is not None:
-            held &= self.references == reference if len(self.references) else False
-        found = np.flatnonzero(held)
-        return int(found[0]) if len(found) else None
-
-    def level_row(self, level: float) -> int | None:
-        """The index of exactly this level (to 1e-6 of its value); None where the cube lacks it."""
-        found = np.flatnonzero(np.isclose(self.levels, level, rtol=1e-6, atol=0))
-        return int(found[0]) if len(found) else None
-
-    def version(self, row: int) -> str:
-        return self.versions[row] if len(self.versions) > row else self.versions[0]
 
 
 @dataclass(eq=False)
@@ -122,8 +79,6 @@ def open_gridded(path: Path, coordinates: Coordinates = Coordinates()) -> Gridde
     if magic.startswith(b"PK"):
         return _open_zip(path, coordinates)
     if magic.startswith(b"GRIB"):
-        from stormcast_train.sources.grib import grib_cubes
-
         cubes, skipped = grib_cubes(path, coordinates.forecasts, coordinates.member)
         return GriddedFile(cubes, skipped, [])
     return _from_datasets(*_as_dataset(open_netcdf(path)), coordinates, 0)

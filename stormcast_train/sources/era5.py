@@ -18,7 +18,8 @@ from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, Times, iso, parse_time
 from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import Era5Reader
-from stormcast_train.sources.cubes import Cube, GriddedFile, open_gridded
+from stormcast_train.sources.cube import Cube
+from stormcast_train.sources.cubes import GriddedFile, open_gridded
 from stormcast_train.sources.memory import Contents, Held
 from stormcast_train.sources.opened import opened, reading
 from stormcast_train.sources.source import Clock, Fields, Record, Refusal, Source, check_size, collect, find_files, stacked

@@ -21,7 +21,8 @@ from stormcast_train.fields.times import HOUR, SECOND, Period, Times, iso, parse
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources import era5
 from stormcast_train.sources.config import GlobalModelReader
-from stormcast_train.sources.cubes import FIRST_MEMBER, Coordinates, Cube, GriddedFile, open_gridded
+from stormcast_train.sources.cube import Cube
+from stormcast_train.sources.cubes import FIRST_MEMBER, Coordinates, GriddedFile, open_gridded
 from stormcast_train.sources.era5 import Place, other_sum
 from stormcast_train.sources.memory import Contents, Held
 from stormcast_train.sources.opened import opened, reading

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Times
-from stormcast_train.sources.cubes import NO_LEVELS, Cube
+from stormcast_train.sources.cube import NO_LEVELS, Cube
 from stormcast_train.sources.grib_grid import geometry, relative_to_grid, turned
 from stormcast_train.sources.units import normalised
 

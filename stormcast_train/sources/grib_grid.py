@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pyproj import Proj
 
-from stormcast_train.sources.cubes import Cube
+from stormcast_train.sources.cube import Cube
 
 Array = NDArray[Any]
 _ALONG_PARALLELS = ("regular_ll", "regular_gg", "reduced_ll", "reduced_gg", "mercator")

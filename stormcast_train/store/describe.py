@@ -16,10 +16,11 @@ from stormcast_train.base.fingerprint import digest
 from stormcast_train.fields.times import iso
 from stormcast_train.store import zarr_format as z
 from stormcast_train.store.blocks import Blocks
+from stormcast_train.store.group import Group
 from stormcast_train.store.layout import MAKE_AGAIN, GroupLayout, write_again
 from stormcast_train.store.manifest import seal_of, seals
 from stormcast_train.store.packing import MISSING_CODE
-from stormcast_train.store.reader import Group, Store, open_store
+from stormcast_train.store.reader import Store, open_store
 from stormcast_train.store.rows import RowReader
 
 

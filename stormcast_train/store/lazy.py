@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from stormcast_train.store.reader import Group
+from stormcast_train.store.group import Group
 
 
 class _Plane(BackendArray):

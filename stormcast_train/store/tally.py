@@ -14,7 +14,7 @@ from stormcast_train.store.blocks import Blocks
 from stormcast_train.store.layout import GroupLayout
 
 if TYPE_CHECKING:
-    from stormcast_train.store.writer import Row
+    from stormcast_train.store.store_row import StoreRow
 
 
 class Tally:
@@ -31,7 +31,7 @@ class Tally:
         self._all_seen = np.zeros(len(layout.names), bool)
         self._unmarked: dict[str, int] = {}
 
-    def before_marks(self, i: int, row: Row) -> None:
+    def before_marks(self, i: int, row: StoreRow) -> None:
         """Remember of the planes what the checks across hours look at, then apply the marks."""
         for n, (channel, threshold) in enumerate(m.wettable(self.layout.variables)):
             heard = row.mask_CYX[channel] == 0
@@ -41,7 +41,7 @@ class Tally:
         self._unmarked = {name: plane_digest(self.layout, row, names.index(name)) for name in row.marks}
         row.apply_marks(names)
 
-    def add(self, i: int, row: Row, coded: NDArray[Any], values: NDArray[np.float32]) -> None:
+    def add(self, i: int, row: StoreRow, coded: NDArray[Any], values: NDArray[np.float32]) -> None:
         """Count row `i`, as it lies on disk (`coded`) and as a reader will see it (`values`, unchanged until the next row)."""
         variables = self.layout.variables
         self.checksum[i] = [crc32c(np.ascontiguousarray(plane)) for plane in coded]
@@ -69,7 +69,7 @@ class Tally:
             if code and cells:
                 self.reasons[name][str(code)] = self.reasons[name].get(str(code), 0) + int(cells)
 
-    def _facts(self, row: Row, gaps: dict[str, int]) -> dict[str, Any]:
+    def _facts(self, row: StoreRow, gaps: dict[str, int]) -> dict[str, Any]:
         marks = {name: {"codes": sorted({k.code for k in row.marks[name]}), "unmarked": d} for name, d in self._unmarked.items()}
         further = {"made": row.made, "marks": marks, "notes": row.notes, "facts": row.facts}
         kept = {key: value for key, value in further.items() if value}
@@ -97,7 +97,7 @@ class Tally:
         }
 
 
-def plane_digest(layout: GroupLayout, row: Row, channel: int) -> int:
+def plane_digest(layout: GroupLayout, row: StoreRow, channel: int) -> int:
     """crc32c of a plane as it would lie on disk, before marking: what `checksum` holds of planes without marks."""
     plane = np.where(row.mask_CYX[channel] == 0, row.values_CYX[channel], np.float32(np.nan)).astype("<f4")
     return int(crc32c(np.ascontiguousarray(layout.codings[channel].encode(plane).astype("<i2") if layout.codings else plane)))

@@ -5,9 +5,8 @@ Arrays carry suffixes: C channels, Y rows, X columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,56 +23,15 @@ from stormcast_train.store import zarr_format as z
 from stormcast_train.store.layout import EPOCH, GroupLayout, write_again
 from stormcast_train.store.manifest import finish
 from stormcast_train.store.packing import Pack
+from stormcast_train.store.store_row import StoreRow
 from stormcast_train.store.tally import Tally
 
 Mask = NDArray[np.uint8]
 LOST = "out_of_packed_range"  # by variable, how many values were put on the end of the range that codes can say
 
 
-@dataclass(frozen=True, eq=False)
-class Mark:
-    """Cells [y, x] of a channel that a check across hours refuses (None: all of them), with the reason's code."""
-
-    code: int
-    cells_YX: NDArray[np.bool_] | None = None
-
-
-@dataclass
-class Row:
-    """One time of a group: values float32 [C, y, x] (NaN where `mask` is not 0), reasons uint8 [C, y, x].
-
-    By channel name: inputs, what it was made from (a text that changes when its files do; empty: nothing); details, why it is
-    missing as a whole; made, how it was made where not from one file of this very time; marks, what checks across hours
-    refuse; notes, what a check remarked of it without refusing it. versions: what wrote the files, by reader. facts: more for
-    the record, numbers that add up by name.
-    """
-
-    values_CYX: NDArray[np.float32]
-    mask_CYX: Mask
-    inputs: dict[str, str] = field(default_factory=dict)
-    details: dict[str, str] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
-    made: dict[str, str] = field(default_factory=dict)
-    marks: dict[str, list[Mark]] = field(default_factory=dict)
-    notes: dict[str, str] = field(default_factory=dict)
-    facts: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-
-    def add_version(self, reader: str, version: str) -> None:
-        """Remember what wrote a file; several in the order of their names."""
-        known = self.versions[reader].split(" + ") if reader in self.versions else []
-        self.versions[reader] = " + ".join(sorted({*known, *version.split(" + ")}))
-
-    def apply_marks(self, names: Sequence[str]) -> None:
-        """Take out what the marks refuse; a cell that has a reason already keeps it."""
-        for name, marks in self.marks.items():
-            channel = names.index(name)
-            for mark in marks:
-                free = self.mask_CYX[channel] == 0
-                self.mask_CYX[channel][free if mark.cells_YX is None else free & mark.cells_YX] = mark.code
-
-
 def write_shard(
-    layout: GroupLayout, shard: int, count: int, produce: Callable[[int], Row], facts: Callable[[], Mapping[str, Any]] = dict
+    layout: GroupLayout, shard: int, count: int, produce: Callable[[int], StoreRow], facts: Callable[[], Mapping[str, Any]] = dict
 ) -> dict[str, Any]:
     """Write shard `shard` with `count` rows, `produce(i)` giving its i-th; returns (and stores) the shard's record.
 
@@ -118,7 +76,7 @@ def previous_record(layout: GroupLayout, shard: int) -> dict[str, Any] | None:
     return read_json(path) if path.is_file() else None
 
 
-def _coded(layout: GroupLayout, row: Row) -> tuple[NDArray[Any], NDArray[np.float32]]:
+def _coded(layout: GroupLayout, row: StoreRow) -> tuple[NDArray[Any], NDArray[np.float32]]:
     """The row as it lies on disk, and as a reader will see it; every missing cell becomes the one NaN (or the sentinel), in place."""
     assert row.values_CYX.shape == row.mask_CYX.shape == layout.plane, f"{row.values_CYX.shape} is not {layout.plane}"
     for values_YX, mask_YX in zip(row.values_CYX, row.mask_CYX, strict=True):
@@ -196,4 +154,4 @@ def _clock(role: str, times: Times) -> tuple[np.datetime64, np.timedelta64]:
 def _write_rows(layout: GroupLayout, values_TCYX: NDArray[np.float32], mask_TCYX: Mask) -> None:
     for shard in range(layout.shards(len(values_TCYX))):
         rows = layout.shard_rows(shard, len(values_TCYX))
-        write_shard(layout, shard, len(rows), lambda i, first=rows.start: Row(values_TCYX[first + i], mask_TCYX[first + i].copy()))  # type: ignore[misc]
+        write_shard(layout, shard, len(rows), lambda i, first=rows.start: StoreRow(values_TCYX[first + i], mask_TCYX[first + i].copy()))  # type: ignore[misc]

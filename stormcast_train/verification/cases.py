@@ -15,7 +15,8 @@ from stormcast_train.base.seeds import generator
 from stormcast_train.fields.grid import Grid, facing
 from stormcast_train.fields.times import Times, iso
 from stormcast_train.fields.variables import Variable, describe
-from stormcast_train.store.reader import Group, Store
+from stormcast_train.store.group import Group
+from stormcast_train.store.reader import Store
 from stormcast_train.verification.aggregate import Row
 from stormcast_train.verification.baselines import Climatology, climatology
 from stormcast_train.verification.derived import Fields, probability_matched_mean, with_derived

@@ -17,7 +17,8 @@ from pyproj import Proj
 from stormcast_train.cli import main
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.sources.opened import close_all
-from stormcast_train.store.reader import Group, Store, open_store
+from stormcast_train.store.group import Group
+from stormcast_train.store.reader import Store, open_store
 from stormcast_train.synthetic import write_era5, write_qpepre, write_rwrf
 
 START = np.datetime64("2021-06-01T00", "s")

@@ -12,6 +12,7 @@ from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.variables import describe
 from stormcast_train.products import coastlines, maps
 from stormcast_train.products.palettes import limits, palette
+from stormcast_train.products.pictures import plot_store
 from stormcast_train.products.report import Cell, Section, write_report
 from stormcast_train.store.reader import open_store
 
@@ -85,7 +86,7 @@ def test_a_stamp_tells_time_and_lead() -> None:
 
 
 def test_a_store_plots_itself(tiny_store: Path, tmp_path: Path) -> None:
-    store = open_store(tiny_store, plotter=maps.plot_store)
+    store = open_store(tiny_store, plotter=plot_store)
     drawing = store.plot(variable="rain1h", time="2021-06-01T06", out=tmp_path / "rain.png")
     assert "2021-06-01 06:00 UTC" in drawing.get_suptitle()
     assert (tmp_path / "rain.png").stat().st_size > 10000

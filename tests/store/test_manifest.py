@@ -18,11 +18,13 @@ from stormcast_train.fields.variables import describe
 from stormcast_train.store import moments as m
 from stormcast_train.store.blocks import Blocks
 from stormcast_train.store.describe import verify_store
+from stormcast_train.store.group import Group
 from stormcast_train.store.layout import GroupLayout, in_order
 from stormcast_train.store.manifest import finish, seal_of
-from stormcast_train.store.reader import Group, open_store
+from stormcast_train.store.reader import open_store
+from stormcast_train.store.store_row import Mark, StoreRow
 from stormcast_train.store.tally import plane_digest
-from stormcast_train.store.writer import Mark, Row, write_shard, write_store
+from stormcast_train.store.writer import write_shard, write_store
 
 GRID = Grid(np.array([22.0, 23.0]), np.array([120.0, 121.0, 122.0]))
 HOUR = np.timedelta64(3600, "s")
@@ -116,9 +118,9 @@ def layout_of(path: Path, *names: str) -> GroupLayout:
 
 def test_what_checks_across_hours_look_at_is_remembered_from_before_the_marks(tmp_path: Path) -> None:
     layout = layout_of(tmp_path, "rain1h")
-    plain = Row(np.full(layout.plane, 2.0, np.float32), np.zeros(layout.plane, np.uint8))
+    plain = StoreRow(np.full(layout.plane, 2.0, np.float32), np.zeros(layout.plane, np.uint8))
     plain.mask_CYX[0, 1, 1], plain.values_CYX[0, 1, 1] = Reason.OUT_OF_RANGE, 777.0  # what lies under a mask is nobody's
-    marked = Row(plain.values_CYX.copy(), plain.mask_CYX.copy(), marks={"rain1h": [Mark(Reason.SPIKE, np.eye(2, 3, dtype=bool))]})
+    marked = StoreRow(plain.values_CYX.copy(), plain.mask_CYX.copy(), marks={"rain1h": [Mark(Reason.SPIKE, np.eye(2, 3, dtype=bool))]})
     digest = plane_digest(layout, plain, 0)
     write_shard(layout, 0, 1, lambda _: plain)
     stored = int(Blocks.of(layout).checksum.read(0)[0, 0])
@@ -132,7 +134,7 @@ def test_what_checks_across_hours_look_at_is_remembered_from_before_the_marks(tm
 
 
 def test_versions_of_a_row_are_named_once_each_in_the_order_of_their_names() -> None:
-    row = Row(np.zeros((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.uint8))
+    row = StoreRow(np.zeros((1, 1, 1), np.float32), np.zeros((1, 1, 1), np.uint8))
     for version in ("V2", "V1 + V3", "V2"):
         row.add_version("rwrf", version)
     row.add_version("era5", "E")
@@ -142,7 +144,9 @@ def test_versions_of_a_row_are_named_once_each_in_the_order_of_their_names() -> 
 def test_facts_of_rows_are_added_up_and_ways_of_making_counted(tmp_path: Path) -> None:
     layout = layout_of(tmp_path, "t2m")
     rows = [
-        Row(np.full(layout.plane, 290, np.float32), np.zeros(layout.plane, np.uint8), made={"t2m": how}, facts={"error": {"t2m": numbers}})
+        StoreRow(
+            np.full(layout.plane, 290, np.float32), np.zeros(layout.plane, np.uint8), made={"t2m": how}, facts={"error": {"t2m": numbers}}
+        )
         for how, numbers in (("held for 1 h", [1.0, 4.0]), ("held for 1 h", [2.0, 0.5]), ("interpolated over 6 h", [0.0, 0.0]))
     ]
     write_shard(layout, 0, 3, lambda i: rows[i])

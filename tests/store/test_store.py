@@ -22,7 +22,8 @@ from stormcast_train.store.describe import describe_store, verify_store
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.manifest import finish
 from stormcast_train.store.reader import open_store
-from stormcast_train.store.writer import Mark, Row, intact, previous_record, write_shard, write_store
+from stormcast_train.store.store_row import Mark, StoreRow
+from stormcast_train.store.writer import intact, previous_record, write_shard, write_store
 
 GRID = Grid(np.linspace(21.0, 25.0, 6), np.linspace(120.0, 122.0, 4))
 TIMES = np.datetime64("2021-06-01T00", "s") + np.arange(50) * np.timedelta64(3600, "s")
@@ -248,10 +249,10 @@ def test_a_shard_interrupted_while_written_leaves_the_old_one(store: Path) -> No
     layout = GroupLayout.load(store, "state")
     before = layout.values_path(0).read_bytes()
 
-    def fail(i: int) -> Row:
+    def fail(i: int) -> StoreRow:
         if i == 3:
             raise OSError(28, "No space left on device")
-        return Row(np.zeros(layout.plane, np.float32), np.zeros(layout.plane, np.uint8))
+        return StoreRow(np.zeros(layout.plane, np.float32), np.zeros(layout.plane, np.uint8))
 
     with pytest.raises(OSError, match="No space"):
         write_shard(layout, 0, 24, fail)
@@ -313,11 +314,11 @@ def test_a_flipped_byte_of_any_file_at_all_is_found(store: Path) -> None:
     assert verify_store(store)["verified"]
 
 
-def rewritten(store: Path, shard: int, change: Callable[[int, Row], Row | None]) -> None:
+def rewritten(store: Path, shard: int, change: Callable[[int, StoreRow], StoreRow | None]) -> None:
     """The store with one shard of its state written again, `change` called with the row's number and the row as it was."""
     layout, group = GroupLayout.load(store, "state"), open_store(store).group("state")
     rows = layout.shard_rows(shard, len(group.times))
-    old = [Row(group.read([n])[0], group.mask([n])[0]) for n in rows]
+    old = [StoreRow(group.read([n])[0], group.mask([n])[0]) for n in rows]
     write_shard(layout, shard, len(rows), lambda i: change(rows.start + i, old[i]) or old[i])
     counts = {role: len(open_store(store).group(role).times) for role in open_store(store).roles}
     finish(store, [(GroupLayout.load(store, role), count) for role, count in counts.items()])
@@ -328,8 +329,8 @@ def test_a_shard_written_again_changes_the_first_tendency_of_the_next_one(tmp_pa
     path = write_store(tmp_path / "s", {"state": (GRID, TIMES, {"t2m": t2m}, None)})
     assert open_store(path).group("state").moments[24, 0, 2].tolist() == [24, 1, 0, 1, 1]
 
-    def late(number: int, row: Row) -> Row | None:
-        return Row(row.values_CYX + 20, row.mask_CYX) if number == 23 else None
+    def late(number: int, row: StoreRow) -> StoreRow | None:
+        return StoreRow(row.values_CYX + 20, row.mask_CYX) if number == 23 else None
 
     rewritten(path, 0, late)  # hour 23 is 323 K now, hour 24 still 304 K
     moments = open_store(path).group("state").moments[:, 0, 2]
@@ -363,9 +364,9 @@ def test_the_record_of_a_shard_is_set_aside_before_its_files_are_replaced(store:
     """Between the two files of a shard lies a moment at which one is new and the other old: no record may call that finished."""
     layout, during = GroupLayout.load(store, "state"), []
 
-    def produce(i: int) -> Row:
+    def produce(i: int) -> StoreRow:
         during.append((intact(layout, 0), previous_record(layout, 0)))
-        return Row(np.zeros(layout.plane, np.float32), np.zeros(layout.plane, np.uint8))
+        return StoreRow(np.zeros(layout.plane, np.float32), np.zeros(layout.plane, np.uint8))
 
     before = intact(layout, 0)
     write_shard(layout, 0, 24, produce)
@@ -392,7 +393,7 @@ def test_a_mark_takes_out_what_is_there_and_a_cell_that_has_a_reason_keeps_it(tm
     mask[0, 0], mask[1, 0] = Reason.OUT_OF_RANGE, Reason.NOT_IN_FILE
     cells = np.zeros(GRID.shape, bool)
     cells[:2, 0] = True
-    row = Row(np.full(layout.plane, 290, np.float32), mask, marks={"t2m": [Mark(Reason.SPIKE, cells)], "u10m": [Mark(Reason.STUCK)]})
+    row = StoreRow(np.full(layout.plane, 290, np.float32), mask, marks={"t2m": [Mark(Reason.SPIKE, cells)], "u10m": [Mark(Reason.STUCK)]})
     row.apply_marks(layout.names)
     assert row.mask_CYX[0, :3, :2].tolist() == [[Reason.OUT_OF_RANGE] * 2, [Reason.SPIKE, 0], [0, 0]]
     assert np.unique(row.mask_CYX[1, 1:]).tolist() == [Reason.STUCK]

@@ -11,8 +11,9 @@ from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import HOUR
 from stormcast_train.fields.variables import describe
 from stormcast_train.store.layout import GroupLayout
+from stormcast_train.store.store_row import StoreRow
 from stormcast_train.store.versions import VersionRun, records_of, version_changes, version_runs
-from stormcast_train.store.writer import Row, write_shard
+from stormcast_train.store.writer import write_shard
 
 START = np.datetime64("2021-06-01", "s")
 
@@ -20,7 +21,7 @@ START = np.datetime64("2021-06-01", "s")
 def written(tmp_path: Path, by_day: list[dict[str, str]]) -> GroupLayout:
     layout = GroupLayout(tmp_path, "state", (describe("t2m"),), Grid(np.array([22.0]), np.array([120.0])), START, HOUR)
     for day, versions in enumerate(by_day):
-        row = Row(np.full(layout.plane, 290, np.float32), np.full(layout.plane, Reason.PRESENT, np.uint8), versions=versions)
+        row = StoreRow(np.full(layout.plane, 290, np.float32), np.full(layout.plane, Reason.PRESENT, np.uint8), versions=versions)
         write_shard(layout, day, 24, lambda _, r=row: r)  # type: ignore[misc]
     return layout
 

@@ -8,7 +8,7 @@ import torch
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.forecast.emulator import Emulator
-from stormcast_train.store.choice import Choice
+from stormcast_train.store.view import StoreView
 from stormcast_train.store.writer import write_store
 from stormcast_train.training.setup.build import build_stage
 from stormcast_train.training.setup.config import StageConfig
@@ -189,7 +189,7 @@ def test_mirrored_samples_are_refused_where_wind_components_are_in_them(tmp_path
     bare = {"mirror": True, "background": [], "static": False, "time": False}
     with pytest.raises(RequestError, match=f"mirror=true does not go with {wind}: a mirrored sample would be wrong"):
         build_stage(tiny_stages.request(store, "regression", conditions=bare), CPU)
-    build_stage(tiny_stages.request(store, "regression", conditions=bare, variables=Choice(state=("t2m",))), CPU)
+    build_stage(tiny_stages.request(store, "regression", conditions=bare, variables=StoreView(state=("t2m",))), CPU)
 
 
 def flipped(field: torch.Tensor, flips: list[list[bool]]) -> torch.Tensor:

@@ -22,8 +22,8 @@ from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import load
 from stormcast_train.forecast.rollout import forecast as take_forecast
-from stormcast_train.store.choice import Choice
 from stormcast_train.store.reader import open_store
+from stormcast_train.store.view import StoreView
 from stormcast_train.store.writer import write_store
 from stormcast_train.training.setup.build import build_stage
 from stormcast_train.training.setup.resolve import resolve
@@ -31,7 +31,7 @@ from stormcast_train.training.validation import drizzle
 from stormcast_train.training.validation.drizzle import cut_off_of, with_fitted_drizzle
 
 CPU = tiny_stages.CPU
-QUANTILE = Choice(override={"rain1h": {"transform": {"kind": "quantile"}, "drizzle": "fit"}})
+QUANTILE = StoreView(override={"rain1h": {"transform": {"kind": "quantile"}, "drizzle": "fit"}})
 
 
 def built(store, kind="regression", choice=None, **more):
@@ -58,7 +58,7 @@ def mapped(tiny_store, tmp_path_factory):
 
 def test_an_overridden_transform_trains_on_the_statistics_of_a_store_made_with_it(tiny_store, tmp_path):
     root = {"transform": {"kind": "sqrt"}}
-    scene = built(tiny_store, choice=Choice(override={"rain1h": root}))[0].template.scene
+    scene = built(tiny_store, choice=StoreView(override={"rain1h": root}))[0].template.scene
     whole = open_store(tiny_store)
     groups = {}
     for role in whole.roles:
@@ -75,15 +75,15 @@ def test_an_overridden_transform_trains_on_the_statistics_of_a_store_made_with_i
 def test_a_choice_is_part_of_the_science_and_its_absence_leaves_the_record_as_it_was(tiny_store):
     plain = resolve(tiny_stages.request(tiny_store, "regression")).science()
     assert "variables" not in plain
-    heavier = resolve(tiny_stages.request(tiny_store, "regression", variables=Choice(override={"rain1h": {"loss_weight": 3}}))).science()
+    heavier = resolve(tiny_stages.request(tiny_store, "regression", variables=StoreView(override={"rain1h": {"loss_weight": 3}}))).science()
     assert heavier["variables"]["override"] == {"rain1h": {"loss_weight": 3}}
     assert heavier["store"] == plain["store"]
-    fewer = resolve(tiny_stages.request(tiny_store, "regression", variables=Choice(state=("rain1h",)))).science()
+    fewer = resolve(tiny_stages.request(tiny_store, "regression", variables=StoreView(state=("rain1h",)))).science()
     assert fewer["store"]["state"] != plain["store"]["state"]
 
 
 def test_loss_weights_follow_the_choice(tiny_store):
-    plain, weighted = built(tiny_store), built(tiny_store, choice=Choice(override={"rain1h": {"loss_weight": 3.0}}))
+    plain, weighted = built(tiny_store), built(tiny_store, choice=StoreView(override={"rain1h": {"loss_weight": 3.0}}))
     first, second = (stage.loss(stage.network, stage.example(stream.batch(range(8)))) for stage, stream in (plain, weighted))
     # rain covers 96 - 4 of 96 cells, t2m all: the total's share of rain is 92 / 188 of its own mean, and grows threefold
     expected = float(first.total.detach()) + (3 - 1) * float(first.by_variable["rain1h"]) * 92 / 188
@@ -92,7 +92,7 @@ def test_loss_weights_follow_the_choice(tiny_store):
 
 def test_a_dropped_channel_is_not_trained_and_its_gaps_cost_no_sample(tiny_store, tmp_path):
     whole, whole_stream = built(tiny_store)
-    stage, stream = built(tiny_store, choice=Choice(state=("rain1h",)))
+    stage, stream = built(tiny_store, choice=StoreView(state=("rain1h",)))
     assert stage.template.scene.names == ("rain1h",)
     assert stream.dataset_size == whole_stream.dataset_size + 2  # t2m was not received at hour 60: as an input and as a target
     emulator = Emulator.load(saved(stage, tmp_path / "package"))
@@ -120,7 +120,7 @@ def test_the_map_tells_the_training_split_alone(mapped, tiny_store):
     scene = load(mapped / "regression").scene
     store = open_store(tiny_store)
     rows = np.flatnonzero(np.isin(store.group("state").times, _training_times(tiny_store)))
-    again = store.chosen(QUANTILE).group("state").fitted(rows).variables["rain1h"].transform
+    again = store.viewed(QUANTILE).group("state").fitted(rows).variables["rain1h"].transform
     assert scene.state[1].transform == again
 
 
@@ -136,15 +136,15 @@ def test_a_diffusion_takes_the_regressions_map_and_refuses_another(mapped, tiny_
     for choice in (None, QUANTILE):
         assert built(tiny_store, "diffusion", choice, regression=regression)[0].template.scene.state[1].transform.fitted
     with pytest.raises(RequestError, match="the regression was trained with quantile, its diffusion cannot take sqrt"):
-        built(tiny_store, "diffusion", Choice(override={"rain1h": {"transform": {"kind": "sqrt"}}}), regression=regression)
+        built(tiny_store, "diffusion", StoreView(override={"rain1h": {"transform": {"kind": "sqrt"}}}), regression=regression)
     with pytest.raises(RequestError, match="lacks state t2m; it holds rain1h after variables= has chosen"):
-        built(tiny_store, "diffusion", Choice(state=("rain1h",)), regression=regression)
+        built(tiny_store, "diffusion", StoreView(state=("rain1h",)), regression=regression)
     with pytest.raises(RequestError, match="the regression steps t2m, rain1h forward, and rain1h, t2m was asked"):
-        built(tiny_store, "diffusion", Choice(state=("rain1h", "t2m")), regression=regression)
+        built(tiny_store, "diffusion", StoreView(state=("rain1h", "t2m")), regression=regression)
 
 
 def test_a_diffusion_may_weigh_what_its_regression_did_not(trained, tiny_store):
-    choice = Choice(override={"rain1h": {"loss_weight": 2.0, "clamp": False}})
+    choice = StoreView(override={"rain1h": {"loss_weight": 2.0, "clamp": False}})
     scene = built(tiny_store, "diffusion", choice, regression=str(trained["regression"]))[0].template.scene
     assert (scene.state[1].loss_weight, scene.state[1].clamp) == (2.0, False)
     assert scene.statistics == load(trained["regression"]).scene.statistics
@@ -174,7 +174,7 @@ def test_a_package_keeps_its_fitted_drizzle_and_how_it_was_found(mapped):
 def test_a_package_that_drizzles_takes_the_cut_off_that_makes_rain_as_frequent_as_observed(kind, tiny_store, trained, tmp_path):
     """A network that makes every hour wetter by half of a usual change, by hand: with k observed wet cells, the k-th largest value."""
     more = {"regression": str(trained["regression"])} if kind == "diffusion" else {}
-    stage, _ = built(tiny_store, kind, Choice(override={"rain1h": {"drizzle": "fit"}}), **more)
+    stage, _ = built(tiny_store, kind, StoreView(override={"rain1h": {"drizzle": "fit"}}), **more)
     made = known.steady(replace(load(trained[kind]), scene=stage.template.scene), (0.0, 0.5))
     package = with_fitted_drizzle(made, stage.cases)
     fact, statistics = package.facts["drizzle"]["rain1h"], package.scene.statistics["rain1h"]

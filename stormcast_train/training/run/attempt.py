@@ -22,8 +22,9 @@ from stormcast_train.distributed.deadline import Deadline, deadline
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.distributed.watchdog import Watchdog
+from stormcast_train.training.loop import insight
 from stormcast_train.training.loop.averages import ema_facts, write_snapshot
-from stormcast_train.training.loop.loop import TrainPlan, insight, train
+from stormcast_train.training.loop.loop import TrainPlan, train
 from stormcast_train.training.loop.optimizer import Optimization
 from stormcast_train.training.loop.parallel import divide, load_whole, whole
 from stormcast_train.training.loop.prefetch import Examples

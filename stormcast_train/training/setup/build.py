@@ -27,8 +27,8 @@ from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.step import RegressionStep, ResidualStep
 from stormcast_train.objectives.config import ObjectiveSpec
 from stormcast_train.objectives.regression import FixedCount
-from stormcast_train.store.choice import Choice
 from stormcast_train.store.reader import Store
+from stormcast_train.store.view import StoreView
 from stormcast_train.training.regression import RegressionStage
 from stormcast_train.training.residual import ResidualStage
 from stormcast_train.training.setup.config import StageRequest, StageSpec
@@ -168,11 +168,11 @@ def _refuse_other(setup: Setup, regression: Emulator) -> None:
 
 def _told_as(setup: Setup, trained: Scene) -> Store:
     """The store with the regression's transforms: one that a diffusion asks for itself is refused where the scene is extended."""
-    choice = setup.store.choice or Choice()
-    override = {name: dict(facts) for name, facts in choice.override.items()}
+    view = setup.store.view or StoreView()
+    override = {name: dict(facts) for name, facts in view.override.items()}
     for variable in (*trained.background, *trained.state):
         override.setdefault(variable.name, {})["transform"] = variable.transform.model_dump()
-    return setup.opened.chosen(choice.model_copy(update={"override": override}))
+    return setup.opened.viewed(view.model_copy(update={"override": override}))
 
 
 def _regressions(setup: Setup, regression: Emulator, starts: Times, device: torch.device) -> tuple[Regressions, list[str]]:

@@ -13,7 +13,7 @@ from stormcast_train.data.event_config import EventsConfig
 from stormcast_train.data.mix import MixConfig
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
-from stormcast_train.store.choice import Choice
+from stormcast_train.store.view import StoreView
 from stormcast_train.training.setup.folds import Fold, fold_runs
 
 StageKind = Literal["regression", "diffusion"]
@@ -113,7 +113,7 @@ class StageRequest(Frozen):
     store: str
     regression: str | None = None  # run or package of the frozen regression (diffusion)
     init: str | None = None  # run or package whose weights the network starts from
-    variables: Choice | None = None  # what of the store, and told how; None: all as it is
+    variables: StoreView | None = None  # what of the store, and told how; None: all as it is
     fold: Fold | None = None  # of a regression: train outside this block only
     keep: str | None = None  # the folder of the run, for what is measured or made once: residual.json, and the means of stage.means=disk
 

@@ -65,7 +65,7 @@ def resolve(request: StageRequest, opened: Store | None = None, waits_for: Stage
     conditions, regression and folds do not go together.
     """
     opened = open_store(Path(request.store)) if opened is None else opened
-    store = opened.chosen(request.variables)
+    store = opened.viewed(request.variables)
     spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
     _check_sources(store, spec.conditions)
     regression, folds, beneath = None, tuple[str, ...](), list[ConditionSpec]()

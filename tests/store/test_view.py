@@ -16,8 +16,9 @@ from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.transforms import CubeRoot, QuantileMap, SquareRoot
 from stormcast_train.fields.variables import VariablesConfig, describe
 from stormcast_train.store import sampling
-from stormcast_train.store.choice import Choice, choose
 from stormcast_train.store.reader import open_store
+from stormcast_train.store.view import StoreView
+from stormcast_train.store.view_request import requested_view
 from stormcast_train.store.writer import write_store
 
 NCDR = VariablesConfig(name="ncdr", state=("t2m", "u10m", "v10m", "rain1h"), background=("msl", "t2m"))  # the default of every verb
@@ -33,21 +34,21 @@ def store(tmp_path_factory):
 
 
 def test_a_request_that_changes_nothing_is_no_choice(store):
-    assert choose(store, NCDR, ()) is None
+    assert requested_view(store, NCDR, ()) is None
     # what the store says already
-    assert choose(store, asked(override={"rain1h": {"transform": {"kind": "log1p", "scale": 1.0}, "drizzle": 0.1}}), ()) is None
-    assert choose(store, asked(drop=["u10m"], add=["rain1h"]), ()) is None  # already absent, already there
+    assert requested_view(store, asked(override={"rain1h": {"transform": {"kind": "log1p", "scale": 1.0}, "drizzle": 0.1}}), ()) is None
+    assert requested_view(store, asked(drop=["u10m"], add=["rain1h"]), ()) is None  # already absent, already there
 
 
 def test_what_the_request_itself_repeats_is_kept_for_a_diffusion_whose_regression_changed_it(store):
     repeated = asked(override={"rain1h": {"loss_weight": 1.0}})
-    assert choose(store, repeated, ("variables.override.rain1h.loss_weight",)).override == {"rain1h": {"loss_weight": 1.0}}
-    assert choose(store, repeated, ("variables.override",)).override == {"rain1h": {"loss_weight": 1.0}}
-    assert choose(store, repeated, ("variables.override.t2m.loss_weight",)) is None
+    assert requested_view(store, repeated, ("variables.override.rain1h.loss_weight",)).override == {"rain1h": {"loss_weight": 1.0}}
+    assert requested_view(store, repeated, ("variables.override",)).override == {"rain1h": {"loss_weight": 1.0}}
+    assert requested_view(store, repeated, ("variables.override.t2m.loss_weight",)) is None
 
 
 def test_a_dropped_channel_is_gone_and_the_others_keep_their_values(store):
-    chosen = store.chosen(choose(store, asked(drop=["t2m"], drop_background=["t2m"]), ("variables.drop",)))
+    chosen = store.viewed(requested_view(store, asked(drop=["t2m"], drop_background=["t2m"]), ("variables.drop",)))
     state, whole = chosen.group("state"), store.group("state")
     assert state.channels == ("rain1h",)
     assert chosen.group("background").channels == ("u850",)
@@ -63,15 +64,15 @@ def test_a_dropped_channel_is_gone_and_the_others_keep_their_values(store):
 
 def test_a_list_of_the_request_is_taken_in_its_order_and_of_the_groups_default_not_at_all(store):
     request = asked(state=["rain1h", "t2m"])
-    assert choose(store, request, ("variables.state",)).state == ("rain1h", "t2m")
-    assert choose(store, request, ()) is None
-    state = store.chosen(choose(store, request, ("variables.state",))).group("state")
+    assert requested_view(store, request, ("variables.state",)).state == ("rain1h", "t2m")
+    assert requested_view(store, request, ()) is None
+    state = store.viewed(requested_view(store, request, ("variables.state",))).group("state")
     assert np.array_equal(state.read([3]), store.group("state").read([3])[:, ::-1], equal_nan=True)
     assert state.statistics("value", [3, 4])["t2m"] == store.group("state").statistics("value", [3, 4])["t2m"]
 
 
 def test_a_role_of_which_nothing_is_left_is_absent(store):
-    chosen = store.chosen(choose(store, asked(drop_background=["t2m", "u850"]), ()))
+    chosen = store.viewed(requested_view(store, asked(drop_background=["t2m", "u850"]), ()))
     assert chosen.roles == ("state", "static")
 
 
@@ -89,7 +90,7 @@ def test_a_role_of_which_nothing_is_left_is_absent(store):
 )
 def test_what_the_store_lacks_or_cannot_be_told_is_refused_with_the_nearest(store, more, named, message):
     with pytest.raises(RequestError, match=message):
-        choose(store, asked(**more), named)
+        requested_view(store, asked(**more), named)
 
 
 def test_another_set_takes_its_channels_of_a_store_that_has_them(tmp_path):
@@ -98,17 +99,17 @@ def test_another_set_takes_its_channels_of_a_store_that_has_them(tmp_path):
     path = tiny_world.write(tmp_path / "store")
     write_json(path / "manifest.json", {**read_json(path / "manifest.json"), "config": {"variables": {"name": "large"}}})
     small = VariablesConfig(name="small", state=("rain1h",), background=("u850",), static=("orog",))
-    choice = choose(open_store(path), small, ("variables",))
+    choice = requested_view(open_store(path), small, ("variables",))
     assert (choice.state, choice.background, choice.static) == (("rain1h",), ("u850",), ("orog",))
-    assert choose(open_store(path), small, ()) is None  # the group's default asks for nothing
+    assert requested_view(open_store(path), small, ()) is None  # the group's default asks for nothing
     with pytest.raises(RequestError, match="holds no 'u10m'"):
-        choose(open_store(path), NCDR, ("variables",))
+        requested_view(open_store(path), NCDR, ("variables",))
 
 
 @pytest.mark.parametrize("transform", [SquareRoot(), CubeRoot(scale=0.2), QuantileMap(values=(0.0, 1.0, 5.0), scores=(-0.5, 1.0, 3.0))])
 def test_statistics_of_another_transform_are_those_of_a_store_made_with_it(store, tmp_path, transform):
-    choice = choose(store, asked(override={"rain1h": {"transform": transform.model_dump()}}), ())
-    state = store.chosen(choice).group("state")
+    choice = requested_view(store, asked(override={"rain1h": {"transform": transform.model_dump()}}), ())
+    state = store.viewed(choice).group("state")
     whole = store.group("state")
     rain_TYX = whole.read(np.arange(len(whole.times)), ["rain1h"])[:, 0]
     made = describe("rain1h", {"transform": transform.model_dump()})
@@ -140,7 +141,7 @@ def test_of_many_rows_some_are_read_evenly_and_their_predecessors_for_the_change
 
 
 def test_a_quantile_map_is_fitted_to_the_rain_of_the_rows_asked_for(store):
-    state = store.chosen(Choice(override={"rain1h": {"transform": {"kind": "quantile"}}})).group("state")
+    state = store.viewed(StoreView(override={"rain1h": {"transform": {"kind": "quantile"}}})).group("state")
     early, late = (state.fitted(rows).variables["rain1h"].transform for rows in (np.arange(40), np.arange(60, 100)))
     assert early.fitted
     assert early != late
