@@ -175,7 +175,7 @@ def _add_ensemble(ledger: Ledger, members_MCHW: Array, mean_1CHW: Array, truth_C
 
 def _denoising(step: ResidualStep, batch: Batch, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """Squared error and cells by sample and channel, and the samples' noise levels."""
-    present = step.target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
+    present = batch.target_present_BCHW
     mean = step.regression.mean(batch.window)
     clean = step.clean(batch.target_BCHW, mean) * present
     sigma_B = training_sigma(step.noise, normal(SEED, ("validation_sigma",), indices, (1,), clean.device)[:, 0])
