@@ -58,6 +58,11 @@ class Window:
         """The state that the step starts from."""
         return self.states_BKCHW[:, -1]
 
+    @property
+    def known_BCHW(self) -> Tensor:
+        """Where that state is present."""
+        return self.present_BKCHW[:, -1]
+
     def __len__(self) -> int:
         return len(self.times)
 

@@ -267,22 +267,29 @@ class Conditions:
 
 
 class Target:
-    """What the output means. tendency: (next - newest) / its standard deviation; state: the next state. All normalised."""
+    """What the output means. tendency: (next - newest) / its standard deviation; state: the next state. All normalised.
+
+    Where the newest state is missing there is nothing to add a tendency to: the output is the next state there too. `known_BCHW` says
+    where the newest state is present.
+    """
 
     def __init__(self, kind: str, normalizer: Normalizer, coverage_CHW: Tensor) -> None:
         self._tendency = kind == "tendency"
         self._scale_C11 = normalizer.tendency_C11
         self._coverage_CHW = coverage_CHW
 
-    def encode(self, next_BCHW: Tensor, newest_BCHW: Tensor) -> Tensor:
+    def encode(self, next_BCHW: Tensor, newest_BCHW: Tensor, known_BCHW: Tensor) -> Tensor:
         """From the next state to what the network should give."""
-        return (next_BCHW - newest_BCHW) / self._scale_C11 if self._tendency else next_BCHW
+        if not self._tendency:
+            return next_BCHW
+        return torch.where(known_BCHW, (next_BCHW - newest_BCHW) / self._scale_C11, next_BCHW)
 
-    def decode(self, output_BCHW: Tensor, newest_BCHW: Tensor) -> Tensor:
+    def decode(self, output_BCHW: Tensor, newest_BCHW: Tensor, known_BCHW: Tensor) -> Tensor:
         """From the network's output to the next state; 0 outside the static coverage."""
-        next_BCHW = newest_BCHW + self._scale_C11 * output_BCHW if self._tendency else output_BCHW
-        return next_BCHW * self._coverage_CHW
+        if not self._tendency:
+            return output_BCHW * self._coverage_CHW
+        return torch.where(known_BCHW, newest_BCHW + self._scale_C11 * output_BCHW, output_BCHW) * self._coverage_CHW
 
     def present(self, target_present_BCHW: Tensor, newest_present_BCHW: Tensor) -> Tensor:
-        """Cells that carry loss: a tendency needs both of its ends."""
+        """Cells by which residuals are compared and scaled: of a tendency both ends are there. Loss is wherever the target is."""
         return target_present_BCHW & newest_present_BCHW if self._tendency else target_present_BCHW

@@ -30,7 +30,7 @@ class RegressionStep:
     def mean(self, window: Window) -> Tensor:
         """The next state, normalised, [B, C, H, W]; not yet limited to what is physical."""
         output_BCHW = self.network(self.conditions.assemble(window))
-        return self.target.decode(output_BCHW, window.newest_BCHW)
+        return self.target.decode(output_BCHW, window.newest_BCHW, window.known_BCHW)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,10 +46,10 @@ class ResidualStep:
 
     def condition(self, window: Window, mean_BCHW: Tensor, offsets_BC11: Tensor | None = None) -> Condition:
         """The denoiser's condition; the regression is told in the units of the target."""
-        return self.conditions.assemble(window, self.target.encode(mean_BCHW, window.newest_BCHW), offsets_BC11)
+        return self.conditions.assemble(window, self.target.encode(mean_BCHW, window.newest_BCHW, window.known_BCHW), offsets_BC11)
 
     def clean(self, next_BCHW: Tensor, mean_BCHW: Tensor) -> Tensor:
-        """The scaled residual: standard deviation near sigma_data in every channel."""
+        """The scaled residual: standard deviation near sigma_data in every channel, and more where the newest state is missing."""
         return (next_BCHW - mean_BCHW) / self.residual_C11
 
     def unit_noise(self, seed: int, purpose: tuple[str | int, ...], indices: Sequence[int], shape: Sequence[int]) -> Tensor:

@@ -57,8 +57,8 @@ class RegressionStage:
         window, target = self.step.conditions.perturb(batch.window, self.seed, batch.positions), self.step.target
         offsets_BC11 = self.step.conditions.offsets(self.seed, batch.positions)
         condition = self.step.conditions.assemble(window, offsets_BC11=offsets_BC11)
-        wanted_BCHW = target.encode(batch.target_BCHW, window.newest_BCHW)
-        present_BCHW = target.present(batch.target_present_BCHW, window.present_BKCHW[:, -1])
+        wanted_BCHW = target.encode(batch.target_BCHW, window.newest_BCHW, window.known_BCHW)
+        present_BCHW = batch.target_present_BCHW
         if self.crops is not None:
             assert isinstance(condition, Tensor)  # `check_crop` refuses a halo's encoder
             crop = self.crops.draw(self.seed, batch.positions, window.times)

@@ -66,7 +66,7 @@ class ResidualStage:
         batch, mean_BCHW = (mirror.batch(batch), mirror(mean_BCHW)) if mirror else (batch, mean_BCHW)
         window, device = batch.window, batch.target_BCHW.device
         condition = self.step.condition(window, mean_BCHW, self.step.conditions.offsets(self.seed, batch.positions))
-        present_BCHW = self.step.target.present(batch.target_present_BCHW, window.present_BKCHW[:, -1])
+        present_BCHW = batch.target_present_BCHW
         clean_BCHW = self.step.clean(batch.target_BCHW, mean_BCHW) * present_BCHW
         if self.crops is not None:
             assert isinstance(condition, Tensor)  # `check_crop` refuses a halo's encoder

@@ -204,16 +204,30 @@ def test_offsets_fall_on_the_context_and_are_the_samples_own(conditions):
     assert (offsets != 0).sum() == 2 * (len(conditions.channels) - len(spared))
 
 
-def test_a_tendency_target_is_undone_by_its_decoding_and_needs_both_ends(scene, reader):
+def test_a_target_is_undone_by_its_decoding_and_a_tendencys_residual_is_measured_between_both_ends(scene, reader):
     window, target, present = reader.to_device(reader.read(TIMES))
     coverage = torch.from_numpy(scene.coverage_CHW)
     for kind in ("tendency", "state"):
         meaning = Target(kind, reader.normalizer, coverage)
-        again = meaning.decode(meaning.encode(target, window.newest_BCHW), window.newest_BCHW)
+        again = meaning.decode(meaning.encode(target, window.newest_BCHW, window.known_BCHW), window.newest_BCHW, window.known_BCHW)
         assert torch.allclose(again, target, atol=1e-5)
     missing_now = torch.zeros_like(present)
     assert not Target("tendency", reader.normalizer, coverage).present(present, missing_now).any()
     assert Target("state", reader.normalizer, coverage).present(present, missing_now).any()
+
+
+def test_where_the_newest_state_is_missing_a_tendencys_output_is_the_next_state_itself(scene, reader):
+    window, target, _ = reader.to_device(reader.read(TIMES))
+    known = window.known_BCHW.clone()
+    known[0, 0, 5, 3] = False
+    newest = window.newest_BCHW * known  # a missing cell holds 0
+    meaning = Target("tendency", reader.normalizer, torch.from_numpy(scene.coverage_CHW))
+    wanted = meaning.encode(target, newest, known)
+    assert wanted[0, 0, 5, 3] == target[0, 0, 5, 3]
+    whole = meaning.encode(target, window.newest_BCHW, window.known_BCHW)
+    whole[0, 0, 5, 3] = target[0, 0, 5, 3]
+    assert torch.equal(wanted, whole)  # no other cell changes
+    assert meaning.decode(wanted, newest, known)[0, 0, 5, 3] == target[0, 0, 5, 3]
 
 
 def test_a_batch_is_the_same_whether_it_was_read_ahead_or_not(reader, tiny_store):

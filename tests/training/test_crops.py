@@ -50,8 +50,8 @@ def test_a_regressions_loss_is_the_squared_error_in_the_window_over_all_of_its_c
     stage, stream = regression
     batch = stream.batch(range(5))
     found = stage.loss(lambda x: torch.zeros(len(x), 2, *x.shape[-2:]), stage.example(batch))
-    wanted = stage.step.target.encode(batch.target_BCHW, batch.window.newest_BCHW)
-    present = stage.step.target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
+    wanted = stage.step.target.encode(batch.target_BCHW, batch.window.newest_BCHW, batch.window.known_BCHW)
+    present = batch.target_present_BCHW
     offsets = stage.crops.draw(stage.seed, batch.positions, batch.window.times).offsets
     expected = [0.0, 0.0]
     for b, (row, column) in enumerate(offsets):
@@ -84,7 +84,7 @@ def test_a_diffusions_loss_is_that_of_the_window_alone(diffusion):
     batch = stream.batch(range(4))
     found = stage.loss(lambda x, t, condition: torch.zeros_like(x), stage.example(batch)).total
     crop = stage.crops.draw(0, batch.positions, batch.window.times)
-    present = stage.step.target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
+    present = batch.target_present_BCHW
     clean = crop(stage.step.clean(batch.target_BCHW, stage._mean(batch)) * present)
     noise = stage.step.noise
     sigma = training_sigma(noise, normal(0, ("sigma",), batch.positions, (2,), CPU))[:, None, None, None]

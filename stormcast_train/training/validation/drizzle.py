@@ -84,9 +84,8 @@ def _pairs(emulator: Emulator, cases: Cases, count: int) -> Iterator[tuple[Tenso
     for first in range(0, count, BLOCK):
         numbers = range(first, min(first + BLOCK, count))
         batch = Batch((), (), *cases.reader.to_device(cases.reader.read(cases.chosen(count)[numbers.start : numbers.stop])))
-        present_BCHW = emulator.step_model.target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
         drawn_BCHW = _step(emulator, batch, numbers)
-        yield normalizer.limit(drawn_BCHW)[1], normalizer.inverse(batch.target_BCHW), present_BCHW
+        yield normalizer.limit(drawn_BCHW)[1], normalizer.inverse(batch.target_BCHW), batch.target_present_BCHW
 
 
 def _step(emulator: Emulator, batch: Batch, numbers: range) -> Tensor:

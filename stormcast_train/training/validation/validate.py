@@ -198,7 +198,7 @@ def _add_convergence(ledger: Ledger, step: ResidualStep, batch: Batch, indices: 
 
 def _denoising(step: ResidualStep, batch: Batch, indices: Sequence[int]) -> tuple[Tensor, Tensor, Tensor]:
     """Squared error and cells by sample and channel, and the samples' noise levels."""
-    present = step.target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
+    present = batch.target_present_BCHW
     mean = step.regression.mean(batch.window)
     clean = step.clean(batch.target_BCHW, mean) * present
     sigma_B = training_sigma(step.noise, normal(SEED, ("validation_sigma",), indices, (2,), clean.device))
