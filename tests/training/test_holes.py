@@ -12,7 +12,7 @@ from stormcast_train.data.batch import Batch
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.rollout import roll_members
 from stormcast_train.store.reader import open_store
-from stormcast_train.training.build import build_stage
+from stormcast_train.training.setup.build import build_stage
 
 CPU = tiny_stages.CPU
 HOUR = np.timedelta64(1, "h")
