@@ -23,9 +23,10 @@ from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.variables import describe
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import Package
-from stormcast_train.forecast.step import RegressionStep, ResidualStep
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import NoiseSpec, ObjectiveSpec
+from stormcast_train.stages.regression import RegressionStep
+from stormcast_train.stages.residual_diffusion import ResidualStep
 from stormcast_train.store.writer import write_store
 
 CPU = torch.device("cpu")
@@ -147,7 +148,7 @@ def told(seen):
 def package(kind: str, target: str) -> Package:
     """Without weights; `residual_std` is such that the scale of the residual is twice these."""
     beneath = package("regression", target) if kind == "diffusion" else None
-    more = {"objective": ObjectiveSpec(noise=LEVELS), "residual_std": RESIDUAL_STD, "regression": beneath} if beneath else {}
+    more = {"objective": ObjectiveSpec(noise=LEVELS), "measured": {"residual_std": RESIDUAL_STD}, "beneath": beneath} if beneath else {}
     network = NetworkConfig(model_channels=8, channel_mult=(1,), num_blocks=1)
     return Package(kind, target, conditions(kind), network, scene(), {}, "", {}, {}, fingerprint=kind, **more)
 
@@ -209,11 +210,15 @@ def seen_at(hour: int, lead: int, states, lacks) -> dict[str, np.ndarray]:
     }  # fmt: skip
 
 
-def step(seen, now: np.ndarray, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """The regression's next state, normalised, and what the conditions add to the residual."""
+def step(seen, now: np.ndarray, lacks: np.ndarray, target: str) -> tuple[np.ndarray, np.ndarray]:
+    """The regression's next state, normalised, and what the conditions add to the residual; lacks [H, W]: where rain is missing now.
+
+    A tendency is the state itself there.
+    """
     output = stacked(ANSWERS[target](seen))
-    mean = (now + TENDENCY * output if target == "tendency" else output) * COVERAGE
-    regression = (mean - now) / TENDENCY if target == "tendency" else mean
+    adds = np.stack([np.full(lacks.shape, target == "tendency"), (target == "tendency") & ~lacks])
+    mean = np.where(adds, now + TENDENCY * output, output) * COVERAGE
+    regression = np.where(adds, (mean - now) / TENDENCY, mean)
     return mean, stacked(told(seen | {f"regression:{name}": regression[..., c, :, :] for c, name in enumerate(STATISTICS)}))
 
 
@@ -229,7 +234,7 @@ def rolled(leads: int, target: str = "state", start: int = START, noise: np.ndar
     states = [np.repeat(x[None], 1 if noise is None else noise.shape[1], axis=0) for x in states]
     lacks, found, means = [~x[1] for x in present], [], []
     for lead in range(1, leads + 1):
-        mean, added = step(seen_at(start + lead, lead, states, lacks), states[1], target)
+        mean, added = step(seen_at(start + lead, lead, states, lacks), states[1], lacks[1], target)
         residual = 0 if noise is None else heun(noise[lead - 1], lambda x, _, added=added: kept(x) + added)
         physical = limited(mean + RESIDUAL * residual)
         found.append(np.where(COVERAGE, physical, np.nan))
@@ -265,7 +270,7 @@ def steady(package: Package, per_step: tuple[float, float] = (0.0, 0.0)) -> Pack
     said = torch.tensor(per_step if package.stage == "regression" else (0.0, 0.0)).numpy()
     weights = {name: value * (not name.endswith(("weight", "bias"))) for name, value in package.weights.items()}
     weights |= {name: said for name in weights if name.endswith("aux_conv.bias")}
-    return replace(package, weights=weights, regression=steady(package.regression, per_step) if package.regression else None)
+    return replace(package, weights=weights, beneath=steady(package.beneath, per_step) if package.beneath else None)
 
 
 def silent(x: np.ndarray, level: float) -> np.ndarray:

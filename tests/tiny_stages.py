@@ -11,6 +11,7 @@ from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.training.setup.build import build_stage
 from stormcast_train.training.setup.config import StageConfig, StageRequest
+from stormcast_train.training.validation.evaluation import Evaluation
 
 CPU = torch.device("cpu")
 BATCH = 8
@@ -44,5 +45,5 @@ def train_both(store: Path, folder: Path) -> dict[str, Path]:
     for kind, steps, more in (("regression", 60, {}), ("diffusion", 40, {"regression": str(folder / "regression")})):
         stage, stream = build_stage(request(store, kind, **more), CPU)
         fit(stage, stream, steps)
-        stage.save_package(folder / kind, stage.network.state_dict(), {"samples": steps * BATCH})
+        Evaluation(stage).save_package(folder / kind, stage.network.state_dict(), {"samples": steps * BATCH})
     return {kind: folder / kind for kind in ("regression", "diffusion")}

@@ -33,10 +33,12 @@ from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.runs.run import RunDirectory
+from stormcast_train.stages.stage import LossTerms
 from stormcast_train.training.loop.optim_config import OptimSpec
-from stormcast_train.training.run.run_stage import Execution, StageRun, run_stage
+from stormcast_train.training.run.attempt import Subject
+from stormcast_train.training.run.request import Execution, StageRun
+from stormcast_train.training.run.run_stage import run_stage
 from stormcast_train.training.setup.config import StageConfig, StageRequest
-from stormcast_train.training.stage import LossTerms
 
 TARGET_CHW = torch.linspace(-1, 1, 2 * 6 * 6).reshape(2, 6, 6)
 CASES = 5
@@ -83,7 +85,8 @@ class ToyStream:
 class ToyStage:
     """A small convolutional network, or a UNet of PhysicsNeMo; `at`: the signal that the process sends itself at a stream position."""
 
-    name, light = "regression", True
+    needs_no_network = True
+    started, warnings = None, ()
 
     def __init__(self, at: dict[int, int], unet: bool = False) -> None:
         torch.manual_seed(7)
@@ -112,8 +115,8 @@ class ToyStage:
             save_file(weights, aside)
         write_json(directory / "package.json", {"facts": facts})
 
-    def validate(self, weights, share, how=None):
-        from stormcast_train.training.regression import evaluating
+    def sums(self, weights, share, how=None):
+        from stormcast_train.training.validation.evaluation import evaluating
 
         network = evaluating(self.network, weights, torch.device("cpu"))
         sums = {}
@@ -125,7 +128,7 @@ class ToyStage:
                 sums["regression/rmse/first"] = (before[0] + float(error.sum()), before[1] + error.numel())
         return sums
 
-    def memorised(self, weights):
+    def ratios(self, weights):
         return {}
 
 
@@ -168,7 +171,8 @@ def work(
     torch.set_num_threads(1)
     stream = ToyStream(poison, naps, spends)
     with StopRequest().listening() as stop, clock_of(stream, stop) if spends else nullcontext():
-        return run_stage(run, ranks, Console(quiet=True), stop, lambda request, device: (ToyStage(signals or {}, unet), stream))
+        toy = ToyStage(signals or {}, unet)
+        return run_stage(run, ranks, Console(quiet=True), stop, lambda setup, device: Subject(toy, stream, toy))
 
 
 def _process(run: StageRun, ranks: Ranks, *trouble: Any) -> None:

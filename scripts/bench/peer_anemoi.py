@@ -31,8 +31,8 @@ from stormcast_train.bench.rows import Measured
 from stormcast_train.fields.grid import NativeDomain
 from stormcast_train.fields.variables import VariablesConfig, split_level
 from stormcast_train.sources.config import SourceConfig
-from stormcast_train.synthetic import write_era5
 from stormcast_train.store.reader import open_store
+from stormcast_train.synthetic import write_era5
 
 START, DAYS, REPEATS = "2021-06-01", 2, 3  # the first day warms ours up; the next two are compared
 DIMENSIONS = {"Time": "time", "pres_bottom_top": "pressure_level", "south_north": "y", "west_east": "x"}

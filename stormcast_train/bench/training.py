@@ -31,8 +31,7 @@ from stormcast_train.training.loop.loop import TrainPlan
 from stormcast_train.training.loop.optim_config import OptimSpec
 from stormcast_train.training.loop.parallel import replicate
 from stormcast_train.training.loop.precision import autocast
-from stormcast_train.training.residual import ResidualStage
-from stormcast_train.training.stage import Stage
+from stormcast_train.training.setup.stage import Stage
 
 LOOP_LIMIT, DDP_LIMIT = 1.03, 1.02
 LARGEST_BATCH = 1024
@@ -54,14 +53,14 @@ class Call:
 
 
 def resident_calls(stage: Stage, batch: Batch) -> list[Call]:
-    """Of every network that a step of this batch goes through: the frozen regression, where its means are not kept, and the stage's."""
+    """Of every network that a step of this batch goes through: the frozen one beneath, where its means are not kept, and the stage's."""
     held: list[Call] = []
 
     def note(network: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> None:
         kept = tuple(_detached(a) for a in arguments), {k: _detached(v) for k, v in options.items()}
         held.append(Call(network, *kept, torch.zeros_like(output)))
 
-    frozen = [stage.regressions.full.network] if isinstance(stage, ResidualStage) else []
+    frozen = [stage.step.beneath.network] if stage.step.beneath is not None else []
     hooks = [network.register_forward_hook(note, with_kwargs=True) for network in (*frozen, stage.network)]
     with torch.no_grad():
         stage.loss(stage.network, stage.example(batch))

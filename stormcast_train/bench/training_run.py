@@ -26,14 +26,18 @@ from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.runs.run import RunDirectory
+from stormcast_train.stages.stage import Kind, kind_of
 from stormcast_train.training.loop.insight import Insight
 from stormcast_train.training.loop.loop import TrainPlan
 from stormcast_train.training.loop.optim_config import OptimConfig, OptimSpec
+from stormcast_train.training.run.attempt import Subject
 from stormcast_train.training.run.device import choose_device, prepare_torch
-from stormcast_train.training.run.run_stage import Execution, StageRun, run_stage
+from stormcast_train.training.run.request import Execution, StageRun
+from stormcast_train.training.run.run_stage import run_stage
 from stormcast_train.training.setup.build import build, build_stage
-from stormcast_train.training.setup.config import StageConfig, StageKind, StageRequest
+from stormcast_train.training.setup.config import StageConfig, StageRequest
 from stormcast_train.training.setup.resolve import Setup
+from stormcast_train.training.validation.evaluation import Evaluation
 from stormcast_train.training.validation.plan import ValidationSpec
 
 LEAST = ValidationSpec(cases=1, ensemble_cases=1, members=2, maps=0)  # after the last step that counts
@@ -55,15 +59,21 @@ class TrainBench:
     device: str | None
 
     @property
-    def kind(self) -> StageKind:
-        """The stage that is measured: of `both`, the diffusion."""
+    def name(self) -> str:
+        """The stage that is measured: of several, the last."""
         return self.stage.kinds()[-1]
 
-    def request(self, kind: StageKind) -> StageRequest:
-        """What `build_stage` takes; the regression under a diffusion is an untrained one."""
+    @property
+    def kind(self) -> Kind:
+        """Its kind."""
+        return kind_of(self.name)
+
+    def request(self, name: str) -> StageRequest:
+        """What `build_stage` takes; the stage beneath another is an untrained one."""
+        beneath = kind_of(name).beneath
         return StageRequest(
-            stage=self.stage.only(kind), network=self.network, objective=self.objective, mix=MIX, store=str(self.folder / "store"),
-            regression=str(self.folder / "regression") if kind == "diffusion" else None,
+            stage=self.stage.only(name), network=self.network, objective=self.objective, mix=MIX, store=str(self.folder / "store"),
+            regression=str(self.folder / beneath) if beneath else None,
         )  # fmt: skip
 
     def execution(self, every: int) -> Execution:
@@ -76,24 +86,24 @@ class TrainBench:
 
     def spec(self, batch: int, total: int) -> OptimSpec:
         """The optimisation of a run of this length."""
-        return self.optim.resolve(self.kind, batch, total)
+        return self.optim.resolve(self.kind.name, batch, total)
 
 
 def prepare(bench: TrainBench) -> tuple[int, str | None]:
-    """Make the store and, for a diffusion, its regression; gives the samples of a rank's step, and the accelerator's name if there is one."""
+    """Make the store and what lies beneath the stage; gives the samples of a rank's step, and the accelerator's name if there is one."""
     if not isinstance(bench.domain, RegularDomain):
         raise RequestError("bench train makes a store on a regular grid: give domain=taiwan_2km or another regular one")
     make_store(bench.folder / "store", bench.domain.grid(), bench.variables, bench.sizes.hours)
     device = choose_device(bench.device, Ranks())
     prepare_torch(device, None, bench.sizes.tf32)
-    if bench.kind == "diffusion":
-        stage, stream = build_stage(bench.request("regression"), device)
-        stage.save_package(bench.folder / "regression", stage.network.state_dict(), {"samples": 0})
+    if bench.kind.beneath is not None:
+        stage, stream = build_stage(bench.request(bench.kind.beneath), device)
+        Evaluation(stage).save_package(bench.folder / bench.kind.beneath, stage.network.state_dict(), {"samples": 0})
         stream.close()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     if bench.sizes.batch is not None:
         return bench.sizes.batch, name
-    stage, stream = build_stage(bench.request(bench.kind), device)
+    stage, stream = build_stage(bench.request(bench.name), device)
     size = grown_batch(stage, stream, bench.spec(1, 1), _plan(bench, 1, 1), bench.sizes)
     stream.close()
     return size, name
@@ -110,16 +120,16 @@ def measure(bench: TrainBench, batch: int, ranks: Ranks, console: Console) -> tu
     total = whole * bench.sizes.steps * (bench.sizes.blocks + 2)
     held: list[Turns] = []
 
-    def with_bare_loops(setup: Setup, device: torch.device) -> tuple[Any, Any]:
+    def with_bare_loops(setup: Setup, device: torch.device) -> Subject:
         stage, stream = build(setup, device)
         calls = resident_calls(stage, stream.batch(range(batch)))
         plan, spec = _plan(bench, whole, total), bench.spec(whole, total)
         loops = [BareLoop(stage, calls, spec, plan, ranks) for _ in range(2)]
         held.append(Turns(stream, [loop.steps for loop in loops], bench.sizes.steps, lambda: _settle(device), len(calls)))
-        return stage, held[0]
+        return Subject(stage, held[0], Evaluation(stage))
 
     run = StageRun(
-        bench.request(bench.kind),
+        bench.request(bench.name),
         bench.spec(whole, total),
         bench.execution(total),
         RunDirectory(bench.folder / "run"),
@@ -127,7 +137,7 @@ def measure(bench: TrainBench, batch: int, ranks: Ranks, console: Console) -> tu
     )
     with StopRequest().listening() as stop:
         described = run_stage(run, ranks, console, stop, with_bare_loops)
-    return results(held[0], _insight(Path(described["path"]), ranks), whole, f"{bench.network.name}/{bench.kind}")
+    return results(held[0], _insight(Path(described["path"]), ranks), whole, f"{bench.network.name}/{bench.kind.name}")
 
 
 def _settle(device: torch.device) -> None:

@@ -63,6 +63,11 @@ class Conditions:
         return len(self.channels) + (encoder.channels if encoder else 0)
 
     @property
+    def state(self) -> tuple[str, ...]:
+        """Names of the state's variables."""
+        return self._scene.names
+
+    @property
     def grid(self) -> Grid:
         """Of the input."""
         return self._scene.grid
@@ -269,27 +274,26 @@ class Conditions:
 class Target:
     """What the output means. tendency: (next - newest) / its standard deviation; state: the next state. All normalised.
 
-    Where the newest state is missing there is nothing to add a tendency to: the output is the next state there too. `known_BCHW` says
-    where the newest state is present.
+    Where the newest state is missing there is nothing to add a tendency to: the output is the next state there too.
     """
 
     def __init__(self, kind: str, normalizer: Normalizer, coverage_CHW: Tensor) -> None:
         self._tendency = kind == "tendency"
         self._scale_C11 = normalizer.tendency_C11
-        self._coverage_CHW = coverage_CHW
+        self.coverage_CHW = coverage_CHW
 
-    def encode(self, next_BCHW: Tensor, newest_BCHW: Tensor, known_BCHW: Tensor) -> Tensor:
+    def encode(self, next_BCHW: Tensor, window: Window) -> Tensor:
         """From the next state to what the network should give."""
         if not self._tendency:
             return next_BCHW
-        return torch.where(known_BCHW, (next_BCHW - newest_BCHW) / self._scale_C11, next_BCHW)
+        return torch.where(window.known_BCHW, (next_BCHW - window.newest_BCHW) / self._scale_C11, next_BCHW)
 
-    def decode(self, output_BCHW: Tensor, newest_BCHW: Tensor, known_BCHW: Tensor) -> Tensor:
+    def decode(self, output_BCHW: Tensor, window: Window) -> Tensor:
         """From the network's output to the next state; 0 outside the static coverage."""
         if not self._tendency:
-            return output_BCHW * self._coverage_CHW
-        return torch.where(known_BCHW, newest_BCHW + self._scale_C11 * output_BCHW, output_BCHW) * self._coverage_CHW
+            return output_BCHW * self.coverage_CHW
+        return torch.where(window.known_BCHW, window.newest_BCHW + self._scale_C11 * output_BCHW, output_BCHW) * self.coverage_CHW
 
-    def present(self, target_present_BCHW: Tensor, newest_present_BCHW: Tensor) -> Tensor:
+    def compared(self, target_present_BCHW: Tensor, window: Window) -> Tensor:
         """Cells by which residuals are compared and scaled: of a tendency both ends are there. Loss is wherever the target is."""
-        return target_present_BCHW & newest_present_BCHW if self._tendency else target_present_BCHW
+        return target_present_BCHW & window.known_BCHW if self._tendency else target_present_BCHW

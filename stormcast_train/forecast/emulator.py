@@ -20,26 +20,27 @@ from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times
 from stormcast_train.fields.variables import Variable
 from stormcast_train.forecast.chosen import open_package
-from stormcast_train.forecast.encoder import with_encoder
 from stormcast_train.forecast.package import Package
 from stormcast_train.forecast.starts import check_store
-from stormcast_train.forecast.step import RegressionStep, ResidualStep
+from stormcast_train.stages.encoder import with_encoder
+from stormcast_train.stages.stage import Kind, NetworkRequest, Parts, kind_of
+from stormcast_train.stages.step import Step
 from stormcast_train.store.reader import Store
 
 
 class Emulator:
     """A trained stage, ready to step in eval mode. `Emulator.load` takes a run (`RUN`, `RUN@last`, ...) or a package folder.
 
-    `step_model`: the package's networks where they exist already (training rolls out what it trains); None builds them.
+    step_model: the package's step where it exists already (training rolls out what it trains); None builds it. beneath: the emulator
+    of the frozen stage that this one corrects, None without one.
     """
 
-    def __init__(
-        self, package: Package, device: str | torch.device = "cpu", step_model: RegressionStep | ResidualStep | None = None
-    ) -> None:
+    def __init__(self, package: Package, device: str | torch.device = "cpu", step_model: Step | None = None) -> None:
         self.package = package
         self.device = torch.device(device)
-        beneath = step_model.regression if isinstance(step_model, ResidualStep) else None
-        self.regression: Emulator = Emulator(package.regression, device, beneath) if package.regression else self
+        self.kind = kind_of(package.stage)
+        below = step_model.beneath if step_model is not None else None
+        self.beneath = Emulator(package.beneath, device, below) if package.beneath else None
         self.normalizer = Normalizer(self.scene.state, self.scene.statistics, self.device)
         self.step_model = step_model or self._build()
 
@@ -50,8 +51,18 @@ class Emulator:
 
     @property
     def stage(self) -> str:
-        """`regression` or `diffusion`."""
-        return self.package.stage
+        """The kind of its stage, by name."""
+        return self.kind.name
+
+    @property
+    def draws(self) -> bool:
+        """Whether its members differ."""
+        return self.kind.draws
+
+    @property
+    def deterministic(self) -> Emulator | None:
+        """What gives one field a lead: itself where nothing is drawn, else the stage beneath, else None."""
+        return self.beneath if self.draws else self
 
     @property
     def scene(self) -> Scene:
@@ -91,13 +102,14 @@ class Emulator:
 
     @property
     def history(self) -> int:
-        """Past states that a step needs, the newest included: the longer of the stage's and its regression's."""
+        """Past states that a step needs, the newest included: the longer of the stage's and of the one beneath."""
         return self.needs.history
 
     @property
     def needs(self) -> WindowNeeds:
-        """What a step needs, the stage and its regression together."""
-        return WindowNeeds.of(self.package.conditions, self.regression.package.conditions)
+        """What a step needs, the stage and the one beneath together."""
+        below = [self.beneath.package.conditions] if self.beneath else []
+        return WindowNeeds.of(self.package.conditions, *below)
 
     def split(self, name: str) -> Times:
         """Start times of the mix's split (`train`, `validation`, `test`) of the store it was trained on."""
@@ -116,42 +128,29 @@ class Emulator:
         check_store(self.scene, store, needs.droppable)
         return WindowReader(store, self.scene, needs.states, self.device, needs.past, needs.droppable)
 
-    def _build(self) -> RegressionStep | ResidualStep:
+    def _build(self) -> Step:
         package = self.package
         conditions = Conditions(package.conditions, self.scene, self.device)
         coverage_CHW = torch.from_numpy(np.ascontiguousarray(self.scene.coverage_CHW)).to(self.device)
-        target = Target(package.target, self.normalizer, coverage_CHW)
-        network = build_network(package, conditions, self.device)
-        if package.stage == "regression":
-            return RegressionStep(network, conditions, target)
-        assert isinstance(self.regression.step_model, RegressionStep)
-        assert package.objective is not None
-        return ResidualStep(
-            network, conditions, target, self.regression.step_model, residual_scale(package, self.device), package.objective.noise
+        return self.kind.build_step(
+            Parts(
+                network=build_network(self.kind, package, conditions, self.device),
+                conditions=conditions,
+                target=Target(package.target, self.normalizer, coverage_CHW),
+                names=self.scene.names,
+                beneath=self.beneath.step_model if self.beneath else None,
+                objective=package.objective,
+                measured=package.measured,
+            )
         )
 
 
-def residual_scale(package: Package, device: torch.device) -> Tensor:
-    """Normalised units per unit of the diffusion's clean signal: held-out residual std / sigma_data, [C, 1, 1]."""
-    assert package.residual_std is not None
-    assert package.objective is not None
-    stds = [package.residual_std[name] / package.objective.noise.sigma_data for name in package.scene.names]
-    return torch.tensor(stds, dtype=torch.float32, device=device)[:, None, None]
-
-
-def build_network(package: Package, conditions: Conditions, device: torch.device) -> nn.Module:
+def build_network(kind: Kind, package: Package, conditions: Conditions, device: torch.device) -> nn.Module:
     """The package's network with its weights, in eval mode."""
-    from stormcast_train.networks.build import build_denoiser, build_regression
-
-    inputs, outputs, shape = conditions.inputs, len(package.scene.names), package.scene.grid.shape
-    if package.stage == "regression":
-        network = build_regression(package.network, shape, inputs, outputs, seed=0)
-    else:
-        from stormcast_train.objectives.edm import precondition
-
-        assert package.objective is not None
-        network = precondition(build_denoiser(package.network, shape, inputs, outputs, seed=0), package.objective.noise)
-    network = with_encoder(network, conditions, seed=0)
+    asked = NetworkRequest(
+        package.network, package.scene.grid.shape, conditions.inputs, len(package.scene.names), seed=0, objective=package.objective
+    )
+    network = with_encoder(kind.build_network(asked), conditions, seed=0)
     load_weights(network, package.weights)
     return network.to(device).eval()
 

@@ -1,4 +1,4 @@
-"""A package: everything a forecast needs, in three files and, for a diffusion, its regression's package beside them.
+"""A package: everything a forecast needs, in three files and, where the stage corrects another, that one's package beside them.
 
 `package.json` (what, for which fields, from which data), `weights.safetensors`, `arrays.safetensors` (grid, coverage, static fields,
 start times of the splits). No pickle: nothing from elsewhere can run code.
@@ -27,16 +27,22 @@ from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds
 from stormcast_train.data.scene import Scene
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveSpec
+from stormcast_train.stages.stage import Kind, kind_of
 
 FORMAT = 1
 NAMES = ("package.json", "weights.safetensors", "arrays.safetensors")
+RESIDUAL_STD, BENEATH, FOLDER_BENEATH = "residual_std", "regression_fingerprint", "regression"  # names of format 1
 
 
 @dataclass(frozen=True, eq=False)
 class Package:
-    """A package in memory; `weights` as numpy arrays by parameter name. `residual_std`: held-out, normalised, by variable."""
+    """A package in memory; `weights` as numpy arrays by parameter name.
 
-    stage: str  # regression | diffusion
+    stage: its kind, as `stages.stage.kind_of` takes it; measured: what the kind measured before it trained, by name (of a diffusion
+    `residual_std`: held-out, normalised, by variable); beneath: the package of the frozen stage that it corrects.
+    """
+
+    stage: str
     target: str
     conditions: ConditionSpec
     network: NetworkConfig
@@ -46,13 +52,19 @@ class Package:
     splits: Mapping[str, NDArray[np.datetime64]]  # start times by split
     mix: Mapping[str, Any]
     objective: ObjectiveSpec | None = None
-    residual_std: Mapping[str, float] | None = None
-    regression: Package | None = None
+    measured: Mapping[str, Any] = field(default_factory=dict)
+    beneath: Package | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     fingerprint: str = ""
 
+    @property
+    def kind(self) -> Kind:
+        """The kind of its stage."""
+        return kind_of(self.stage)
+
     def describe(self) -> dict[str, Any]:
         """What `package.json` says, but for the facts and the fingerprint."""
+        measured = {name: value for name, value in self.measured.items() if name != RESIDUAL_STD}
         return {
             "format": FORMAT,
             "stage": self.stage,
@@ -61,10 +73,11 @@ class Package:
             "network": self.network.model_dump(mode="json"),
             "objective": self.objective.model_dump(mode="json") if self.objective else None,
             "scene": self.scene.to_json(),
-            "residual_std": dict(self.residual_std) if self.residual_std else None,
+            RESIDUAL_STD: dict(self.measured[RESIDUAL_STD]) if RESIDUAL_STD in self.measured else None,
+            **({"measured": measured} if measured else {}),
             "mix": dict(self.mix),
             "store_fingerprint": self.store_fingerprint,
-            "regression_fingerprint": self.regression.fingerprint if self.regression else None,
+            BENEATH: self.beneath.fingerprint if self.beneath else None,
         }
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -94,8 +107,8 @@ def _write(package: Package, directory: Path) -> str:
     save_arrays(package.arrays(), directory / "arrays.safetensors")
     fingerprint = package.computed_fingerprint()
     write_json(directory / "package.json", {**package.describe(), "fingerprint": fingerprint, "facts": dict(package.facts)})
-    if package.regression is not None:
-        _write(package.regression, directory / "regression")
+    if package.beneath is not None:
+        _write(package.beneath, directory / FOLDER_BENEATH)
     return fingerprint
 
 
@@ -129,8 +142,8 @@ def _load_header(directory: Path) -> Header:
     with _reading(directory):
         described = _described(directory)
         asked = [described["conditions"]]
-        if described["regression_fingerprint"]:
-            asked.append(_described(directory / "regression")["conditions"])
+        if described[BENEATH]:
+            asked.append(_described(directory / FOLDER_BENEATH)["conditions"])
         conditions = [ConditionSpec.model_validate(c) for c in asked]
         scene = Scene.restore(described["scene"], load_arrays(directory / "arrays.safetensors"))
         return Header(scene, conditions[0], WindowNeeds.of(*conditions), described["fingerprint"], described["stage"])
@@ -157,6 +170,8 @@ def _described(directory: Path) -> dict[str, Any]:
 def _restore(described: Mapping[str, Any], directory: Path) -> Package:
     arrays = load_arrays(directory / "arrays.safetensors")
     splits = {k.removeprefix("split/"): v.astype("datetime64[s]") for k, v in arrays.items() if k.startswith("split/")}
+    scaled = {RESIDUAL_STD: described[RESIDUAL_STD]} if described[RESIDUAL_STD] else {}
+    measured = {**described.get("measured", {}), **scaled}
     return Package(
         stage=described["stage"],
         target=described["target"],
@@ -168,18 +183,8 @@ def _restore(described: Mapping[str, Any], directory: Path) -> Package:
         splits=splits,
         mix=described["mix"],
         objective=ObjectiveSpec.model_validate(described["objective"]) if described["objective"] else None,
-        residual_std=described["residual_std"],
-        regression=_load(directory / "regression") if described["regression_fingerprint"] else None,
+        measured=measured,
+        beneath=_load(directory / FOLDER_BENEATH) if described[BENEATH] else None,
         facts=described["facts"],
         fingerprint=described["fingerprint"],
     )
-
-
-def package_directory(spec: str | Path) -> Path:
-    """The package folder that `spec` names: a package itself, a run, `RUN@last`, `RUN@best:METRIC`."""
-    path = Path(spec)
-    if (path / "package.json").is_file():
-        return path
-    from stormcast_train.runs.run import resolve_package
-
-    return resolve_package(str(spec))

@@ -20,7 +20,6 @@ from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.times import iso, parse_time
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.starts import check_start, count_steps
-from stormcast_train.forecast.step import RegressionStep
 from stormcast_train.store.reader import Store
 
 MEMBERS_AT_ONCE = 16
@@ -46,7 +45,7 @@ def forecast(
 def roll_members(
     emulator: Emulator, reader: WindowReader, start: np.datetime64, steps: int, members: Sequence[int], seed: int
 ) -> Iterator[Tensor]:
-    """Physical states [M, C, H, W] per lead for these members, NaN outside the static coverage; a regression's members are equal."""
+    """Physical states [M, C, H, W] per lead for these members, NaN outside the static coverage; equal members where nothing is drawn."""
     window = _first(emulator, reader, start).repeat(len(members))
     coverage_CHW = torch.from_numpy(np.ascontiguousarray(emulator.coverage)).to(emulator.device)
     for lead in range(1, steps + 1):
@@ -59,12 +58,11 @@ def roll_members(
 
 
 def _step(emulator: Emulator, window: Window, start: np.datetime64, lead: int, members: Sequence[int], seed: int) -> Tensor:
-    model = emulator.step_model
-    if isinstance(model, RegressionStep):
-        return model.mean(window)
-    shape = tuple(window.newest_BCHW.shape[1:])
-    noise_MCHW = model.unit_noise(seed, ("forecast", iso(start), lead), members, shape)
-    drawn = [model.draw(part, noise) for part, noise in zip(_parts(window), noise_MCHW.split(MEMBERS_AT_ONCE), strict=True)]
+    model, shape = emulator.step_model, (len(emulator.state), *emulator.grid.shape)
+    noise = model.noise(seed, ("forecast", iso(start), lead), members, shape)
+    if noise is None:
+        return model.next_state(window)
+    drawn = [model.next_state(part, some) for part, some in zip(_parts(window), noise.split(MEMBERS_AT_ONCE), strict=True)]
     return torch.cat(drawn)
 
 
@@ -88,10 +86,12 @@ def _advance(window: Window, next_MCHW: Tensor, coverage_CHW: Tensor, reader: Wi
     background = reader.background_to_device(*reader.read_background(times[:1]))
     past = reader.past_to_device(reader.read_past(times[:1], known_until=start))
     hours = (times - start) / np.timedelta64(3600, "s")
+    known, present = next_MCHW[:, None], coverage_CHW.expand_as(next_MCHW)[:, None]
+    kept = window.states_BKCHW.shape[1]  # 0 of a map that does not step
     return Window(
         times,
-        states_BKCHW=torch.cat([window.states_BKCHW[:, 1:], next_MCHW[:, None]], dim=1),
-        present_BKCHW=torch.cat([window.present_BKCHW[:, 1:], coverage_CHW.expand_as(next_MCHW)[:, None]], dim=1),
+        states_BKCHW=torch.cat([window.states_BKCHW, known], dim=1)[:, 1 : kept + 1],
+        present_BKCHW=torch.cat([window.present_BKCHW, present], dim=1)[:, 1 : kept + 1],
         background_BJChw=None if background is None else background.expand(len(times), -1, -1, -1, -1),
         past={role: frames.repeat(len(times)) for role, frames in past.items()},
         lead_B=torch.as_tensor(hours, dtype=next_MCHW.dtype, device=next_MCHW.device),
@@ -99,7 +99,7 @@ def _advance(window: Window, next_MCHW: Tensor, coverage_CHW: Tensor, reader: Wi
 
 
 def _leads(emulator: Emulator, reader: WindowReader, start: np.datetime64, steps: int, members: range, seed: int) -> Iterator[xr.Dataset]:
-    same = emulator.stage == "regression"
+    same = not emulator.draws
     for lead, states_MCHW in enumerate(roll_members(emulator, reader, start, steps, [0] if same else list(members), seed), start=1):
         states_MCHW = states_MCHW.expand(len(members), -1, -1, -1) if same else states_MCHW
         yield to_dataset(emulator, states_MCHW.cpu().numpy(), start, start + lead * emulator.step)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from stormcast_train.base.quiet import library_noise
-from stormcast_train.networks.build import build_denoiser, build_regression
-from stormcast_train.networks.config import NetworkConfig
 
 
 @dataclass(frozen=True)
@@ -21,14 +20,13 @@ class Size:
     forward_flops: int
 
 
-def size_of(kind: Literal["regression", "diffusion"], config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int) -> Size:
-    """The size of a stage's network on a grid; `inputs` are condition channels (a denoiser's noisy state comes on top)."""
+def size_of(build: Callable[[], nn.Module], *shapes: Sequence[int]) -> Size:
+    """The size of the network that `build` makes, and the work of one call with tensors of these shapes."""
     with library_noise():
         import physicsnemo.models.diffusion_unets  # noqa: F401  on the meta device its import would fail
     with torch.device("meta"):
-        network = (build_regression if kind == "regression" else build_denoiser)(config, shape, inputs, outputs, seed=0)
-    network = network.to("meta").eval()
-    fields = torch.empty(1, inputs if kind == "regression" else inputs + outputs, *shape, device="meta")
+        network = build().to("meta").eval()
+    arguments = [torch.empty(*shape, device="meta") for shape in shapes]
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
-        network(fields) if kind == "regression" else network(fields, torch.ones(1, device="meta"))
+        network(*arguments)
     return Size(sum(p.numel() for p in network.parameters()), int(counter.get_total_flops()))

@@ -183,7 +183,7 @@ class RunHolder(Holder):
         lead, known = int(np.flatnonzero(case.valid_times == time)[0]), next(v for v in case.variables if v.name == variable)
         members = {f"member {i}": field[lead] for i, field in enumerate(case.members[variable]) if self._member in (None, i)}
         several = {f"mean of {case.ensemble_size} members": case.mean[variable][lead]} | members
-        fields = {"truth": case.truth[variable][lead]} | (several if case.ensemble_size > 1 else {"regression": case.mean[variable][lead]})
+        fields = {"truth": case.truth[variable][lead]} | (several if case.ensemble_size > 1 else {"forecast": case.mean[variable][lead]})
         return [Shown(title, case.grid, values, known) for title, values in fields.items()]
 
 

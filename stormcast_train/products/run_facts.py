@@ -11,8 +11,8 @@ from typing import Any
 
 from stormcast_train.runs.events import Event, latest, read_events
 from stormcast_train.runs.run import describe_run, find_run
+from stormcast_train.verification.quantities import QUANTITIES
 
-SPREAD_SKILL, PSD_RATIO = (0.7, 1.4), (0.5, 2.0)
 LATE = 0.05  # share of the run whose mean loss is "at the end"
 
 
@@ -34,7 +34,8 @@ class RunFacts:
 
     @property
     def stage(self) -> str:
-        return str(self.described["stage"])
+        """The first part of its metrics' names."""
+        return str(self.described["stage"]).rpartition(":")[2] if not self.names() else self.names()[0].split("/")[0]
 
     def names(self) -> list[str]:
         """Every metric that some validation has."""
@@ -106,28 +107,24 @@ def _best(run: RunFacts) -> Iterator[str]:
         yield f"{len(later)} later validation(s), to {later[-1]['samples']:,} samples, were not better: more training no longer helped."
 
 
+SHOWN = (  # of a variable in the newest validation: what is well, where that can be said
+    ("rmse", None), ("mse_skill", (0.0, math.inf)), ("crps_fair", None), ("crps_skill", (0.0, math.inf)), ("spread_skill", (0.7, 1.4)),
+)  # fmt: skip
+PSD_RATIO = (0.5, 2.0)
+
+
 def verdicts(run: RunFacts, variable: str) -> list[tuple[str, float | None, bool | None]]:
-    """Of the newest validation: (what, value, whether that is well), for the table's columns."""
-    if run.stage == "regression":
-        skill = run.newest("mse_skill", variable).get("")
-        shown = [("RMSE", run.newest("rmse", variable).get(""), None), ("MSE skill over persistence", skill, _above(skill, 0))]
-    else:
-        skill, ratio = run.newest("crps_skill", variable).get(""), run.newest("spread_skill", variable).get("")
-        crps = run.newest("crps_fair", variable).get("")
-        shown = [
-            ("RMSE of the mean", run.newest("rmse", variable).get(""), None),
-            ("fair CRPS", crps, None),
-            ("CRPS skill over the regression's MAE", skill, _above(skill, 0)),
-            ("spread-skill ratio", ratio, _within(ratio, SPREAD_SKILL)),
-        ]
+    """Of the newest validation: (what, value, whether that is well), for the table's columns; what no variable has is left out."""
+    known = {name.split("/")[1] for name in run.names()}
+    shown: list[tuple[str, float | None, bool | None]] = []
+    for quantity, limits in SHOWN:
+        if quantity in known:
+            value = run.newest(quantity, variable).get("")
+            shown.append((QUANTITIES[quantity].title, value, _within(value, limits)))
     bands = [value for tail, value in run.newest("psd_ratio", variable).items() if "@" not in tail]
     worst = max(bands, key=lambda v: abs(math.log(v)) if v > 0 else math.inf, default=None)
     return [*shown, ("power over the truth's, worst octave", worst, _within(worst, PSD_RATIO))]
 
 
-def _above(value: float | None, limit: float) -> bool | None:
-    return None if value is None else value > limit
-
-
-def _within(value: float | None, limits: tuple[float, float]) -> bool | None:
-    return None if value is None else limits[0] <= value <= limits[1]
+def _within(value: float | None, limits: tuple[float, float] | None) -> bool | None:
+    return None if value is None or limits is None else limits[0] <= value <= limits[1]

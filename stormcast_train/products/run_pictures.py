@@ -15,25 +15,20 @@ from stormcast_train.products import maps
 from stormcast_train.products.curves import dress
 from stormcast_train.products.maps import DPI
 from stormcast_train.products.palettes import INK
-from stormcast_train.products.run_facts import PSD_RATIO, SPREAD_SKILL, RunFacts, series
+from stormcast_train.products.run_facts import PSD_RATIO, RunFacts, series
 from stormcast_train.runs.events import Event
 from stormcast_train.training.validation.case_fields import CaseFields
+from stormcast_train.verification.quantities import QUANTITIES
 
 # Okabe and Ito's colours, then line styles
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4d4d4d", "#000000")
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)))
 LINES = 8  # variables in one panel
 STRIP = 5  # validations side by side
-QUANTITIES: dict[str, tuple[tuple[str, str], ...]] = {
-    "regression": (("mse_skill", "MSE skill over persistence"), ("rmse", "RMSE over the first validation's")),
-    "diffusion": (
-        ("denoising_loss", "Denoising loss on fixed noise"),
-        ("crps_skill", "CRPS skill over the regression's MAE"),
-        ("spread_skill", "Spread-skill ratio (1 is right)"),
-        ("crps_fair", "Fair CRPS over the first validation's"),
-    ),
-}
-RELATIVE, AROUND_ONE = ("rmse", "crps_fair"), {"spread_skill": SPREAD_SKILL, "psd_ratio": PSD_RATIO}
+CURVES = ("denoising_loss", "mse_skill", "crps_skill", "spread_skill", "crps_fair", "rmse")  # of every validation, where it has them
+RELATIVE = ("rmse", "crps_fair")  # over the first validation's
+SPREAD_SKILL = (0.7, 1.4)
+AROUND_ONE = {"spread_skill": SPREAD_SKILL, "psd_ratio": PSD_RATIO}
 
 
 def _axes(count: int) -> tuple[Any, list[Any]]:
@@ -102,9 +97,10 @@ def _smoothed(axis: Any, events: Sequence[Event], name: str, label: str | None, 
 
 def validation(run: RunFacts) -> Any:
     """The metrics by samples, a line a variable; the best package's samples are marked."""
-    asked = QUANTITIES[run.stage]
+    known = {name.split("/")[1] for name in run.names()}
+    asked = [quantity for quantity in CURVES if quantity in known and (quantity != "rmse" or "crps_fair" not in known)]
     drawing, axes = _axes(len(asked))
-    for axis, (quantity, _) in zip(axes, asked, strict=True):
+    for axis, quantity in zip(axes, asked, strict=True):
         if quantity in AROUND_ONE:
             _band(axis, AROUND_ONE[quantity])
         for number, name in enumerate(run.variables()[:LINES]):
@@ -116,8 +112,13 @@ def validation(run: RunFacts) -> Any:
         if best is not None:
             axis.axvline(best, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
         axis.set_xlabel("samples")
-    _finish(axes, [title for _, title in asked])
+    _finish(axes, [_title(quantity) for quantity in asked])
     return drawing
+
+
+def _title(quantity: str) -> str:
+    title = QUANTITIES[quantity].title
+    return title[:1].upper() + title[1:] + (" over the first validation's" if quantity in RELATIVE else "")
 
 
 def _band(axis: Any, limits: tuple[float, float]) -> None:
@@ -198,7 +199,7 @@ def case_panels(case: CaseFields, name: str, lead: int) -> list[maps.Panel]:
         panels.append(maps.Panel(f"mean of {case.ensemble_size} members", grid, mean))
         panels += [maps.Panel(f"member {m}", grid, field[lead]) for m, field in enumerate(case.members[name])]
     else:
-        panels.append(maps.Panel("regression", grid, mean))
+        panels.append(maps.Panel("forecast", grid, mean))
     return [*panels, maps.Panel("error" if case.ensemble_size == 1 else "mean minus truth", grid, mean - truth, difference=True)]
 
 
@@ -213,13 +214,13 @@ def draw_case(case: CaseFields, samples: int, path: Path) -> Path:
 
 
 def draw_strip(cases: Sequence[tuple[int, CaseFields]], name: str) -> Any:
-    """The same case after more and more samples: the truth, then one member (or the regression) of each validation, at the last lead."""
+    """The same case after more and more samples: the truth, then one member (or the one forecast) of each validation, at the last lead."""
     shown = [cases[i] for i in sorted({math.floor(i * (len(cases) - 1) / max(STRIP - 1, 1)) for i in range(STRIP)})]
     newest = cases[-1][1]
     variable = next(v for v in newest.variables if v.name == name)
     panels = [maps.Panel("truth", newest.grid, newest.truth[name][-1])]
     panels += [maps.Panel(f"{samples:,} samples", case.grid, case.members[name][0, -1]) for samples, case in shown]
-    what = "member 0" if newest.ensemble_size > 1 else "regression"
+    what = "member 0" if newest.ensemble_size > 1 else "forecast"
     title = f"{maps.title_of(variable)}\n{what}, {maps.stamp(newest.valid_times[-1], newest.valid_times[-1] - newest.start)}"
     return maps.figure(panels, variable, title, columns=len(panels), panel_inches=2.1)
 

@@ -34,7 +34,7 @@ class BaselineInputs:
     analysis: Analysis
     score: ScoreConfig
     lead_steps: tuple[int, ...]
-    roll: Roll
+    roll: Roll | None  # the deterministic rollout; None of a run that has none
     climatology: dict[str, Climatology]
     regression_errors: Fields
     persistence_errors: Fields
@@ -51,12 +51,12 @@ class BaselineInputs:
         found: dict[str, Fields] = {
             "persistence": {name: persistence(field, len(valid)) for name, field in first.items()},
             "climatology": {name: made.at(valid) for name, made in self.climatology.items()},
-            "regression": self.roll(start),
+            "regression": self.roll(start) if self.roll else {},
             "extrapolation": self._extrapolation(start),
             "driver": self.driver.at(valid),
         }
         for name, errors in (("regression", self.regression_errors), ("persistence", self.persistence_errors)):
-            if errors and members > 1:
+            if errors and found[name] and members > 1:
                 found[f"dressed_{name}"] = self._dressed(found[name], errors, members, rng)
         return {name: fields for name, fields in found.items() if fields}
 
@@ -95,11 +95,15 @@ class Asked:
 
 
 def prepare(asked: Asked, console: Console) -> BaselineInputs:
-    """Load the run's regression, find its training and validation times, and make what the baselines need."""
+    """Load what of the run is deterministic, find its training and validation times, and make what the baselines need.
+
+    A run that draws with nothing beneath has no regression baseline, and the notes say so.
+    """
     from stormcast_train.forecast.emulator import Emulator
     from stormcast_train.verification.cases import Driver
 
-    emulator, analysis = Emulator.load(asked.run, _device()).regression, asked.analysis
+    whole, analysis = Emulator.load(asked.run, _device()), asked.analysis
+    single, emulator = whole.deterministic, whole.deterministic or whole
     missing = [name for name in analysis.names if name not in emulator.state]
     if missing:
         raise RequestError(
@@ -109,10 +113,10 @@ def prepare(asked: Asked, console: Console) -> BaselineInputs:
     training = _training_analysis(asked, emulator)
     notes = ["persistence: the field of the start at every lead."]
     climatology = _climatology(asked, training, emulator, notes)
-    errors = _held_out_errors(asked, training, emulator, notes, console)
+    errors = _held_out_errors(asked, training, emulator, single, notes, console)
     driver = Driver(analysis.store, analysis, asked.score.derived)
-    notes += _standing_notes(asked.score, driver)
-    roll = roller(emulator, analysis.store, asked.lead_steps, asked.score.derived)
+    notes += _standing_notes(asked.score, driver, single)
+    roll = roller(single, analysis.store, asked.lead_steps, asked.score.derived) if single else None
     split = split_of(asked.starts, emulator, analysis.store)
     name = _driver_name(analysis.store)
     return BaselineInputs(analysis, asked.score, asked.lead_steps, roll, climatology, *errors, driver, name, split, notes)
@@ -124,11 +128,14 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _standing_notes(score: ScoreConfig, driver: Driver) -> list[str]:
+def _standing_notes(score: ScoreConfig, driver: Driver, single: Emulator | None) -> list[str]:
     from stormcast_train.verification.statistics import WEIGHTING
 
     notes = [WEIGHTING]
-    notes.append("regression: the deterministic rollout of the run's regression. A single field's fair CRPS is its MAE (members = 1).")
+    if single is None:
+        notes.append("regression, dressed_regression: absent, for the run draws its states with no deterministic stage beneath.")
+    else:
+        notes.append("regression: the deterministic rollout of the run's regression. A single field's fair CRPS is its MAE (members = 1).")
     notes.append(f"extrapolation (rain and reflectivity): pysteps, {score.motion} motion, semi-Lagrangian; what comes from outside is dry.")
     if driver.names:
         notes.append("driver: the background's own fields at the valid time, bilinear on the state's grid.")
@@ -208,9 +215,9 @@ def _climatology(asked: Asked, training: Analysis | None, emulator: Emulator, no
 
 
 def _held_out_errors(
-    asked: Asked, training: Analysis | None, emulator: Emulator, notes: list[str], console: Console
+    asked: Asked, training: Analysis | None, emulator: Emulator, single: Emulator | None, notes: list[str], console: Console
 ) -> tuple[Fields, Fields]:
-    """Errors of the regression and of persistence on starts spread over the validation split."""
+    """Errors of the deterministic rollout (empty without one) and of persistence on starts spread over the validation split."""
     from stormcast_train.verification.cases import spread_indices
 
     lead_steps = asked.lead_steps
@@ -220,14 +227,17 @@ def _held_out_errors(
         why = "the validation split has under 2 usable starts" if training else "the run's validation times are in no store at hand"
         notes.append(f"dressed_regression, dressed_persistence: absent, because {why} (training_store=DIR names one).")
         return {}, {}
-    roll, regression, persistence = roller(emulator, training.store, lead_steps, ()), [], []
+    roll = roller(single, training.store, lead_steps, ()) if single else None
+    regression, persistence = list[Fields](), list[Fields]()
     with console.progress("held-out errors", len(chosen)) as advance:
         for start in chosen:
             truth = training.at(start + np.array(lead_steps) * training.step)
-            first, rolled = training.at(np.array([start])), roll(start)
-            names = [name for name in truth if name in rolled]
-            regression.append({name: (truth[name] - rolled[name]).astype(np.float32) for name in names})
+            names = [name for name in truth if name in emulator.state]
+            first = training.at(np.array([start]))
             persistence.append({name: (truth[name] - first[name]).astype(np.float32) for name in names})
+            if roll is not None:
+                rolled = roll(start)
+                regression.append({name: (truth[name] - rolled[name]).astype(np.float32) for name in names})
             advance(1, iso(start))
     notes.append(
         f"dressed_regression, dressed_persistence: the forecast plus its own error fields of {len(chosen)} validation starts from "
@@ -237,7 +247,7 @@ def _held_out_errors(
 
 
 def _stacked(cases: list[Fields]) -> Fields:
-    return {name: np.stack([fields[name] for fields in cases]) for name in cases[0]}
+    return {name: np.stack([fields[name] for fields in cases]) for name in (cases[0] if cases else ())}
 
 
 def _error_starts(training: Analysis, emulator: Emulator, lead_steps: tuple[int, ...]) -> Times:

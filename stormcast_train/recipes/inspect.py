@@ -141,13 +141,13 @@ def _reports(path: Path, kind: Kind, console: Console) -> list[str]:
     """Write the page of the store or of the run, of both stages where it has both."""
     from stormcast_train.products.run_page import write_run_report
     from stormcast_train.products.store_page import write_store_report
-    from stormcast_train.runs.run import RunDirectory
+    from stormcast_train.runs.run import RunDirectory, stages_in
     from stormcast_train.store.reader import open_store
 
     if kind == "store":
         written = [write_store_report(open_store(path), path)]
     else:
-        places = [place for place in (path, path / "regression", path / "diffusion") if RunDirectory(place).exists]
+        places = [place for place in (path, *(path / name for name in stages_in(path))) if RunDirectory(place).exists]
         written = [write_run_report(place, every=True) for place in places]
     for page in written:
         console.say(f"wrote {page}")

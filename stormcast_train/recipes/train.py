@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from stormcast_train.base.console import Console
 from stormcast_train.base.device import Device
 from stormcast_train.base.errors import RequestError
+from stormcast_train.base.files import write_json
 from stormcast_train.base.frozen import Frozen
 from stormcast_train.base.quiet import library_noise
 from stormcast_train.base.site import SiteConfig
@@ -25,13 +26,18 @@ from stormcast_train.fields.times import parse_duration, seconds
 from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
+from stormcast_train.runs.run import STAGES as STAGES_FILE
 from stormcast_train.runs.run import RunDirectory, describe_run
+from stormcast_train.stages.stage import SEQUENCES, STAGES, Kind, kind_of
 from stormcast_train.store.reader import Store, open_store
 from stormcast_train.store.view import StoreView
 from stormcast_train.store.view_request import requested_view
 from stormcast_train.training.loop.optim_config import Lengths, OptimConfig
-from stormcast_train.training.run.run_stage import Execution, StageRun, begin, check_batch, check_metrics, identify, is_done, run_stage
-from stormcast_train.training.setup.config import StageConfig, StageKind, StageRequest
+from stormcast_train.training.run.checks import check_batch, check_metrics
+from stormcast_train.training.run.identity import begin, identify, is_done
+from stormcast_train.training.run.request import Execution, StageRun
+from stormcast_train.training.run.run_stage import run_stage
+from stormcast_train.training.setup.config import StageConfig, StageRequest
 from stormcast_train.training.setup.folds import Fold
 from stormcast_train.training.setup.resolve import resolve
 from stormcast_train.training.validation.plan import ValidationSpec
@@ -59,7 +65,7 @@ class TrainKeys(Frozen):
     """
 
     batch_size: int | None = Field(default=None, ge=1)
-    total_samples: Annotated[int, Field(ge=1)] | Lengths | None = None
+    total_samples: Annotated[int, Field(ge=1)] | Lengths | None = None  # of each stage, or by kind
     micro_batch: int | None = Field(default=None, ge=1)
     precision: Literal["fp32", "bf16"] = "fp32"
     compile: bool = False
@@ -93,9 +99,9 @@ class TrainKeys(Frozen):
         duration_s(said := None if text is None else str(text))
         return said
 
-    def length(self, kind: StageKind) -> int | None:
+    def length(self, kind: str) -> int | None:
         """The samples asked for a stage of this kind."""
-        return int(getattr(self.total_samples, kind)) if isinstance(self.total_samples, Lengths) else self.total_samples
+        return self.total_samples.get(kind) if isinstance(self.total_samples, dict) else self.total_samples
 
 
 class LogKeys(Frozen):
@@ -197,8 +203,8 @@ def _planned(config: Config, runs: Sequence[StageRun]) -> dict[str, Any]:
     sentences, begins = [], []
     for number, stage_run in enumerate(runs):
         check_batch(stage_run, world)
-        if _waits(config, runs[:number]):
-            check_metrics(stage_run, resolve(stage_run.request, stage_run.opened, config.stage.only("regression")))
+        if (beneath := _awaited(stage_run, runs[:number])) is not None:
+            check_metrics(stage_run, resolve(stage_run.request, stage_run.opened, beneath.request.stage))
             found: str = "new"
         else:
             check_metrics(stage_run, stage_run.setup)
@@ -206,7 +212,8 @@ def _planned(config: Config, runs: Sequence[StageRun]) -> dict[str, Any]:
         verb = {"new": "train", "resume": "resume", "done": "do nothing for"}[found]
         optim = stage_run.optim
         length = f"{optim.total_samples} samples in batches of {optim.batch_size} on {world} rank(s)"
-        which = f"{stage_run.kind} without fold {fold.index} of {fold.of}" if (fold := stage_run.request.fold) else stage_run.kind
+        name = stage_run.kind.name
+        which = f"{name} without fold {fold.index} of {fold.of}" if (fold := stage_run.request.fold) else name
         sentences.append(f"{verb} the {which} in {stage_run.directory.path}: {length}")
         begins.append(found)
     return {"would": sentences, "begin": begins}
@@ -223,6 +230,8 @@ def run(config: Config, console: Console) -> dict[str, Any]:
             described = run_ranks(config.processes, _words(config))
             console.say(f"trained: {described['path']} ({described['samples']} samples)")
             return described
+    if len(config.stage.kinds()) > 1 and ranks.is_first:
+        write_json(Path(config.run) / STAGES_FILE, [kind_of(name).name for name in config.stage.kinds()])
     speaker = console if ranks.is_first else Console(quiet=True)
     with reporting() as result, StopRequest().listening() as stop:
         for stage_run in runs:
@@ -257,50 +266,59 @@ def _words(config: Config) -> list[str]:
 
 
 def stage_runs(config: Config, store: Store) -> list[StageRun]:
-    """The stages to train on the open store, in order; `stage=both` trains RUN/regression and then RUN/diffusion on it."""
-    kinds = config.stage.kinds()
-    if kinds == ("diffusion",) and config.regression is None:
-        raise RequestError("stage=diffusion corrects a trained regression: give regression=RUN, or stage=both")
-    if "diffusion" not in kinds or len(kinds) > 1:
-        _refuse_regression(config)
+    """The stages to train on the open store, in order; of several, each in a folder of its kind's name below RUN."""
     if config.resume_from is not None:
         _check_resume_from(config)
-    runs = []
-    for kind in kinds:
-        runs.append(_stage_run(config, store, kind))
-        if kind == "regression" and config.stage.cross_fitted:
-            runs += [_stage_run(config, store, kind, Fold(index=i, of=config.stage.folds)) for i in range(config.stage.folds)]
+    kinds = [kind_of(name) for name in config.stage.kinds()]
+    _check_regression(config, kinds)
+    runs: list[StageRun] = []
+    for kind, name in zip(kinds, config.stage.kinds(), strict=True):
+        runs.append(_stage_run(config, store, name, kinds))
+        if config.stage.cross_fitted and kind.may_lie_beneath:
+            folds = (Fold(index=i, of=config.stage.folds) for i in range(config.stage.folds))
+            runs += [_stage_run(config, store, name, kinds, fold) for fold in folds]
     return runs
+
+
+def _check_regression(config: Config, kinds: Sequence[Kind]) -> None:
+    """RequestError where a stage lacks what it corrects, or `regression=` is given for nothing."""
+    trained = {kind.name for kind in kinds}
+    waiting = [kind for kind in kinds if kind.beneath is not None and kind.beneath not in trained]
+    if waiting and config.regression is None:
+        (kind, *_), both = waiting, next((name for name, found in SEQUENCES.items() if waiting[0].name in found), None)
+        instead = f", or stage={both}" if both else ""
+        raise RequestError(f"stage={kind.name} corrects a trained {kind.beneath}: give regression=RUN{instead}")
+    if not waiting and config.regression is not None:
+        takes = ", ".join(f"stage={name}" for name in STAGES if kind_of(name).beneath is not None)
+        raise RequestError(f"regression={config.regression} is for {takes}; stage={config.stage.kind} corrects none that is given")
 
 
 def _check_resume_from(config: Config) -> None:
     if config.init is not None:
         raise RequestError("init= starts a new run from other weights, resume_from= goes on with a run as it was: give one of them")
-    if config.stage.kind == "both":
-        raise RequestError(f"resume_from={config.resume_from} goes on with one stage: give stage=regression or stage=diffusion")
+    if len(config.stage.kinds()) > 1:
+        one = " or ".join(f"stage={name}" for name in config.stage.kinds())
+        raise RequestError(f"resume_from={config.resume_from} goes on with one stage: give {one}")
 
 
-def _refuse_regression(config: Config) -> None:
-    if config.regression is not None:
-        raise RequestError(f"regression={config.regression} is for stage=diffusion; stage={config.stage.kind} trains one")
-
-
-def _stage_run(config: Config, store: Store, kind: StageKind, fold: Fold | None = None) -> StageRun:
-    both = config.stage.kind == "both"
-    folder = Path(config.run) / kind if both else Path(config.run)
+def _stage_run(config: Config, store: Store, name: str, kinds: Sequence[Kind], fold: Fold | None = None) -> StageRun:
+    """The run of one kind of stage; `kinds`: all that this command trains."""
+    kind, several = kind_of(name), len(kinds) > 1
+    folder = Path(config.run) / kind.name if several else Path(config.run)
     folder = folder / "folds" / str(fold.index) if fold else folder
     init = None if fold else config.init  # its weights may have seen the fold's block
-    regression = str(Path(config.run) / "regression") if both else config.regression
+    here = kind.beneath is not None and kind.beneath in {other.name for other in kinds}
+    regression = str(Path(config.run) / str(kind.beneath)) if here else config.regression
     request = StageRequest(
-        stage=config.stage.only(kind), network=config.network, objective=config.objective, mix=config.mix, events=config.events,
-        seed=config.seed, store=config.store, regression=regression if kind == "diffusion" else None, init=init,
+        stage=config.stage.only(name), network=config.network, objective=config.objective, mix=config.mix, events=config.events,
+        seed=config.seed, store=config.store, regression=regression if kind.beneath else None, init=init,
         variables=_view(config, store), fold=fold, keep=str(folder),
     )  # fmt: skip
     keys = config.train
     return StageRun(
         request=request,
-        optim=config.optim.resolve(kind, keys.batch_size, keys.length(kind)),
-        execution=_execution(config, kind, both),
+        optim=config.optim.resolve(kind.name, keys.batch_size, keys.length(kind.name)),
+        execution=_execution(config, kind, kinds),
         directory=RunDirectory(folder),
         site=config.site,
         command=("stormcast", *_words(config)),
@@ -310,11 +328,11 @@ def _stage_run(config: Config, store: Store, kind: StageKind, fold: Fold | None 
     )
 
 
-def _execution(config: Config, kind: StageKind, both: bool) -> Execution:
-    """Of `stage=both`, metrics and vetoes are for the stage that their name begins with."""
+def _execution(config: Config, kind: Kind, kinds: Sequence[Kind]) -> Execution:
+    """Of several stages, metrics and vetoes are for the one that their name begins with."""
     keys = config.train
     validate: ValidateKeys = config.validate
-    others = f"{'regression' if kind == 'diffusion' else 'diffusion'}/" if both else "\0"
+    others = tuple(f"{other.name}/" for other in kinds if other is not kind)
     best, kept = (None if (name or "").startswith(others) else name for name in (keys.best_metric, config.checkpoint.best))
     veto = {name: limits for name, limits in (keys.veto or {}).items() if not name.startswith(others)}
     checkpoint = config.checkpoint
@@ -328,10 +346,12 @@ def _execution(config: Config, kind: StageKind, both: bool) -> Execution:
     )  # fmt: skip
 
 
-def _waits(config: Config, before: Sequence[StageRun]) -> bool:
-    """Whether this command trains the regression of this diffusion, or a fold of it, first; `before`: the stages that come first."""
-    first = [stage_run for stage_run in before if stage_run.kind != config.stage.kinds()[-1]]
-    return not all(is_done(stage_run, identify(stage_run)) for stage_run in first)
+def _awaited(stage_run: StageRun, before: Sequence[StageRun]) -> StageRun | None:
+    """The stage beneath this one, where this command trains it, or a fold of it, first; `before`: the stages that come first."""
+    whole = [run for run in before if run.request.fold is None and run.kind.name == stage_run.kind.beneath]
+    if not whole or all(is_done(run, identify(run)) for run in before):
+        return None
+    return whole[0]
 
 
 def _opened(config: Config) -> Store:

@@ -19,6 +19,7 @@ from stormcast_train.base.files import read_json, write_bytes, write_json
 from stormcast_train.runs.events import Event, latest, read_events
 
 IDENTITY = "fingerprint.json"
+STAGES = "stages.json"  # in the folder of several stages
 LOCK = ".lock"
 OWN_NAMES = {LOCK, IDENTITY, "science.yaml", "execution.yaml", "site.yaml", "environment.json", "code.json", "submit.sbatch"}
 State = Literal["new", "running", "stopped", "done", "failed"]
@@ -122,19 +123,34 @@ class RunDirectory:
 
 
 def is_run(path: str | Path) -> bool:
-    """Whether `path` is a run, or the folder of a `stage=both` run."""
-    folder = Path(path)
-    return any(RunDirectory(place).exists for place in (folder, folder / "diffusion", folder / "regression"))
+    """Whether `path` is a run, or the folder of stages that are trained one on the other."""
+    return RunDirectory(Path(path)).exists or bool(stages_in(Path(path)))
+
+
+def stages_in(folder: Path) -> list[str]:
+    """Names of the stages that one command trains below the folder, in order; empty where it is no such folder.
+
+    `stages.json` has them; a folder from before that file has a run that names another beside it as the stage beneath it.
+    """
+    if (folder / STAGES).is_file():
+        return [str(name) for name in read_json(folder / STAGES)]
+    for run in (RunDirectory(path.parent) for path in sorted(folder.glob(f"*/{IDENTITY}"))):
+        beneath = Path(str(run.document("site").get("regression") or "."))
+        if beneath.parent == folder.resolve() and RunDirectory(beneath).exists:
+            return [beneath.name, run.path.name]
+    return []
 
 
 def find_run(path: str | Path) -> RunDirectory:
-    """The run at `path`; of a `stage=both` run its diffusion. RequestError where there is none."""
+    """The run at `path`; of stages that are trained one on the other the last. RequestError where there is none."""
     folder = Path(path)
-    found = RunDirectory(folder)
-    if not found.exists and is_run(folder):
-        found = RunDirectory(folder / "diffusion")
+    found, stages = RunDirectory(folder), stages_in(folder)
+    if not found.exists and stages:
+        found = RunDirectory(folder / stages[-1])
         if not found.exists:
-            raise RequestError(f"the diffusion of {folder} has not begun; its regression is {folder / 'regression'}", run=str(folder))
+            begun = [name for name in stages if RunDirectory(folder / name).exists]
+            said = f"; what has begun: {', '.join(str(folder / name) for name in begun)}" if begun else ""
+            raise RequestError(f"the {stages[-1]} of {folder} has not begun{said}", run=str(folder))
     if not found.exists:
         said = "is not a run" if folder.exists() else "does not exist"
         raise RequestError(f"the run {folder} {said}; `stormcast runs list FOLDER` shows the runs below a folder", run=str(folder))

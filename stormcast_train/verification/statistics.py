@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.overlap import relative_areas
 from stormcast_train.fields.variables import Variable
+from stormcast_train.fields.wavelengths import wavelength_bands
 from stormcast_train.verification.config import ScoreConfig
 
 Array = NDArray[Any]
@@ -67,26 +68,6 @@ def _windows(grid: Grid, config: ScoreConfig) -> tuple[tuple[tuple[int, int], ..
         found.setdefault(round(cells * length_km, 3), (cells, cells))
     fitting = {km: w for km, w in sorted(found.items()) if w[0] <= grid.shape[0] and w[1] <= grid.shape[1]}
     return tuple(fitting.values()), tuple(fitting)
-
-
-def wavelength_bands(grid: Grid, per_octave: int) -> tuple[Array, tuple[float, ...]]:
-    """The bands of the DCT modes of a box and their centres in km, from twice the grid length upwards.
-
-    Mode (m, n) of a box of Ny x Nx cells has the wavelength 2 / sqrt((m / (Ny dy))^2 + (n / (Nx dx))^2)
-    (Denis et al. 2002, eq. 13). The mean (0, 0) belongs to no band, nor do diagonal modes shorter than two grid lengths.
-    """
-    dy_km, dx_km = (spacing / 1000 for spacing in grid.spacing_m)
-    rows, columns = grid.shape
-    per_km = np.hypot(np.arange(rows)[:, None] / (rows * dy_km), np.arange(columns)[None, :] / (columns * dx_km)) / 2
-    with np.errstate(divide="ignore"):
-        wavelength = (1 / per_km).ravel()
-    shortest = 2 * max(dy_km, dx_km)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        index = np.floor(np.log2(wavelength / shortest * (1 + 1e-9)) * per_octave)
-    index[~np.isfinite(wavelength) | (wavelength < shortest * (1 - 1e-9))] = -1
-    present = [int(b) for b in np.unique(index) if b >= 0]
-    band_NB = np.stack([index == b for b in present], axis=1).astype(float) if present else np.zeros((wavelength.size, 0))
-    return band_NB, tuple(round(float(shortest * 2 ** ((b + 0.5) / per_octave)), 3) for b in present)
 
 
 def valid_cells(truth_LYX: Array, forecasts: dict[str, Array], region_YX: Array | None = None) -> Array:

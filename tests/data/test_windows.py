@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -140,8 +141,9 @@ def test_noise_on_the_states_falls_on_cells_that_are_there(scene, reader):
 def test_what_is_decoded_is_nothing_outside_the_coverage(scene, reader):
     coverage = torch.from_numpy(scene.coverage_CHW)
     output = torch.ones(2, 2, 12, 8)
+    window = SimpleNamespace(newest_BCHW=output, known_BCHW=output.bool())
     for kind in ("tendency", "state"):
-        found = Target(kind, reader.normalizer, coverage).decode(output, output)
+        found = Target(kind, reader.normalizer, coverage).decode(output, window)
         assert (found[:, 1, :2, :2] == 0).all()
         assert (found[:, coverage] != 0).all()
 
@@ -209,25 +211,25 @@ def test_a_target_is_undone_by_its_decoding_and_a_tendencys_residual_is_measured
     coverage = torch.from_numpy(scene.coverage_CHW)
     for kind in ("tendency", "state"):
         meaning = Target(kind, reader.normalizer, coverage)
-        again = meaning.decode(meaning.encode(target, window.newest_BCHW, window.known_BCHW), window.newest_BCHW, window.known_BCHW)
+        again = meaning.decode(meaning.encode(target, window), window)
         assert torch.allclose(again, target, atol=1e-5)
-    missing_now = torch.zeros_like(present)
-    assert not Target("tendency", reader.normalizer, coverage).present(present, missing_now).any()
-    assert Target("state", reader.normalizer, coverage).present(present, missing_now).any()
+    missing_now = SimpleNamespace(known_BCHW=torch.zeros_like(present))
+    assert not Target("tendency", reader.normalizer, coverage).compared(present, missing_now).any()
+    assert Target("state", reader.normalizer, coverage).compared(present, missing_now).any()
 
 
 def test_where_the_newest_state_is_missing_a_tendencys_output_is_the_next_state_itself(scene, reader):
     window, target, _ = reader.to_device(reader.read(TIMES))
     known = window.known_BCHW.clone()
     known[0, 0, 5, 3] = False
-    newest = window.newest_BCHW * known  # a missing cell holds 0
+    without = SimpleNamespace(newest_BCHW=window.newest_BCHW * known, known_BCHW=known)  # a missing cell holds 0
     meaning = Target("tendency", reader.normalizer, torch.from_numpy(scene.coverage_CHW))
-    wanted = meaning.encode(target, newest, known)
+    wanted = meaning.encode(target, without)
     assert wanted[0, 0, 5, 3] == target[0, 0, 5, 3]
-    whole = meaning.encode(target, window.newest_BCHW, window.known_BCHW)
+    whole = meaning.encode(target, window)
     whole[0, 0, 5, 3] = target[0, 0, 5, 3]
     assert torch.equal(wanted, whole)  # no other cell changes
-    assert meaning.decode(wanted, newest, known)[0, 0, 5, 3] == target[0, 0, 5, 3]
+    assert meaning.decode(wanted, without)[0, 0, 5, 3] == target[0, 0, 5, 3]
 
 
 def test_a_batch_is_the_same_whether_it_was_read_ahead_or_not(reader, tiny_store):

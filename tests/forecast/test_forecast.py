@@ -38,7 +38,7 @@ def test_a_package_is_read_as_it_was_written(trained, tmp_path):
     assert packages.save(package, tmp_path / "again") == package.fingerprint
     again = packages.load(tmp_path / "again")
     assert again.describe() == package.describe()
-    assert again.regression.fingerprint == packages.load(trained["regression"]).fingerprint
+    assert again.beneath.fingerprint == packages.load(trained["regression"]).fingerprint
     assert all((again.weights[k] == v).all() for k, v in package.weights.items())
 
 
@@ -47,8 +47,8 @@ def test_a_package_carries_what_it_was_made_for(emulators, store):
     assert emulator.stage == "diffusion"
     assert emulator.state == ("t2m", "rain1h")
     assert emulator.store_fingerprint == store.fingerprint
-    assert emulator.regression.stage == "regression"
-    assert emulators["regression"].regression is emulators["regression"]
+    assert emulator.beneath.stage == "regression"
+    assert emulators["regression"].beneath is None
     assert emulator.split("test")[0] > emulator.split("train")[-1]
     assert emulator.package.facts["samples"] == 320
     assert set(emulator.package.facts["residual"]["ratio"]) == {"t2m", "rain1h"}
@@ -175,7 +175,7 @@ def by_hand(folder, store, start, leads: int, members: int, seed: int) -> np.nda
     """[L, M, C, H, W] in numpy: each hour adds PER_STEP and the draw's residual to what was limited and masked the hour before."""
     package, stamp = packages.load(folder), np.datetime_as_string(np.datetime64(start, "s"))
     t2m, rain = (package.scene.statistics[name] for name in ("t2m", "rain1h"))
-    scale = [package.residual_std[name] * s.std / 0.5 for name, s in (("t2m", t2m), ("rain1h", rain))]
+    scale = [package.measured["residual_std"][name] * s.std / 0.5 for name, s in (("t2m", t2m), ("rain1h", rain))]
     now = [store.dataset("state")[name].sel(time=start).values.astype(np.float64) for name in ("t2m", "rain1h")]
     found = []
     for lead in range(1, leads + 1):

@@ -15,6 +15,7 @@ from stormcast_train.forecast.rollout import forecast
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.setup.build import build_stage
 from stormcast_train.training.setup.resolve import resolve
+from stormcast_train.training.validation.evaluation import Evaluation
 
 START = "2021-06-02T12"
 SOURCES = {
@@ -28,8 +29,8 @@ def package(store, folder, kind, conditions, **more):
     stage, stream = build_stage(tiny_stages.request(store, kind, conditions=conditions, **more), tiny_stages.CPU)
     losses = tiny_stages.fit(stage, stream, 2)
     assert np.isfinite(losses).all()
-    assert stage.validate(stage.network.state_dict(), (0, 1))
-    stage.save_package(folder, stage.network.state_dict(), {})
+    assert Evaluation(stage).sums(stage.network.state_dict(), (0, 1))
+    Evaluation(stage).save_package(folder, stage.network.state_dict(), {})
     return folder
 
 
@@ -74,9 +75,9 @@ def change(emulator, store, row_degrees_north):
     """The next state's largest change when the driver's cells at this latitude change."""
     reader = emulator.reader(open_store(store))
     window, _, _ = reader.to_device(reader.read(np.array([START], "datetime64[s]"), target=False))
-    before = emulator.step_model.mean(window)
+    before = emulator.step_model.next_state(window)
     window.background_BJChw[..., int(row_degrees_north - wide_world.DRIVER.lat[0]), :] += 3
-    return float((emulator.step_model.mean(window) - before).abs().max())
+    return float((emulator.step_model.next_state(window) - before).abs().max())
 
 
 @pytest.mark.parametrize(("degrees", "sees"), [(4, True), (2, False)])
@@ -91,7 +92,7 @@ def test_a_cell_outside_the_domain_matters_as_far_as_the_halo_reaches(degrees, s
 def test_the_halo_is_encoded_once_for_a_draw(dropping, store):
     emulator, calls = Emulator.load(dropping), []
     emulator.step_model.network.encoder.register_forward_hook(lambda *_: calls.append("diffusion"))
-    emulator.regression.step_model.network.encoder.register_forward_hook(lambda *_: calls.append("regression"))
+    emulator.beneath.step_model.network.encoder.register_forward_hook(lambda *_: calls.append("regression"))
     leads(emulator, open_store(store), steps=2, members=3)
     assert sorted(calls) == ["diffusion", "diffusion", "regression", "regression"]
     assert emulator.package.objective.noise.steps == 4

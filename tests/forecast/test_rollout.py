@@ -78,7 +78,7 @@ def test_the_state_that_is_fed_back_is_masked_and_says_so(store, kind):
     """Outside the coverage the next step is told 0, which is not what the limits make of 0 (0 mm are -0.1), under its mask."""
     emulator = known.emulator(kind)
     roll(emulator, store)
-    first, *later = emulator.regression.step_model.network.calls
+    first, *later = emulator.deterministic.step_model.network.calls
     lacking = first["mask:rain1h"][0].bool()
     assert lacking.nonzero().tolist() == [[2, 1], [2, 3]]  # never covered, and missing at the start
     for seen in later:
@@ -92,7 +92,7 @@ def test_the_state_that_is_fed_back_is_masked_and_says_so(store, kind):
 def test_a_step_sees_the_driver_the_hour_and_the_lead_of_its_own_time(store, kind):
     emulator = known.emulator(kind)
     roll(emulator, store)
-    calls = emulator.regression.step_model.network.calls
+    calls = emulator.deterministic.step_model.network.calls
     assert len(calls) == LEADS
     hours = known.START + np.arange(LEADS + 1)
     driver = (known.driver_k(hours) - 280) / 10

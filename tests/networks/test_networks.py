@@ -8,9 +8,10 @@ import torch
 from stormcast_train.networks.build import build_denoiser, build_regression, padded_shape
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import NoiseSpec
+from stormcast_train.objectives.count import FixedCount
 from stormcast_train.objectives.edm import denoising_error, precondition, training_sigma
-from stormcast_train.objectives.regression import FixedCount, squared_error
 from stormcast_train.objectives.sampler import draw_residual
+from stormcast_train.objectives.squared import squared_error
 
 TINY = NetworkConfig(model_channels=8, channel_mult=(1, 2, 2), num_blocks=1)
 SPEC = NoiseSpec()

@@ -28,7 +28,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def both(store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("folds") / "run"
-    words = ["train", "stage=both", *TINY, "stage.means=disk", f"store={store}", f"run={folder}"]
+    words = ["train", "stage=both", *TINY, "stage.setting.kept_mean=disk", f"store={store}", f"run={folder}"]
     assert main(words) == 0
     return folder, words
 

@@ -11,6 +11,7 @@ from stormcast_train.base.files import write_json
 from stormcast_train.training.setup.build import build_stage
 from stormcast_train.training.setup.config import StageRequest
 from stormcast_train.training.setup.folds import Fold
+from stormcast_train.training.validation.evaluation import Evaluation
 
 
 def fit(request: StageRequest, folder: Path, steps: int, lr: float = 5e-3):
@@ -21,7 +22,7 @@ def fit(request: StageRequest, folder: Path, steps: int, lr: float = 5e-3):
         optimizer.zero_grad()
         stage.loss(stage.network, stage.example(stream.batch(range(8 * k, 8 * k + 8)))).total.backward()
         optimizer.step()
-    stage.save_package(folder / "package" / "last", stage.network.state_dict(), {"samples": 8 * steps})
+    Evaluation(stage).save_package(folder / "package" / "last", stage.network.state_dict(), {"samples": 8 * steps})
     write_json(folder / "fingerprint.json", {})
     return stage
 

@@ -6,11 +6,13 @@ import pytest
 import tiny_stages
 
 from stormcast_train.objectives.config import NoiseSpec
+from stormcast_train.stages.residual_diffusion import FINER
 from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.validation.cases import Validation
 from stormcast_train.training.validation.convergence import convergence_facts, unconverged
 from stormcast_train.training.validation.criterion import reduced_metrics
+from stormcast_train.training.validation.evaluation import Evaluation
 from stormcast_train.training.validation.plan import ValidationSpec
-from stormcast_train.training.validation.validate import FINER, Validation
 
 LEAST = Validation(ValidationSpec(cases=4, ensemble_cases=1, members=2, maps=0))
 
@@ -19,7 +21,7 @@ def ratio(store, trained, **noise):
     asked = tiny_stages.request(store, "diffusion", regression=str(trained["regression"]))
     objective = asked.objective.model_validate({"noise": noise})
     stage, _ = build_stage(asked.model_copy(update={"objective": objective}), tiny_stages.CPU)
-    return reduced_metrics([stage.validate(stage.network.state_dict(), (0, 1), LEAST)])
+    return reduced_metrics([Evaluation(stage).sums(stage.network.state_dict(), (0, 1), LEAST)])
 
 
 def test_the_default_sampler_is_near_one_and_few_steps_are_told_by_variable_and_wavelength(tiny_store, trained):

@@ -75,4 +75,4 @@ def test_an_unknown_name_is_a_wrong_request_with_the_nearest():
     with pytest.raises(RequestError, match=r"train.veto=diffusion/spread/\* is not measured"):
         Criterion("diffusion/crps_fair", "diffusion", {"diffusion/spread/*": (0, 1)}).check(known)
     with pytest.raises(RequestError, match="no metric of a diffusion"):
-        Criterion(None, "diffusion", {"regression/rmse/*": (0, 1)})
+        Criterion("diffusion/denoising_loss", "diffusion", {"regression/rmse/*": (0, 1)})

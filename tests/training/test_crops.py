@@ -17,6 +17,7 @@ from stormcast_train.objectives.edm import training_sigma
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.setup.build import build_stage
 from stormcast_train.training.setup.resolve import resolve
+from stormcast_train.training.validation.evaluation import Evaluation
 
 CPU = tiny_stages.CPU
 RULE = CropRule(rows=6, columns=4)  # of 12 x 8 points
@@ -50,9 +51,9 @@ def test_a_regressions_loss_is_the_squared_error_in_the_window_over_all_of_its_c
     stage, stream = regression
     batch = stream.batch(range(5))
     found = stage.loss(lambda x: torch.zeros(len(x), 2, *x.shape[-2:]), stage.example(batch))
-    wanted = stage.step.target.encode(batch.target_BCHW, batch.window.newest_BCHW, batch.window.known_BCHW)
+    wanted = stage.step.target.encode(batch.target_BCHW, batch.window)
     present = batch.target_present_BCHW
-    offsets = stage.crops.draw(stage.seed, batch.positions, batch.window.times).offsets
+    offsets = stage.setting.crops.draw(stage.setting.seed, batch.positions, batch.window.times).offsets
     expected = [0.0, 0.0]
     for b, (row, column) in enumerate(offsets):
         for channel in range(2):
@@ -69,24 +70,26 @@ def test_a_network_is_told_the_window_of_what_it_is_told_of_whole_fields(regress
     stage, stream = regression
     batch, seen = stream.batch(range(4)), []
     stage.loss(lambda x: seen.append(x) or torch.zeros(len(x), 2, 6, 4), stage.example(batch))
-    crop = stage.crops.draw(0, batch.positions, batch.window.times)
+    crop = stage.setting.crops.draw(0, batch.positions, batch.window.times)
     noise = stage.step.conditions.offsets(0, batch.positions)
     assert torch.equal(seen[0], crop(stage.step.conditions.assemble(batch.window, offsets_BC11=noise)))
     stage, stream = diffusion
     batch = stream.batch(range(4))
     stage.loss(lambda x, t, condition: seen.append(condition) or torch.zeros_like(x), stage.example(batch))
-    crop = stage.crops.draw(0, batch.positions, batch.window.times)
-    assert torch.equal(seen[1], crop(stage.step.condition(batch.window, stage._mean(batch))))  # the mean of the whole field, cropped
+    crop = stage.setting.crops.draw(0, batch.positions, batch.window.times)
+    assert torch.equal(
+        seen[1], crop(stage.step.condition(batch.window, stage.setting.mean_of(batch, batch.window)))
+    )  # the mean of the whole field, cropped
 
 
 def test_a_diffusions_loss_is_that_of_the_window_alone(diffusion):
     stage, stream = diffusion
     batch = stream.batch(range(4))
     found = stage.loss(lambda x, t, condition: torch.zeros_like(x), stage.example(batch)).total
-    crop = stage.crops.draw(0, batch.positions, batch.window.times)
+    crop = stage.setting.crops.draw(0, batch.positions, batch.window.times)
     present = batch.target_present_BCHW
-    clean = crop(stage.step.clean(batch.target_BCHW, stage._mean(batch)) * present)
-    noise = stage.step.noise
+    clean = crop(stage.step.clean(batch.target_BCHW, stage.setting.mean_of(batch, batch.window)) * present)
+    noise = stage.step.spec
     sigma = training_sigma(noise, normal(0, ("sigma",), batch.positions, (2,), CPU))[:, None, None, None]
     # a network that says 0 errs by the clean residual; Karras et al. 2022: weight (sigma^2 + 0.25) / (sigma 0.5)^2
     expected = ((sigma**2 + 0.25) / (0.5 * sigma) ** 2 * clean**2 * crop(present)).sum() / (4 * 2 * 24)
@@ -105,14 +108,14 @@ def test_packages_trained_on_windows_say_so_and_forecast_whole_fields(regression
     stage, stream = regression
     losses = tiny_stages.fit(stage, stream, 4)
     assert np.isfinite(losses).all()
-    sums = stage.validate(stage.network.state_dict(), (0, 1))
+    sums = Evaluation(stage).sums(stage.network.state_dict(), (0, 1))
     _, cells = sums["regression/rmse/t2m"]
     assert cells
-    stage.save_package(tmp_path / "r", stage.network.state_dict(), {})
+    Evaluation(stage).save_package(tmp_path / "r", stage.network.state_dict(), {})
     more = {"regression": str(tmp_path / "r")}
     residual, stream = build_stage(asked(tiny_store, "diffusion", RULE, **more), CPU)
     assert np.isfinite(tiny_stages.fit(residual, stream, 2)).all()
-    residual.save_package(tmp_path / "d", residual.network.state_dict(), {})
+    Evaluation(residual).save_package(tmp_path / "d", residual.network.state_dict(), {})
     for name in ("r", "d"):
         emulator = Emulator.load(tmp_path / name)
         assert emulator.package.mix["config"]["crop"] == {"rows": 6, "columns": 4, "towards": None, "share": 0.5}
@@ -166,7 +169,7 @@ def test_windows_are_drawn_towards_the_boxes_of_listed_events(tiny_store):
     batch = stream.batch(range(24))
     targets = batch.window.times + np.timedelta64(3600, "s")
     inside = (targets >= np.datetime64("2021-06-02")) & (targets < np.datetime64("2021-06-03"))
-    offsets = stage.crops.draw(0, batch.positions, batch.window.times).offsets
+    offsets = stage.setting.crops.draw(0, batch.positions, batch.window.times).offsets
     # 22..23 N are rows 2 and 3 (21.6 + 4/11 n), so a window of six begins at row 0: 2 - 3 and 3 - 3 are not above it
     assert inside.any()
     assert {row for (row, _), meant in zip(offsets, inside, strict=True) if meant} == {0}

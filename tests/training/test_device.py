@@ -11,8 +11,8 @@ from torch import nn
 from stormcast_train.base.errors import RequestError
 from stormcast_train.distributed import collectives
 from stormcast_train.distributed.ranks import Ranks
-from stormcast_train.training.regression import evaluating
 from stormcast_train.training.run.device import choose_device, refuse_shared_device
+from stormcast_train.training.validation.evaluation import evaluating
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ def test_an_example_made_ahead_has_the_bits_of_one_made_in_place(stages, kind):
 
 def test_an_example_that_needs_a_network_is_made_by_the_loop_itself(stages):
     stage, stream = stages["diffusion"]
-    with Examples(replace(stage, means=None), stream, None) as examples:
+    with Examples(replace(stage, setting=replace(stage.setting, kept_mean=None)), stream, None) as examples:
         examples.prefetch(range(4))
         assert makers() == []
         assert torch.equal(examples.take(range(4)).sigma_B, stage.example(stream.batch(range(4))).sigma_B)

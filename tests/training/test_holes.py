@@ -13,6 +13,7 @@ from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.rollout import roll_members
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.validation.evaluation import Evaluation
 
 CPU = tiny_stages.CPU
 HOUR = np.timedelta64(1, "h")
@@ -47,7 +48,7 @@ def test_a_regression_learns_the_state_itself_where_there_is_nothing_to_add_to(s
 
 def test_a_diffusion_is_told_the_regressions_state_there_and_its_change_elsewhere(stages):
     step, window = stages["diffusion"].step, batch_at(stages["diffusion"], "2021-06-01T05").window
-    mean = step.regression.mean(window)
+    mean = step.beneath.next_state(window)
     told = step.condition(window, mean)[0, step.conditions.channels.index("regression:rain1h")]
     assert told[4, 4] == mean[0, 1, 4, 4]
     scale = stages["diffusion"].cases.reader.normalizer.tendency_C11[1, 0, 0]
@@ -66,7 +67,7 @@ def test_a_forecast_fills_the_holes_of_its_start(tmp_path):
     path = tiny_world.write(tmp_path / "store", holes=False, changes=moving_hole)
     stage, stream = build_stage(tiny_stages.request(path, "regression"), CPU)
     tiny_stages.fit(stage, stream, STEPS)
-    stage.save_package(tmp_path / "package", stage.network.state_dict(), {})
+    Evaluation(stage).save_package(tmp_path / "package", stage.network.state_dict(), {})
     emulator, store = Emulator.load(tmp_path / "package"), open_store(path)
     reader, t2m = emulator.reader(store), store.dataset("state")["t2m"]
     climatology = emulator.scene.statistics["t2m"].mean

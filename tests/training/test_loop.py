@@ -12,8 +12,8 @@ import toy_stage as toy
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.runs.events import latest, read_events
 from stormcast_train.runs.run import describe_run
+from stormcast_train.stages.stage import LossTerms
 from stormcast_train.training.loop.loop import TrainPlan, mean_losses
-from stormcast_train.training.stage import LossTerms
 
 
 def losses(folder) -> np.ndarray:

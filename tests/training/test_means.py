@@ -18,10 +18,11 @@ from stormcast_train.base.files import read_json
 from stormcast_train.distributed.collectives import process_group
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.forecast.emulator import Emulator
+from stormcast_train.training.setup import means
 from stormcast_train.training.setup.build import build_stage
 from stormcast_train.training.setup.folds import fold_of
 from stormcast_train.training.setup.residual_facts import FILE
-from stormcast_train.training.setup.resolve import means
+from stormcast_train.training.validation.evaluation import Evaluation
 
 FOLDS = 2
 
@@ -51,11 +52,11 @@ def small_files(monkeypatch):
 def test_the_mean_of_a_training_start_is_of_the_fold_that_has_not_seen_it(tiny_store, run):
     stage, stream = built(tiny_store, run, "fly")
     batch = stream.batch(range(12))
-    block = fold_of(batch.window.times, stage.regressions.edges)
+    block = fold_of(batch.window.times, stage.setting.mean.__self__.edges)
     assert set(block) == {0, 1}
-    given = stage._mean(batch)
+    given = stage.setting.mean_of(batch, batch.window)
     for fold in range(FOLDS):
-        alone = Emulator.load(run / "folds" / str(fold)).step_model.mean(batch.window)
+        alone = Emulator.load(run / "folds" / str(fold)).step_model.next_state(batch.window)
         assert torch.allclose(given[block == fold], alone[block == fold], atol=1e-5)
         assert not torch.allclose(given[block != fold], alone[block != fold], atol=1e-3)
 
@@ -69,32 +70,34 @@ def test_what_the_denoiser_is_told_is_the_folds_mean_and_what_it_learns_is_its_r
         return torch.zeros_like(x)
 
     stage.loss(network, stage.example(batch))
-    assert torch.equal(seen[0], stage.step.condition(batch.window, stage.regressions.mean(batch.window)))
-    assert not torch.equal(seen[0], stage.step.condition(batch.window, stage.step.regression.mean(batch.window)))
+    assert torch.equal(seen[0], stage.step.condition(batch.window, stage.setting.mean(batch.window)))
+    assert not torch.equal(seen[0], stage.step.condition(batch.window, stage.step.beneath.next_state(batch.window)))
 
 
 def test_validation_and_forecast_use_the_full_regression(tiny_store, run, tmp_path):
     stage, _ = built(tiny_store, run, "fly")
-    stage.save_package(tmp_path / "p", stage.network.state_dict(), {})
+    Evaluation(stage).save_package(tmp_path / "p", stage.network.state_dict(), {})
     package = Emulator.load(tmp_path / "p").package
     full = Emulator.load(run)
-    assert package.regression.fingerprint == full.fingerprint
+    assert package.beneath.fingerprint == full.fingerprint
     assert package.mix["folds"] == [Emulator.load(run / "folds" / str(i)).fingerprint for i in range(FOLDS)]
     assert package.mix["residual_std_from"] == "cross_fitted"
     assert package.facts["residual"]["from"] == "cross_fitted"
-    assert stage.step.regression is stage.regressions.full
+    assert stage.step.beneath is stage.setting.mean.__self__.full
 
 
 def test_means_on_disk_are_those_in_memory_and_on_the_fly(tiny_store, run, tmp_path, small_files):
     fly, stream = built(tiny_store, run, "fly")
     memory, _ = built(tiny_store, run, "memory")
     disk, _ = built(tiny_store, run, "disk", tmp_path)
-    assert fly.means is None
+    assert fly.setting.kept_mean is None
     every = range(stream.dataset_size)
-    assert torch.equal(disk.means(every), memory.means(every))
+    assert torch.equal(disk.setting.kept_mean(every), memory.setting.kept_mean(every))
     for stage in (memory, disk):
         batch = stream.batch(range(16))
-        assert torch.allclose(stage._mean(batch), fly._mean(batch), atol=1e-6)  # last bits follow what else is in a batch
+        assert torch.allclose(
+            stage.setting.mean_of(batch, batch.window), fly.setting.mean_of(batch, batch.window), atol=1e-6
+        )  # last bits follow what else is in a batch
         losses = [s.loss(s.network, s.example(batch)).total.detach() for s in (stage, fly)]
         assert torch.allclose(*losses, rtol=1e-5)
     assert sorted(p.name for p in (tmp_path / "means").iterdir()) == ["000000.npy", "000001.npy", "000002.npy", "means.json"]
@@ -132,7 +135,7 @@ def test_a_cut_file_of_means_is_refused_and_disk_needs_a_run(tiny_store, run, tm
 
 def test_noise_on_the_states_takes_the_mean_of_what_the_network_is_told(tiny_store, run):
     noisy, stream = built(tiny_store, run, "auto", conditions={"state_noise": 0.2})
-    assert noisy.means is None
+    assert noisy.setting.kept_mean is None
     kept, _ = built(tiny_store, run, "memory", conditions={"state_noise": 0.2})
     batch = stream.batch(range(6))
     assert torch.equal(kept.loss(kept.network, kept.example(batch)).total, noisy.loss(noisy.network, noisy.example(batch)).total)
@@ -150,7 +153,7 @@ def _rank(rank: int, port: int, asked, folder: Path) -> None:
     means.BLOCKS = 2
     with process_group(Ranks(rank, 2, rank, "torchrun", "127.0.0.1", port), tiny_stages.CPU, 60):
         stage, stream = build_stage(asked, tiny_stages.CPU)
-        np.save(folder / f"seen{rank}.npy", stage.means(range(stream.dataset_size)).numpy())
+        np.save(folder / f"seen{rank}.npy", stage.setting.kept_mean(range(stream.dataset_size)).numpy())
 
 
 def test_two_ranks_share_the_work_and_see_the_bits_of_one(tiny_store, run, tmp_path, small_files):
@@ -167,5 +170,5 @@ def test_two_ranks_share_the_work_and_see_the_bits_of_one(tiny_store, run, tmp_p
         rank.join(200)
     assert [rank.exitcode for rank in ranks] == [0, 0]
     for r in range(2):
-        assert np.array_equal(np.load(tmp_path / f"seen{r}.npy"), alone.means(range(stream.dataset_size)).numpy())
+        assert np.array_equal(np.load(tmp_path / f"seen{r}.npy"), alone.setting.kept_mean(range(stream.dataset_size)).numpy())
     assert (tmp_path / "two" / FILE).read_bytes() == (tmp_path / "one" / FILE).read_bytes()  # the residual's scale, to the last bit

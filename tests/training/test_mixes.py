@@ -17,6 +17,7 @@ from stormcast_train.recipes._baseline_inputs import split_of
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.setup.build import build_stage
 from stormcast_train.training.setup.resolve import resolve
+from stormcast_train.training.validation.evaluation import Evaluation
 
 
 @pytest.fixture(scope="module")
@@ -40,14 +41,14 @@ def test_a_stage_of_two_stores_trains_and_its_package_tells_both_stores_starts(t
     further = stage.template.splits["train@1"]
     assert stream.dataset_size == len(alone) + len(further)
     assert stream.epoch_samples == len(alone) + 2 * len(further)
-    stage.save_package(tmp_path / "p", stage.network.state_dict(), {})
+    Evaluation(stage).save_package(tmp_path / "p", stage.network.state_dict(), {})
     emulator = Emulator.load(tmp_path / "p")
     assert (emulator.trained_on == np.union1d(alone, further)).all()
     extra = np.setdiff1d(further, alone)
     assert len(extra)
     assert split_of(extra, emulator, open_store(other)) == "train"
     residual, stream = build_stage(asked(tiny_store, "diffusion", mix=mix, regression=str(tmp_path / "p")), tiny_stages.CPU)
-    assert residual.means is None
+    assert residual.setting.kept_mean is None
     assert np.isfinite(tiny_stages.fit(residual, stream, 1)).all()
 
 

@@ -16,6 +16,7 @@ from stormcast_train.data.mix import FractionsMix
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.training.setup.build import build_stage
 from stormcast_train.training.setup.residuals import Residuals
+from stormcast_train.training.validation.evaluation import Evaluation
 from stormcast_train.training.validation.overfitting import Ratio, memorised, ratio_facts, ratios
 
 
@@ -71,7 +72,7 @@ def test_chance_alone_hardly_ever_warns():
 
 def test_a_stage_measures_its_own_ratio_on_training_and_held_out_starts(tiny_store):
     stage, _ = build_stage(tiny_stages.request(tiny_store, "regression"), tiny_stages.CPU)
-    found = stage.memorised(stage.network.state_dict())
+    found = Evaluation(stage).ratios(stage.network.state_dict())
     expected = []
     for cases in (stage.trained_on, stage.cases):
         window, target, present = cases.reader.to_device(cases.reader.read(cases.chosen(64)))
@@ -79,7 +80,7 @@ def test_a_stage_measures_its_own_ratio_on_training_and_held_out_starts(tiny_sto
         error = torch.where(present, target[:, 0] - replace_mean(stage, window)[:, 0], 0).double().square()
         expected.append(float((error.sum(dim=(1, 2)) / present.sum(dim=(1, 2))).mean()))
     assert found["t2m"].value == pytest.approx(expected[0] / expected[1], rel=1e-5)
-    facts = ratio_facts(found)
+    facts = ratio_facts("regression", found)
     assert facts["regression/residual_ratio/t2m"] == found["t2m"].value
     assert facts["residual_ratio_intervals"]["t2m"] == [found["t2m"].low, found["t2m"].high]
 
@@ -87,7 +88,7 @@ def test_a_stage_measures_its_own_ratio_on_training_and_held_out_starts(tiny_sto
 def replace_mean(stage, window):
     stage.network.eval()
     try:
-        return stage.step.mean(window)
+        return stage.step.next_state(window)
     finally:
         stage.network.train()
 
@@ -104,7 +105,7 @@ def test_a_diffusion_begins_with_the_ratios_of_its_regression_in_its_package(tin
     for which, starts in (("train", stage.template.splits["train"]), ("held out", stage.cases.starts)):
         window, target, present = stage.cases.reader.to_device(stage.cases.reader.read(starts))
         there = present & window.present_BKCHW[:, -1]
-        error = torch.where(there, target - regression.mean(window), 0).double().square()
+        error = torch.where(there, target - regression.next_state(window), 0).double().square()
         squares[which] = (error.sum(dim=(2, 3)) / there.sum(dim=(2, 3))).mean(dim=0)
     expected = (squares["train"] / squares["held out"]).tolist()
     assert list(stage.watch["ratio"].values()) == pytest.approx(expected, rel=1e-5)
@@ -126,7 +127,7 @@ def test_a_set_learnt_by_heart_shows_the_ratio_falling_and_cross_fitting_restore
     early = fitted_folds.fit(plain, tmp_path / "early", steps=40)
     run = tmp_path / "regression"
     late = fitted_folds.fit_with_folds(plain, run, folds=4, steps=220)
-    before, after = (stage.memorised(stage.network.state_dict())["t2m"].value for stage in (early, late))
+    before, after = (Evaluation(stage).ratios(stage.network.state_dict())["t2m"].value for stage in (early, late))
     assert 0.9 < before < 1.1
     assert after < 0.6
     asked = tiny_stages.request(store, "diffusion", regression=str(run)).model_copy(update=mix)
@@ -135,5 +136,5 @@ def test_a_set_learnt_by_heart_shows_the_ratio_falling_and_cross_fitting_restore
     assert "stage.residual=cross_fitted" in memorised_stage.warnings[0]
     cured, _ = build_stage(fitted_folds.cross_fitted(asked, 4), tiny_stages.CPU)
     assert 0.85 < cured.watch["ratio"]["t2m"] < 1.3
-    held_out, scaled = memorised_stage.template.residual_std["t2m"], cured.template.residual_std["t2m"]
+    held_out, scaled = memorised_stage.template.measured["residual_std"]["t2m"], cured.template.measured["residual_std"]["t2m"]
     assert scaled == pytest.approx(held_out, rel=0.15)

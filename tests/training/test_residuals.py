@@ -7,10 +7,12 @@ import torch
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.files import read_json, write_json
+from stormcast_train.data.spectrum import Spectrum
 from stormcast_train.fields.grid import Grid
+from stormcast_train.fields.wavelengths import cosines
+from stormcast_train.training.setup import residual_facts as known
 from stormcast_train.training.setup.build import build_stage
-from stormcast_train.training.setup.residuals import Spectrum, block_size, cosines, measure
-from stormcast_train.training.setup.resolve import residual_facts as known
+from stormcast_train.training.setup.residuals import block_size, measure
 
 GRID = Grid(np.linspace(21.6, 25.6, 12), np.linspace(119.75, 122.25, 8))
 
@@ -50,14 +52,14 @@ def test_blocks_shrink_where_states_are_large():
 def test_the_scale_is_the_root_mean_square_over_present_cells(tiny_store, trained):
     stage, _ = build_stage(diffusion(tiny_store, trained), tiny_stages.CPU)
     reader, starts, step = stage.cases.reader, stage.cases.starts, stage.step
-    found = measure(step.regression.mean, step.target, reader, starts)
+    found = measure(step.beneath.next_state, step.target, reader, starts)
     window, target, present = reader.to_device(reader.read(starts))
-    present = step.target.present(present, window.present_BKCHW[:, -1])
-    residual = (target - step.regression.mean(window)).double() * present
+    present = step.target.compared(present, window)
+    residual = (target - step.beneath.next_state(window)).double() * present
     for c, name in enumerate(("t2m", "rain1h")):
         expected = float((residual[:, c].square().sum() / present[:, c].sum()).sqrt())
         assert found.std()[name] == pytest.approx(expected, rel=1e-6)
-        assert stage.template.residual_std[name] == found.std()[name]
+        assert stage.template.measured["residual_std"][name] == found.std()[name]
     modes = torch.from_numpy(cosines(12)) @ residual @ torch.from_numpy(cosines(8)).T
     rain = float(modes[:, 1].square().mean(dim=0)[0, 0])  # the mean over cases of the domain mean's mode
     assert found.wavenumber_NCG[:, 1, 0].mean() == pytest.approx(rain, rel=1e-6)
@@ -69,7 +71,7 @@ def test_sigma_max_and_steps_are_what_the_residual_needs_and_the_package_has_the
     stage, _ = build_stage(asked.model_copy(update={"objective": type(asked.objective)()}), tiny_stages.CPU)
     largest = max(stage.template.mix["largest_variance"].values())
     noise = stage.template.objective.noise
-    assert noise == stage.step.noise
+    assert noise == stage.step.spec
     assert noise.sigma_max >= max(20.0, (40 * largest * 0.25) ** 0.5)
     assert noise.steps >= 18
     small = asked.objective.model_validate({"noise": {"sigma_max": 1.0}})
@@ -86,9 +88,9 @@ def test_what_was_measured_is_kept_in_the_run_and_read_again_not_measured(tiny_s
     write_json(tmp_path / known.FILE, document)
     monkeypatch.setattr(known, "measure", None)  # nothing may be measured again
     again, _ = build_stage(asked, tiny_stages.CPU)
-    assert again.template.residual_std == {**first.template.residual_std, "t2m": 0.75}
+    assert again.template.measured["residual_std"] == {**first.template.measured["residual_std"], "t2m": 0.75}
     monkeypatch.undo()
     document["made_by"]["regression"] = "another"
     write_json(tmp_path / known.FILE, document)
     fresh, _ = build_stage(asked, tiny_stages.CPU)
-    assert fresh.template.residual_std == first.template.residual_std
+    assert fresh.template.measured["residual_std"] == first.template.measured["residual_std"]

@@ -17,6 +17,7 @@ from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.runs.events import read_events
 from stormcast_train.runs.run import RunDirectory
 from stormcast_train.training.loop.optimizer import Optimization
+from stormcast_train.training.run.attempt import Subject
 from stormcast_train.training.run.checkpoint import Keep, checkpoint_folders
 from stormcast_train.training.run.run_stage import run_stage
 from stormcast_train.training.run.saving import Saver
@@ -37,7 +38,7 @@ class Watched(toy.ToyStage):
         self.seen.append((directory.name, facts["samples"], [int(p.name) for p in checkpoint_folders(self._run.checkpoints)]))
         super().save_package(directory, weights, facts)
 
-    def validate(self, weights, share, how=None):
+    def sums(self, weights, share, how=None):
         """The next of the costs, as the mean square of one cell."""
         cost = self._costs.pop(0)
         return {"regression/rmse/first": (cost**2, 1.0)}
@@ -51,7 +52,14 @@ def samples_of(run: RunDirectory, which: str) -> int:
 def saver(tiny_store, tmp_path):
     run = toy.stage_run(tiny_store, tmp_path / "run")
     stage = Watched(run.directory)
-    made = Saver(run.directory, stage, Optimization(stage.network, run.optim), Keep(), {"ema": None})
+    made = Saver(
+        run.directory,
+        stage.network,
+        lambda *words: stage.save_package(*words),
+        Optimization(stage.network, run.optim),
+        Keep(),
+        {"ema": None},
+    )
     yield made, stage, run.directory
     stage.free.set()
     made.close()
@@ -101,7 +109,7 @@ def attempt(store, folder, costs, at=None, **keys) -> Watched:
     stage = Watched(run.directory, at, costs)
     ends = pytest.raises(StoppedError, match="at 96 of 160 samples") if at else nullcontext()
     with StopRequest().listening() as stop, ends:
-        run_stage(run, Ranks(), Console(quiet=True), stop, lambda request, device: (stage, toy.ToyStream()))
+        run_stage(run, Ranks(), Console(quiet=True), stop, lambda setup, device: Subject(stage, toy.ToyStream(), stage))
     assert stage._costs == []  # it has validated as often as it should
     return stage
 

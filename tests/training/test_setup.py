@@ -8,11 +8,12 @@ from stormcast_train.data import mixture
 from stormcast_train.store import reader
 from stormcast_train.training.setup.build import build_stage
 from stormcast_train.training.setup.resolve import resolve
+from stormcast_train.training.validation.evaluation import Evaluation
 
 
 def with_history(store, folder, history):
     stage, stream = build_stage(tiny_stages.request(store, "regression", conditions={"history": history}), tiny_stages.CPU)
-    stage.save_package(folder, stage.network.state_dict(), {})
+    Evaluation(stage).save_package(folder, stage.network.state_dict(), {})
     stream.close()
     return str(folder)
 
@@ -55,5 +56,5 @@ def test_a_stage_that_waits_for_its_regression_is_resolved_with_what_that_will_n
     with pytest.raises(Exception, match="nowhere"):
         resolve(request)
     waiting = resolve(request, waits_for=request.stage.only("regression"))
-    assert waiting.regression is None
+    assert waiting.beneath is None
     assert waiting.needs.history == 1

@@ -13,7 +13,8 @@ from stormcast_train.store.writer import write_store
 from stormcast_train.training.setup.build import build_stage
 from stormcast_train.training.setup.config import StageConfig
 from stormcast_train.training.setup.resolve import resolve
-from stormcast_train.training.stage import metric_value
+from stormcast_train.training.validation.evaluation import Evaluation
+from stormcast_train.training.validation.sums import metric_value
 
 CPU = tiny_stages.CPU
 
@@ -86,7 +87,7 @@ def test_the_scaled_residual_has_the_standard_deviation_sigma_data_on_held_out_t
     stage, _ = diffusion
     cases = stage.cases
     batch = cases.reader.to_device(cases.reader.read(cases.starts))
-    clean = stage.step.clean(batch[1], stage.step.regression.mean(batch[0]))
+    clean = stage.step.clean(batch[1], stage.step.beneath.next_state(batch[0]))
     for channel in range(2):
         present = batch[2][:, channel]
         assert float(clean[:, channel][present].square().mean().sqrt()) == pytest.approx(0.5, rel=0.02)
@@ -94,7 +95,7 @@ def test_the_scaled_residual_has_the_standard_deviation_sigma_data_on_held_out_t
 
 def test_the_regression_under_a_diffusion_is_frozen(diffusion):
     stage, stream = diffusion
-    frozen = stage.step.regression.network
+    frozen = stage.step.beneath.network
     before = [p.clone() for p in frozen.parameters()]
     stage.loss(stage.network, stage.example(stream.batch(range(4)))).total.backward()
     assert all(p.grad is None for p in frozen.parameters())
@@ -105,7 +106,7 @@ def test_the_regression_under_a_diffusion_is_frozen(diffusion):
 def test_means_kept_in_memory_are_those_computed_again(diffusion):
     stage, stream = diffusion
     batch = stream.batch(range(5))
-    assert torch.allclose(stage._mean(batch), stage.step.regression.mean(batch.window), atol=1e-5)
+    assert torch.allclose(stage.setting.mean_of(batch, batch.window), stage.step.beneath.next_state(batch.window), atol=1e-5)
 
 
 def test_a_diffusion_needs_its_regression(tiny_store, trained):
@@ -126,7 +127,7 @@ def test_a_mix_that_validates_on_what_the_regression_saw_is_refused(tiny_store, 
 def test_validation_sums_do_not_depend_on_the_number_of_ranks(which, request):
     stage, _ = request.getfixturevalue(which)
     weights = stage.network.state_dict()
-    alone, pair = stage.validate(weights, (0, 1)), [stage.validate(weights, (r, 2)) for r in range(2)]
+    alone, pair = Evaluation(stage).sums(weights, (0, 1)), [Evaluation(stage).sums(weights, (r, 2)) for r in range(2)]
     quantities = {
         "regression": {"rmse", "mae", "mse_skill"},
         "diffusion": {"rmse", "crps_fair", "spread_skill", "denoising_loss", "sampler_variance_ratio"},
@@ -145,7 +146,7 @@ def test_validation_uses_the_weights_it_is_given_in_eval_mode(regression, traine
     stage, _ = regression
     stage.network.train()
     good = Emulator.load(trained["regression"]).step_model.network.state_dict()
-    skill = {k: metric_value(k, *v) for k, v in stage.validate(good, (0, 1)).items()}
+    skill = {k: metric_value(k, *v) for k, v in Evaluation(stage).sums(good, (0, 1)).items()}
     assert skill["regression/mse_skill/t2m"] > 0.5
     assert stage.network.training
 
@@ -169,8 +170,8 @@ def test_a_store_too_short_to_validate_still_trains(tmp_path):
     store = tiny_world.write(tmp_path / "short", hours=30)
     stage, stream = build_stage(tiny_stages.request(store, "regression"), CPU)
     assert stream.dataset_size > 0
-    assert stage.validate(stage.network.state_dict(), (0, 1)) == {}
-    stage.save_package(tmp_path / "package", stage.network.state_dict(), {})
+    assert Evaluation(stage).sums(stage.network.state_dict(), (0, 1)) == {}
+    Evaluation(stage).save_package(tmp_path / "package", stage.network.state_dict(), {})
     residual, _ = build_stage(tiny_stages.request(store, "diffusion", regression=str(tmp_path / "package")), CPU)
     assert residual.template.mix["residual_std_from"] == "train"
 
@@ -211,16 +212,16 @@ def test_a_mirrored_sample_is_flipped_with_its_target_its_mask_and_its_mean(tiny
     assert torch.equal(example.condition[:, : len(plain)], flipped(batch.window.newest_BCHW, flips))
     hole = ~batch.window.present_BKCHW[:, -1, 1]
     assert torch.equal(example.condition[:, stage.step.conditions.channels.index("mask:rain1h")], flipped(hole, flips).float())
-    wanted = stage.step.target.encode(batch.target_BCHW, batch.window.newest_BCHW)
+    wanted = stage.step.target.encode(batch.target_BCHW, batch.window)
     assert torch.equal(example.wanted_BCHW[:, 0], flipped(wanted[:, 0], flips))
     both = batch.target_present_BCHW & batch.window.present_BKCHW[:, -1]
     assert torch.equal(example.present_BCHW, flipped(both, flips))
-    stage.save_package(tmp_path / "r", stage.network.state_dict(), {})
+    Evaluation(stage).save_package(tmp_path / "r", stage.network.state_dict(), {})
     residual, stream = build_stage(tiny_stages.request(tiny_store, "diffusion", conditions=bare, regression=str(tmp_path / "r")), CPU)
-    mean = residual._mean(batch)
+    mean = residual.setting.mean_of(batch, batch.window)
     channels = [residual.step.conditions.channels.index(f"regression:{name}") for name in ("t2m", "rain1h")]
     told = residual.example(batch).condition[:, channels]
-    assert torch.equal(told, flipped(residual.step.target.encode(mean, batch.window.newest_BCHW), flips))
+    assert torch.equal(told, flipped(residual.step.target.encode(mean, batch.window), flips))
     residue = residual.step.clean(batch.target_BCHW, mean) * both
     assert torch.equal(residual.example(batch).wanted_BCHW, flipped(residue, flips))
 
@@ -266,6 +267,6 @@ def test_noise_on_the_states_reaches_both_networks_and_the_mean_beneath_the_resi
         return torch.zeros_like(x)
 
     residual.loss(network, residual.example(batch))
-    window = residual.step.conditions.perturb(batch.window, residual.seed, batch.positions)
+    window = residual.step.conditions.perturb(batch.window, residual.setting.seed, batch.positions)
     assert not torch.equal(window.states_BKCHW, batch.window.states_BKCHW)
-    assert torch.equal(seen[0], residual.step.condition(window, residual.step.regression.mean(window)))
+    assert torch.equal(seen[0], residual.step.condition(window, residual.step.beneath.next_state(window)))

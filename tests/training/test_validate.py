@@ -13,13 +13,15 @@ import tiny_world
 from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.rollout import roll_members
+from stormcast_train.stages.stage import kind_of
 from stormcast_train.store.reader import open_store
 from stormcast_train.training.setup.build import build_stage
 from stormcast_train.training.validation.case_fields import case_path, kept_cases, read_case, write_case
+from stormcast_train.training.validation.cases import SEED, Validation
 from stormcast_train.training.validation.criterion import Criterion, reduced_metrics
+from stormcast_train.training.validation.evaluation import Evaluation
 from stormcast_train.training.validation.overfitting import ratio_facts
 from stormcast_train.training.validation.plan import ValidationSpec, evenly, lead_name, metric_names, rollout_starts
-from stormcast_train.training.validation.validate import SEED, Validation
 from stormcast_train.verification import metrics
 from stormcast_train.verification.aggregate import Aggregate, Row, total
 from stormcast_train.verification.config import ScoreConfig
@@ -49,7 +51,7 @@ def weights(trained):
 def validated(stages, weights):
     """Metrics by stage, and the cases kept."""
     kept = {"regression": [], "diffusion": []}
-    found = {k: reduced_metrics([s.validate(weights[k], (0, 1), Validation(SPEC, kept[k].append))]) for k, s in stages.items()}
+    found = {k: reduced_metrics([Evaluation(s).sums(weights[k], (0, 1), Validation(SPEC, kept[k].append))]) for k, s in stages.items()}
     return found, kept
 
 
@@ -62,7 +64,7 @@ def test_every_metric_of_an_ensemble_is_verifications_of_the_same_forecast(tiny_
     aggregate = Aggregate((3600, 7200))
     for start in evenly(starts, 3):
         rolled = roll_members(emulator, emulator.reader(store), start, 2, range(3), SEED)
-        means = roll_members(emulator.regression, emulator.reader(store), start, 2, [0], SEED)
+        means = roll_members(emulator.beneath, emulator.reader(store), start, 2, [0], SEED)
         members_MLCHW = np.stack([m.numpy() for m in rolled], axis=1)
         single_LCHW = np.stack([m.numpy()[0] for m in means])
         truth_LCHW = group.read(group.rows(start + HOUR * np.arange(1, 3)), ["t2m", "rain1h"])
@@ -102,7 +104,7 @@ def test_the_frequency_bias_is_the_members_events_over_the_observed(tiny_store, 
     assert not [n for n in found["diffusion"] if n.startswith("diffusion/frequency_bias/rain1h:2mm")]
     spec = SPEC.model_copy(update={"ensemble_cases": 1, "members": 2, "maps": 1, "steps": 1})
     stage, cases = stages["diffusion"], []
-    told = reduced_metrics([stage.validate(stage.network.state_dict(), (0, 1), Validation(spec, cases.append))])
+    told = reduced_metrics([Evaluation(stage).sums(stage.network.state_dict(), (0, 1), Validation(spec, cases.append))])
     members, truth = cases[0].members["rain1h"][:, 0], cases[0].truth["rain1h"][0]
     valid = np.isfinite(truth) & np.isfinite(members).all(axis=0)
     area = np.cos(np.radians(tiny_world.GRID.lat2d))[valid]  # of equally high rows, up to a factor
@@ -137,7 +139,7 @@ def test_a_regressions_metrics_are_verifications_of_one_step(tiny_store, trained
 @pytest.mark.parametrize("kind", ["regression", "diffusion"])
 def test_the_rings_from_the_inflow_edge_share_all_cells(kind, stages, weights):
     """Their squared errors and their cells sum to the whole's, at every lead."""
-    sums = stages[kind].validate(weights[kind], (0, 1), Validation(SPEC))
+    sums = Evaluation(stages[kind]).sums(weights[kind], (0, 1), Validation(SPEC))
     for name, at in product(("t2m", "rain1h"), ("", "@2h")):
         rings = [v for k, v in sums.items() if k.startswith(f"{kind}/inflow_rmse/{name}:") and k.partition("@")[2] == at[1:]]
         assert sum(cells > 0 for _, cells in rings) == 4
@@ -161,16 +163,16 @@ def test_distance_is_against_the_wind_and_to_the_nearest_edge_in_a_calm():
 
 @pytest.mark.parametrize("kind", ["regression", "diffusion"])
 def test_not_a_bit_depends_on_the_number_of_ranks(kind, stages, weights, validated):
-    parts = [stages[kind].validate(weights[kind], (rank, 3), Validation(SPEC)) for rank in range(3)]
+    parts = [Evaluation(stages[kind]).sums(weights[kind], (rank, 3), Validation(SPEC)) for rank in range(3)]
     assert reduced_metrics(parts) == pytest.approx(validated[0][kind], abs=0, rel=0, nan_ok=True)
 
 
 @pytest.mark.parametrize("kind", ["regression", "diffusion"])
 def test_the_names_are_known_before_anything_is_measured(kind, tiny_store, validated, stages, weights):
     group = open_store(tiny_store).group("state")
-    names = metric_names(kind, [group.variables[n] for n in group.channels], group.grid, HOUR, 2, SPEC)
+    names = metric_names(kind_of(kind), [group.variables[n] for n in group.channels], group.grid, HOUR, 2, SPEC, ratio=kind == "regression")
     by_draw = f"{kind}/denoising_loss_at/"  # which noise levels are met depends on the draws
-    ratios = {name for name in ratio_facts(stages[kind].memorised(weights[kind])) if "/" in name}
+    ratios = {name for name in ratio_facts(kind, Evaluation(stages[kind]).ratios(weights[kind])) if "/" in name}
     assert sorted(names) == sorted(ratios | {name for name in validated[0][kind] if not name.startswith(by_draw)})
 
 
@@ -178,9 +180,9 @@ def test_the_names_are_known_before_anything_is_measured(kind, tiny_store, valid
 def test_a_forecast_that_is_not_finite_is_never_the_best(kind, stages, weights):
     """NaN cells are not left out of the score as if they were masked."""
     broken = {name: tensor * float("nan") for name, tensor in weights[kind].items()}
-    found = reduced_metrics([stages[kind].validate(broken, (0, 1), Validation(SPEC))])
+    found = reduced_metrics([Evaluation(stages[kind]).sums(broken, (0, 1), Validation(SPEC))])
     assert not [name for name, value in found.items() if np.isfinite(value)]
-    assert not Criterion(None, kind).improves(found)
+    assert not Criterion(f"{kind}/{kind_of(kind).best}", kind).improves(found)
 
 
 def test_leads_are_named_in_hours_or_minutes():
@@ -200,7 +202,7 @@ def test_the_same_cases_are_kept_every_time_and_read_back(validated, stages, wei
     kept, again = validated[1]["diffusion"], []
     parts = [Validation(SPEC, again.append)] * 2
     for rank in range(2):
-        stages["diffusion"].validate(weights["diffusion"], (rank, 2), parts[rank])
+        Evaluation(stages["diffusion"]).sums(weights["diffusion"], (rank, 2), parts[rank])
     assert sorted(case.start for case in again) == sorted(case.start for case in kept)
     assert len(kept) == 2
     for case in kept:
@@ -220,7 +222,7 @@ def test_the_same_cases_are_kept_every_time_and_read_back(validated, stages, wei
 def test_a_wrong_metric_or_veto_is_refused_before_anything_is_written(tiny_store, tmp_path):
     import toy_stage
 
-    from stormcast_train.training.run.run_stage import check_metrics
+    from stormcast_train.training.run.checks import check_metrics
 
     run = toy_stage.stage_run(tiny_store, tmp_path / "run", best_metric="regression/rsme/t2m")
     with pytest.raises(RequestError, match=r"train.best_metric=regression/rsme/t2m is not measured. Did you mean 'regression/rmse/t2m'"):

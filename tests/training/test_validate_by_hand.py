@@ -8,9 +8,10 @@ import pytest
 
 from stormcast_train.data.noise import normal
 from stormcast_train.store.reader import open_store
+from stormcast_train.training.validation.cases import SEED, Cases, Validation
 from stormcast_train.training.validation.criterion import reduced_metrics
 from stormcast_train.training.validation.plan import ValidationSpec
-from stormcast_train.training.validation.validate import SEED, Cases, Validation, regression_sums, residual_sums
+from stormcast_train.training.validation.validate import validate
 from stormcast_train.verification.config import ScoreConfig
 
 LEADS, MEMBERS = 3, 3
@@ -53,7 +54,7 @@ def mean_over(parts) -> float:
 @pytest.mark.parametrize("target", ["state", "tendency"])
 def test_a_regressions_errors_and_skill_at_every_lead_are_those_of_numpy(store, target):
     emulator = known.emulator(target=target)
-    found = reduced_metrics([regression_sums(emulator, cases(emulator, store), (0, 1), Validation(SPEC))])
+    found = reduced_metrics([validate(emulator, cases(emulator, store), (0, 1), Validation(SPEC))])
     assert rollouts() == [1, 2, 3, 4, 5, 6, 7, 8]
     for c, name in enumerate(known.STATISTICS):
         for lead in range(1, LEADS + 1):
@@ -79,7 +80,7 @@ def noise_of(start: int) -> np.ndarray:
 
 def test_an_ensembles_error_spread_and_crps_at_every_lead_are_those_of_numpy(store):
     emulator = known.emulator("diffusion")
-    found = reduced_metrics([residual_sums(emulator, cases(emulator, store), (0, 1), Validation(SPEC))])
+    found = reduced_metrics([validate(emulator, cases(emulator, store), (0, 1), Validation(SPEC))])
     ensembles = {start: known.rolled(LEADS, start=start, noise=noise_of(start)).members for start in rollouts()}
     for c, name in enumerate(known.STATISTICS):
         for lead in range(1, LEADS + 1):
@@ -103,25 +104,26 @@ def test_an_ensembles_error_spread_and_crps_at_every_lead_are_those_of_numpy(sto
 
 @pytest.mark.parametrize("target", ["state", "tendency"])
 def test_the_denoising_loss_is_that_of_numpy_and_counts_no_missing_cell(store, target):
-    """20 cells a case, but for rain: one never covered, one missing at hour 3, the target of hour 2 and, of a tendency, the start of 3."""
+    """20 cells a case, but for rain: one never covered, and one missing at hour 3, the target of hour 2.
+
+    As the start of hour 3 it is there: a tendency is trained as a state where the newest one is missing.
+    """
     emulator = known.emulator("diffusion", target)
-    sums = residual_sums(emulator, cases(emulator, store), (0, 1), Validation(SPEC))
-    lost = {"state": 1, "tendency": 2}[target]
-    assert [sums[f"diffusion/denoising_loss/{name}"][1] for name in known.STATISTICS] == [10 * 20, 10 * 19 - lost]
+    sums = validate(emulator, cases(emulator, store), (0, 1), Validation(SPEC))
+    assert [sums[f"diffusion/denoising_loss/{name}"][1] for name in known.STATISTICS] == [10 * 20, 10 * 19 - 1]
     expected = np.zeros(2)
     for number, start in enumerate(STARTS):
-        (before, _), (now, now_there), (then, there) = (known.known_at(start + k) for k in (-1, 0, 1))
-        present = (there & now_there) if target == "tendency" else there
+        (before, _), (now, _), (then, there) = (known.known_at(start + k) for k in (-1, 0, 1))
         lacks = [~known.known_at(start + k)[1][1] for k in (-1, 0)]
-        mean, added = known.step(known.seen_at(start + 1, 1, [before, now], lacks), now, target)
-        clean = (then - mean) / known.RESIDUAL * present
+        mean, added = known.step(known.seen_at(start + 1, 1, [before, now], lacks), now, lacks[1], target)
+        clean = (then - mean) / known.RESIDUAL * there
         level = np.exp(-1.2 + 1.2 * float(normal(SEED, ("validation_sigma",), [number], (2,), known.CPU)[0, 0]))
         noise = normal(SEED, ("validation_noise",), [number], (2, 4, 5), known.CPU)[0].double().numpy()
         error = known.kept(clean + level * noise) + added - clean
         weight = (level**2 + 0.25) / (level * 0.5) ** 2  # Karras et al. 2022, eq. 8, with sigma_data 0.5
-        expected += (weight * error**2 * present).sum(axis=(1, 2))
+        expected += (weight * error**2 * there).sum(axis=(1, 2))
     for total, name in zip(expected, known.STATISTICS, strict=True):
         assert float(sums[f"diffusion/denoising_loss/{name}"][0]) == pytest.approx(total, rel=1e-5)
     levels = [pair for key, pair in sums.items() if key.startswith("diffusion/denoising_loss_at/")]
-    assert sum(count for _, count in levels) == 10 * 20 + 10 * 19 - lost
+    assert sum(count for _, count in levels) == 10 * 20 + 10 * 19 - 1
     assert float(sum(error for error, _ in levels)) == pytest.approx(expected.sum(), rel=1e-5)

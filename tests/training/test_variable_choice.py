@@ -29,6 +29,7 @@ from stormcast_train.training.setup.build import build_stage
 from stormcast_train.training.setup.resolve import resolve
 from stormcast_train.training.validation import drizzle
 from stormcast_train.training.validation.drizzle import cut_off_of, with_fitted_drizzle
+from stormcast_train.training.validation.evaluation import Evaluation
 
 CPU = tiny_stages.CPU
 QUANTILE = StoreView(override={"rain1h": {"transform": {"kind": "quantile"}, "drizzle": "fit"}})
@@ -39,7 +40,7 @@ def built(store, kind="regression", choice=None, **more):
 
 
 def saved(stage, folder):
-    stage.save_package(folder, stage.network.state_dict(), {"samples": 0})
+    Evaluation(stage).save_package(folder, stage.network.state_dict(), {"samples": 0})
     return folder
 
 
@@ -183,7 +184,7 @@ def test_a_package_that_drizzles_takes_the_cut_off_that_makes_rain_as_frequent_a
     later = np.log1p(now) + 0.5 * statistics.tendency_std
     if kind == "diffusion":
         noise = normal(drizzle.SEED, ("drizzle",), range(len(now)), (2, 12, 8), CPU).double().numpy()
-        later += known.heun(noise, known.silent)[:, 1] * package.residual_std["rain1h"] * statistics.std / 0.5
+        later += known.heun(noise, known.silent)[:, 1] * package.measured["residual_std"]["rain1h"] * statistics.std / 0.5
     both = np.isfinite(now) & np.isfinite(then)
     forecast, observed = np.clip(np.expm1(later[both]), 0, None), then[both]
     wet = int((observed >= 0.1).sum())

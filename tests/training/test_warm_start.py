@@ -11,7 +11,7 @@ from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.networks.build import build_denoiser, build_regression
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.training.setup.build import build_stage
-from stormcast_train.training.setup.warm_start import Layout, layout, start_from
+from stormcast_train.training.setup.warm_start import Layout, start_from
 
 TINY = NetworkConfig(model_channels=8, channel_mult=(1, 2), num_blocks=1)
 HELD = Layout(("state:t2m", "state:rain1h", "static:orog"), ("t2m", "rain1h"))
@@ -52,7 +52,7 @@ def test_layers_are_matched_by_level_so_the_grid_may_be_another():
 
 
 def test_a_denoiser_sees_the_noisy_state_before_its_conditions():
-    held, asked = (layout("diffusion", ("static:orog",), names) for names in (("t2m",), ("t2m", "u10m")))
+    held, asked = (Layout((*(f"noisy:{name}" for name in names), "static:orog"), names) for names in (("t2m",), ("t2m", "u10m")))
     assert asked.inputs == ("noisy:t2m", "noisy:u10m", "static:orog")
     parent, network = build_denoiser(TINY, (12, 8), 1, 1, seed=1), build_denoiser(TINY, (12, 8), 1, 2, seed=2)
     start_from(network, {name: value.numpy() for name, value in parent.state_dict().items()}, held, asked)

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from stormcast_train.data.batch import Batch
 from stormcast_train.training.loop.parallel import is_divided, unsharded_copy
 from stormcast_train.training.loop.precision import autocast
-from stormcast_train.training.stage import Stage
+from stormcast_train.training.loop.trainable import Trainable
 
 SIDES = {"cpu": 512, "cuda": 8192}  # of the square matrices whose product is timed
 REPEATS = 6
@@ -52,14 +52,14 @@ class Insight:
         return {"mfu": self.mfu(float(facts["samples_per_second"])), "memory_gib": peak_memory_gib(device)}
 
 
-def measure(stage: Stage, batch: Batch, dtype: torch.dtype | None, ranks: int) -> Insight:
+def measure(stage: Trainable, batch: Batch, dtype: torch.dtype | None, ranks: int) -> Insight:
     """Count one forward and backward pass of `batch`, whose gradients are dropped, and time the device's matrix product."""
     device = next(stage.network.parameters()).device
     parameters = sum(p.numel() for p in stage.network.parameters() if p.requires_grad)
     return Insight(count_flops(stage, batch, dtype) / len(batch.positions), matrix_rate(device.type, dtype), parameters, ranks)
 
 
-def count_flops(stage: Stage, batch: Batch, dtype: torch.dtype | None) -> float:
+def count_flops(stage: Trainable, batch: Batch, dtype: torch.dtype | None) -> float:
     """Floating point operations of one forward and backward pass of this batch; the gradients are dropped.
 
     A network that ranks have divided is counted as the whole that it was.

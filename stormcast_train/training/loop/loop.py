@@ -19,11 +19,12 @@ from torch.profiler import record_function
 from stormcast_train.base.errors import NonFiniteError
 from stormcast_train.distributed.collectives import Agreement, sum_over_ranks
 from stormcast_train.distributed.ranks import Ranks
+from stormcast_train.stages.stage import Example, LossTerms
 from stormcast_train.training.loop.optimizer import Optimization
 from stormcast_train.training.loop.parallel import replicate, synchronised
 from stormcast_train.training.loop.precision import autocast
 from stormcast_train.training.loop.prefetch import Examples
-from stormcast_train.training.stage import Example, LossTerms, Stage
+from stormcast_train.training.loop.trainable import Trainable
 
 ALWAYS_LOGGED_STEPS = 200
 LAG = 2  # steps after which an accelerator's finite flag is looked at: by then it is there, and nothing waits for it
@@ -71,7 +72,7 @@ class Observer(Protocol):
 
 
 def train(
-    stage: Stage, examples: Examples, optim: Optimization, plan: TrainPlan, ranks: Ranks, observer: Observer, samples: int,
+    stage: Trainable, examples: Examples, optim: Optimization, plan: TrainPlan, ranks: Ranks, observer: Observer, samples: int,
     stop_asked: Callable[[], bool],
 ) -> int:  # fmt: skip
     """Advance `stage` from `samples` to `plan.total_samples`, or to a clean stop that all ranks agree on; gives the samples seen.
@@ -108,7 +109,7 @@ def train(
     return samples
 
 
-def backward(stage: Stage, replica: nn.Module, example: Example, plan: TrainPlan, share: float, last: bool) -> LossTerms:
+def backward(stage: Trainable, replica: nn.Module, example: Example, plan: TrainPlan, share: float, last: bool) -> LossTerms:
     """Add this micro-batch's share of the mean loss to the gradients; they are averaged over ranks with the last one only."""
     with synchronised(replica, last):
         with record_function("forward"), autocast(example.wanted_BCHW.device, plan.autocast):

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import Field, model_validator
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
 from stormcast_train.forecast.profiles import WIDEST
 
-
-class Rates(Frozen):
-    """Peak learning rate by kind of stage."""
-
-    regression: float = Field(gt=0)
-    diffusion: float = Field(gt=0)
+Number = TypeVar("Number", int, float)
+OTHER = "other"  # of a number by kind of stage: any kind that is not named
+Rates = dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
+Lengths = dict[str, Annotated[int, Field(ge=1)]]
 
 
-class Lengths(Frozen):
-    """Samples of a whole run by kind of stage."""
-
-    regression: int = Field(ge=1)
-    diffusion: int = Field(ge=1)
+def of_kind(numbers: Mapping[str, Number], kind: str, key: str) -> Number:
+    """The number of this kind of stage, else that of OTHER; RequestError without either. key: for the message."""
+    found = numbers.get(kind, numbers.get(OTHER))
+    if found is None:
+        raise RequestError(f"{key} says nothing of {kind}, only of {', '.join(numbers)}: give {key}.{kind}=NUMBER")
+    return found
 
 
 class SnapshotConfig(Frozen):
@@ -89,7 +90,7 @@ class OptimConfig(Frozen):
 
     name: str
     kind: Literal["adam", "adamw"] = "adamw"
-    lr: Rates
+    lr: Rates  # the peak, by kind of stage
     betas: tuple[float, float] = (0.9, 0.99)
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_samples: int = Field(default=0, ge=0)
@@ -102,7 +103,7 @@ class OptimConfig(Frozen):
     ema_half_life_samples: int | None = Field(default=None, ge=1)
     ema: EmaConfig = EmaConfig()
     batch_size: int = Field(ge=1)
-    total_samples: Lengths
+    total_samples: Lengths  # of a whole run, by kind of stage
 
     @model_validator(mode="after")
     def _complete(self) -> OptimConfig:
@@ -116,14 +117,14 @@ class OptimConfig(Frozen):
         return self
 
     def resolve(self, kind: str, batch_size: int | None, total_samples: int | None) -> OptimSpec:
-        """This config for one kind of stage; what is not None replaces the preset's. The length is rounded up to whole batches."""
+        """This config for the kind of stage of that name; what is not None replaces the preset's. The length becomes whole batches."""
         batch = batch_size or self.batch_size
-        asked = total_samples or getattr(self.total_samples, kind)
+        asked = total_samples or of_kind(self.total_samples, kind, "optim.total_samples")
         total = -(-asked // batch) * batch
         kept = set(OptimSpec.model_fields) - {"lr", "ema_half_life_samples", "ema", "batch_size", "total_samples"}
         values: dict[str, Any] = {name: getattr(self, name) for name in kept}
         return OptimSpec(
-            **values, lr=getattr(self.lr, kind), ema_half_life_samples=self.ema_half_life_samples or self.ema_half_life * total,
+            **values, lr=of_kind(self.lr, kind, "optim.lr"), ema_half_life_samples=self.ema_half_life_samples or self.ema_half_life * total,
             ema=self._ema(batch, total), batch_size=batch, total_samples=total,
         )  # fmt: skip
 

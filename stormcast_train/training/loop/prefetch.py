@@ -12,27 +12,36 @@ import torch
 from torch.profiler import record_function
 
 from stormcast_train.data.batch import Batch
+from stormcast_train.fields.times import Times
+from stormcast_train.stages.stage import Example
 from stormcast_train.training.loop.precision import autocast
-from stormcast_train.training.stage import Example, Stage
+from stormcast_train.training.loop.trainable import Trainable
 
 T = TypeVar("T")
 
 
 class Stream(Protocol):
-    """The run's sample stream."""
+    """The run's sample stream; `data.stream.SampleStream` is one."""
+
+    @property
+    def dataset_size(self) -> int: ...
+
+    @property
+    def starts(self) -> Times: ...
 
     def prefetch(self, positions: Sequence[int]) -> None: ...
     def batch(self, positions: Sequence[int]) -> Batch: ...
+    def close(self) -> None: ...
 
 
 class Examples:
     """What a stage makes of the stream's batches, under the run's autocast.
 
-    On a CPU a thread makes the next light example while the network works on this one. An accelerator does so by itself: there,
+    On a CPU a thread makes the next example that needs no network while the network works on this one. An accelerator does so by itself: there,
     as for an example that needs a network, only the reading is ahead. Use as a context; on leaving it the thread ends.
     """
 
-    def __init__(self, stage: Stage, stream: Stream, dtype: torch.dtype | None) -> None:
+    def __init__(self, stage: Trainable, stream: Stream, dtype: torch.dtype | None) -> None:
         self._stage, self._stream, self._dtype = stage, stream, dtype
         self._device = next(stage.network.parameters()).device
         self._thread: ThreadPoolExecutor | None = None
@@ -40,7 +49,7 @@ class Examples:
         self.waited_s = 0.0
 
     def __enter__(self) -> Self:
-        if self._device.type == "cpu" and self._stage.light:
+        if self._device.type == "cpu" and self._stage.needs_no_network:
             threads = torch.get_num_threads()  # a thread has its own number of them, and bits may follow it
             self._thread = ThreadPoolExecutor(1, "examples", initializer=torch.set_num_threads, initargs=(threads,))
         return self

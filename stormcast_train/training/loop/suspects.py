@@ -7,15 +7,15 @@ from typing import Any
 
 import torch
 
-from stormcast_train.data.stream import SampleStream
 from stormcast_train.distributed.collectives import gather
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.fields.times import iso
 from stormcast_train.training.loop.parallel import is_sharded
-from stormcast_train.training.stage import Stage
+from stormcast_train.training.loop.prefetch import Stream
+from stormcast_train.training.loop.trainable import Trainable
 
 
-def find_suspects(stage: Stage, stream: SampleStream, positions: Sequence[int], ranks: Ranks, domain: bool) -> list[dict[str, Any]]:
+def find_suspects(stage: Trainable, stream: Stream, positions: Sequence[int], ranks: Ranks, domain: bool) -> list[dict[str, Any]]:
     """The samples at these stream positions whose own loss or gradient is not finite; each rank looks at a share, all get all.
 
     domain: the ranks share every sample's fields, so all of them look at all samples.
@@ -25,7 +25,7 @@ def find_suspects(stage: Stage, stream: SampleStream, positions: Sequence[int], 
     return [found for part in (parts[:1] if domain else parts) for found in part if found]
 
 
-def _suspect(stage: Stage, stream: SampleStream, position: int) -> dict[str, Any] | None:
+def _suspect(stage: Trainable, stream: Stream, position: int) -> dict[str, Any] | None:
     batch = stream.batch([position])
     stage.network.zero_grad(set_to_none=True)
     loss = stage.loss(stage.network, stage.example(batch)).total

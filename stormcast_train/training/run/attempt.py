@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,6 @@ import torch
 from stormcast_train.base.console import Console
 from stormcast_train.base.errors import NonFiniteError, StoppedError
 from stormcast_train.base.files import write_json
-from stormcast_train.data.stream import SampleStream
 from stormcast_train.distributed.collectives import gather
 from stormcast_train.distributed.deadline import Deadline, deadline
 from stormcast_train.distributed.ranks import Ranks
@@ -27,33 +27,52 @@ from stormcast_train.training.loop.averages import ema_facts, write_snapshot
 from stormcast_train.training.loop.loop import TrainPlan, train
 from stormcast_train.training.loop.optimizer import Optimization
 from stormcast_train.training.loop.parallel import divide, load_whole, whole
-from stormcast_train.training.loop.prefetch import Examples
+from stormcast_train.training.loop.prefetch import Examples, Stream
 from stormcast_train.training.loop.profile import STEPS, SUMMARY, StepProfile
 from stormcast_train.training.loop.suspects import find_suspects
+from stormcast_train.training.loop.trainable import Trainable
 from stormcast_train.training.run.checkpoint import Keep
+from stormcast_train.training.run.identity import Identity
 from stormcast_train.training.run.journal import Journal
+from stormcast_train.training.run.request import StageRun
 from stormcast_train.training.run.restoring import restored
-from stormcast_train.training.run.run_stage import Identity, StageRun
 from stormcast_train.training.run.saving import Saver
-from stormcast_train.training.stage import Stage
+from stormcast_train.training.setup.build import build
+from stormcast_train.training.setup.resolve import Setup
 from stormcast_train.training.validation.case_fields import CaseFields, case_path, write_case
+from stormcast_train.training.validation.cases import Validation
 from stormcast_train.training.validation.convergence import convergence_facts, unconverged
 from stormcast_train.training.validation.criterion import reduced_metrics
+from stormcast_train.training.validation.evaluation import Evaluation
 from stormcast_train.training.validation.overfitting import memorised, ratio_facts
-from stormcast_train.training.validation.validate import Validation
 
 LOG_LINES, VALIDATIONS, CHECKPOINTS = 400, 5, 10  # of a run whose periods are not given
 
 
-class Session:
+@dataclass(frozen=True)
+class Subject:
+    """What a run trains: a stage, the stream of its samples, and what is done with its averaged weights."""
+
+    stage: Trainable
+    stream: Stream
+    evaluation: Evaluation
+
+
+def usual_subject(setup: Setup, device: torch.device) -> Subject:
+    """Of a resolved request."""
+    stage, stream = build(setup, device)
+    return Subject(stage, stream, Evaluation(stage))
+
+
+class Attempt:
     """Restores the newest whole checkpoint, trains, and leaves packages and events."""
 
     def __init__(
-        self, run: StageRun, identity: Identity, ranks: Ranks, stage: Stage, stream: SampleStream, attempt: int, console: Console,
-        stop: StopRequest,
-    ) -> None:  # fmt: skip
+        self, run: StageRun, identity: Identity, ranks: Ranks, subject: Subject, attempt: int, console: Console, stop: StopRequest
+    ) -> None:
         self._run, self._ranks, self._stop = run, ranks, stop
-        self._stage, self._stream = stage, stream
+        self._stage, self._stream, self._evaluation = subject.stage, subject.stream, subject.evaluation
+        stage = subject.stage
         divide(stage.network, run.execution.parallel, ranks.world)
         self._domain = run.execution.parallel == "domain"
         self._optim = Optimization(stage.network, run.optim)
@@ -61,7 +80,7 @@ class Session:
         self._facts = {**checkpoint_facts(identity, ranks), "ema": ema_facts(run.optim)}
         execution = run.execution
         keep = Keep(execution.checkpoints_kept, execution.checkpoint_keep_every, execution.checkpoint_best)
-        self._saver = Saver(run.directory, stage, self._optim, keep, self._facts)
+        self._saver = Saver(run.directory, stage.network, self._evaluation.save_package, self._optim, keep, self._facts)
         self._criterion, self._checkpoint_criterion = run.criteria()
         self._watchdog = Watchdog(run.directory.path / "hang", ranks, attempt, execution.watchdog_s, self._hung)
         self._deadline = Deadline(None, "", stop.began)
@@ -95,13 +114,13 @@ class Session:
     def _begin(self, samples: int, total: int) -> None:
         """The `start` event, and what there is to say before the first step."""
         facts = self._look_inside(samples) if samples < total else {}
-        started = getattr(self._stage, "started", None)
+        started = self._evaluation.started
         if started and not samples:
             self._journal.say(started)
         facts |= {"init": started} if started else {}
         size = self._stream.dataset_size
         self._journal.write("start", samples, ranks=self._ranks.world, total_samples=total, dataset_size=size, **facts)
-        for sentence in getattr(self._stage, "warnings", ()):
+        for sentence in self._evaluation.warnings:
             self._journal.warn(samples, sentence, "residual")
 
     def _train(self, samples: int) -> int:
@@ -157,7 +176,7 @@ class Session:
         self._insight = insight.measure(self._stage, first, self.plan().autocast, self._ranks.world)
         if self._run.execution.profile and self._ranks.is_first:
             size = f"{self._insight.parameters / 1e6:.3g} M parameters"
-            about = f"{self._run.kind}, {size}, batch {self._run.optim.batch_size} on {self._ranks.world} rank(s), {self._device}"
+            about = f"{self._run.kind.name}, {size}, batch {self._run.optim.batch_size} on {self._ranks.world} rank(s), {self._device}"
             self._profile = StepProfile(self._run.directory.path / "profile", self._device, about)
         return self._insight.facts()
 
@@ -169,9 +188,9 @@ class Session:
         """See `loop.Observer`: metrics of the averaged weights over all ranks' cases; the best package so far is kept."""
         began, weights = time.perf_counter(), whole(self._optim.averaged_weights())
         how = Validation(self._run.execution.validation, partial(self._keep_case, samples))
-        metrics = reduced_metrics(gather(self._stage.validate(weights, (self._ranks.rank, self._ranks.world), how)))
-        ratios = self._stage.memorised(weights)
-        metrics |= {name: value for name, value in ratio_facts(ratios).items() if "/" in name}
+        metrics = reduced_metrics(gather(self._evaluation.sums(weights, (self._ranks.rank, self._ranks.world), how)))
+        ratios = self._evaluation.ratios(weights)
+        metrics |= {name: value for name, value in ratio_facts(self._run.kind.name, ratios).items() if "/" in name}
         self._watchdog.beat(samples)
         improved, broken = self._criterion.improves(metrics), self._criterion.broken(metrics)
         self._journal.write("validate", samples, **metrics, seconds=time.perf_counter() - began, best=improved, vetoes=broken)

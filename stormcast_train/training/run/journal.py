@@ -10,7 +10,7 @@ from stormcast_train.base.console import Console
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.runs.events import EventLog
 from stormcast_train.runs.sinks import WandbMirror
-from stormcast_train.training.run.run_stage import StageRun
+from stormcast_train.training.run.request import StageRun
 
 
 class Journal:
@@ -31,7 +31,7 @@ class Journal:
             self._mirror = WandbMirror(directory.path, mode, "stormcast_train", directory.identity())
             context.callback(self._mirror.close)
         total = self._run.optim.total_samples
-        self._advance = context.enter_context(self._console.progress(f"train {self._run.kind}", total))
+        self._advance = context.enter_context(self._console.progress(f"train {self._run.kind.name}", total))
         self.show(samples, "")
 
     def write(self, event: str, samples: int, **facts: Any) -> None:

@@ -7,26 +7,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from stormcast_train.runs.run import RunDirectory
 from stormcast_train.training.loop.optimizer import Optimization
 from stormcast_train.training.loop.parallel import is_sharded, whole
 from stormcast_train.training.run.background import Background, HostMemory
 from stormcast_train.training.run.checkpoint import Checkpoint, Keep, write_checkpoint
-from stormcast_train.training.stage import Stage
+
+SavePackage = Callable[[Path, dict[str, Tensor], Mapping[str, Any]], None]
 
 
 class Saver:
-    """Copies what stage and optimisation hold, and writes the copies in the background.
+    """Copies what network and optimisation hold, and writes the copies in the background.
 
-    facts: what every checkpoint of this attempt says beside its samples.
+    save_package: writes a package with the weights it is given. facts: what every checkpoint of this attempt says beside its samples.
     """
 
-    def __init__(self, directory: RunDirectory, stage: Stage, optim: Optimization, keep: Keep, facts: Mapping[str, Any]) -> None:
-        self._directory, self._stage, self._optim = directory, stage, optim
+    def __init__(
+        self, directory: RunDirectory, network: nn.Module, save_package: SavePackage, optim: Optimization, keep: Keep,
+        facts: Mapping[str, Any],
+    ) -> None:  # fmt: skip
+        self._directory, self._network, self._save_package, self._optim = directory, network, save_package, optim
         self._keep, self._facts = keep, facts
         self._disk, self._memory = Background(), HostMemory()
         self._prepared = False
@@ -42,18 +47,18 @@ class Saver:
         if self._prepared:
             return
         self._prepared = True
-        if is_sharded(self._stage.network):
+        if is_sharded(self._network):
             return
         groups = self.groups()
         self._disk.submit(lambda: self._memory.prepare(*groups))
 
     def groups(self) -> tuple[dict[str, Tensor], ...]:
         """What a checkpoint holds: weights, the optimiser's memory with all averages, and the averaged weights of the package."""
-        return self._stage.network.state_dict(), self._optim.state(), self._optim.averaged_weights()
+        return self._network.state_dict(), self._optim.state(), self._optim.averaged_weights()
 
     def gathered(self, first: bool, *groups: dict[str, Tensor]) -> list[dict[str, Tensor]] | None:
         """Whole tensors on rank 0, None on others; where the network lies in parts every rank must call it."""
-        if is_sharded(self._stage.network):
+        if is_sharded(self._network):
             found = [whole(tensors, keep=first) for tensors in groups]
             return found if first else None
         return list(groups) if first else None
@@ -65,7 +70,7 @@ class Saver:
         checkpoint = Checkpoint(weights, optim, {**self._facts, **facts, "samples": samples})
 
         def write() -> None:
-            self._stage.save_package(self._directory.package("last"), averaged, self._made(samples))
+            self._save_package(self._directory.package("last"), averaged, self._made(samples))
             write_checkpoint(self._directory.checkpoints, checkpoint, self._keep)
             self._memory.give_back(buffers)
 
@@ -75,7 +80,7 @@ class Saver:
     def package(self, which: str, samples: int, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
         """Write package/WHICH with these weights."""
         made = {**self._made(samples), **facts}
-        self.later(weights, lambda copied: self._stage.save_package(self._directory.package(which), copied, made))
+        self.later(weights, lambda copied: self._save_package(self._directory.package(which), copied, made))
 
     def later(self, tensors: Mapping[str, Tensor], write: Callable[[dict[str, Tensor]], None]) -> None:
         """Copy these tensors now and `write` the copies in the background."""

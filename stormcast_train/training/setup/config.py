@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
@@ -13,17 +13,15 @@ from stormcast_train.data.event_config import EventsConfig
 from stormcast_train.data.mix import MixConfig
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
+from stormcast_train.stages.stage import kind_of, kinds_of
 from stormcast_train.store.view import StoreView
 from stormcast_train.training.setup.folds import Fold, fold_runs
 
-StageKind = Literal["regression", "diffusion"]
 Target = Literal["state", "tendency"]
-_DEFAULTS: dict[str, dict[str, Any]] = {
-    "regression": {"regression": False, "noise": 0.05},
-    "diffusion": {"regression": True, "noise": 0.0},
-}
 TIME = ("hour", "zenith")  # the day of the year only tells training from test where the archive is shorter than a few years
 _SHARED: dict[str, Any] = {
+    "regression": False,
+    "noise": 0.0,
     "history": 1,
     "background": ("target", "increment"),
     "static": True,
@@ -39,17 +37,21 @@ _SHARED: dict[str, Any] = {
 
 
 class StageSpec(Frozen):
-    """A stage with nothing left open."""
+    """A stage with nothing left open; `kind` as `stages.stage.kind_of` takes it."""
 
-    kind: StageKind
+    kind: str
     target: Target
     conditions: ConditionSpec
 
 
 class StageConfig(Frozen):
-    """`stage=`: the kind, what it sees and what it predicts. `both` is the regression and then the diffusion, each with its defaults."""
+    """`stage=`: the kind, what it sees and what it predicts.
 
-    kind: Literal["regression", "diffusion", "both"]
+    kind: a name of STAGES, `package.module:Thing`, or one of SEQUENCES (`both` is the regression and then the diffusion, each with its
+    defaults).
+    """
+
+    kind: str
     target: Target | None = None
     conditions: ConditionsConfig = ConditionsConfig()
     residual: Literal["held_out", "cross_fitted"] = "held_out"  # of training hours: the regression's, or one's that has not seen them
@@ -61,17 +63,24 @@ class StageConfig(Frozen):
         """Whether the residual of a training hour comes from a regression that has not seen it."""
         return self.residual == "cross_fitted"
 
-    def kinds(self) -> tuple[StageKind, ...]:
-        """The stages this trains, in order."""
-        return ("regression", "diffusion") if self.kind == "both" else (self.kind,)
+    @field_validator("kind")
+    @classmethod
+    def _is_known(cls, kind: str) -> str:
+        for name in kinds_of(kind):
+            kind_of(name)
+        return kind
 
-    def only(self, kind: StageKind) -> StageConfig:
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of stage that this trains, in order."""
+        return kinds_of(self.kind)
+
+    def only(self, kind: str) -> StageConfig:
         """This config for one of its kinds."""
         return self.model_copy(update={"kind": kind})
 
     def resolve(self, has_background: bool, has_static: bool) -> StageSpec:
         """Fill what is null with the kind's default; asking for a background or static fields the store lacks is a RequestError."""
-        assert self.kind != "both"
+        kind = kind_of(self.kind)
         asked = {key: value for key, value in self.conditions.model_dump().items() if value is not None}
         if asked.get("background") and not has_background:
             raise RequestError(
@@ -79,7 +88,7 @@ class StageConfig(Frozen):
             )
         if asked.get("static") and not has_static:
             raise RequestError("stage.conditions.static=true, and the store has no static fields; write stage.conditions.static=false")
-        filled = {**_SHARED, **_DEFAULTS[self.kind], **asked}
+        filled = {**_SHARED, **kind.conditions, **asked}
         filled["background"] = tuple(filled["background"]) if has_background else ()
         filled["time"] = TIME if filled["time"] is True else tuple(filled["time"] or ())
         filled["static"] = has_static and (tuple(filled["static"]) if isinstance(filled["static"], list | tuple) else filled["static"])
@@ -111,7 +120,7 @@ class StageRequest(Frozen):
     events: EventsConfig = EventsConfig()
     seed: int = 0
     store: str
-    regression: str | None = None  # run or package of the frozen regression (diffusion)
+    regression: str | None = None  # run or package of the frozen stage beneath, where the kind corrects one
     init: str | None = None  # run or package whose weights the network starts from
     variables: StoreView | None = None  # what of the store, and told how; None: all as it is
     fold: Fold | None = None  # of a regression: train outside this block only

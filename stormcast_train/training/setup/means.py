@@ -1,4 +1,4 @@
-"""The regression's mean of every training start: computed when it is needed, kept in memory, or kept in files beside the run.
+"""The mean beneath of every training start: computed when it is needed, kept in memory, or kept in files beside the run.
 
 Shape suffixes: B samples, N training starts, C channels, H rows, W columns.
 """
@@ -24,7 +24,7 @@ from stormcast_train.data.conditions import Target
 from stormcast_train.data.window import WindowReader
 from stormcast_train.distributed.collectives import barrier, decided_by_first, place
 from stormcast_train.fields.times import Times
-from stormcast_train.forecast.step import RegressionStep
+from stormcast_train.stages.step import Step
 from stormcast_train.training.setup.folds import fold_of
 from stormcast_train.training.setup.residuals import block_size, blocks
 
@@ -34,11 +34,11 @@ Lookup = Callable[[Sequence[int]], Tensor]  # dataset indices -> means [B, C, H,
 
 
 @dataclass(frozen=True, eq=False)
-class Regressions:
-    """The frozen regression; with cross-fitting also the one of each fold, which has not seen the starts of its block."""
+class FrozenStage:
+    """The frozen stage beneath; with cross-fitting also the one of each fold, which has not seen the starts of its block."""
 
-    full: RegressionStep
-    folds: tuple[RegressionStep, ...] = ()
+    full: Step
+    folds: tuple[Step, ...] = ()
     edges: Times | None = None
 
     @property
@@ -46,15 +46,14 @@ class Regressions:
         return self.full.target
 
     def mean(self, window: Window) -> Tensor:
-        """The mean of training starts [B, C, H, W], each by a regression that has not seen it where there are folds."""
+        """The mean of training starts [B, C, H, W], each by a network that has not seen it where there are folds."""
         if self.edges is None:
-            return self.full.mean(window)
+            return self.full.next_state(window)
         fold_B = fold_of(window.times, self.edges)
-        mean_BCHW = torch.empty_like(window.newest_BCHW)
-        for fold in np.unique(fold_B):
-            rows = np.flatnonzero(fold_B == fold)
-            mean_BCHW[torch.from_numpy(rows).to(mean_BCHW.device)] = self.folds[fold].mean(window.at(rows)).to(mean_BCHW.dtype)
-        return mean_BCHW
+        rows_by_fold = {int(fold): np.flatnonzero(fold_B == fold) for fold in np.unique(fold_B)}
+        means = [self.folds[fold].next_state(window.at(rows)) for fold, rows in rows_by_fold.items()]
+        order = torch.from_numpy(np.argsort(np.concatenate(list(rows_by_fold.values())))).to(means[0].device)
+        return torch.cat(means)[order]
 
 
 def means_bytes(reader: WindowReader, starts: Times) -> int:
@@ -63,23 +62,23 @@ def means_bytes(reader: WindowReader, starts: Times) -> int:
     return len(starts) * 4 * len(reader.scene.names) * rows * columns
 
 
-def means_lookup(kind: str, regressions: Regressions, reader: WindowReader, starts: Times, folder: Path | None, made_by: Mapping[str, Any]) -> Lookup | None:  # fmt: skip
+def means_lookup(kind: str, frozen: FrozenStage, reader: WindowReader, starts: Times, folder: Path | None, made_by: Mapping[str, Any]) -> Lookup | None:  # fmt: skip
     """Where the means of the training starts are looked up; None: computed when needed.
 
     kind: `stage.means`; `auto` is memory up to CACHE_BYTES. folder: of `disk`; made_by: fingerprints of what made them.
     """
     if kind == "memory" or (kind == "auto" and means_bytes(reader, starts) <= CACHE_BYTES):
-        means_NCHW = _computed(regressions, reader, starts)
+        means_NCHW = _computed(frozen, reader, starts)
         return lambda indices: means_NCHW[list(indices)]
     if kind != "disk":
         return None
     if folder is None:
         raise RequestError("stage.means=disk needs a run directory to keep the means in")
-    return StoredMeans(folder, regressions, reader, starts, made_by)
+    return StoredMeans(folder, frozen, reader, starts, made_by)
 
 
-def _computed(regressions: Regressions, reader: WindowReader, starts: Times) -> Tensor:
-    return torch.cat([regressions.mean(batch.window) for batch in blocks(reader, starts)])
+def _computed(frozen: FrozenStage, reader: WindowReader, starts: Times) -> Tensor:
+    return torch.cat([frozen.mean(batch.window) for batch in blocks(reader, starts)])
 
 
 class StoredMeans:
@@ -89,7 +88,7 @@ class StoredMeans:
     other starts made are removed. All ranks see the same folder.
     """
 
-    def __init__(self, folder: Path, regressions: Regressions, reader: WindowReader, starts: Times, made_by: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path, frozen: FrozenStage, reader: WindowReader, starts: Times, made_by: Mapping[str, Any]) -> None:
         shape = (len(reader.scene.names), *reader.scene.grid.shape)
         block = block_size(reader.scene.names, reader.scene.grid.shape)
         self._size = size = BLOCKS * block  # starts per file
@@ -98,9 +97,9 @@ class StoredMeans:
         rank, world = place()
         for number in missing[rank::world]:
             part = starts[number * size : (number + 1) * size]
-            _write(folder / _name(number), _computed(regressions, reader, part).float().cpu().numpy())
+            _write(folder / _name(number), _computed(frozen, reader, part).float().cpu().numpy())
         barrier()
-        self._device = next(regressions.full.network.parameters()).device
+        self._device = next(frozen.full.network.parameters()).device
         self._parts = [_opened(folder / _name(i), (min(size, len(starts) - i * size), *shape)) for i in range(-(-len(starts) // size))]
 
     def __call__(self, indices: Sequence[int]) -> Tensor:

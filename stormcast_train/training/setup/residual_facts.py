@@ -11,7 +11,7 @@ from stormcast_train.base.frozen import Frozen
 from stormcast_train.data.window import WindowReader
 from stormcast_train.distributed.collectives import decided_by_first
 from stormcast_train.fields.times import Times
-from stormcast_train.training.setup.means import Regressions
+from stormcast_train.training.setup.means import FrozenStage
 from stormcast_train.training.setup.residuals import measure
 from stormcast_train.training.validation.overfitting import Ratio, by_wavelength, memorised, ratios
 from stormcast_train.training.validation.plan import evenly
@@ -52,13 +52,13 @@ class ResidualFacts(Frozen):
         }
 
 
-def residual_facts(regressions: Regressions, reader: WindowReader, starts: Times, held_out: Times) -> ResidualFacts:
+def residual_facts(frozen: FrozenStage, reader: WindowReader, starts: Times, held_out: Times) -> ResidualFacts:
     """Measure them; every rank calls it. The scale is of starts that the regression has not been fitted to, where there are any."""
-    target = regressions.target
-    train = measure(regressions.mean, target, reader, evenly(starts, CASES))
-    unseen = measure(regressions.full.mean, target, reader, evenly(held_out, CASES))
+    target = frozen.target
+    train = measure(frozen.mean, target, reader, evenly(starts, CASES))
+    unseen = measure(frozen.full.next_state, target, reader, evenly(held_out, CASES))
     source: Literal["validation", "train", "cross_fitted"]
-    source = "cross_fitted" if regressions.folds else ("validation" if len(held_out) else "train")
+    source = "cross_fitted" if frozen.folds else ("validation" if len(held_out) else "train")
     scaling = unseen if source == "validation" else train
     found = ratios(train, unseen)
     return ResidualFacts(

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from stormcast_train.data.batch import Batch, Window
 from stormcast_train.data.conditions import Target
+from stormcast_train.data.spectrum import Spectrum
 from stormcast_train.data.window import WindowReader
 from stormcast_train.distributed.collectives import gather, place
-from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times
-from stormcast_train.verification.statistics import wavelength_bands
 
 Array = NDArray[np.float64]
 Mean = Callable[[Window], Tensor]
@@ -83,44 +82,8 @@ def blocks(reader: WindowReader, starts: Times) -> Iterator[Batch]:
 def _rows(mean: Mean, target: Target, reader: WindowReader, starts: Times, spectrum: Spectrum) -> tuple[Array, Array, Array, Array]:
     """Cells and squares [B, C], power by wavenumber [B, C, G] and band [B, C, K] of one block, on the host."""
     batch = Batch((), (), *reader.to_device(reader.read(starts)))
-    present_BCHW = target.present(batch.target_present_BCHW, batch.window.present_BKCHW[:, -1])
+    present_BCHW = target.compared(batch.target_present_BCHW, batch.window)
     residual_BCHW = torch.where(present_BCHW, (batch.target_BCHW - mean(batch.window)).double(), 0.0)
     found = (present_BCHW.double().sum(dim=(2, 3)), residual_BCHW.square().sum(dim=(2, 3)), *spectrum(residual_BCHW))
     cells, square, wavenumber, band = (part.cpu().numpy() for part in found)
     return cells, square, wavenumber, band
-
-
-class Spectrum:
-    """Mean square of the orthonormal cosine modes of a field, by wavenumber and by octave of wavelength."""
-
-    def __init__(self, grid: Grid) -> None:
-        rows, columns = grid.shape
-        longest = max(rows, columns)
-        half_waves_HW = np.hypot(np.arange(rows)[:, None] * longest / rows, np.arange(columns)[None] * longest / columns)
-        number_N = np.rint(half_waves_HW).astype(int).ravel()
-        known = np.unique(number_N)
-        band_NK, centres_km = wavelength_bands(grid, 1)
-        self.wavenumbers, self.bands = len(known), tuple(f"{km:.3g}km" for km in centres_km)
-        self._sums_NG = torch.from_numpy(_averaging((number_N[:, None] == known).astype(float)))
-        self._sums_NK = torch.from_numpy(_averaging(band_NK))
-        self._rows_HH, self._columns_WW = (torch.from_numpy(cosines(n)) for n in grid.shape)
-
-    def __call__(self, field_BCHW: Tensor) -> tuple[Tensor, Tensor]:
-        """[B, C, G] and [B, C, K] of a float64 field."""
-        like = {"device": field_BCHW.device}
-        modes_BCHW = self._rows_HH.to(**like) @ field_BCHW @ self._columns_WW.to(**like).T
-        power_BCN = modes_BCHW.square().flatten(2)
-        return power_BCN @ self._sums_NG.to(**like), power_BCN @ self._sums_NK.to(**like)
-
-
-def _averaging(member_NG: Array) -> Array:
-    averaging: Array = member_NG / member_NG.sum(axis=0).clip(min=1)
-    return averaging
-
-
-def cosines(count: int) -> Array:
-    """The orthonormal cosine transform (DCT-II) as a matrix [modes, cells]."""
-    mode, cell = np.arange(count)[:, None], np.arange(count)[None]
-    matrix: Array = np.cos(np.pi * mode * (cell + 0.5) / count) * np.sqrt(2 / count)
-    matrix[0] /= np.sqrt(2)
-    return matrix

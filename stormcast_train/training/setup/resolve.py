@@ -15,6 +15,7 @@ from stormcast_train.data.scene import named_group, past_group, rows_between
 from stormcast_train.fields.times import Times, seconds
 from stormcast_train.forecast.chosen import open_header
 from stormcast_train.forecast.package import Header
+from stormcast_train.stages.stage import Kind, kind_of
 from stormcast_train.store.reader import Store, open_store
 from stormcast_train.training.setup.config import StageConfig, StageRequest, StageSpec
 from stormcast_train.training.setup.folds import outside
@@ -24,7 +25,7 @@ from stormcast_train.training.setup.folds import outside
 class Setup:
     """What a stage trains on. `whole`: the mix applied to the store, for windows of the stage and of its regression together.
 
-    mixture: the same, of a fold with its own training starts. regression: the header of the frozen regression beneath a diffusion.
+    mixture: the same, of a fold with its own training starts. beneath: the header of the frozen stage that this one corrects.
     """
 
     request: StageRequest
@@ -35,8 +36,13 @@ class Setup:
     use_background: bool
     whole: Mixture
     mixture: Mixture
-    regression: Header | None
+    beneath: Header | None
     folds: tuple[str, ...]  # fingerprints of the fold regressions of a cross-fitted diffusion
+
+    @property
+    def kind(self) -> Kind:
+        """The kind of the stage."""
+        return kind_of(self.spec.kind)
 
     def science(self) -> dict[str, Any]:
         """What this stage's part of a run's fingerprint covers, as plain data: config, seed, and the part of the store its mix uses."""
@@ -46,53 +52,54 @@ class Setup:
         return {
             "stage": spec.model_dump(mode="json"),
             "network": request.network.model_dump(mode="json"),
-            "objective": request.objective.model_dump(mode="json") if spec.kind == "diffusion" else None,
+            "objective": request.objective.model_dump(mode="json") if self.kind.has_objective else None,
             "mix": request.mix.record(),
             "events": request.events.record(),
             "seed": request.seed,
             "store": _used_part(self.store, times, self.needs),
             "stores": [_used_part(entry.store, entry.times, self.needs) for entry in self.whole.further],
-            "regression": self.regression.fingerprint if self.regression else None,
+            "regression": self.beneath.fingerprint if self.beneath else None,
             **({"variables": request.variables.model_dump(mode="json")} if request.variables else {}),
             **({"folds": list(self.folds)} if self.folds else fold),
         }
 
 
 def resolve(request: StageRequest, opened: Store | None = None, waits_for: StageConfig | None = None) -> Setup:
-    """Open the store (unless it is given), read the regression's header, apply the mix once.
+    """Open the store (unless it is given), read the header of what lies beneath, apply the mix once.
 
-    waits_for: the regression that is trained first, where there is nothing to read of it yet. RequestError where store, mix,
+    waits_for: the stage beneath that is trained first, where there is nothing to read of it yet. RequestError where store, mix,
     conditions, regression and folds do not go together.
     """
     opened = open_store(Path(request.store)) if opened is None else opened
     store = opened.viewed(request.variables)
     spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
     _check_sources(store, spec.conditions)
-    regression, folds, beneath = None, tuple[str, ...](), list[ConditionSpec]()
+    header, folds, below = None, tuple[str, ...](), list[ConditionSpec]()
     if waits_for is not None:
-        beneath = [waits_for.resolve("background" in store.roles, "static" in store.roles).conditions]
-    elif (regression := _regression_header(request)) is not None:
-        folds, beneath = tuple(open_header(fold).fingerprint for fold in request.fold_regressions()), [regression.conditions]
-    for conditions in beneath:
+        below = [waits_for.resolve("background" in store.roles, "static" in store.roles).conditions]
+    elif (header := _header_beneath(request)) is not None:
+        folds, below = tuple(open_header(fold).fingerprint for fold in request.fold_regressions()), [header.conditions]
+    for conditions in below:
         check_beneath(spec.conditions, conditions)
-    needs = WindowNeeds.of(spec.conditions, *beneath)
-    use_background = bool(spec.conditions.background) or any(conditions.background for conditions in beneath)
+    needs = WindowNeeds.of(spec.conditions, *below)
+    use_background = bool(spec.conditions.background) or any(conditions.background for conditions in below)
     whole = mix_stores(store, request.mix, request.events, needs.states, use_background)
     check_crop(request, spec, whole)
     step = store.group("state").step
     mixture = whole if request.fold is None else outside(request.fold, whole, needs.states * step)
-    return Setup(request, opened, store, spec, needs, use_background, whole, mixture, regression, folds)
+    return Setup(request, opened, store, spec, needs, use_background, whole, mixture, header, folds)
 
 
-def _regression_header(request: StageRequest) -> Header | None:
-    """Of the regression beneath a diffusion; RequestError where it is something else."""
-    if request.stage.kind == "regression":
+def _header_beneath(request: StageRequest) -> Header | None:
+    """Of the frozen stage that this kind corrects; RequestError where it is something else."""
+    needed = kind_of(request.stage.kind).beneath
+    if needed is None:
         return None
     if request.regression is None:
-        raise RequestError("stage=diffusion needs the regression it corrects: regression=RUN")
+        raise RequestError(f"stage={request.stage.kind} needs the {needed} that it corrects: regression=RUN")
     header = open_header(request.regression)
-    if header.stage != "regression":
-        raise RequestError(f"regression={request.regression} is a {header.stage}; give the run of a regression")
+    if kind_of(header.stage).name != needed:
+        raise RequestError(f"regression={request.regression} is a {header.stage}; give the run of a {needed}")
     return header
 
 

@@ -26,12 +26,6 @@ class Layout:
     outputs: tuple[str, ...]
 
 
-def layout(stage: str, conditions: Sequence[str], state: Sequence[str]) -> Layout:
-    """Of a stage's network; a denoiser sees the noisy residual before its conditions."""
-    noisy = tuple(f"noisy:{name}" for name in state) if stage == "diffusion" else ()
-    return Layout((*noisy, *conditions), tuple(state))
-
-
 def start_from(network: nn.Module, weights: Mapping[str, Any], held: Layout, asked: Layout) -> str:
     """Load what fits of `weights` (laid out as `held`) into a network laid out as `asked`; one sentence says what was taken.
 

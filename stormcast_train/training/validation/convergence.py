@@ -1,4 +1,4 @@
-"""How far a diffusion's own sampler is from convergence, as its validations measured it. Torch-free."""
+"""How far a stage's own sampler is from convergence, as its validations measured it. Torch-free."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-METRIC = "diffusion/sampler_variance_ratio/"
+QUANTITY = "sampler_variance_ratio"
 NEAR = 0.05  # of one: what a converged sampler keeps
 
 
 def convergence_facts(metrics: Mapping[str, Any], samples: int) -> dict[str, Any]:
     """What a package says: variance of draws over that with four times the steps, by variable and by wavelength; empty without any."""
-    found = {name.removeprefix(METRIC): value for name, value in metrics.items() if name.startswith(METRIC) and math.isfinite(value)}
+    parts = {tuple(name.split("/", 2)[1:]): value for name, value in metrics.items() if name.count("/") == 2}
+    found = {where: value for (quantity, where), value in parts.items() if quantity == QUANTITY and math.isfinite(value)}
     if not found:
         return {}
     by_wavelength: dict[str, dict[str, float]] = {}

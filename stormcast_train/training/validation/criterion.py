@@ -6,23 +6,18 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from fractions import Fraction
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from stormcast_train.base.errors import RequestError, nearest
+from stormcast_train.stages.stage import Kind
+from stormcast_train.training.validation.sums import Number, metric_value
+from stormcast_train.verification.quantities import quantity_of
 
-if TYPE_CHECKING:
-    from stormcast_train.training.stage import Number
-
-DEFAULTS = {"regression": "regression/mse_skill", "diffusion": "diffusion/denoising_loss"}
-HIGHER_IS_BETTER = ("mse_skill", "crps_skill", "fss")
-AROUND_ONE = ("sampler_variance_ratio", "spread_skill", "psd_ratio", "frequency_bias", "residual_ratio")
 Range = tuple[float, float]
 
 
 def reduced_metrics(parts: Sequence[Mapping[str, tuple[Number, Number]]]) -> dict[str, float]:
     """`stage/quantity/variable` -> value, from every rank's (numerator, denominator), added in rank order."""
-    from stormcast_train.training.stage import metric_value
-
     sums: dict[str, list[Number]] = {}
     for part in parts:
         for name, (numerator, denominator) in part.items():
@@ -43,8 +38,8 @@ class Criterion:
     A validation that breaks a veto is the best only as long as none has passed. key: what the metric was asked by, for messages.
     """
 
-    def __init__(self, metric: str | None, kind: str, veto: Mapping[str, Range] | None = None, key: str = "train.best_metric") -> None:
-        self.name = metric or DEFAULTS.get(kind, kind)
+    def __init__(self, metric: str, kind: str, veto: Mapping[str, Range] | None = None, key: str = "train.best_metric") -> None:
+        self.name = metric
         self.veto = dict(veto or {})
         self._cost: float | None = None
         self._vetoed = False
@@ -102,15 +97,12 @@ class Criterion:
 
     def _cost_of(self, metrics: Mapping[str, float]) -> float | None:
         finite = self._finite(metrics)
-        quantity = self.name.split("/")[1] if "/" in self.name else ""
-        if not finite:
-            return None
-        if quantity in AROUND_ONE:
-            return sum(abs(value - 1) for value in finite) / len(finite)
-        mean = sum(finite) / len(finite)
-        return -mean if quantity in HIGHER_IS_BETTER else mean
+        quantity = quantity_of(self.name)
+        return sum(map(quantity.cost, finite)) / len(finite) if finite else None
 
 
-def criteria(kind: str, best: str | None, veto: Mapping[str, Range], checkpoint: str | None) -> tuple[Criterion, Criterion | None]:
+def criteria(kind: Kind, best: str | None, veto: Mapping[str, Range], checkpoint: str | None) -> tuple[Criterion, Criterion | None]:
     """Which package is the best, and which checkpoint is kept for its metric (None: none is); RequestError for another stage's metric."""
-    return Criterion(best, kind, veto), Criterion(checkpoint, kind, key="checkpoint.best") if checkpoint else None
+    return Criterion(best or f"{kind.name}/{kind.best}", kind.name, veto), Criterion(
+        checkpoint, kind.name, key="checkpoint.best"
+    ) if checkpoint else None

@@ -1,8 +1,8 @@
 """The drizzle cut-off of a package: below it a forecast's rain is 0, chosen so that rain is as frequent as observed.
 
-One step from each of a few validation cases with the package's own weights (a diffusion draws one member, a regression gives its
-mean), in physical units, after the inversion of the transform. Everything is a function of weights and cases, so it is the same for
-any number of ranks and after a resume. Shape suffixes: B cases, C channels, H rows, W columns.
+One step from each of a few validation cases with the package's own weights (one member where members are drawn), in physical units,
+after the inversion of the transform. Everything is a function of weights and cases, so it is the same for any number of ranks and
+after a resume. Shape suffixes: B cases, C channels, H rows, W columns.
 """
 
 from __future__ import annotations
@@ -19,8 +19,7 @@ from stormcast_train.data.batch import Batch
 from stormcast_train.fields.variables import DRIZZLE_MM
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import Package
-from stormcast_train.forecast.step import RegressionStep
-from stormcast_train.training.validation.validate import Cases
+from stormcast_train.training.validation.cases import Cases
 
 CASES, BLOCK = 16, 8
 SEED = 20210602  # of the cases' members: fixed, so that a package is a function of its weights and cases
@@ -90,7 +89,4 @@ def _pairs(emulator: Emulator, cases: Cases, count: int) -> Iterator[tuple[Tenso
 
 def _step(emulator: Emulator, batch: Batch, numbers: range) -> Tensor:
     step = emulator.step_model
-    if isinstance(step, RegressionStep):
-        return step.mean(batch.window)
-    noise = step.unit_noise(SEED, ("drizzle",), numbers, tuple(batch.target_BCHW.shape[1:]))
-    return step.draw(batch.window, noise)
+    return step.next_state(batch.window, step.noise(SEED, ("drizzle",), numbers, tuple(batch.target_BCHW.shape[1:])))

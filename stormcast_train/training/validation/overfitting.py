@@ -23,7 +23,6 @@ Array = NDArray[np.float64]
 CASES = 64  # of training and of held-out hours in a validation
 USUAL = (0.95, 1.05)
 BLOCK, DRAWS, CONFIDENCE = "3d", 400, 0.95
-METRIC = "regression/residual_ratio"
 CURE = "train fewer samples, on a longer mix, or let stage.residual=cross_fitted give the diffusion residuals of unseen hours"
 
 
@@ -83,9 +82,9 @@ def memorised(found: Mapping[str, Ratio], cross_fitted: bool = False) -> list[st
     return [f"{said}: the regression has memorised hours, or the held-out ones are harder; {CURE}"]
 
 
-def ratio_facts(found: Mapping[str, Ratio]) -> dict[str, Any]:
-    """What a validation's event says: the metric of each variable, and the intervals beside them."""
-    metrics: dict[str, Any] = {f"{METRIC}/{name}": ratio.value for name, ratio in found.items()}
+def ratio_facts(kind: str, found: Mapping[str, Ratio]) -> dict[str, Any]:
+    """What a validation's event says: the metric of each variable, and the intervals beside them; `kind`: the stage's name."""
+    metrics: dict[str, Any] = {f"{kind}/residual_ratio/{name}": ratio.value for name, ratio in found.items()}
     return metrics | ({"residual_ratio_intervals": {name: [r.low, r.high] for name, r in found.items()}} if found else {})
 
 

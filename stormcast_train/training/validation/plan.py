@@ -6,7 +6,7 @@ Names: `stage/quantity/variable`, then what qualifies it (`:20mm` a threshold, `
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -16,11 +16,15 @@ from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times, seconds
 from stormcast_train.fields.variables import Variable
+from stormcast_train.fields.wavelengths import wavelength_bands
+from stormcast_train.stages.stage import Kind
 from stormcast_train.verification.config import ScoreConfig
 from stormcast_train.verification.pairs import threshold_name
-from stormcast_train.verification.statistics import Measures, measures, wavelength_bands
+from stormcast_train.verification.statistics import Measures, measures
 from stormcast_train.verification.stratify import RINGS_KM, ring_name
 
+FEW = 4  # cases of what costs many evaluations of the network
+OF_FIELDS, OF_ENSEMBLES = ("rmse", "mae", "mse_skill"), ("rmse", "crps_fair", "spread_skill", "crps_skill")  # of rollouts, at every lead
 BIAS_MM_H = (0.5, 20.0)  # rates of the frequency bias: drizzle, and what is heavy on Taiwan
 
 
@@ -82,23 +86,23 @@ def lead_name(lead: int, step: np.timedelta64) -> str:
     return "" if lead == 1 else (f"@{length // 3600}h" if length % 3600 == 0 else f"@{length // 60}min")
 
 
-def metric_names(kind: str, variables: Sequence[Variable], grid: Grid, step: np.timedelta64, steps: int, spec: ValidationSpec) -> list[str]:
-    """Every metric that a stage's validation has, where some case has it."""
-    own: Mapping[str, tuple[str, ...]] = {
-        "regression": ("rmse", "mae", "mse_skill"),
-        "diffusion": ("rmse", "crps_fair", "spread_skill", "crps_skill"),
-    }
-    extra = {"regression": ("residual_ratio",), "diffusion": ("denoising_loss", "sampler_variance_ratio")}[kind]
-    found = [f"{kind}/{quantity}/{v.name}" for quantity in extra for v in variables]
-    if kind == "diffusion":
-        every = measures_of(variables, grid, spec.score)
-        found += [f"diffusion/sampler_variance_ratio/{m.variable.name}:{km:.3g}km" for m in every for km in m.bands_km]
+def metric_names(
+    kind: Kind, variables: Sequence[Variable], grid: Grid, step: np.timedelta64, steps: int, spec: ValidationSpec, ratio: bool = False
+) -> list[str]:
+    """Every metric that the validation of a stage of this kind has, where some case has it; `ratio`: residual_ratio among them."""
+    every = measures_of(variables, grid, spec.score)
+    found = [f"{kind.name}/residual_ratio/{v.name}" for v in variables] if ratio else []
+    for own in kind.own:
+        found += [f"{kind.name}/{own.quantity}/{v.name}" for v in variables]
+        if own.by_wavelength:
+            found += [f"{kind.name}/{own.quantity}/{m.variable.name}:{km:.3g}km" for m in every for km in m.bands_km]
+    of_rollouts = OF_ENSEMBLES if kind.draws else OF_FIELDS
     for lead in range(1, steps + 1):
         at = lead_name(lead, step)
-        for measured in measures_of(variables, grid, spec.score):
+        for measured in every:
             name = measured.variable.name
-            found += [f"{kind}/{quantity}/{name}{at}" for quantity in own[kind]]
-            found += [f"{kind}/{quantity}/{name}{qualifier}{at}" for quantity, qualifier in _qualified(measured, spec.score)]
+            found += [f"{kind.name}/{quantity}/{name}{at}" for quantity in of_rollouts]
+            found += [f"{kind.name}/{quantity}/{name}{qualifier}{at}" for quantity, qualifier in _qualified(measured, spec.score)]
     return found
 
 

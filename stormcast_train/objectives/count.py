@@ -1,4 +1,4 @@
-"""Masked losses with a fixed count. Shape suffixes: B samples, C channels, H rows, W columns."""
+"""The fixed count that every loss divides by. Shape suffixes: B samples, C channels, H rows, W columns."""
 
 from __future__ import annotations
 
@@ -32,8 +32,3 @@ class FixedCount:
         """Each sample's part [B] of the total, whose mean over the samples the total is."""
         sum_BC = error_BCHW.detach().sum(dim=(2, 3))
         return (sum_BC * self._weight_C.to(sum_BC.dtype)).sum(dim=1) / self._cells_C.sum().to(sum_BC.dtype)
-
-
-def squared_error(output_BCHW: Tensor, target_BCHW: Tensor, present_BCHW: Tensor) -> Tensor:
-    """Elementwise squared error, 0 where the target is missing."""
-    return torch.where(present_BCHW, output_BCHW - target_BCHW, torch.zeros_like(target_BCHW)).square()
