@@ -1,4 +1,5 @@
-"""Train kilometre-scale emulators of a region's weather: raw files to a store, to networks, to scored ensemble forecasts.
+"""Train kilometre-scale emulators of a region's weather: raw files to a store, to networks, to scored
+ensemble forecasts.
 
 Importing this package is cheap; torch and PhysicsNeMo are imported when an emulator is.
 """

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def open_store(path: str | Path) -> Store:
-    """The store at `path`, with `.dataset(role)` and `.plot(variable=, time=)`; RequestError where there is none."""
+    """The store at `path`, with `.dataset(role)` and `.plot(variable=, time=)`; RequestError where there is
+    none.
+    """
     from stormcast_train.products.pictures import plot_store
 
     return _open_store(path, plotter=plot_store)

@@ -20,7 +20,10 @@ from stormcast_train.base.errors import FailedError, RequestError, StormcastErro
 from stormcast_train.base.files import plain
 
 USAGE = "stormcast <verb> [word] [group=choice ...] [key=value ...] [--dry-run] [--json] [--config-dir DIR]"
-SWITCHES = {"--verify": "verify=true", "--clock": "clock=true"}  # flags of the interface that are keys of their verb
+SWITCHES = {
+    "--verify": "verify=true",
+    "--clock": "clock=true",
+}  # flags of the interface that are keys of their verb
 _NO_RIGHT = "get the right to write (or read) there, or choose another folder"
 ADVICE = {
     errno.ENOSPC: "free some space or choose another folder",
@@ -32,7 +35,7 @@ ADVICE = {
 
 
 @dataclass(frozen=True)
-class Request:
+class CommandLine:
     """The words of a command line, sorted by kind."""
 
     verb: str
@@ -57,7 +60,7 @@ def recipe(verb: str) -> ModuleType:
     return importlib.import_module(f"stormcast_train.recipes.{verb}")
 
 
-def parse(words: Sequence[str]) -> Request:
+def parse(words: Sequence[str]) -> CommandLine:
     """Sort the words; those with `=` are overrides, those that begin with `--` flags, the rest positional."""
     flags: list[str] = []
     positional: list[str] = []
@@ -80,43 +83,61 @@ def parse(words: Sequence[str]) -> Request:
     known = {"--help", "-h", "--json", "--dry-run", "--version"}
     for flag in flags:
         if flag not in known:
-            raise RequestError(f"the flag {flag} does not exist.{nearest(flag, [*known, *SWITCHES, '--config-dir'])}")
+            raise RequestError(
+                f"the flag {flag} does not exist.{nearest(flag, [*known, *SWITCHES, '--config-dir'])}"
+            )
     helped = "--help" in flags or "-h" in flags
     verb = positional.pop(0) if positional else ("--version" if "--version" in flags else "")
-    return Request(verb, tuple(positional), tuple(overrides), config_dir, "--json" in flags, "--dry-run" in flags, helped)
+    return CommandLine(
+        verb, tuple(positional), tuple(overrides), config_dir, "--json" in flags, "--dry-run" in flags, helped
+    )
 
 
 def overview() -> str:
     """What `stormcast` and `stormcast --help` print."""
     lines = [USAGE, "", "Verbs:"]
     lines += [f"  {name:<12}{text}" for name, text in verbs().items()]
-    return "\n".join([*lines, "", "`stormcast <verb> --help` shows a verb's keys with their defaults and one example."])
+    return "\n".join(
+        [*lines, "", "`stormcast <verb> --help` shows a verb's keys with their defaults and one example."]
+    )
 
 
 def verb_help(verb: str, config_dir: Path | None) -> str:
-    """A verb's keys with defaults (its primary config is the manual), the groups with their choices, one example."""
+    """A verb's keys with defaults (its primary config is the manual), the groups with their choices, one
+    example.
+    """
     from stormcast_train.base.config import search_path
     from stormcast_train.base.manual import lines_of_groups
 
     module = recipe(verb)
-    primary = next((f / f"{verb}.yaml" for f in search_path(config_dir) if (f / f"{verb}.yaml").is_file()), None)
+    primary = next(
+        (f / f"{verb}.yaml" for f in search_path(config_dir) if (f / f"{verb}.yaml").is_file()), None
+    )
     body = primary.read_text() if primary else ""
     keys = [line for line in body.splitlines() if line.strip() and not line.startswith(("defaults:", "  - "))]
     positional = " ".join(name.upper() for name in module.POSITIONAL)
-    lines = [module.HELP, "", f"stormcast {verb} {positional} [key=value ...]".replace("  ", " "), "", "Keys (??? must be given):"]
+    lines = [
+        module.HELP,
+        "",
+        f"stormcast {verb} {positional} [key=value ...]".replace("  ", " "),
+        "",
+        "Keys (??? must be given):",
+    ]
     lines += [f"  {line}" for line in keys]
     lines += ["", *lines_of_groups(verb, module.Config.model_fields, module.EXAMPLE, config_dir)]
     return "\n".join([*lines, "", "Example:", f"  {module.EXAMPLE}"])
 
 
-def build_config(module: ModuleType, request: Request) -> Any:
+def build_config(module: ModuleType, request: CommandLine) -> Any:
     """The frozen config of this verb from the words of the request."""
     from stormcast_train.base.config import choices, compose, known_keys, quoted, typed
 
     if len(request.positional) > len(module.POSITIONAL):
         extra = request.positional[len(module.POSITIONAL)]
         known = known_keys(request.verb)
-        raise RequestError(f"'{extra}' is not understood by '{request.verb}': write key=value.{nearest(extra, known)}")
+        raise RequestError(
+            f"'{extra}' is not understood by '{request.verb}': write key=value.{nearest(extra, known)}"
+        )
     overrides = [quoted(word) for word in request.overrides]
     composed = compose(request.verb, overrides, request.config_dir)
     composed.update(dict(zip(module.POSITIONAL, request.positional, strict=False)))
@@ -133,11 +154,13 @@ def build_config(module: ModuleType, request: Request) -> Any:
     return typed(module.Config, values)
 
 
-def execute(request: Request) -> dict[str, Any]:
+def execute(request: CommandLine) -> dict[str, Any]:
     """Run (or only plan) the request and give its result."""
     known = verbs()
     if request.verb not in known:
-        raise RequestError(f"no verb is called '{request.verb}'.{nearest(request.verb, known)} Known: {', '.join(known)}")
+        raise RequestError(
+            f"no verb is called '{request.verb}'.{nearest(request.verb, known)} Known: {', '.join(known)}"
+        )
     module = recipe(request.verb)
     config = build_config(module, request)
     console = Console(json=request.as_json)
@@ -151,7 +174,9 @@ def execute(request: Request) -> dict[str, Any]:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Entry point of the console script; returns the exit code (0 done, 1 failed, 2 wrong request, 75 resumable)."""
+    """Entry point of the console script; returns the exit code (0 done, 1 failed, 2 wrong request, 75
+    resumable).
+    """
     words = list(sys.argv[1:] if words is None else words)
     try:
         request = parse(words)
@@ -174,7 +199,10 @@ def main(words: Sequence[str] | None = None) -> int:
         if error.errno not in ADVICE:
             raise
         where = f" ({error.filename})" if error.filename else ""
-        return _report(FailedError(f"{os.strerror(error.errno or 0)}{where}: {ADVICE[error.errno]}, then repeat"), "--json" in words)
+        return _report(
+            FailedError(f"{os.strerror(error.errno or 0)}{where}: {ADVICE[error.errno]}, then repeat"),
+            "--json" in words,
+        )
     except KeyboardInterrupt:
         return _report(FailedError("interrupted; the same command resumes"), False) and 130
     except BrokenPipeError:
@@ -187,7 +215,13 @@ def main(words: Sequence[str] | None = None) -> int:
 def _report(error: StormcastError, as_json: bool) -> int:
     print(f"stormcast: {error}", file=sys.stderr)
     if as_json:
-        print(json.dumps({"error": str(error), "exit_code": error.exit_code, **error.facts}, default=plain, ensure_ascii=False))
+        print(
+            json.dumps(
+                {"error": str(error), "exit_code": error.exit_code, **error.facts},
+                default=plain,
+                ensure_ascii=False,
+            )
+        )
     return error.exit_code
 
 

@@ -16,7 +16,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="session")
 def real_data() -> Path:
-    """The folder of real files (`STORMCAST_SHARED_DATA`, or `shared/data` beside the checkout); skips where it is absent."""
+    """The folder of real files (`STORMCAST_SHARED_DATA`, or `shared/data` beside the checkout); skips where
+    it is absent.
+    """
     folder = Path(os.environ.get("STORMCAST_SHARED_DATA", CHECKOUT.parent / "shared" / "data"))
     if not folder.is_dir():
         pytest.skip(f"the real files are not on this machine (no folder {folder}; set STORMCAST_SHARED_DATA)")

@@ -1,6 +1,8 @@
-"""A world of 4 x 5 points, networks whose every step can be written down, and their rollouts in numpy (float64).
+"""A world of 4 x 5 points, networks whose every step can be written down, and their rollouts in numpy
+(float64).
 
-The numpy side takes the store's values, the statistics below and the unit noise, and nothing else from the package.
+The numpy side takes the store's values, the statistics below and the unit noise, and nothing else from the
+package.
 Shapes: M members, C channels (t2m, rain1h), H rows, W columns, L leads.
 """
 
@@ -35,7 +37,10 @@ FIRST = np.datetime64("2021-06-01T00", "s")
 HOURS, START = 12, 3  # the store's, and the hour from which forecasts begin
 GRID = Grid(np.linspace(22.0, 23.5, 4), np.linspace(120.0, 122.0, 5))
 DRIVER = Grid(np.arange(20.0, 27.0), np.arange(118.0, 125.0))
-STATISTICS = {"t2m": ChannelStatistics(290.0, 4.0, 2.0), "rain1h": ChannelStatistics(0.05, 0.5, 0.4)}  # of rain: after log1p
+STATISTICS = {
+    "t2m": ChannelStatistics(290.0, 4.0, 2.0),
+    "rain1h": ChannelStatistics(0.05, 0.5, 0.4),
+}  # of rain: after log1p
 OF_DRIVER = ChannelStatistics(280.0, 10.0, 5.0)
 RESIDUAL_STD = {"t2m": 0.2, "rain1h": 0.3}
 COVERAGE = np.ones((2, 4, 5), bool)
@@ -45,7 +50,9 @@ LEVELS = NoiseSpec(steps=4, solver="heun", rho=7.0, wide=0.0)
 
 
 def driver_k(hour: float) -> float:
-    """The driver's temperature: the same everywhere, so that no interpolation changes it, and another at every hour."""
+    """The driver's temperature: the same everywhere, so that no interpolation changes it, and another at
+    every hour.
+    """
     return 280.0 + 0.5 * hour**2
 
 
@@ -70,8 +77,10 @@ def write(path: Path) -> Path:
 
 def scene() -> Scene:
     return Scene(
-        state=(describe("t2m"), describe("rain1h")), background=(describe("t2m"),), static=(), statistics=STATISTICS,
-        background_statistics={"t2m": OF_DRIVER}, masked=("rain1h",), step_s=3600, grid=GRID, background_grid=DRIVER,
+        state=(describe("t2m"), describe("rain1h")), background=(describe("t2m"),), static=(),
+        statistics=STATISTICS,
+        background_statistics={"t2m": OF_DRIVER}, masked=("rain1h",), step_s=3600, grid=GRID,
+        background_grid=DRIVER,
         coverage_CHW=COVERAGE, static_SHW=np.zeros((0, 4, 5), np.float32),
     )  # fmt: skip
 
@@ -98,7 +107,9 @@ class Seen(nn.Module):
 
 
 class SeenNoisy(nn.Module):
-    """The clean residual as a sum of the noisy one and conditions; keeps the noisy fields and their levels."""
+    """The clean residual as a sum of the noisy one and conditions; keeps the
+    noisy fields and their levels.
+    """
 
     def __init__(self, channels: tuple[str, ...]) -> None:
         super().__init__()
@@ -123,10 +134,18 @@ def answer(seen):
     """What the regression gives, of tensors as of arrays: every channel matters, with a factor of its own."""
     rain = seen["state:rain1h"]
     t2m = (
-        0.5 * seen["state:t2m"] + 0.2 * seen["state-1:t2m"] + 0.3 * rain[..., WEST] - 0.4 * seen["background_input:t2m"]
+        0.5 * seen["state:t2m"] + 0.2 * seen["state-1:t2m"] + 0.3 * rain[...,
+        WEST] - 0.4 * seen["background_input:t2m"]
         + 0.6 * seen["background_target:t2m"] + 0.15 * seen["mask-1:rain1h"] + 0.1 * seen["lead"] + 0.25 * seen["hour_sin"]
     )  # fmt: skip
-    wet = 0.7 * rain + 0.2 * seen["state-1:rain1h"] - 0.5 * seen["mask:rain1h"] - 0.4 * seen["state:t2m"] + 0.2 * seen["hour_cos"] - 0.1
+    wet = (
+        0.7 * rain
+        + 0.2 * seen["state-1:rain1h"]
+        - 0.5 * seen["mask:rain1h"]
+        - 0.4 * seen["state:t2m"]
+        + 0.2 * seen["hour_cos"]
+        - 0.1
+    )
     return t2m, wet
 
 
@@ -148,7 +167,15 @@ def told(seen):
 def package(kind: str, target: str) -> Package:
     """Without weights; `residual_std` is such that the scale of the residual is twice these."""
     beneath = package("regression", target) if kind == "diffusion" else None
-    more = {"objective": ObjectiveSpec(noise=LEVELS), "measured": {"residual_std": RESIDUAL_STD}, "beneath": beneath} if beneath else {}
+    more = (
+        {
+            "objective": ObjectiveSpec(noise=LEVELS),
+            "measured": {"residual_std": RESIDUAL_STD},
+            "beneath": beneath,
+        }
+        if beneath
+        else {}
+    )
     network = NetworkConfig(model_channels=8, channel_mult=(1,), num_blocks=1)
     return Package(kind, target, conditions(kind), network, scene(), {}, "", {}, {}, fingerprint=kind, **more)
 
@@ -163,12 +190,16 @@ def emulator(kind: str = "regression", target: str = "state", answer=None) -> Em
         return Emulator(made, CPU, step)
     told_too = Conditions(conditions("diffusion"), place, CPU)
     scale = torch.tensor([RESIDUAL_STD[name] / LEVELS.sigma_data for name in STATISTICS])[:, None, None]
-    return Emulator(made, CPU, ResidualStep(SeenNoisy(told_too.channels), told_too, meaning, step, scale, LEVELS))
+    return Emulator(
+        made, CPU, ResidualStep(SeenNoisy(told_too.channels), told_too, meaning, step, scale, LEVELS)
+    )
 
 
 @dataclass(frozen=True)
 class Rolled:
-    """What a rollout gives [M, L, C, H, W] in K and mm, NaN outside the coverage; `means`: the regression's part of each step."""
+    """What a rollout gives [M, L, C, H, W] in K and mm, NaN outside the coverage; `means`: the regression's
+    part of each step.
+    """
 
     members: np.ndarray
     means: np.ndarray
@@ -177,7 +208,9 @@ class Rolled:
 def forward(physical_CHW: np.ndarray) -> np.ndarray:
     """Normalised t2m and rain: (x - mean) / std, rain after log1p."""
     t2m, rain = physical_CHW[..., 0, :, :], np.log1p(physical_CHW[..., 1, :, :])
-    return np.stack([(v - s.mean) / s.std for v, s in zip((t2m, rain), STATISTICS.values(), strict=True)], axis=-3)
+    return np.stack(
+        [(v - s.mean) / s.std for v, s in zip((t2m, rain), STATISTICS.values(), strict=True)], axis=-3
+    )
 
 
 def limited(norm_CHW: np.ndarray) -> np.ndarray:
@@ -196,13 +229,18 @@ def stacked(fields) -> np.ndarray:
 
 
 def seen_at(hour: int, lead: int, states, lacks) -> dict[str, np.ndarray]:
-    """What a step to `hour` (00 UTC is hour 0) sees of two states [..., C, H, W], of where rain lacks in them, and of its time."""
+    """What a step to `hour` (00 UTC is hour 0) sees of two states [..., C, H, W], of where rain lacks in
+    them, and of its time.
+    """
     seen = {
         f"state{age}:{name}": state[..., c, :, :]
         for age, state in zip(("-1", ""), states, strict=True)
         for c, name in enumerate(STATISTICS)
     }
-    driver = {when: (driver_k(h) - OF_DRIVER.mean) / OF_DRIVER.std for when, h in (("input", hour - 1), ("target", hour))}
+    driver = {
+        when: (driver_k(h) - OF_DRIVER.mean) / OF_DRIVER.std
+        for when, h in (("input", hour - 1), ("target", hour))
+    }
     return seen | {
         "mask-1:rain1h": lacks[0] * 1.0, "mask:rain1h": lacks[1] * 1.0, "lead": (lead - 1) / LEAD_H,
         "background_input:t2m": driver["input"], "background_target:t2m": driver["target"],
@@ -211,7 +249,8 @@ def seen_at(hour: int, lead: int, states, lacks) -> dict[str, np.ndarray]:
 
 
 def step(seen, now: np.ndarray, lacks: np.ndarray, target: str) -> tuple[np.ndarray, np.ndarray]:
-    """The regression's next state, normalised, and what the conditions add to the residual; lacks [H, W]: where rain is missing now.
+    """The regression's next state, normalised, and what the conditions add to the residual; lacks [H, W]:
+    where rain is missing now.
 
     A tendency is the state itself there.
     """
@@ -219,7 +258,9 @@ def step(seen, now: np.ndarray, lacks: np.ndarray, target: str) -> tuple[np.ndar
     adds = np.stack([np.full(lacks.shape, target == "tendency"), (target == "tendency") & ~lacks])
     mean = np.where(adds, now + TENDENCY * output, output) * COVERAGE
     regression = np.where(adds, (mean - now) / TENDENCY, mean)
-    return mean, stacked(told(seen | {f"regression:{name}": regression[..., c, :, :] for c, name in enumerate(STATISTICS)}))
+    return mean, stacked(
+        told(seen | {f"regression:{name}": regression[..., c, :, :] for c, name in enumerate(STATISTICS)})
+    )
 
 
 def known_at(hour: int) -> tuple[np.ndarray, np.ndarray]:
@@ -229,7 +270,9 @@ def known_at(hour: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def rolled(leads: int, target: str = "state", start: int = START, noise: np.ndarray | None = None) -> Rolled:
-    """The rollout from hour `start` in numpy; noise [L, M, C, H, W]: unit noise of a diffusion's draws, None for the regression."""
+    """The rollout from hour `start` in numpy; noise [L, M, C, H, W]: unit noise of a diffusion's draws, None
+    for the regression.
+    """
     states, present = zip(*(known_at(start + k) for k in (-1, 0)), strict=True)
     states = [np.repeat(x[None], 1 if noise is None else noise.shape[1], axis=0) for x in states]
     lacks, found, means = [~x[1] for x in present], [], []
@@ -250,7 +293,9 @@ def levels(n: int) -> np.ndarray:
 
 
 def heun(noise: np.ndarray, denoise) -> np.ndarray:
-    """Algorithm 1 of Karras et al. 2022 on the levels of `LEVELS`, from the highest times the noise; denoise(x, level) -> clean."""
+    """Algorithm 1 of Karras et al. 2022 on the levels of `LEVELS`, from the highest times the noise;
+    denoise(x, level) -> clean.
+    """
     sigma = levels(LEVELS.steps)
     x = sigma[0] * noise
     for now, then in pairwise(sigma):
@@ -263,14 +308,20 @@ def heun(noise: np.ndarray, denoise) -> np.ndarray:
 
 
 def steady(package: Package, per_step: tuple[float, float] = (0.0, 0.0)) -> Package:
-    """A trained package whose UNets are silenced: its regression says `per_step` everywhere, its denoiser only what is in the noise.
+    """A trained package whose UNets are silenced: its regression says `per_step` everywhere, its denoiser
+    only what is in the noise.
 
-    Without its network's part an EDM denoiser gives c_skip(level) x (Karras et al. 2022, table 1): see `silent`.
+    Without its network's part an EDM denoiser gives c_skip(level) x (Karras et al. 2022, table 1): see
+    `silent`.
     """
     said = torch.tensor(per_step if package.stage == "regression" else (0.0, 0.0)).numpy()
-    weights = {name: value * (not name.endswith(("weight", "bias"))) for name, value in package.weights.items()}
+    weights = {
+        name: value * (not name.endswith(("weight", "bias"))) for name, value in package.weights.items()
+    }
     weights |= {name: said for name in weights if name.endswith("aux_conv.bias")}
-    return replace(package, weights=weights, beneath=steady(package.beneath, per_step) if package.beneath else None)
+    return replace(
+        package, weights=weights, beneath=steady(package.beneath, per_step) if package.beneath else None
+    )
 
 
 def silent(x: np.ndarray, level: float) -> np.ndarray:

@@ -12,9 +12,20 @@ from pathlib import Path
 import pytest
 
 from stormcast_train.base.config import quoted
-from stormcast_train.cli import main, parse, verbs
+from stormcast_train.cli import build_config, main, parse, recipe, verbs
 
-VERBS = {"synthesize", "preprocess", "inspect", "plot", "train", "forecast", "verify", "runs", "doctor", "bench"}
+VERBS = {
+    "synthesize",
+    "preprocess",
+    "inspect",
+    "plot",
+    "train",
+    "forecast",
+    "verify",
+    "runs",
+    "doctor",
+    "bench",
+}
 
 
 def test_the_verbs_of_the_interface_exist_and_no_other() -> None:
@@ -29,7 +40,9 @@ def test_help_shows_keys_groups_and_an_example(verb: str, capsys: pytest.Capture
     assert f"stormcast {verb}" in text.split("Example:")[1]
 
 
-def test_help_of_preprocess_tells_the_keys_of_its_groups_with_their_defaults(capsys: pytest.CaptureFixture[str]) -> None:
+def test_help_of_preprocess_tells_the_keys_of_its_groups_with_their_defaults(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["preprocess", "--help"]) == 0
     text = capsys.readouterr().out
     for said in (
@@ -47,7 +60,12 @@ def test_help_of_preprocess_tells_the_keys_of_its_groups_with_their_defaults(cap
 
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(errno.ENOSPC, "free some space"), (errno.EACCES, "get the right"), (errno.EPERM, "get the right"), (errno.EROFS, "can only be read")],
+    [
+        (errno.ENOSPC, "free some space"),
+        (errno.EACCES, "get the right"),
+        (errno.EPERM, "get the right"),
+        (errno.EROFS, "can only be read"),
+    ],
 )
 def test_the_advice_fits_what_the_system_refused(
     number: int, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -74,11 +92,18 @@ def test_a_wrong_verb_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -
         (["synthesize", "domian=taiwan_tiny", "out=x"], "domain"),
         (["synthesize", "domain=taiwan_tinny", "out=x"], "taiwan_tiny"),
         (["preprocess", "domain=taiwan_tiny", "store=x"], "archive="),
-        (["preprocess", "domain=taiwan_tiny", "store=x", "archive=y", "period=2021-06-02/2021-06-01"], "empty"),
+        (
+            ["preprocess", "domain=taiwan_tiny", "store=x", "archive=y", "period=2021-06-02/2021-06-01"],
+            "empty",
+        ),
     ],
 )
 def test_a_wrong_request_is_exit_2_with_one_clear_line(
-    words: list[str], expected: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    words: list[str],
+    expected: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert main(words) == 2
@@ -89,7 +114,45 @@ def test_a_wrong_request_is_exit_2_with_one_clear_line(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_json_puts_one_object_on_stdout_even_for_an_error(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+@pytest.mark.parametrize(
+    ("verb", "word", "key", "meant"),
+    [
+        ("train", "seeed=1", "seeed", "seed"),
+        ("train", "train.batchsize=4", "train.batchsize", "train.batch_size"),
+        ("forecast", "memebers=3", "memebers", "members"),
+        ("verify", "score.bootstrap.sample=500", "score.bootstrap.sample", "score.bootstrap.samples"),
+    ],
+)
+def test_a_key_that_is_not_known_is_refused_with_the_nearest_plus_or_not(
+    plus: str,
+    verb: str,
+    word: str,
+    key: str,
+    meant: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Hydra itself would add whatever begins with a plus."""
+    monkeypatch.chdir(tmp_path)
+    assert main([verb, plus + word]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith(f"stormcast: '{key}' is not a key of '{verb}'. Did you mean '{meant}'?")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_a_known_key_means_the_same_with_a_plus(plus: str) -> None:
+    config = build_config(
+        recipe("train"), parse(["train", "store=s", "run=r", f"{plus}seed=7", f"{plus}train.batch_size=4"])
+    )
+    assert (config.seed, config.train.batch_size) == (7, 4)
+
+
+def test_json_puts_one_object_on_stdout_even_for_an_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     assert main(["inspect", str(tmp_path / "nothing"), "--json"]) == 2
     assert json.loads(capsys.readouterr().out)["exit_code"] == 2
 
@@ -104,7 +167,15 @@ def test_words_are_sorted_by_kind() -> None:
 
 
 @pytest.mark.parametrize(
-    "word", ["run=a b", "run=x@last", "period=2021-06-01T00/2021-06-03T00", "out=/tmp/a~b/c.nc", "run=a=b", "start=2021-06-02T00:30"]
+    "word",
+    [
+        "run=a b",
+        "run=x@last",
+        "period=2021-06-01T00/2021-06-03T00",
+        "out=/tmp/a~b/c.nc",
+        "run=a=b",
+        "start=2021-06-02T00:30",
+    ],
 )
 def test_values_people_type_reach_the_config_as_they_are(word: str) -> None:
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -117,6 +188,7 @@ def test_values_people_type_reach_the_config_as_they_are(word: str) -> None:
 def test_help_and_dry_run_never_import_torch() -> None:
     code = (
         "import sys; from stormcast_train.cli import main; main(['train', '--help']); main([]);"
-        "main(['synthesize', 'domain=taiwan_tiny', 'out=nowhere', '--dry-run']); sys.exit('torch' in sys.modules)"
+        "main(['synthesize', 'domain=taiwan_tiny', 'out=nowhere', '--dry-run']); sys.exit('torch' in "
+        "sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0

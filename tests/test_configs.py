@@ -10,7 +10,21 @@ from stormcast_train.base.config import choices, search_path
 from stormcast_train.base.errors import RequestError
 from stormcast_train.cli import build_config, parse, recipe
 
-GROUPS = ["site", "domain", "variables", "source", "driver", "events", "mix", "stage", "network", "objective", "optim", "score", "validate"]
+GROUPS = [
+    "site",
+    "domain",
+    "variables",
+    "source",
+    "driver",
+    "events",
+    "mix",
+    "stage",
+    "network",
+    "objective",
+    "optim",
+    "score",
+    "validate",
+]
 READERS = {
     "site": "doctor",
     "domain": "preprocess",
@@ -69,7 +83,9 @@ def test_written_periods_are_asked_for_and_read_at_once() -> None:
     def mix(*words: str) -> Any:
         return build_config(recipe("train"), parse(["train", *NEEDED["train"], "mix=periods", *words])).mix
 
-    found = mix("mix.train=[2020-06-01/2020-07-01, 2021-06-01/2021-07-01]", "mix.validation=2021-07-10/2021-07-20")
+    found = mix(
+        "mix.train=[2020-06-01/2020-07-01, 2021-06-01/2021-07-01]", "mix.validation=2021-07-10/2021-07-20"
+    )
     assert found.train == ("2020-06-01/2020-07-01", "2021-06-01/2021-07-01")
     assert (found.validation, found.test, found.gap) == ("2021-07-10/2021-07-20", None, None)
     with pytest.raises(RequestError, match=r"'mix\.train=' is needed and was not given"):
@@ -90,19 +106,26 @@ def test_primary_configs_are_short_and_share_one_list_of_groups() -> None:
 
 def test_a_fact_of_a_variable_is_changed_by_one_word_and_a_wrong_fact_is_named() -> None:
     def config(word: str) -> Any:
-        return build_config(recipe("preprocess"), parse(["preprocess", *NEEDED["preprocess"], "domain=taiwan_tiny", word]))
+        return build_config(
+            recipe("preprocess"), parse(["preprocess", *NEEDED["preprocess"], "domain=taiwan_tiny", word])
+        )
 
     rain = config("variables.override.rain1h.transform.kind=sqrt").variables.describe("rain1h")
     assert (rain.transform.kind, rain.units) == ("sqrt", "mm")
     assert config("source.regrid={rain1h: nearest}").source.method_of("rain1h") == "nearest"
-    with pytest.raises(RequestError, match=r"variables\.override\.rain1h: 'drizle' is not a known key\. Did you mean 'drizzle'"):
+    with pytest.raises(
+        RequestError,
+        match=r"variables\.override\.rain1h: 'drizle' is not a known key\. Did you mean 'drizzle'",
+    ):
         config("variables.override.rain1h.drizle=0.2")
     with pytest.raises(RequestError, match="no variable is called 'rain1x'"):
         config("variables.override.rain1x.drizzle=0.2")
 
 
 def _variables(*words: str) -> Any:
-    return build_config(recipe("preprocess"), parse(["preprocess", *NEEDED["preprocess"], "domain=taiwan_tiny", *words])).variables
+    return build_config(
+        recipe("preprocess"), parse(["preprocess", *NEEDED["preprocess"], "domain=taiwan_tiny", *words])
+    ).variables
 
 
 def test_the_papers_set_has_99_state_26_background_and_2_static_channels() -> None:
@@ -117,25 +140,36 @@ def test_the_papers_set_has_99_state_26_background_and_2_static_channels() -> No
 @pytest.mark.parametrize("name", choices("variables"))
 def test_every_set_can_be_changed_by_one_word(name: str) -> None:
     plain = _variables(f"variables={name}")
-    more = _variables(f"variables={name}", "variables.add=[ws10m]", "variables.add_background=[sst]").resolved()
+    more = _variables(
+        f"variables={name}", "variables.add=[ws10m]", "variables.add_background=[sst]"
+    ).resolved()
     assert more.state == (*plain.state, "ws10m")
     assert more.background == (*plain.background, "sst")
     if len(plain.state) > 1:
-        assert _variables(f"variables={name}", f"variables.drop=[{plain.state[0]}]").resolved().state == plain.state[1:]
+        assert (
+            _variables(f"variables={name}", f"variables.drop=[{plain.state[0]}]").resolved().state
+            == plain.state[1:]
+        )
 
 
 def test_a_map_that_must_be_fitted_is_refused_when_a_store_is_made(tmp_path: Any) -> None:
     from stormcast_train.cli import main
 
     (tmp_path / "archive").mkdir()
-    words = ["preprocess", f"archive={tmp_path / 'archive'}", f"store={tmp_path / 'store'}", "domain=taiwan_tiny"]
+    words = [
+        "preprocess",
+        f"archive={tmp_path / 'archive'}",
+        f"store={tmp_path / 'store'}",
+        "domain=taiwan_tiny",
+    ]
     assert main([*words, "variables.override.rain1h.transform={kind: quantile}"]) == 2
     assert not (tmp_path / "store").exists()
 
 
 def test_what_a_mix_does_besides_is_asked_for_by_one_word_each() -> None:
     words = [
-        "mix=taiwan_seasons", "mix.oversample.events.typhoon=3", "mix.oversample.rain={least: 10, factor: 2}", "mix.use_test=true",
+        "mix=taiwan_seasons", "mix.oversample.events.typhoon=3",
+        "mix.oversample.rain={least: 10, factor: 2}", "mix.use_test=true",
         "mix.source_version.rwrf=V4", "mix.stores=[{store: other, weight: 0.5}]",
         "mix.crop={rows: 64, columns: 48, towards: [afternoon_convection]}",
     ]  # fmt: skip
@@ -145,8 +179,14 @@ def test_what_a_mix_does_besides_is_asked_for_by_one_word_each() -> None:
     assert (mix.source_version, mix.stores[0].store, mix.stores[0].weight) == ({"rwrf": "V4"}, "other", 0.5)
     assert (mix.crop.shape, mix.crop.towards, mix.crop.share) == ((64, 48), ("afternoon_convection",), 0.5)
     assert config.events.name == "taiwan"
-    without = build_config(recipe("train"), parse(["train", *NEEDED["train"], "mix=taiwan_seasons", "events=none"]))
+    without = build_config(
+        recipe("train"), parse(["train", *NEEDED["train"], "mix=taiwan_seasons", "events=none"])
+    )
     assert without.events.events == ()
-    for word in ("mix.oversample.events.typhon=3", "mix.oversample.rain={leest: 3, factor: 2}", "mix.oversampel.rain=null"):
+    for word in (
+        "mix.oversample.events.typhon=3",
+        "mix.oversample.rain={leest: 3, factor: 2}",
+        "mix.oversampel.rain=null",
+    ):
         with pytest.raises(RequestError, match=r"typhon|rain\.least=|oversampel"):
             build_config(recipe("train"), parse(["train", *NEEDED["train"], word]))

@@ -17,7 +17,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 
 
 def test_every_table_of_the_readme_is_made_from_the_results_in_the_repository() -> None:
-    made = subprocess.run([sys.executable, CHECKOUT / "scripts" / "tables"], capture_output=True, text=True, check=True).stdout.strip()
+    made = subprocess.run(
+        [sys.executable, CHECKOUT / "scripts" / "tables"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     assert made
     assert made in (CHECKOUT / "README.md").read_text()
 
@@ -31,16 +33,31 @@ def test_the_source_of_the_readme_is_read_into_a_store(tmp_path: Path) -> None:
     line = re.search(r"`(readers: \{lightning: .*\})`", text)
     assert line, "the README shows its line of a config"
     (tmp_path / "conf" / "source").mkdir(parents=True)
-    (tmp_path / "conf" / "source" / "mine.yaml").write_text(f'name: mine\n{line[1]}\nstate: {{"*": lightning}}\n')
+    (tmp_path / "conf" / "source" / "mine.yaml").write_text(
+        f'name: mine\n{line[1]}\nstate: {{"*": lightning}}\n'
+    )
     (tmp_path / "conf" / "variables").mkdir()
-    (tmp_path / "conf" / "variables" / "echo.yaml").write_text("name: echo\nstep: 1h\nstate: [refc]\nbackground: []\nstatic: []\n")
+    (tmp_path / "conf" / "variables" / "echo.yaml").write_text(
+        "name: echo\nstep: 1h\nstate: [refc]\nbackground: []\nstatic: []\n"
+    )
     (tmp_path / "raw" / "lightning").mkdir(parents=True)
     for hour in range(3):
-        np.save(tmp_path / "raw" / "lightning" / f"2021-06-01T{hour:02d}.npy", np.full((561, 441), 10.0 + hour, np.float32))
-    words = ["preprocess", "source=mine", "variables=echo", "domain=taiwan_tiny", "archive=raw", "store=store"]
+        np.save(
+            tmp_path / "raw" / "lightning" / f"2021-06-01T{hour:02d}.npy",
+            np.full((561, 441), 10.0 + hour, np.float32),
+        )
+    words = [
+        "preprocess",
+        "source=mine",
+        "variables=echo",
+        "domain=taiwan_tiny",
+        "archive=raw",
+        "store=store",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "stormcast_train.cli", *words],
-        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True, check=False,
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(tmp_path)}, capture_output=True, text=True,
+        check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     values = open_store(tmp_path / "store").dataset("state").refc.values

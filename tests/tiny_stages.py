@@ -1,4 +1,6 @@
-"""Stages of the tiny world, trained by a bare loop: what the stages themselves do, without the run around them."""
+"""Stages of the tiny world, trained by a bare loop: what the stages themselves do, without the run around
+them.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ import torch
 from stormcast_train.data.mix import FractionsMix
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
-from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.build_stage import build_stage
 from stormcast_train.training.setup.config import StageConfig, StageRequest
 from stormcast_train.training.validation.evaluation import Evaluation
 
@@ -22,7 +24,9 @@ def request(store: Path, kind: str, **more) -> StageRequest:
     return StageRequest(
         stage=StageConfig(kind=kind, conditions=conditions),
         network=NetworkConfig(model_channels=8, channel_mult=(1, 2), num_blocks=1),
-        objective=ObjectiveConfig.model_validate({"noise": {"steps": 4, "solver": "heun", "rho": 7.0, "sigma_max": 20.0}}),
+        objective=ObjectiveConfig.model_validate(
+            {"noise": {"steps": 4, "solver": "heun", "rho": 7.0, "sigma_max": 20.0}}
+        ),
         mix=FractionsMix(train=0.7, validation=0.15, test=0.15),
         store=str(store),
         **more,
@@ -42,7 +46,10 @@ def fit(stage, stream, steps: int) -> list[float]:
 
 
 def train_both(store: Path, folder: Path) -> dict[str, Path]:
-    for kind, steps, more in (("regression", 60, {}), ("diffusion", 40, {"regression": str(folder / "regression")})):
+    for kind, steps, more in (
+        ("regression", 60, {}),
+        ("diffusion", 40, {"regression": str(folder / "regression")}),
+    ):
         stage, stream = build_stage(request(store, kind, **more), CPU)
         fit(stage, stream, steps)
         Evaluation(stage).save_package(folder / kind, stage.network.state_dict(), {"samples": steps * BATCH})

@@ -1,4 +1,6 @@
-"""A store of 12 x 8 points and 120 hours that a tiny network can learn from: a travelling wave, rain with a hole in its coverage."""
+"""A store of 12 x 8 points and 120 hours that a tiny network can learn from: a travelling wave, rain with a
+hole in its coverage.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,14 @@ def wave(grid, hours):
     return np.sin(phase + grid.lon2d * 1.3 + grid.lat2d * 0.7)
 
 
-def write(path: Path, hours: int = 120, background: bool = True, static: bool = True, holes: bool = True, changes=None) -> Path:
+def write(
+    path: Path,
+    hours: int = 120,
+    background: bool = True,
+    static: bool = True,
+    holes: bool = True,
+    changes=None,
+) -> Path:
     rng = np.random.default_rng(0)
     times = START + np.arange(hours) * HOUR
     t2m = 290 + 5 * wave(GRID, hours) + GRID.lat2d + rng.normal(0, 0.3, (hours, 12, 8))
@@ -35,7 +44,17 @@ def write(path: Path, hours: int = 120, background: bool = True, static: bool = 
     if background:
         driver = 290 + 5 * wave(DRIVER, hours + 6)
         u850 = 5 + 3 * wave(DRIVER, hours + 6)
-        groups["background"] = (DRIVER, START + np.arange(hours + 6) * HOUR, {"t2m": driver, "u850": u850}, None)
+        groups["background"] = (
+            DRIVER,
+            START + np.arange(hours + 6) * HOUR,
+            {"t2m": driver, "u850": u850},
+            None,
+        )
     if static:
-        groups["static"] = (GRID, times[:1], {"orog": GRID.lat2d * 100.0, "lsm": (GRID.lon2d > 121) * 1.0}, None)
+        groups["static"] = (
+            GRID,
+            times[:1],
+            {"orog": GRID.lat2d * 100.0, "lsm": (GRID.lon2d > 121) * 1.0},
+            None,
+        )
     return write_store(path, groups)

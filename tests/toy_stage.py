@@ -1,4 +1,5 @@
-"""A stage of pure torch on the tiny world's store, and ranks in processes of their own: the loop's and the run's own facts, fast.
+"""A stage of pure torch on the tiny world's store, and ranks in processes of their own: the loop's and the
+run's own facts, fast.
 
 Processes come from a fork server that has imported torch once.
 """
@@ -36,8 +37,8 @@ from stormcast_train.runs.run import RunDirectory
 from stormcast_train.stages.stage import LossTerms
 from stormcast_train.training.loop.optim_config import OptimSpec
 from stormcast_train.training.run.attempt import Subject
-from stormcast_train.training.run.request import Execution, StageRun
 from stormcast_train.training.run.run_stage import run_stage
+from stormcast_train.training.run.stage_run import Execution, StageRun
 from stormcast_train.training.setup.config import StageConfig, StageRequest
 
 TARGET_CHW = torch.linspace(-1, 1, 2 * 6 * 6).reshape(2, 6, 6)
@@ -53,7 +54,8 @@ class ToyBatch:
 
 
 class ToyStream:
-    """Sample p is a function of p. poison: a sample that is not finite; naps: seconds that reading a sample takes.
+    """Sample p is a function of p. poison: a sample that is not finite; naps: seconds that reading a sample
+    takes.
 
     spends: seconds that a sample takes by the clock of `clock_of`, which no machine slows down.
     """
@@ -61,7 +63,9 @@ class ToyStream:
     dataset_size = 1000
     starts = np.datetime64("2021-06-01T00", "s") + np.arange(1000) * 3600
 
-    def __init__(self, poison: int | None = None, naps: dict[int, float] | None = None, spends: float = 0.0) -> None:
+    def __init__(
+        self, poison: int | None = None, naps: dict[int, float] | None = None, spends: float = 0.0
+    ) -> None:
         self.poison, self.naps = poison, naps or {}
         self.spends, self.spent_s = spends, 0.0
 
@@ -83,7 +87,9 @@ class ToyStream:
 
 
 class ToyStage:
-    """A small convolutional network, or a UNet of PhysicsNeMo; `at`: the signal that the process sends itself at a stream position."""
+    """A small convolutional network, or a UNet of PhysicsNeMo; `at`: the signal that the process sends itself
+    at a stream position.
+    """
 
     needs_no_network = True
     started, warnings = None, ()
@@ -95,7 +101,9 @@ class ToyStage:
         if unet:
             from stormcast_train.networks.build import build_regression
 
-            self.network = build_regression(NetworkConfig(model_channels=8, channel_mult=(1, 2, 2), num_blocks=1), (6, 6), 2, 2, seed=0)
+            self.network = build_regression(
+                NetworkConfig(model_channels=8, channel_mult=(1, 2, 2), num_blocks=1), (6, 6), 2, 2, seed=0
+            )
 
     def example(self, batch):
         return batch
@@ -105,13 +113,17 @@ class ToyStage:
             if position in batch.positions and len(batch.positions) > 1:
                 os.kill(os.getpid(), number)
         error = (network(batch.input_BCHW) - batch.wanted_BCHW).square()
-        return LossTerms(error.mean(), {"first": error[:, 0].mean().detach(), "second": error[:, 1].mean().detach()})
+        return LossTerms(
+            error.mean(), {"first": error[:, 0].mean().detach(), "second": error[:, 1].mean().detach()}
+        )
 
     def save_package(self, directory, weights, facts):
         from safetensors.torch import save_file
 
         directory.mkdir(parents=True, exist_ok=True)
-        with replacing(directory / "weights.safetensors") as aside:  # whole, as the real stages' are, whenever the process is killed
+        with replacing(
+            directory / "weights.safetensors"
+        ) as aside:  # whole, as the real stages' are, whenever the process is killed
             save_file(weights, aside)
         write_json(directory / "package.json", {"facts": facts})
 
@@ -134,17 +146,31 @@ class ToyStage:
 
 def stage_run(store: Path, folder: Path, **keys: Any) -> StageRun:
     request = StageRequest(
-        stage=StageConfig(kind="regression"), network=NetworkConfig(model_channels=8, channel_mult=(1,), num_blocks=1),
-        objective=ObjectiveConfig(), mix=FractionsMix(train=0.7, validation=0.15, test=0.15), seed=keys.pop("seed", 0), store=str(store),
+        stage=StageConfig(kind="regression"), network=NetworkConfig(model_channels=8, channel_mult=(1,),
+        num_blocks=1),
+        objective=ObjectiveConfig(), mix=FractionsMix(train=0.7, validation=0.15, test=0.15),
+        seed=keys.pop("seed", 0), store=str(store),
     )  # fmt: skip
     optim = OptimSpec(
-        kind="adamw", lr=keys.pop("lr", 3e-3), betas=(0.9, 0.99), weight_decay=1e-4, warmup_samples=16, schedule="cosine",
-        final_factor=0.02, max_grad_norm=1.0, ema_half_life_samples=16.0, batch_size=keys.pop("batch_size", 8),
+        kind="adamw", lr=keys.pop("lr", 3e-3), betas=(0.9, 0.99), weight_decay=1e-4, warmup_samples=16,
+        schedule="cosine",
+        final_factor=0.02, max_grad_norm=1.0, ema_half_life_samples=16.0, batch_size=keys.pop("batch_size",
+        8),
         total_samples=keys.pop("total_samples", 160),
     )  # fmt: skip
     allow = keys.pop("allow_code_change", False)
-    execution = Execution(**{"checkpoint_every": 16, "validate_every": 40, "best_metric": "regression/rmse", "device": "cpu", **keys})
-    return StageRun(request, optim, execution, RunDirectory(folder), SiteConfig(name="test"), allow_code_change=allow)
+    execution = Execution(
+        **{
+            "checkpoint_every": 16,
+            "validate_every": 40,
+            "best_metric": "regression/rmse",
+            "device": "cpu",
+            **keys,
+        }
+    )
+    return StageRun(
+        request, optim, execution, RunDirectory(folder), SiteConfig(name="test"), allow_code_change=allow
+    )
 
 
 @contextmanager
@@ -164,15 +190,20 @@ def clock_of(stream: ToyStream, stop: StopRequest) -> Iterator[None]:
 
 
 def work(
-    run: StageRun, ranks: Ranks, signals: dict[int, int] | None = None, poison: int | None = None, naps: dict[int, float] | None = None,
+    run: StageRun, ranks: Ranks, signals: dict[int, int] | None = None, poison: int | None = None,
+    naps: dict[int, float] | None = None,
     unet: bool = False, spends: float = 0.0,
 ) -> dict[str, Any]:  # fmt: skip
-    """One rank, in this process. signals: stream position -> signal; poison, naps, spends: see `ToyStream` (position -1: every sample)."""
+    """One rank, in this process. signals: stream position -> signal; poison, naps, spends: see `ToyStream`
+    (position -1: every sample).
+    """
     torch.set_num_threads(1)
     stream = ToyStream(poison, naps, spends)
     with StopRequest().listening() as stop, clock_of(stream, stop) if spends else nullcontext():
         toy = ToyStage(signals or {}, unet)
-        return run_stage(run, ranks, Console(quiet=True), stop, lambda setup, device: Subject(toy, stream, toy))
+        return run_stage(
+            run, ranks, Console(quiet=True), stop, lambda setup, device: Subject(toy, stream, toy)
+        )
 
 
 def _process(run: StageRun, ranks: Ranks, *trouble: Any) -> None:
@@ -184,19 +215,31 @@ def _process(run: StageRun, ranks: Ranks, *trouble: Any) -> None:
 
 
 def in_processes(
-    run: StageRun, world: int = 1, signals: dict[int, int] | None = None, poison: int | None = None, naps: dict[int, float] | None = None,
+    run: StageRun, world: int = 1, signals: dict[int, int] | None = None, poison: int | None = None,
+    naps: dict[int, float] | None = None,
     unet: bool = False, spends: float = 0.0,
 ) -> list[int | None]:  # fmt: skip
     """The run on `world` ranks, with the trouble that `work` takes. Gives the exit codes."""
     server = multiprocessing.get_context("forkserver")
     server.set_forkserver_preload(
-        ["torch", "torch.distributed", "stormcast_train.training.setup.build", "stormcast_train.training.run.attempt"]
+        [
+            "torch",
+            "torch.distributed",
+            "stormcast_train.training.setup.build_stage",
+            "stormcast_train.training.run.attempt",
+        ]
     )
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    places = [Ranks(rank, world, rank, "torchrun" if world > 1 else "none", "127.0.0.1", port) for rank in range(world)]
-    children = [server.Process(target=_process, args=(run, place, signals, poison, naps, unet, spends)) for place in places]
+    places = [
+        Ranks(rank, world, rank, "torchrun" if world > 1 else "none", "127.0.0.1", port)
+        for rank in range(world)
+    ]
+    children = [
+        server.Process(target=_process, args=(run, place, signals, poison, naps, unet, spends))
+        for place in places
+    ]
     try:
         for child in children:
             child.start()

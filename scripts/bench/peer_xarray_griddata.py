@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""The plain script: xarray opens, scipy.griddata regrids, a Zarr is written. One hour or a few, told per hour.
+"""The plain script: xarray opens, scipy.griddata regrids, a Zarr is written. One hour or a few, told per
+hour.
 
-What people write first, for the same job as `stormcast bench preprocess`: the same fields of the same files onto the same grid.
-Every call of griddata triangulates the source's points again, which is where its time goes.
+What people write first, for the same job as `stormcast bench preprocess`: the same fields of the same files
+onto the same grid. Every call of griddata triangulates the source's points again, which is where its time
+goes.
 """
 
 import gzip
@@ -19,8 +21,8 @@ from peers import FIELDS, best_ours, leave, resources
 from scipy.interpolate import griddata
 
 import stormcast_train.base.load_order  # noqa: F401
-from stormcast_train.bench.archive import DRIVER
-from stormcast_train.bench.rows import Measured
+from stormcast_train.bench.bench_archive import DRIVER
+from stormcast_train.bench.result_rows import Measured
 from stormcast_train.fields.variables import split_level
 from stormcast_train.sources.qpesums import parse_header
 
@@ -29,7 +31,9 @@ LON2D, LAT2D = np.meshgrid(LON, LAT)
 
 
 def onto(lat: np.ndarray, lon: np.ndarray, values: np.ndarray) -> np.ndarray:
-    return griddata((lat.ravel(), lon.ravel()), values.ravel(), (LAT2D, LON2D), method="linear").astype(np.float32)
+    return griddata((lat.ravel(), lon.ravel()), values.ravel(), (LAT2D, LON2D), method="linear").astype(
+        np.float32
+    )
 
 
 def rwrf(archive: Path, hour: str) -> dict[str, np.ndarray]:
@@ -38,7 +42,9 @@ def rwrf(archive: Path, hour: str) -> dict[str, np.ndarray]:
         found = {}
         for name, own in FIELDS.items():
             level = split_level(name)
-            values = file[own].values[0, int(np.argmin(abs(levels - level[1])))] if level else file[own].values[0]
+            values = (
+                file[own].values[0, int(np.argmin(abs(levels - level[1])))] if level else file[own].values[0]
+            )
             found[name] = onto(lat, lon, values)
         return found
 
@@ -46,7 +52,9 @@ def rwrf(archive: Path, hour: str) -> dict[str, np.ndarray]:
 def qpesums(archive: Path, hour: str) -> dict[str, np.ndarray]:
     found, day = {}, hour[:10].replace("-", "")
     for name, product in (("rain1h", "CB_GC_PCP_1H_RAD"), ("refc", "COMPREF")):
-        content = gzip.decompress((archive / "qpesums" / day / f"{product}.{day}.{hour[11:]}00.gz").read_bytes())
+        content = gzip.decompress(
+            (archive / "qpesums" / day / f"{product}.{day}.{hour[11:]}00.gz").read_bytes()
+        )
         header = parse_header(content)
         raw = np.frombuffer(content, "<i2", offset=header.data_at).reshape(header.shape)[0] / header.scale
         lon, lat = np.meshgrid(header.lon, header.lat)
@@ -63,11 +71,16 @@ def era5(archive: Path, hour: str) -> dict[str, np.ndarray]:
         with zipfile.ZipFile(packed) as members:
             single = Path(members.extract("data_stream-oper_stepType-instant.nc", folder))
         levels = next((archive / "era5").glob("*levels.nc"))
-        with xr.open_dataset(single, engine="netcdf4") as surface, xr.open_dataset(levels, engine="netcdf4") as upper:
+        with (
+            xr.open_dataset(single, engine="netcdf4") as surface,
+            xr.open_dataset(levels, engine="netcdf4") as upper,
+        ):
             for name in DRIVER:
                 level = split_level(name)
                 own = level[0] if level else {"u10m": "u10", "v10m": "v10"}.get(name, name)
-                field = (upper if level else surface)[own].sel(valid_time=time_, **({"pressure_level": level[1]} if level else {}))
+                field = (upper if level else surface)[own].sel(
+                    valid_time=time_, **({"pressure_level": level[1]} if level else {})
+                )
                 found[name] = field.interp(latitude=LAT, longitude=LON).values.astype(np.float32)
     return found
 
@@ -85,9 +98,12 @@ def main() -> None:
             xr.Dataset(made).to_zarr(Path(folder) / hour, consolidated=False)
     cpu, wall = (sum(os.times()[:4]) - cpu) / count, (time.perf_counter() - wall) / count
     ours = best_ours(out, "taiwan_2km")
-    details = {"griddata_cpu_s_an_hour": cpu, "griddata_wall_s_an_hour": wall, "ours_cpu_s_an_hour": ours, "hours_run": count,
+    details = {"griddata_cpu_s_an_hour": cpu, "griddata_wall_s_an_hour": wall, "ours_cpu_s_an_hour": ours,
+    "hours_run": count,
                "scaled": f"from {count} hour(s)", **resources()}  # fmt: skip
-    leave(out, [Measured("peers/xarray + scipy.griddata: CPU over ours", cpu / ours, "x", 20.0, ">=", details)])
+    leave(
+        out, [Measured("peers/xarray + scipy.griddata: CPU over ours", cpu / ours, "x", 20.0, ">=", details)]
+    )
 
 
 if __name__ == "__main__":

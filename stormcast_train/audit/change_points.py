@@ -1,11 +1,13 @@
-"""Months at which a variable's statistics jump: monthly series of a store, the seasons taken out, scanned for steps.
+"""Months at which a variable's statistics jump: monthly series of a store, the seasons taken out, scanned for
+steps.
 
-A series y of n months is y = seasons + steps + noise; the seasons are one annual harmonic (two from 24 months on; a parabola
-below 12 months, which cannot know the seasons). The test statistic of a step at month k is its least-squares size over its
-standard error (the two-phase regression of Lund and Reeves 2002, J. Climate 15, 2547, with levels only as in Wang 2003,
-J. Climate 16, 3383), the standard error widened by sqrt((1 + r) / (1 - r)) for residuals with the lag-1 correlation r > 0.
-Steps are taken one after the other, the largest first (one step of two hides the other), and then those that are not
-significant beside all others are dropped, the weakest first. M months.
+A series y of n months is y = seasons + steps + noise; the seasons are one annual harmonic (two from 24 months
+on; a parabola below 12 months, which cannot know the seasons). The test statistic of a step at month k is its
+least-squares size over its standard error (the two-phase regression of Lund and Reeves 2002, J. Climate 15,
+2547, with levels only as in Wang 2003, J. Climate 16, 3383), the standard error widened by sqrt((1 + r) / (1
+- r)) for residuals with the lag-1 correlation r > 0. Steps are taken one after the other, the largest first
+(one step of two hides the other), and then those that are not significant beside all others are dropped, the
+weakest first. M months.
 """
 
 from __future__ import annotations
@@ -41,7 +43,9 @@ class Monthly:
 
 @dataclass(frozen=True)
 class ChangePoint:
-    """A step of a monthly statistic: the first month of the new level, the levels without the seasons, and its size in standard errors."""
+    """A step of a monthly statistic: the first month of the new level, the levels without the seasons, and
+    its size in standard errors.
+    """
 
     variable: str
     statistic: str
@@ -61,13 +65,18 @@ class Scan:
 
 
 def monthly(group: Group) -> Monthly:
-    """Mean and standard deviation of all present cells by calendar month, and the wet fraction of rain (at least 0.1 mm)."""
+    """Mean and standard deviation of all present cells by calendar month, and the wet fraction of rain (at
+    least 0.1 mm).
+    """
     of_row = group.times.astype("datetime64[M]")
     months, first = np.unique(of_row, return_index=True)
     values_TCQ = group.moments[:, :, m.KINDS.index("value")]
     spans = [slice(a, b) for a, b in zip(first, [*first[1:], len(of_row)], strict=True)]
     total_MCQ = np.stack([m.reduce(values_TCQ[span]) for span in spans])
-    enough_MC = np.stack([(values_TCQ[span][..., 0] > 0).sum(axis=0) for span in spans]) * seconds(group.step) >= LEAST_DAYS * DAY_S
+    enough_MC = (
+        np.stack([(values_TCQ[span][..., 0] > 0).sum(axis=0) for span in spans]) * seconds(group.step)
+        >= LEAST_DAYS * DAY_S
+    )
     rain = m.counted(group.layout.variables)
     counts_TRB = Blocks.of(group.layout).histogram.read_rows(len(of_row))
     series: dict[tuple[str, str], Series] = {}
@@ -86,10 +95,15 @@ def scan(of: Monthly, version_changes: Sequence[tuple[np.datetime64, str]] = ())
     """The steps of all series; version_changes: times at which a source's version changed, and how."""
     longest = max((int(np.isfinite(values).sum()) for values in of.series.values()), default=0)
     if longest < LEAST_MONTHS:
-        return Scan(cannot_tell=f"{longest} month(s) with at least {LEAST_DAYS} days of data: {LEAST_MONTHS} are needed to tell a change")
+        return Scan(
+            cannot_tell=f"{longest} month(s) with at least {LEAST_DAYS} days of data: {LEAST_MONTHS} are needed to "
+            "tell a change"
+        )
     changes: dict[np.datetime64, str] = {}
     for time, text in version_changes:
-        month = (time + np.timedelta64(15, "D")).astype("datetime64[M]")  # the first that is mostly of the new version
+        month = (time + np.timedelta64(15, "D")).astype(
+            "datetime64[M]"
+        )  # the first that is mostly of the new version
         changes[month] = f"{changes[month]}; {text}" if month in changes else text
     found: list[ChangePoint] = []
     for (variable, statistic), values in of.series.items():
@@ -100,7 +114,11 @@ def scan(of: Monthly, version_changes: Sequence[tuple[np.datetime64, str]] = ())
 
 
 def _of_series(
-    variable: str, statistic: str, months_M: NDArray[np.datetime64], y_M: Series, changes: Mapping[np.datetime64, str]
+    variable: str,
+    statistic: str,
+    months_M: NDArray[np.datetime64],
+    y_M: Series,
+    changes: Mapping[np.datetime64, str],
 ) -> list[ChangePoint]:
     base = _seasons(months_M)
     documented = {k: changes[month] for k, month in enumerate(months_M) if month in changes}
@@ -112,7 +130,9 @@ def _of_series(
     points = []
     for before, k, after in zip([0, *steps], steps, [*steps[1:], len(y_M)], strict=False):
         levels = float(adjusted_M[before:k].mean()), float(adjusted_M[k:after].mean())
-        points.append(ChangePoint(variable, statistic, str(months_M[k]), *levels, found[k], documented.get(k)))
+        points.append(
+            ChangePoint(variable, statistic, str(months_M[k]), *levels, found[k], documented.get(k))
+        )
     return points
 
 
@@ -124,7 +144,9 @@ def _seasons(months_M: NDArray[np.datetime64]) -> NDArray[np.float64]:
         return np.column_stack([np.ones_like(u), u, u * u - (u * u).mean()])
     angle = 2 * np.pi * number / 12
     harmonics = [1, 2] if len(number) >= 24 else [1]
-    return np.column_stack([np.ones_like(angle), *(f(h * angle) for h in harmonics for f in (np.cos, np.sin))])
+    return np.column_stack(
+        [np.ones_like(angle), *(f(h * angle) for h in harmonics for f in (np.cos, np.sin))]
+    )
 
 
 def _columns(base: NDArray[np.float64], steps: Sequence[int]) -> NDArray[np.float64]:
@@ -139,34 +161,49 @@ def _candidates(n: int, steps: Sequence[int]) -> list[int]:
 
 
 def _greedy(base: NDArray[np.float64], y_M: Series, documented: Mapping[int, str]) -> list[int]:
-    """Steps one after the other, each where it explains most; a documented month beside it is taken when it does nearly as well."""
+    """Steps one after the other, each where it explains most; a documented month beside it is taken when it
+    does nearly as well.
+    """
     steps: list[int] = []
     while len(steps) < min(MOST_STEPS, len(y_M) // LEAST_MONTHS):
         sizes = {k: abs(_test(base, y_M, steps, k)[0]) for k in _candidates(len(y_M), steps)}
         if not sizes or max(sizes.values()) == 0:
             break
         best = max(sizes, key=lambda k: sizes[k])
-        beside = [k for k in (best - 1, best + 1) if k in documented and sizes.get(k, 0.0) >= NEARLY * sizes[best]]
+        beside = [
+            k for k in (best - 1, best + 1) if k in documented and sizes.get(k, 0.0) >= NEARLY * sizes[best]
+        ]
         steps.append(beside[0] if beside and best not in documented else best)
     return steps
 
 
-def _settled(base: NDArray[np.float64], y_M: Series, steps: list[int], documented: Mapping[int, str]) -> list[int]:
+def _settled(
+    base: NDArray[np.float64], y_M: Series, steps: list[int], documented: Mapping[int, str]
+) -> list[int]:
     """Each undocumented step moved by up to two months to where it explains most beside the others."""
     for place, k in enumerate(steps):
         others = [s for s in steps if s != k]
-        near = {c: abs(_test(base, y_M, others, c)[0]) for c in _candidates(len(y_M), others) if abs(c - k) <= 2}
+        near = {
+            c: abs(_test(base, y_M, others, c)[0]) for c in _candidates(len(y_M), others) if abs(c - k) <= 2
+        }
         if near and k not in documented:
             steps[place] = max(near, key=lambda c: near[c])
     return steps
 
 
-def _significant(base: NDArray[np.float64], y_M: Series, steps: Sequence[int], documented: Mapping[int, str]) -> dict[int, float]:
-    """The steps that hold beside each other, with their test statistics; a documented one stands for itself, others for a whole series."""
+def _significant(
+    base: NDArray[np.float64], y_M: Series, steps: Sequence[int], documented: Mapping[int, str]
+) -> dict[int, float]:
+    """The steps that hold beside each other, with their test statistics; a documented one stands for itself,
+    others for a whole series.
+    """
     kept = list(steps)
     while kept:
         tested = {k: _test(base, y_M, [s for s in kept if s != k], k) for k in kept}
-        excess = {k: p / (DOCUMENTED if k in documented else UNDOCUMENTED / len(y_M)) for k, (_, p) in tested.items()}
+        excess = {
+            k: p / (DOCUMENTED if k in documented else UNDOCUMENTED / len(y_M))
+            for k, (_, p) in tested.items()
+        }
         worst = max(kept, key=lambda k: excess[k])
         if excess[worst] < 1:
             return {k: t for k, (t, _) in tested.items()}
@@ -175,7 +212,8 @@ def _significant(base: NDArray[np.float64], y_M: Series, steps: Sequence[int], d
 
 
 def _test(base: NDArray[np.float64], y_M: Series, others: Sequence[int], k: int) -> tuple[float, float]:
-    """The size of a step at k over its standard error, beside seasons and other steps, and the chance of it in noise.
+    """The size of a step at k over its standard error, beside seasons and other steps, and the chance of it
+    in noise.
 
     By projecting on what the others leave of the step and of the series (Frisch and Waugh 1933).
     """

@@ -1,4 +1,5 @@
-"""Whether two series keep the same clock: the lag at which they resemble each other most, and how sure that is.
+"""Whether two series keep the same clock: the lag at which they resemble each other most, and how sure that
+is.
 
 Arrays: T times, B blocks, K lags, P parts of a day, M moments, R resampled records.
 """
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Verdict = Literal["agree", "shifted", "cannot tell"]
 LONGEST_H = 12.0  # lags looked at, either way
-PART_H = 12.0  # what is drawn together when the record is resampled: longer than a shower, shorter than the record
+PART_H = (
+    12.0  # what is drawn together when the record is resampled: longer than a shower, shorter than the record
+)
 REPLICATES = 400
 SURE = (0.005, 0.995)
 LEAST_SCORE = 0.1  # a correlation below this is no resemblance
@@ -25,10 +28,11 @@ SLACK_H = 0.5
 
 @dataclass(frozen=True)
 class Lag:
-    """How far the first series' stamps are later than the second's, in hours, with the range that resampling leaves.
+    """How far the first series' stamps are later than the second's, in hours, with the range that resampling
+    leaves.
 
-    `step_h` is the nearest lag that moves stamps onto stamps. Scores are correlations over all blocks and times. `hours`: how many
-    of the second's times were used.
+    `step_h` is the nearest lag that moves stamps onto stamps. Scores are correlations over all blocks and
+    times. `hours`: how many of the second's times were used.
     """
 
     lag_h: float
@@ -42,7 +46,9 @@ class Lag:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two series and what was found. `lag` is None where nothing could be computed; `tolerance_h`: what sound clocks may differ by."""
+    """Two series and what was found. `lag` is None where nothing could be computed; `tolerance_h`: what sound
+    clocks may differ by.
+    """
 
     first: str
     second: str
@@ -54,14 +60,17 @@ class Comparison:
 
 
 def high_passed(values_TB: Array, per_day: int) -> Array:
-    """Without the centred mean over 24 h: weather systems that lie elsewhere look like lags of hours, the day's course does not.
+    """Without the centred mean over 24 h: weather systems that lie elsewhere look like lags of hours, the
+    day's course does not.
 
     NaN where more than a fifth of the 24 h is missing.
     """
     weights = np.ones(per_day + 1)
     weights[[0, -1]] = 0.5
     present = np.isfinite(values_TB)
-    total, count = (_running(part, weights) for part in (np.where(present, values_TB, 0.0), present.astype(np.float64)))
+    total, count = (
+        _running(part, weights) for part in (np.where(present, values_TB, 0.0), present.astype(np.float64))
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(count >= 0.8 * per_day, values_TB - total / count, np.nan)
 
@@ -73,7 +82,9 @@ def _running(values_TB: Array, weights: Array) -> Array:
 
 
 def without_daily_course(values_TB: Array, per_day: int) -> Array:
-    """Minus each block's mean at that hour of the day: two models' days may run differently and both be right."""
+    """Minus each block's mean at that hour of the day: two models' days may run differently and both be
+    right.
+    """
     left = values_TB.copy()
     for hour in range(min(per_day, len(left))):
         left[hour::per_day] -= _mean(left[hour::per_day])
@@ -93,17 +104,25 @@ def _mean(values_TB: Array) -> Array:
 
 
 def best_lag(
-    firsts: Sequence[Array], seconds: Sequence[Array], step_h: float, phase_h: float, rng: np.random.Generator, least_days: float = 3
+    firsts: Sequence[Array],
+    seconds: Sequence[Array],
+    step_h: float,
+    phase_h: float,
+    rng: np.random.Generator,
+    least_days: float = 3,
 ) -> tuple[Lag | None, str]:
     """The lag of `firsts` behind which `seconds` fit best, or None and why.
 
-    Both hold one array [T, B] per stretch of time, every `step_h`; stamps of the first lie `phase_h` after those of the second. The
-    range comes from resampling parts of 12 h (Kuensch 1989), the fraction of a step from a parabola through the best three.
+    Both hold one array [T, B] per stretch of time, every `step_h`; stamps of the first lie `phase_h` after
+    those of the second. The range comes from resampling parts of 12 h (Kuensch 1989), the fraction of a step
+    from a parabola through the best three.
     """
     count = int((LONGEST_H + abs(phase_h)) // step_h)
     shifts = [k for k in range(-count, count + 1) if abs(phase_h + k * step_h) <= LONGEST_H + 1e-9]
     lags_K = np.array([phase_h + k * step_h for k in shifts])
-    parts_PKM = np.concatenate([_moments(a, b, shifts, round(PART_H / step_h)) for a, b in zip(firsts, seconds, strict=True)])
+    parts_PKM = np.concatenate(
+        [_moments(a, b, shifts, round(PART_H / step_h)) for a, b in zip(firsts, seconds, strict=True)]
+    )
     parts_PKM = parts_PKM[parts_PKM[:, :, 0].max(axis=1) > 0]
     days = len(parts_PKM) * PART_H / 24
     if days < least_days:
@@ -118,7 +137,15 @@ def best_lag(
     best, zero = int(np.argmax(scores_RK[0])), int(np.argmin(np.abs(lags_K)))
     hours = round(float(parts_PKM[:, best, 6].sum()) * step_h)
     nearest = float(lags_K[np.argmin(np.abs(lags_K - peaks_R[0]))])
-    return Lag(float(peaks_R[0]), nearest, float(low), float(high), float(scores_RK[0, zero]), float(scores_RK[0, best]), hours), ""
+    return Lag(
+        float(peaks_R[0]),
+        nearest,
+        float(low),
+        float(high),
+        float(scores_RK[0, zero]),
+        float(scores_RK[0, best]),
+        hours,
+    ), ""
 
 
 def _moments(first_TB: Array, second_TB: Array, shifts: Sequence[int], part: int) -> Array:
@@ -152,7 +179,9 @@ def _peaks(scores_RK: Array, lags_K: Array) -> Array:
     """The lag [R] of the highest score, between steps by the parabola through it and its neighbours."""
     best = np.argmax(scores_RK, axis=1)
     inner = np.clip(best, 1, len(lags_K) - 2)
-    before, at, after = (np.take_along_axis(scores_RK, (inner + k)[:, None], axis=1)[:, 0] for k in (-1, 0, 1))
+    before, at, after = (
+        np.take_along_axis(scores_RK, (inner + k)[:, None], axis=1)[:, 0] for k in (-1, 0, 1)
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         off = 0.5 * (before - after) / (before - 2 * at + after)
     use = (best == inner) & np.isfinite(off)
@@ -160,14 +189,19 @@ def _peaks(scores_RK: Array, lags_K: Array) -> Array:
 
 
 def judge(lag: Lag, tolerance_h: float) -> tuple[Verdict, str]:
-    """`shifted` only where the whole range lies beyond the tolerance; `agree` where none of it lies half an hour beyond; and why."""
+    """`shifted` only where the whole range lies beyond the tolerance; `agree` where none of it lies half an
+    hour beyond; and why.
+    """
     span = f"{lag.low_h:+.1f} to {lag.high_h:+.1f} h"
     if lag.score_best < LEAST_SCORE:
         return "cannot tell", f"they hardly resemble each other at any lag (correlation {lag.score_best:.2f})"
     if lag.high_h - lag.low_h > WIDEST_H or max(-lag.low_h, lag.high_h) > LONGEST_H - 0.5:
         return "cannot tell", f"lags of {span} fit as well"
     if lag.low_h > tolerance_h or lag.high_h < -tolerance_h:
-        return "shifted", f"{lag.lag_h:+.1f} h ({span}); sound clocks differ by at most {tolerance_h:g} h here"
+        return (
+            "shifted",
+            f"{lag.lag_h:+.1f} h ({span}); sound clocks differ by at most {tolerance_h:g} h here",
+        )
     if max(-lag.low_h, lag.high_h) <= tolerance_h + SLACK_H:
         return "agree", f"{lag.lag_h:+.1f} h ({span})"
     return "cannot tell", f"lags of {span} fit, and sound clocks may differ by {tolerance_h:g} h here"

@@ -15,7 +15,9 @@ Shifts = tuple[tuple[str, float], ...]  # (source or source.variables, hours its
 
 @dataclass(frozen=True)
 class Culprit:
-    """A source (`qpesums`), or a part of it (`qpesums.rain1h`), whose stamps are `lag_h` hours late (negative: early)."""
+    """A source (`qpesums`), or a part of it (`qpesums.rain1h`), whose stamps are `lag_h` hours late
+    (negative: early).
+    """
 
     who: str
     lag_h: float
@@ -25,8 +27,8 @@ class Culprit:
 class Finding:
     """What the comparisons say together.
 
-    alternatives: sets of culprits that explain them equally well; empty where all agree. contradicted: comparisons that even
-    those do not explain.
+    alternatives: sets of culprits that explain them equally well; empty where all agree. contradicted:
+    comparisons that even those do not explain.
     """
 
     alternatives: tuple[tuple[Culprit, ...], ...]
@@ -34,7 +36,9 @@ class Finding:
     told: frozenset[str]
 
     def offsets(self) -> dict[str, float | None]:
-        """By source that could be judged: hours its stamps are late; None where it may or may not be the culprit."""
+        """By source that could be judged: hours its stamps are late; None where it may or may not be the
+        culprit.
+        """
         found: dict[str, float | None] = {}
         for source in sorted(self.told):
             said = {_of(source, alternative) for alternative in self.alternatives} or {0.0}
@@ -55,7 +59,9 @@ def culprits(comparisons: Sequence[Comparison]) -> Finding:
     if not wrong:
         return Finding((), 0, told)
     ranked: dict[tuple[int, int], list[tuple[float, Shifts]]] = {}
-    for shifts in _hypotheses(sorted(nodes), sorted({sign * c.lag.step_h for c in wrong if c.lag for sign in (1, -1)})):
+    for shifts in _hypotheses(
+        sorted(nodes), sorted({sign * c.lag.step_h for c in wrong if c.lag for sign in (1, -1)})
+    ):
         unexplained, misfit = _against(edges, dict(shifts))
         ranked.setdefault((unexplained, len(shifts)), []).append((misfit, shifts))
     unexplained, size = min(ranked)
@@ -95,23 +101,41 @@ def _against(edges: Sequence[Comparison], shifts: Mapping[str, float]) -> tuple[
 
 
 def _distinct(found: Sequence[tuple[float, Shifts]]) -> tuple[tuple[Culprit, ...], ...]:
-    """The best shift of each set of culprits; a whole source rather than the part of it that could be compared."""
+    """The best shift of each set of culprits; a whole source rather than the part of it that could be
+    compared.
+    """
     best: dict[tuple[str, ...], tuple[float, Shifts]] = {}
     for misfit, shifts in found:
         key = tuple(who for who, _ in shifts)
         if key not in best or misfit < best[key][0]:
             best[key] = (misfit, shifts)
     whole = [key for key in best if all("." not in who for who in key)]
-    kept = [key for key in best if key in whole or not any(tuple(source_of(who) for who in key) == w for w in whole)]
+    kept = [
+        key
+        for key in best
+        if key in whole or not any(tuple(source_of(who) for who in key) == w for w in whole)
+    ]
     ordered = sorted(kept, key=lambda key: best[key][0])
-    return tuple(tuple(Culprit(who, hours) for who, hours in best[key][1]) for key in _plausible(ordered, best))
+    return tuple(
+        tuple(Culprit(who, hours) for who, hours in best[key][1]) for key in _plausible(ordered, best)
+    )
 
 
-def _plausible(keys: Sequence[tuple[str, ...]], best: Mapping[tuple[str, ...], tuple[float, Shifts]]) -> Sequence[tuple[str, ...]]:
-    """Where rain and reflectivity of one source disagree by an hour, the rain is stamped at the start of its hour."""
+def _plausible(
+    keys: Sequence[tuple[str, ...]], best: Mapping[tuple[str, ...], tuple[float, Shifts]]
+) -> Sequence[tuple[str, ...]]:
+    """Where rain and reflectivity of one source disagree by an hour, the rain is stamped at the start of its
+    hour.
+    """
     for key in keys:
         ((who, hours), *rest) = best[key][1]
         same = {source_of(w) for k in keys for w in k} == {source_of(who)}
-        if not rest and len(keys) > 1 and same and who.endswith((".rain1h", ".rain10m", ".rain5m")) and hours < 0:
+        if (
+            not rest
+            and len(keys) > 1
+            and same
+            and who.endswith((".rain1h", ".rain10m", ".rain5m"))
+            and hours < 0
+        ):
             return [key]
     return keys

@@ -1,10 +1,12 @@
-"""Which series tell about each other's clocks, how they are prepared for it, and what sound clocks may differ by.
+"""Which series tell about each other's clocks, how they are prepared for it, and what sound clocks may differ
+by.
 
-Radar rain against radar rain, and against reflectivity meaned over the rain's own interval, is sharp to minutes. The day's
-course of temperature is sharp to a fraction of an hour between two models, to two hours against the sun. Air cooled by
-rain links a fine model to the radars: in nature it may trail the rain by half an hour. A coarse model makes its own showers
-and misplaces its weather systems: hours. In synthetic archives ten days find every planted shift of 1 h and 8 h and its
-culprit; three find those of 8 h, those of 1 h between the radars, and most others.
+Radar rain against radar rain, and against reflectivity meaned over the rain's own interval, is sharp to
+minutes. The day's course of temperature is sharp to a fraction of an hour between two models, to two hours
+against the sun. Air cooled by rain links a fine model to the radars: in nature it may trail the rain by half
+an hour. A coarse model makes its own showers and misplaces its weather systems: hours. In synthetic archives
+ten days find every planted shift of 1 h and 8 h and its culprit; three find those of 8 h, those of 1 h
+between the radars, and most others.
 """
 
 from __future__ import annotations
@@ -16,9 +18,16 @@ from itertools import combinations, product
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.audit.clock import Comparison, best_lag, high_passed, judge, without_area_mean, without_daily_course
+from stormcast_train.audit.clock import (
+    Comparison,
+    best_lag,
+    high_passed,
+    judge,
+    without_area_mean,
+    without_daily_course,
+)
 from stormcast_train.audit.clock_culprits import SUN
-from stormcast_train.audit.clock_series import Blocks, Series
+from stormcast_train.audit.clock_series import Boxes, Series
 from stormcast_train.fields.times import Period
 from stormcast_train.fields.variables import describe
 
@@ -27,7 +36,10 @@ RAIN = ("rain1h", "rain10m", "rain5m")
 WIND = ("u10m", "v10m", "msl", "sp")
 LEAST_MM = 0.1
 DIURNAL_H, SHOWER_H, SUN_H, COARSE_RAIN_H, WIND_H = 0.5, 0.6, 2.0, 4.0, 5.0  # tolerances
-LEAST_DAYS, FEW_SYSTEMS_DAYS = 3, 6  # a coarse model's rain and wind follow weather systems, of which three days hold one
+LEAST_DAYS, FEW_SYSTEMS_DAYS = (
+    3,
+    6,
+)  # a coarse model's rain and wind follow weather systems, of which three days hold one
 SUN_AHEAD_H = 1.5  # the day's course of 2 m temperature over land runs this much behind the sun's
 
 
@@ -41,7 +53,9 @@ class Pair:
     tolerance_h: float
 
 
-def compare(series: Sequence[Series], periods: Sequence[Period], blocks: Blocks, rng: np.random.Generator) -> list[Comparison]:
+def compare(
+    series: Sequence[Series], periods: Sequence[Period], blocks: Boxes, rng: np.random.Generator
+) -> list[Comparison]:
     """Every pair of series that can tell, each with its lag and a verdict."""
     return [_compared(pair, rng) for pair in pairs(series, periods, blocks)]
 
@@ -55,7 +69,9 @@ def _compared(pair: Pair, rng: np.random.Generator) -> Comparison:
     phase_s = max(pair.first, pair.second, key=lambda s: s.step_s).phase_s
     a, b = _thinned(pair.first, step_s, phase_s), _thinned(pair.second, step_s, phase_s)
     least_days = FEW_SYSTEMS_DAYS if pair.tolerance_h > SUN_H else LEAST_DAYS
-    lag, why = best_lag(a.stretches, b.stretches, step_s / 3600, (a.phase_s - b.phase_s) / 3600, rng, least_days)
+    lag, why = best_lag(
+        a.stretches, b.stretches, step_s / 3600, (a.phase_s - b.phase_s) / 3600, rng, least_days
+    )
     if lag is None:
         return Comparison(first, second, pair.by, pair.tolerance_h, None, "cannot tell", why)
     return Comparison(first, second, pair.by, pair.tolerance_h, lag, *judge(lag, pair.tolerance_h))
@@ -70,26 +86,40 @@ def _thinned(series: Series, step_s: int, phase_s: int) -> Series:
     every = step_s // series.step_s
     first = (phase_s - series.phase_s) // series.step_s % every
     phase = series.phase_s + first * series.step_s
-    return replace(series, step_s=step_s, phase_s=phase, stretches=tuple(s[first::every] for s in series.stretches))
+    return replace(
+        series, step_s=step_s, phase_s=phase, stretches=tuple(s[first::every] for s in series.stretches)
+    )
 
 
-def pairs(series: Sequence[Series], periods: Sequence[Period], blocks: Blocks) -> Iterator[Pair]:
+def pairs(series: Sequence[Series], periods: Sequence[Period], blocks: Boxes) -> Iterator[Pair]:
     """All that can be compared, prepared."""
     named: dict[str, list[Series]] = {}
     for one in series:
         named.setdefault(one.name, []).append(one)
-    rains, echoes, warm = [r for n in RAIN for r in named.get(n, [])], named.get("refc", []), named.get("t2m", [])
+    rains, echoes, warm = (
+        [r for n in RAIN for r in named.get(n, [])],
+        named.get("refc", []),
+        named.get("t2m", []),
+    )
     for name in RAIN:
         yield from (_rain_pair(a, b, "rain") for a, b in combinations(named.get(name, []), 2))
-    yield from (_rain_pair(a, _over_interval(b, a), "rain and reflectivity") for a, b in product(rains, echoes))
+    yield from (
+        _rain_pair(a, _over_interval(b, a), "rain and reflectivity") for a, b in product(rains, echoes)
+    )
     yield from (_rain_pair(a, b, "reflectivity") for a, b in combinations(echoes, 2))
-    yield from (Pair(_daily(a), _daily(b), "day's course of temperature", DIURNAL_H) for a, b in combinations(warm, 2))
+    yield from (
+        Pair(_daily(a), _daily(b), "day's course of temperature", DIURNAL_H) for a, b in combinations(warm, 2)
+    )
     yield from (Pair(_daily(a), _sun(a, periods, blocks), "day's course of temperature", SUN_H) for a in warm)
     for a, b in product(warm, named.get("rain1h", [])):
         if a.feed != b.feed:
             yield Pair(_local(a, -1.0), _local(_logarithm(b)), "cold air under rain", _showers_h(a, b))
     winds = _together([s for s in series if s.name in WIND])
-    yield from (Pair(*_shared(a, b), WIND_H) for a, b in combinations(winds, 2) if {s.name for s in a} & {s.name for s in b})
+    yield from (
+        Pair(*_shared(a, b), WIND_H)
+        for a, b in combinations(winds, 2)
+        if {s.name for s in a} & {s.name for s in b}
+    )
 
 
 def _showers_h(first: Series, second: Series) -> float:
@@ -97,7 +127,9 @@ def _showers_h(first: Series, second: Series) -> float:
 
 
 def _rain_pair(first: Series, second: Series, by: str) -> Pair:
-    """As they are, or without the day's course where a coarse model takes part: its showers come hours early every day."""
+    """As they are, or without the day's course where a coarse model takes part: its showers come hours early
+    every day.
+    """
     a, b = _logarithm(first), _logarithm(second)
     if first.coarse or second.coarse:
         return Pair(_anomaly(a), _anomaly(b), by, COARSE_RAIN_H)
@@ -110,7 +142,9 @@ def _logarithm(series: Series) -> Series:
 
 
 def _over_interval(echo: Series, rain: Series) -> Series:
-    """The rate's mean (trapezoids) over the interval that ends at each time, as long as the rain's; as it is where it is too rare."""
+    """The rate's mean (trapezoids) over the interval that ends at each time, as long as the rain's; as it is
+    where it is too rare.
+    """
     steps = describe(rain.name).interval_s // echo.step_s
     if steps < 1:
         return echo
@@ -133,24 +167,32 @@ def _daily(series: Series) -> Series:
 
 def _anomaly(series: Series) -> Series:
     per_day = 86400 // series.step_s
-    return replace(series, stretches=tuple(without_daily_course(s, per_day) for s in _daily(series).stretches))
+    return replace(
+        series, stretches=tuple(without_daily_course(s, per_day) for s in _daily(series).stretches)
+    )
 
 
 def _local(series: Series, sign: float = 1.0) -> Series:
     return _anomaly(replace(series, stretches=tuple(sign * without_area_mean(s) for s in series.stretches)))
 
 
-def _sun(like: Series, periods: Sequence[Period], blocks: Blocks) -> Series:
-    """Cosine of the solar zenith angle, none at night, `SUN_AHEAD_H` ago (declination: Cooper 1969; mean solar time)."""
+def _sun(like: Series, periods: Sequence[Period], blocks: Boxes) -> Series:
+    """Cosine of the solar zenith angle, none at night, `SUN_AHEAD_H` ago (declination: Cooper 1969; mean
+    solar time).
+    """
     step = np.timedelta64(like.step_s, "s")
     lat_B = np.radians(blocks.lat)
 
     def height(period: Period) -> Array:
-        seen = period.times(step)[: (period.end - period.start) // step] + np.timedelta64(like.phase_s - round(3600 * SUN_AHEAD_H), "s")
+        seen = period.times(step)[: (period.end - period.start) // step] + np.timedelta64(
+            like.phase_s - round(3600 * SUN_AHEAD_H), "s"
+        )
         day = (seen - seen.astype("datetime64[Y]").astype("datetime64[s]")) / np.timedelta64(86400, "s")
         declination = np.radians(23.45) * np.sin(2 * np.pi * (day + 284) / 365)[:, None]
         angle = 2 * np.pi * (day[:, None] + blocks.lon / 360 - 0.5)
-        return np.maximum(np.sin(lat_B) * np.sin(declination) + np.cos(lat_B) * np.cos(declination) * np.cos(angle), 0.0)
+        return np.maximum(
+            np.sin(lat_B) * np.sin(declination) + np.cos(lat_B) * np.cos(declination) * np.cos(angle), 0.0
+        )
 
     return Series(SUN, SUN, like.step_s, like.phase_s, False, tuple(height(p) for p in periods))
 
@@ -167,7 +209,9 @@ def _together(series: Sequence[Series]) -> list[list[Series]]:
 
 
 def _shared(first: Sequence[Series], second: Sequence[Series]) -> tuple[Series, Series, str]:
-    """Their common variables beside each other along the blocks, each divided by its standard deviation; what they are."""
+    """Their common variables beside each other along the blocks, each divided by its standard deviation; what
+    they are.
+    """
     names = [n for n in WIND if all(n in (s.name for s in one) for one in (first, second))]
     names = [n for n in names if n != "sp" or "msl" not in names]
 

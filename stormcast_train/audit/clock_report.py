@@ -12,7 +12,14 @@ from typing import Any
 from stormcast_train.audit.clock import Comparison, Lag
 from stormcast_train.audit.clock_culprits import Culprit, Finding, culprits
 from stormcast_train.audit.clock_pairs import RAIN, compare
-from stormcast_train.audit.clock_series import archive_feeds, collect, plan_source, store_feeds, stretches, times_in
+from stormcast_train.audit.clock_series import (
+    archive_feeds,
+    collect,
+    plan_source,
+    store_feeds,
+    stretches,
+    times_in,
+)
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.seeds import generator
 from stormcast_train.fields.times import Period
@@ -22,18 +29,29 @@ Progress = Callable[[str, int], AbstractContextManager[Callable[..., None]]]
 
 
 def compare_clocks(
-    path: Path, kind: str, source: SourceConfig, period: Period | None, hours: int, progress: Progress, seed: int = 0
+    path: Path,
+    kind: str,
+    source: SourceConfig,
+    period: Period | None,
+    hours: int,
+    progress: Progress,
+    seed: int = 0,
 ) -> dict[str, Any]:
-    """What `--json` gives: `clocks` (a list of comparisons), `clock_offsets` (hours by source), `clock_warnings`, `clocks_agree`,
-    `clock_periods`, and in `clock_left_out` why a source took no part.
+    """What `--json` gives: `clocks` (a list of comparisons), `clock_offsets` (hours by source),
+    `clock_warnings`, `clocks_agree`, `clock_periods`, and in `clock_left_out` why a source took no part.
 
-    kind: `archive` or `store`. hours: how many are read at most. `clocks_agree` is None where nothing could be told.
-    RequestError where nothing can be compared.
+    kind: `archive` or `store`. hours: how many are read at most. `clocks_agree` is None where nothing could
+    be told. RequestError where nothing can be compared.
     """
-    feeds, left_out = archive_feeds(path, source, period) if kind == "archive" else (store_feeds(path, period), {})
+    feeds, left_out = (
+        archive_feeds(path, source, period) if kind == "archive" else (store_feeds(path, period), {})
+    )
     if not feeds:
         during = f" in period={period}" if period else ""
-        raise RequestError(f"{path} holds nothing{during} whose clock could be compared: rain, reflectivity, t2m, 10 m wind, msl or sp")
+        raise RequestError(
+            f"{path} holds nothing{during} whose clock could be compared: rain, reflectivity, t2m, 10 m "
+            "wind, msl or sp"
+        )
     periods = stretches(feeds, hours)
     with progress(f"clock {path}", sum(len(times_in(f, p)) for f in feeds for p in periods)) as advance:
         series, blocks = collect(feeds, periods, advance)
@@ -60,13 +78,22 @@ def _plain(comparison: Comparison) -> dict[str, Any]:
     return {**facts, **{name: value if math.isfinite(value) else None for name, value in lag.items()}}
 
 
-def warnings(finding: Finding, comparisons: Sequence[Comparison], source: SourceConfig | None) -> list[dict[str, Any]]:
-    """One for each clock that is not right: `source` (who; `a or b` where that cannot be told), `lag_h`, `text` with the likely cause."""
+def warnings(
+    finding: Finding, comparisons: Sequence[Comparison], source: SourceConfig | None
+) -> list[dict[str, Any]]:
+    """One for each clock that is not right: `source` (who; `a or b` where that cannot be told), `lag_h`,
+    `text` with the likely cause.
+    """
     if not finding.alternatives:
         return [_unexplained(c) for c in comparisons if c.verdict == "shifted"]
     if len(finding.alternatives) == 1:
-        return [{"source": c.who, "lag_h": c.lag_h, "text": f"{c.who} is {_cause(c, source)}"} for c in finding.alternatives[0]]
-    told = [" and ".join(f"{c.who} is {_cause(c, source)}" for c in culprits) for culprits in finding.alternatives]
+        return [
+            {"source": c.who, "lag_h": c.lag_h, "text": f"{c.who} is {_cause(c, source)}"}
+            for c in finding.alternatives[0]
+        ]
+    told = [
+        " and ".join(f"{c.who} is {_cause(c, source)}" for c in culprits) for culprits in finding.alternatives
+    ]
     who = " or ".join(" and ".join(c.who for c in culprits) for culprits in finding.alternatives)
     lags = {c.lag_h for culprits in finding.alternatives for c in culprits}
     return [{"source": who, "lag_h": lags.pop() if len(lags) == 1 else None, "text": "; or ".join(told)}]
@@ -111,8 +138,12 @@ def sentences(told: Mapping[str, Any]) -> Iterator[str]:
     yield f"  clocks, compared over {', '.join(told['clock_periods'])}"
     yield from (f"    {name} takes no part: {why}" for name, why in told["clock_left_out"].items())
     for pair in told["clocks"]:
-        scores = [f"{pair[key]:.2f}" if pair[key] is not None else "none" for key in ("score_best", "score_zero")]
-        used = f"; correlation {scores[0]} ({scores[1]} at 0 h) over {pair['hours']} h" if pair["hours"] else ""
+        scores = [
+            f"{pair[key]:.2f}" if pair[key] is not None else "none" for key in ("score_best", "score_zero")
+        ]
+        used = (
+            f"; correlation {scores[0]} ({scores[1]} at 0 h) over {pair['hours']} h" if pair["hours"] else ""
+        )
         yield f"    {pair['first']} against {pair['second']} by {pair['by']}: {pair['verdict']}, {pair['why']}{used}"
     if not told["clocks"]:
         yield "    nothing to compare: no two sources hold related variables of one area"

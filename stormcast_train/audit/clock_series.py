@@ -1,4 +1,5 @@
-"""Hourly area means of an archive's sources, or a store's roles, on common blocks: what their clocks are compared by.
+"""Hourly area means of an archive's sources, or a store's roles, on common blocks: what their clocks are
+compared by.
 
 Arrays: T times, B blocks, y, x.
 """
@@ -35,7 +36,7 @@ DEGREE_M = 111195.0
 LEAST_DBZ = 5.0
 
 
-class Feed(ABC):
+class ClockSeries(ABC):
     """One clock: the variables that a source has, and when."""
 
     def __init__(self, name: str, times: Mapping[str, Times]) -> None:
@@ -43,7 +44,9 @@ class Feed(ABC):
         self.times = times
 
     @abstractmethod
-    def read(self, time: np.datetime64, names: Sequence[str]) -> Iterator[tuple[str, Grid, NDArray[np.float32]]]:
+    def read(
+        self, time: np.datetime64, names: Sequence[str]
+    ) -> Iterator[tuple[str, Grid, NDArray[np.float32]]]:
         """Each of these variables at this time with its grid; nothing for what cannot be read."""
 
     def span(self) -> tuple[np.datetime64, np.datetime64]:
@@ -51,12 +54,16 @@ class Feed(ABC):
         return min(t[0] for t in self.times.values()), max(t[-1] for t in self.times.values())
 
 
-class _FileFeed(Feed):
-    def __init__(self, name: str, records: Mapping[tuple[str, np.datetime64], Record], source: Source) -> None:
+class _FileFeed(ClockSeries):
+    def __init__(
+        self, name: str, records: Mapping[tuple[str, np.datetime64], Record], source: Source
+    ) -> None:
         super().__init__(name, _by_name(list(records)))
         self.records, self.source = records, source
 
-    def read(self, time: np.datetime64, names: Sequence[str]) -> Iterator[tuple[str, Grid, NDArray[np.float32]]]:
+    def read(
+        self, time: np.datetime64, names: Sequence[str]
+    ) -> Iterator[tuple[str, Grid, NDArray[np.float32]]]:
         wanted: dict[Path, tuple[Record, list[str]]] = {}
         for name in names:
             if (name, time) in self.records:
@@ -71,13 +78,15 @@ class _FileFeed(Feed):
                 yield name, grid_of(fields), fields[name].values
 
 
-class _GroupFeed(Feed):
+class _GroupFeed(ClockSeries):
     def __init__(self, name: str, group: Group, channels: Sequence[str]) -> None:
         there = {c: group.times[group.available[:, group.index([c])[0]]] for c in channels}
         super().__init__(name, {c: times for c, times in there.items() if len(times)})
         self.group = group
 
-    def read(self, time: np.datetime64, names: Sequence[str]) -> Iterator[tuple[str, Grid, NDArray[np.float32]]]:
+    def read(
+        self, time: np.datetime64, names: Sequence[str]
+    ) -> Iterator[tuple[str, Grid, NDArray[np.float32]]]:
         row = int((time - self.group.times[0]) // self.group.step)
         if 0 <= row < len(self.group.times) and self.group.times[row] == time:
             values = self.group.read([row], list(names))[0]
@@ -92,9 +101,13 @@ def _by_name(keys: Sequence[tuple[str, np.datetime64]]) -> dict[str, Times]:
     return {name: np.array(sorted(times), "datetime64[s]") for name, times in found.items()}
 
 
-def archive_feeds(path: Path, config: SourceConfig, period: Period | None) -> tuple[list[Feed], dict[str, str]]:
-    """The sources of an archive, and why any is left out; of two files for one time the first by the reader's order counts."""
-    feeds: list[Feed] = []
+def archive_feeds(
+    path: Path, config: SourceConfig, period: Period | None
+) -> tuple[list[ClockSeries], dict[str, str]]:
+    """The sources of an archive, and why any is left out; of two files for one time the first by the reader's
+    order counts.
+    """
+    feeds: list[ClockSeries] = []
     left_out: dict[str, str] = {}
     for name, source in build_sources(config, path).items():
         try:
@@ -113,16 +126,21 @@ def archive_feeds(path: Path, config: SourceConfig, period: Period | None) -> tu
     return feeds, left_out
 
 
-def store_feeds(path: Path, period: Period | None) -> list[Feed]:
+def store_feeds(path: Path, period: Period | None) -> list[ClockSeries]:
     """The roles of a store, the state parted by the readers that its plan names."""
     store = open_store(path)
     source = plan_source(path)
-    feeds: list[Feed] = []
+    feeds: list[ClockSeries] = []
     for role in (r for r in store.roles if r != "static"):
         by_feed: dict[str, list[str]] = {}
         for channel in (c for c in store.group(role).channels if c in READ):
-            by_feed.setdefault(f"{role}/{source.reader_of(role, channel)}" if source else role, []).append(channel)
-        feeds += [_within(_GroupFeed(name, store.group(role), channels), period) for name, channels in by_feed.items()]
+            by_feed.setdefault(f"{role}/{source.reader_of(role, channel)}" if source else role, []).append(
+                channel
+            )
+        feeds += [
+            _within(_GroupFeed(name, store.group(role), channels), period)
+            for name, channels in by_feed.items()
+        ]
     return [f for f in feeds if f.times]
 
 
@@ -132,7 +150,7 @@ def plan_source(store: Path) -> SourceConfig | None:
     return SourceConfig.model_validate(read_json(plan)["source"]) if plan.is_file() else None
 
 
-def _within(feed: Feed, period: Period | None) -> Feed:
+def _within(feed: ClockSeries, period: Period | None) -> ClockSeries:
     if period is not None:
         kept = {n: t[(t >= period.start) & (t < period.end)] for n, t in feed.times.items()}
         feed.times = {n: t for n, t in kept.items() if len(t)}
@@ -141,10 +159,11 @@ def _within(feed: Feed, period: Period | None) -> Feed:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Block means [T, B] of one variable for each stretch, every `step_s` from the stretch's beginning plus `phase_s`.
+    """Block means [T, B] of one variable for each stretch, every `step_s` from the stretch's beginning plus
+    `phase_s`.
 
-    Rain in mm, reflectivity as a rain rate in mm h-1 (Z = 200 R^1.6, Marshall and Palmer 1948). coarse: of a model too coarse
-    for single showers.
+    Rain in mm, reflectivity as a rain rate in mm h-1 (Z = 200 R^1.6, Marshall and Palmer 1948). coarse: of a
+    model too coarse for single showers.
     """
 
     feed: str
@@ -156,8 +175,10 @@ class Series:
 
 
 @dataclass(frozen=True, eq=False)
-class Blocks:
-    """Boxes of `size` degrees from (south, west): `shape` of them; those whose centres are `lat`, `lon` [B]."""
+class Boxes:
+    """Boxes of `size` degrees from (south, west): `shape` of them; those
+    whose centres are `lat`, `lon` [B].
+    """
 
     south: float
     west: float
@@ -180,8 +201,10 @@ class Blocks:
         return np.where(inside, rows * self.shape[1] + columns, -1)
 
 
-def stretches(feeds: Sequence[Feed], hours: int) -> list[Period]:
-    """Up to `hours` hours, in stretches of at least 120 h spread over the time that most of the feeds share."""
+def stretches(feeds: Sequence[ClockSeries], hours: int) -> list[Period]:
+    """Up to `hours` hours, in stretches of at least 120 h spread over the
+    time that most of the feeds share.
+    """
     first, end = _shared(feeds)
     there = int((end - first) / HOUR)
     count = max(1, hours // STRETCH_H) if there > hours else 1
@@ -190,16 +213,22 @@ def stretches(feeds: Sequence[Feed], hours: int) -> list[Period]:
     return [Period(b, b + length * HOUR) for b in begins]
 
 
-def _shared(feeds: Sequence[Feed]) -> tuple[np.datetime64, np.datetime64]:
+def _shared(feeds: Sequence[ClockSeries]) -> tuple[np.datetime64, np.datetime64]:
     """The whole hours that most feeds cover; the longest of these."""
     spans = [f.span() for f in feeds]
     candidates = [(a, b) for a, _ in spans for _, b in spans if b >= a]
     first, last = max(candidates, key=lambda c: (sum(a <= c[0] and b >= c[1] for a, b in spans), c[1] - c[0]))
-    return first.astype("datetime64[h]").astype("datetime64[s]"), (last + HOUR).astype("datetime64[h]").astype("datetime64[s]")
+    return first.astype("datetime64[h]").astype("datetime64[s]"), (last + HOUR).astype(
+        "datetime64[h]"
+    ).astype("datetime64[s]")
 
 
-def collect(feeds: Sequence[Feed], periods: Sequence[Period], advance: Callable[[int], None]) -> tuple[list[Series], Blocks | None]:
-    """Every feed's series on the blocks of the area that all share; (.., None) where there is no such area."""
+def collect(
+    feeds: Sequence[ClockSeries], periods: Sequence[Period], advance: Callable[[int], None]
+) -> tuple[list[Series], Boxes | None]:
+    """Every feed's series on the blocks of the area that all share; (..,
+    None) where there is no such area.
+    """
     grids = {feed.name: _first_grid(feed, periods) for feed in feeds}
     readable = [f for f in feeds if grids[f.name] is not None]
     blocks = _blocks([g for g in grids.values() if g is not None])
@@ -208,12 +237,12 @@ def collect(feeds: Sequence[Feed], periods: Sequence[Period], advance: Callable[
     return [s for feed in readable for s in _series_of(feed, periods, blocks, advance)], blocks
 
 
-def times_in(feed: Feed, period: Period) -> Times:
+def times_in(feed: ClockSeries, period: Period) -> Times:
     """All times of any of the feed's variables in the period."""
     return np.unique(np.concatenate([t[(t >= period.start) & (t < period.end)] for t in feed.times.values()]))
 
 
-def _first_grid(feed: Feed, periods: Sequence[Period]) -> Grid | None:
+def _first_grid(feed: ClockSeries, periods: Sequence[Period]) -> Grid | None:
     for period in periods:
         for time in times_in(feed, period):
             for _, grid, _ in feed.read(time, list(feed.times)):
@@ -221,7 +250,7 @@ def _first_grid(feed: Feed, periods: Sequence[Period]) -> Grid | None:
     return None
 
 
-def _blocks(grids: Sequence[Grid]) -> Blocks | None:
+def _blocks(grids: Sequence[Grid]) -> Boxes | None:
     """At most twelve across the shared area, and at least two points of the coarsest grid wide."""
     if not grids:
         return None
@@ -232,10 +261,17 @@ def _blocks(grids: Sequence[Grid]) -> Blocks | None:
         return None
     widest = max(float(np.nanmax(g.spacing_m)) for g in grids) / DEGREE_M
     size = float(max(2 * widest, max(north - south, east - west) / BLOCKS_ACROSS))
-    return Blocks(float(south), float(west), size, (max(1, int((north - south) / size)), max(1, int((east - west) / size))))
+    return Boxes(
+        float(south),
+        float(west),
+        size,
+        (max(1, int((north - south) / size)), max(1, int((east - west) / size))),
+    )
 
 
-def _series_of(feed: Feed, periods: Sequence[Period], blocks: Blocks, advance: Callable[[int], None]) -> list[Series]:
+def _series_of(
+    feed: ClockSeries, periods: Sequence[Period], blocks: Boxes, advance: Callable[[int], None]
+) -> list[Series]:
     """One series for each variable of the feed; a block of which half is missing is NaN."""
     clocks = {name: _clock(times) for name, times in feed.times.items()}
     held: dict[str, list[Array]] = {n: [] for n in clocks}
@@ -274,7 +310,7 @@ def _rate(refc_dbz: NDArray[np.float32]) -> NDArray[np.float32]:
 class _Means:
     """Block means; the blocks of the last grid are remembered."""
 
-    def __init__(self, blocks: Blocks) -> None:
+    def __init__(self, blocks: Boxes) -> None:
         self.blocks, self.grid = blocks, Grid(np.zeros(1), np.zeros(1))
         self.index, self.all_B = np.zeros(0, np.int64), np.zeros(0, np.int64)
 

@@ -1,4 +1,6 @@
-"""Hydra composes, pydantic types: from words on the command line to frozen configs, with suggestions for typos."""
+"""Hydra composes, pydantic types: from words on the command line to frozen configs, with suggestions for
+typos.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,9 @@ from stormcast_train.base.errors import RequestError, nearest
 
 T = TypeVar("T", bound=BaseModel)
 PACKAGED = Path(__file__).resolve().parents[1] / "conf"
-_UNION_MEMBER = re.compile(r"[-\[(A-Z]|^(int|float|str|bool)$")  # pydantic names the tried member of a union in a location
+_UNION_MEMBER = re.compile(
+    r"[-\[(A-Z]|^(int|float|str|bool)$"
+)  # pydantic names the tried member of a union in a location
 _OPEN = re.compile(
     r"(variables\.(override|groups|(add|drop)(_background)?)|source\.(readers|state|background|static|regrid|groups|policy|quality)|dask\.slurm|"
     r"background\.blur\.cutoff_km|mix\.(oversample\.(events|rain)|source_version))[.=]"
@@ -55,7 +59,9 @@ def compose(verb: str, overrides: Sequence[str], config_dir: Path | None = None)
     base = folders[-1]
     try:
         with initialize_config_dir(str(base), version_base="1.3"):
-            composed = hydra_compose(verb, [*extra, *(f"++{word}" if _OPEN.match(word) else word for word in overrides)])
+            composed = hydra_compose(
+                verb, [*extra, *(f"++{word}" if _OPEN.match(word) else word for word in overrides)]
+            )
         return _plain(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(_explain(verb, list(overrides), error, base, config_dir)) from error
@@ -87,7 +93,9 @@ def _explain(verb: str, overrides: list[str], error: Exception, base: Path, conf
 
 
 def _offending_key(overrides: list[str], text: str) -> str | None:
-    found = re.search(r"Could not override '([\w.@/]+)'", text) or re.search(r"In '.*?': (?:Could not find|Key) '([\w.]+)'", text)
+    found = re.search(r"Could not override '([\w.@/]+)'", text) or re.search(
+        r"In '.*?': (?:Could not find|Key) '([\w.]+)'", text
+    )
     if found:
         return found[1]
     named = re.search(r"Key '([\w.]+)' is not in struct", text)
@@ -112,7 +120,9 @@ def _dotted(value: Any, prefix: str = "") -> list[str]:
 
 
 def quoted(word: str) -> str:
-    """The override as it stands, or with its value in quotes where Hydra's grammar cannot take it bare (spaces, `=`, `~`)."""
+    """The override as it stands, or with its value in quotes where Hydra's grammar cannot take it bare
+    (spaces, `=`, `~`).
+    """
     parser = OverridesParser.create()
     key, _, value = word.partition("=")
     if value in ("???", ""):
@@ -146,7 +156,9 @@ def explain_validation(error: ValidationError, kind: type[BaseModel] | None, val
     """One line for the first problem pydantic found in these values."""
     errors = [(_place(found["loc"], values), found) for found in error.errors()]
     first_place = errors[0][0]
-    tried = [pair for pair in errors if pair[0][: len(first_place)] == first_place]  # by the members of a union: the one that came deepest
+    tried = [
+        pair for pair in errors if pair[0][: len(first_place)] == first_place
+    ]  # by the members of a union: the one that came deepest
     place, first = max(tried, key=lambda pair: len(pair[0]))
     where = ".".join(place)
     if first["type"] == "extra_forbidden":
@@ -155,13 +167,17 @@ def explain_validation(error: ValidationError, kind: type[BaseModel] | None, val
     if first["type"] == "missing" or first.get("input") in ("???", None):
         return f"'{where}=' is needed and was not given"
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error" and isinstance(first.get("input"), Mapping):  # of keys that do not go together
+    if first["type"] == "value_error" and isinstance(
+        first.get("input"), Mapping
+    ):  # of keys that do not go together
         return f"{where}: {message}" if where else message
     return f"{where}={first.get('input')!r} is wrong: {message}"
 
 
 def _place(location: tuple[int | str, ...], values: Any) -> tuple[str, ...]:
-    """The keys of a location, without the members of unions that were tried, and without the kind that chose one."""
+    """The keys of a location, without the members of unions that were tried, and without the kind that chose
+    one.
+    """
     found = []
     for part in location:
         if isinstance(values, Mapping) and part not in values and part == values.get("kind"):

@@ -1,4 +1,6 @@
-"""What a person at the terminal sees: sentences and progress bars on stderr, never mixed with a result on stdout."""
+"""What a person at the terminal sees: sentences and progress bars on stderr, never mixed with a result on
+stdout.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console as RichConsole
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class Console:

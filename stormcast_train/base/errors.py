@@ -31,7 +31,9 @@ class RequestError(StormcastError):
 
 
 class UnreadableError(RequestError):
-    """A file is truncated, of another format, or contradicts its own name; `preprocess` turns it into a gap."""
+    """A file is truncated, of another format, or contradicts its own name;
+    `preprocess` turns it into a gap.
+    """
 
 
 class NonFiniteError(FailedError):

@@ -17,9 +17,13 @@ from stormcast_train.base.errors import FailedError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success it is fsynced and renamed over `path`, else removed."""
+    """Yield a temporary path beside `path`; on success it is fsynced and
+    renamed over `path`, else removed.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp")  # parts write from several machines
+    temporary = path.with_name(
+        f".{path.name}.{socket.gethostname()}.{os.getpid()}.tmp"
+    )  # parts write from several machines
     try:
         yield temporary
         with open(temporary, "rb") as handle:
@@ -36,7 +40,9 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON (sorted keys, two spaces) atomically; numpy numbers and arrays, paths and times are accepted."""
+    """Write JSON (sorted keys, two spaces) atomically; numpy numbers and arrays, paths and times are
+    accepted.
+    """
     text = json.dumps(value, indent=2, sort_keys=True, default=plain, ensure_ascii=False)
     write_bytes(path, (text + "\n").encode())
 
@@ -46,7 +52,9 @@ def read_json(path: Path, advice: str = "") -> Any:
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
-        raise FailedError(f"{path} is damaged: it is no JSON ({error}){advice and f'. {advice}'}", path=str(path)) from error
+        raise FailedError(
+            f"{path} is damaged: it is no JSON ({error}){advice and f'. {advice}'}", path=str(path)
+        ) from error
 
 
 def plain(value: Any) -> Any:

@@ -17,7 +17,9 @@ def canonical(value: Any) -> str:
 
 
 def digest(*parts: Any) -> str:
-    """Hex SHA-256 of the parts in order: bytes as they are, arrays with dtype and shape, the rest as canonical JSON."""
+    """Hex SHA-256 of the parts in order: bytes as they are, arrays with dtype and shape, the rest as
+    canonical JSON.
+    """
     hasher = hashlib.sha256()
     for part in parts:
         if isinstance(part, bytes):

@@ -1,4 +1,6 @@
-"""Folders that are replaced whole: whoever opens the path finds the old folder or the new one, at every moment."""
+"""Folders that are replaced whole: whoever opens the path finds the old folder or the new one, at every
+moment.
+"""
 
 from __future__ import annotations
 
@@ -21,8 +23,8 @@ READ_TRIES = 100  # each lost try has seen a whole replacement
 def replace_folder(fresh: Path, final: Path) -> None:
     """Sync the folder `fresh` to the disk and put it in the place of `final`, which then is gone.
 
-    Two names are exchanged where the file system can (`renameat2`); elsewhere `final` becomes a link to a hidden folder beside it,
-    and the link is what is replaced.
+    Two names are exchanged where the file system can (`renameat2`); elsewhere `final` becomes a link to a
+    hidden folder beside it, and the link is what is replaced.
     """
     for path in (*fresh.rglob("*"), fresh):
         sync(path)
@@ -43,7 +45,10 @@ def exchange(first: Path, second: Path) -> bool:
         rename = ctypes.CDLL(None, use_errno=True).renameat2
     except (AttributeError, OSError):
         return False
-    if rename(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), ctypes.c_uint(RENAME_EXCHANGE)) == 0:
+    if (
+        rename(AT_FDCWD, os.fsencode(first), AT_FDCWD, os.fsencode(second), ctypes.c_uint(RENAME_EXCHANGE))
+        == 0
+    ):
         return True
     number = ctypes.get_errno()
     if number in UNSUPPORTED:
@@ -74,7 +79,9 @@ def _move_link(fresh: Path, final: Path) -> None:
 
 
 def read_folder(path: Path, read: Callable[[Path], T]) -> T:
-    """What `read` makes of the folder at `path`; read again where the folder was replaced meanwhile, so files never mix."""
+    """What `read` makes of the folder at `path`; read again where the folder was replaced meanwhile, so files
+    never mix.
+    """
     for _ in range(READ_TRIES):
         try:
             handle = os.open(path, os.O_RDONLY)  # while it is open, no other folder can have its number

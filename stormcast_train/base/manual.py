@@ -1,4 +1,6 @@
-"""What `--help` tells of the groups a verb reads: their choices, and every key with its default in as few lines as are legible."""
+"""What `--help` tells of the groups a verb reads: their choices, and every key with its default in as few
+lines as are legible.
+"""
 
 from __future__ import annotations
 
@@ -31,14 +33,22 @@ def _filled(group: str, config_dir: Path | None) -> str:
     return first.removeprefix("# @package ").strip() if first.startswith("# @package ") else group
 
 
-def lines_of_groups(verb: str, fields: Mapping[str, FieldInfo], example: str, config_dir: Path | None) -> list[str]:
-    """The groups with their choices, then their keys as they are with the defaults (and with the example's choice where there is no default)."""
+def lines_of_groups(
+    verb: str, fields: Mapping[str, FieldInfo], example: str, config_dir: Path | None
+) -> list[str]:
+    """The groups with their choices, then their keys as they are with the defaults (and with the example's
+    choice where there is no default).
+    """
     groups = groups_of(fields, config_dir)
     chosen = [word for word in example.split() if word.partition("=")[0] in groups]
     composed = compose(verb, chosen, config_dir)
     lines = ["Groups it reads:"]
     lines += [f"  {group}= {' | '.join(choices(group, config_dir))}" for group in (*groups, "experiment")]
-    lines += ["", f"Keys of its groups ({', '.join([*chosen, 'the others as they come'] if chosen else ['as they come'])}):"]
+    lines += [
+        "",
+        "Keys of its groups "
+        f"({', '.join([*chosen, 'the others as they come'] if chosen else ['as they come'])}):",
+    ]
     for key in dict.fromkeys(groups.values()):
         value = _complete(fields[key].annotation, composed.get(key))
         lines += [f"  {line}" for line in _lines(key, value)] if isinstance(value, dict) else []
@@ -46,7 +56,9 @@ def lines_of_groups(verb: str, fields: Mapping[str, FieldInfo], example: str, co
 
 
 def _complete(annotation: Any, value: Any) -> Any:
-    """A group's values with the defaults that its yaml leaves out; as they are where they are not yet whole."""
+    """A group's values with the defaults that its yaml leaves out; as they
+    are where they are not yet whole.
+    """
     if value is None:
         return None
     try:
@@ -81,7 +93,15 @@ def _flow(value: Any, most: int | None = None) -> str:
         return "{" + ", ".join(f"{_flow(k)}: {_flow(v, most)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         shown = [_flow(v, most) for v in value[:most]]
-        return "[" + ", ".join([*shown, *([f"and {len(value) - most} more"] if most and len(value) > most else [])]) + "]"
+        return (
+            "["
+            + ", ".join([*shown, *([f"and {len(value) - most} more"] if most and len(value) > most else [])])
+            + "]"
+        )
     if isinstance(value, str):
-        return value if value and not set(value) & set("*{}[],:#&!|>'\"%@` ") else json.dumps(value, ensure_ascii=False)
+        return (
+            value
+            if value and not set(value) & set("*{}[],:#&!|>'\"%@` ")
+            else json.dumps(value, ensure_ascii=False)
+        )
     return json.dumps(value)

@@ -47,7 +47,9 @@ def code_record() -> dict[str, Any]:
 
 
 def environment_record() -> dict[str, Any]:
-    """What `environment.json` holds: interpreter, platform and the exact versions of all installed packages."""
+    """What `environment.json` holds: interpreter, platform and the exact
+    versions of all installed packages.
+    """
     packages = {d.metadata["Name"]: d.version for d in metadata.distributions() if d.metadata["Name"]}
     return {
         "python": sys.version.split()[0],

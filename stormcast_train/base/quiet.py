@@ -11,9 +11,11 @@ from contextlib import contextmanager
 
 @contextmanager
 def library_noise() -> Iterator[None]:
-    """Import or build a library's parts in here: what it deprecates in itself (PhysicsNeMo does) is no news to our users.
+    """Import or build a library's parts in here: what it deprecates in itself (PhysicsNeMo does) is no news
+    to our users.
 
-    Warp, which PhysicsNeMo imports, writes past Python to the error stream that it found no CUDA driver; that is held back too.
+    Warp, which PhysicsNeMo imports, writes past Python to the error stream that it found no CUDA driver; that
+    is held back too.
     """
     with warnings.catch_warnings(), _held_back(sys.__stderr__ is not None and "warp" not in sys.modules):
         warnings.simplefilter("ignore")

@@ -1,4 +1,6 @@
-"""What is measured in a process of its own: a task comes as JSON, `go` comes on stdin, the answer leaves as JSON."""
+"""What is measured in a process of its own: a task comes as JSON, `go` comes on stdin, the answer leaves as
+JSON.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from stormcast_train.base.console import Console
-from stormcast_train.bench.archive import DAY, days
+from stormcast_train.bench.bench_archive import DAY, days
 from stormcast_train.bench.decode import decode as bare
 from stormcast_train.bench.timing import peak_mib, spin, tree_cpu
 from stormcast_train.fields.grid import DomainConfig
@@ -31,7 +33,9 @@ MANY, FEW = 600, 100  # tasks without work, of which the difference is timed
 
 @dataclass
 class Watch:
-    """What was seen of the units of one `preprocess`: its own arguments to the pool, and the cost of each unit."""
+    """What was seen of the units of one `preprocess`: its own arguments to the pool, and the cost of each
+    unit.
+    """
 
     shared: Any = None
     tasks: Sequence[Any] = ()
@@ -42,13 +46,18 @@ def timed(function: Callable[[Any, Any], Any], shared: Any, task: Any) -> tuple[
     """A unit's result and its cost, measured where it runs."""
     cpu, wall = time.process_time(), time.perf_counter()
     result = function(shared, task)
-    cost = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall, "pid": os.getpid(), "peak_mib": peak_mib()}
+    cost = {
+        "cpu": time.process_time() - cpu,
+        "wall": time.perf_counter() - wall,
+        "pid": os.getpid(),
+        "peak_mib": peak_mib(),
+    }
     role = getattr(task, "role", "")
     return result, {**cost, "role": role if function is _first_pass() else f"{role}, later pass"}
 
 
 def _first_pass() -> Any:
-    from stormcast_train.preprocess.unit import run_unit
+    from stormcast_train.preprocess.shard_task import run_unit
 
     return run_unit
 
@@ -60,9 +69,10 @@ def nothing(shared: Any, task: Any) -> None:
 @contextmanager
 def watched() -> Iterator[Watch]:
     """Inside, every unit that `preprocess` hands to the pool is measured where it runs."""
-    from stormcast_train.preprocess import build
 
-    names, watch = vars(build), Watch()
+    from stormcast_train.preprocess import build_store
+
+    names, watch = vars(build_store), Watch()
     original = names["run_units"]
 
     def measuring(engine: Any, function: Any, shared: Any, tasks: Sequence[Any]) -> Iterator[Any]:
@@ -79,17 +89,24 @@ def watched() -> Iterator[Watch]:
 
 
 def preprocess(task: Task) -> dict[str, Any]:
-    """Make a store of the warm-up day, wait, then extend it by the counted days: what that took, and what the start-up had taken."""
-    from stormcast_train.preprocess import build
-    from stormcast_train.preprocess.request import Request
+    """Make a store of the warm-up day, wait, then extend it by the counted days: what that took, and what the
+    start-up had taken.
+    """
+    from stormcast_train.preprocess import build_store
+    from stormcast_train.preprocess.request import PreprocessRequest
 
-    parts = TypeAdapter(DomainConfig).validate_python(task["domain"]), VariablesConfig.model_validate(task["variables"])
+    parts = (
+        TypeAdapter(DomainConfig).validate_python(task["domain"]),
+        VariablesConfig.model_validate(task["variables"]),
+    )
     source = SourceConfig.model_validate(task["source"])
 
     def run(count: int) -> None:
         period = days(task["start"], count)
-        request = Request(*parts, source, Path(task["archive"]), Path(task["store"]), period=period, workers=task["workers"])
-        build.preprocess(request, Console(quiet=True))
+        request = PreprocessRequest(
+            *parts, source, Path(task["archive"]), Path(task["store"]), period=period, workers=task["workers"]
+        )
+        build_store.preprocess(request, Console(quiet=True))
 
     if task["warm_up"]:
         run(1)
@@ -99,7 +116,13 @@ def preprocess(task: Task) -> dict[str, Any]:
     with watched() as watch:
         run(task["warm_up"] + task["days"])
     wall, own = time.perf_counter() - wall, time.process_time() - own
-    found = {"wall": wall, "cpu": tree_cpu(os.getpid()) - started, "own_cpu": own, "start_up_cpu": started, "peak_mib": peak_mib()}
+    found = {
+        "wall": wall,
+        "cpu": tree_cpu(os.getpid()) - started,
+        "own_cpu": own,
+        "start_up_cpu": started,
+        "peak_mib": peak_mib(),
+    }
     hand_out = _hand_out(watch, task["workers"]) if task.get("hand_out") else None
     return {**found, "units": watch.units, "hand_out_s": hand_out}
 
@@ -155,7 +178,11 @@ def ready() -> None:
     sys.stdin.readline()
 
 
-KINDS: dict[str, Callable[[Task], dict[str, Any]]] = {"preprocess": preprocess, "decode": decode, "spin": rounds}
+KINDS: dict[str, Callable[[Task], dict[str, Any]]] = {
+    "preprocess": preprocess,
+    "decode": decode,
+    "spin": rounds,
+}
 
 
 def main() -> None:

@@ -10,7 +10,9 @@ from stormcast_train.base.frozen import Frozen
 
 
 class PreprocessSizes(Frozen):
-    """What `bench preprocess` measures. Days are whole: a shard is one; the first warms up and is not counted."""
+    """What `bench preprocess` measures. Days are whole: a shard is one; the first warms up and is not
+    counted.
+    """
 
     start: str = "2021-06-01"
     days: int = Field(default=2, ge=1)  # counted with one worker
@@ -20,7 +22,9 @@ class PreprocessSizes(Frozen):
     spacing_m: float | None = None  # of the archive's RWRF grid
     spin_s: float = Field(default=2.0, gt=0)  # of pure arithmetic, the control
     processors: int = Field(default=112, ge=1)  # of the node that is predicted
-    threads_gain: float = Field(default=1.25, ge=1.0)  # assumed throughput of two hardware threads of a core, over one
+    threads_gain: float = Field(
+        default=1.25, ge=1.0
+    )  # assumed throughput of two hardware threads of a core, over one
     years: float = Field(default=3.5, gt=0)
 
 

@@ -1,7 +1,8 @@
-"""The bare decode: the same bytes as `preprocess` reads, by the same libraries, thrown away. What its cost is measured against.
+"""The bare decode: the same bytes as `preprocess` reads, by the same libraries, thrown away. What its cost is
+measured against.
 
-Every hour: the variables and levels of the RWRF file with its coordinates, the QPESUMS files, and of ERA5 a day at a time (the
-whole chunks that hold it). Nothing is masked, scaled, converted or kept.
+Every hour: the variables and levels of the RWRF file with its coordinates, the QPESUMS files, and of ERA5 a
+day at a time (the whole chunks that hold it). Nothing is masked, scaled, converted or kept.
 """
 
 from __future__ import annotations
@@ -37,7 +38,11 @@ def _rwrf(archive: Path, names: Sequence[str], time: np.datetime64) -> int:
     done = 0
     with netCDF4.Dataset(archive / "rwrf" / write_rwrf.file_name(time)) as file:
         file.set_auto_maskandscale(False)
-        rows = {round(float(p)): i for i, p in enumerate(file["pres_levels"][:])} if "pres_levels" in file.variables else {}
+        rows = (
+            {round(float(p)): i for i, p in enumerate(file["pres_levels"][:])}
+            if "pres_levels" in file.variables
+            else {}
+        )
         done += file["Times"][:].nbytes + file["XLAT"][0].nbytes + file["XLONG"][0].nbytes
         for name in names:
             level = split_level(name)
@@ -48,7 +53,9 @@ def _rwrf(archive: Path, names: Sequence[str], time: np.datetime64) -> int:
 
 def _qpesums(archive: Path, name: str, time: np.datetime64) -> int:
     day = str(time.astype("datetime64[D]")).replace("-", "")
-    content = gzip.decompress((archive / "qpesums" / day / write_qpesums.file_name(RADAR[name], time)).read_bytes())
+    content = gzip.decompress(
+        (archive / "qpesums" / day / write_qpesums.file_name(RADAR[name], time)).read_bytes()
+    )
     return np.frombuffer(content, "<i2", count=len(content) // 2).nbytes
 
 

@@ -1,4 +1,5 @@
-"""`bench load`: reading samples for training against the bare pread of the same bytes, and against how PhysicsNeMo's recipe reads.
+"""`bench load`: reading samples for training against the bare pread of the same bytes, and against how
+PhysicsNeMo's recipe reads.
 
 Shape suffixes: B samples, N rows (a sample has two), C channels, Y, X the state's points, h, w the driver's.
 """
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.bench.config import LoadSizes
 from stormcast_train.bench.physicsnemo_pattern import YearlyZarr, write_yearly
-from stormcast_train.bench.rows import Measured
+from stormcast_train.bench.result_rows import Measured
 from stormcast_train.bench.timing import Cost, interleaved
 from stormcast_train.bench.training_world import HOUR, START, red_noise
 from stormcast_train.fields.grid import Grid, RegularDomain
@@ -64,7 +65,9 @@ class Loading:
             self.background.read(first_B, out=self.background_B)
 
     def bare(self) -> Callable[[], None]:
-        """The same bytes into the same buffers by nothing but pread, from files opened and places found beforehand."""
+        """The same bytes into the same buffers by nothing but pread, from files opened and places found
+        beforehand.
+        """
         plan = []
         for first_B in self.batches():
             plan += _places(self.state.layout, _pairs(first_B), self.state_N)
@@ -104,13 +107,19 @@ class Loading:
             self.peer.sample(*self.state.times[first : first + 2].astype("datetime64[ns]"))
 
     def check(self) -> tuple[float, float]:
-        """The largest differences of our batch from the peer's samples: of the state (none at all) and of the driver."""
+        """The largest differences of our batch from the peer's samples: of the state (none at all) and of the
+        driver.
+        """
         first_B = self.batches()[0]
         self.read_normalised(first_B)
         largest = [0.0, 0.0]
         for b, first in enumerate(first_B[: self.sizes.peer_samples]):
-            now, then, driver = self.peer.sample(*self.state.times[first : first + 2].astype("datetime64[ns]"))
-            largest[0] = max(largest[0], _apart(self.state_N[2 * b], now), _apart(self.state_N[2 * b + 1], then))
+            now, then, driver = self.peer.sample(
+                *self.state.times[first : first + 2].astype("datetime64[ns]")
+            )
+            largest[0] = max(
+                largest[0], _apart(self.state_N[2 * b], now), _apart(self.state_N[2 * b + 1], then)
+            )
             largest[1] = max(largest[1], _apart(self.onto_B[b], driver.astype(np.float32)))
         assert largest[0] == 0.0, f"the state is read otherwise than the peer reads it: {largest[0]}"
         assert largest[1] < CLOSE, f"the driver is interpolated otherwise than the peer does: {largest[1]}"
@@ -138,14 +147,19 @@ def _normalise(values_NCYX: NDArray[np.float32], scale: Scale) -> None:
 
 def _scale(group: Group) -> Scale:
     found = group.statistics("value", np.arange(len(group.times)))
-    mean, std = (np.array([found[n][key] for n in group.channels], np.float32)[:, None, None] for key in ("mean", "std"))
+    mean, std = (
+        np.array([found[n][key] for n in group.channels], np.float32)[:, None, None]
+        for key in ("mean", "std")
+    )
     return mean, std
 
 
 _OPEN: list[ShardFile] = []
 
 
-def _places(layout: GroupLayout, rows: NDArray[np.int64], out_N: NDArray[np.float32]) -> list[tuple[int, int, memoryview]]:
+def _places(
+    layout: GroupLayout, rows: NDArray[np.int64], out_N: NDArray[np.float32]
+) -> list[tuple[int, int, memoryview]]:
     """(file, offset, where to) of each row."""
     found = []
     for row, part in zip(rows, out_N, strict=True):
@@ -157,7 +171,9 @@ def _places(layout: GroupLayout, rows: NDArray[np.int64], out_N: NDArray[np.floa
 
 
 def _make(path: Path, shape: tuple[int, int], sizes: LoadSizes) -> Path:
-    """A store of red noise with the scale of each variable, on the box of `taiwan_2km`, with a driver four degrees around it."""
+    """A store of red noise with the scale of each variable, on the box of `taiwan_2km`, with a driver four
+    degrees around it.
+    """
     grid = RegularDomain(name="bench", south=21.6, north=25.6, west=119.75, east=122.25, shape=shape).grid()
     driver = Grid(np.arange(17.5, 29.76, 0.25), np.arange(115.75, 126.26, 0.25))
     rng = np.random.default_rng(0)
@@ -165,7 +181,12 @@ def _make(path: Path, shape: tuple[int, int], sizes: LoadSizes) -> Path:
     names = CHANNELS[: sizes.channels]
     groups = {}
     for role, points in (("state", grid), ("background", driver)):
-        groups[role] = (points, times, {name: red_noise(rng, describe(name), sizes.hours, points.shape) for name in names}, None)
+        groups[role] = (
+            points,
+            times,
+            {name: red_noise(rng, describe(name), sizes.hours, points.shape) for name in names},
+            None,
+        )
     return write_store(path, groups)
 
 
@@ -200,23 +221,31 @@ def _measure_grid(loading: Loading, name: str, sizes: LoadSizes) -> list[Measure
     size = loading.state_N.nbytes // sizes.batch + loading.background_B.nbytes // sizes.batch
     asked = f"{sizes.channels // 2} of {sizes.channels} channels"
     return [
-        _ratio(f"load/{name}/batches over bare pread", raw["ours"], raw["bare"], 1.3, count, {"bytes_per_sample": size}),
+        _ratio(f"load/{name}/batches over bare pread", raw["ours"], raw["bare"], 1.3, count,
+        {"bytes_per_sample": size}),
         _ratio(f"load/{name}/{asked}, the first, over all", raw["first half"], raw["all"], 0.6, count),
         _ratio(f"load/{name}/{asked}, every other, over all", raw["every other"], raw["all"], 0.6, count),
         Measured(
-            f"load/{name}/times faster than PhysicsNeMo's access pattern, normalised", peer.cpu / ours.cpu, "x", 14.0, ">=",
-            _shown(ours, peer) | {"wall_ratio": peer.wall / ours.wall, "largest_difference": {"state": differences[0], "driver": differences[1]}},
+            f"load/{name}/times faster than PhysicsNeMo's access pattern, normalised", peer.cpu / ours.cpu,
+            "x", 14.0, ">=",
+            _shown(ours, peer) | {"wall_ratio": peer.wall / ours.wall,
+            "largest_difference": {"state": differences[0], "driver": differences[1]}},
         ),
     ]  # fmt: skip
 
 
-def _ratio(case: str, ours: Cost, other: Cost, limit: float, count: int, more: dict[str, float] | None = None) -> Measured:
-    details = _shown(ours.per(count), other.per(count)) | {"wall_ratio": ours.wall / other.wall} | (more or {})
+def _ratio(
+    case: str, ours: Cost, other: Cost, limit: float, count: int, more: dict[str, float] | None = None
+) -> Measured:
+    details = (
+        _shown(ours.per(count), other.per(count)) | {"wall_ratio": ours.wall / other.wall} | (more or {})
+    )
     return Measured(case, ours.cpu / other.cpu, "x", limit, "<=", details)
 
 
 def _shown(ours: Cost, other: Cost) -> dict[str, float]:
     """Milliseconds a sample."""
     return {
-        "cpu_ms": 1e3 * ours.cpu, "wall_ms": 1e3 * ours.wall, "other_cpu_ms": 1e3 * other.cpu, "other_wall_ms": 1e3 * other.wall,
+        "cpu_ms": 1e3 * ours.cpu, "wall_ms": 1e3 * ours.wall, "other_cpu_ms": 1e3 * other.cpu,
+        "other_wall_ms": 1e3 * other.wall,
     }  # fmt: skip

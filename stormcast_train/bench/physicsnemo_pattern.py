@@ -1,8 +1,10 @@
-"""How PhysicsNeMo's StormCast recipe reads a sample, on the same values: the pattern that `bench load` compares with.
+"""How PhysicsNeMo's StormCast recipe reads a sample, on the same values: the pattern that `bench load`
+compares with.
 
-After `examples/weather/stormcast/datasets/data_loader_hrrr_era5.py` (`HrrrEra5Dataset.__getitem__`, `_get_era5`, `_get_hrrr`)
-in NVIDIA/physicsnemo: a yearly zstd Zarr with one chunk a time, opened with xarray; `sel` by time; `interp` of the driver to the
-state's 2-D latitude and longitude at every sample; normalised in place; dask's scheduler synchronous, as it is set there.
+After `examples/weather/stormcast/datasets/data_loader_hrrr_era5.py` (`HrrrEra5Dataset.__getitem__`,
+`_get_era5`, `_get_hrrr`) in NVIDIA/physicsnemo: a yearly zstd Zarr with one chunk a time, opened with xarray;
+`sel` by time; `interp` of the driver to the state's 2-D latitude and longitude at every sample; normalised in
+place; dask's scheduler synchronous, as it is set there.
 """
 
 from __future__ import annotations
@@ -22,14 +24,18 @@ Sample = tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.floating]]
 
 
 def write_yearly(folder: Path, state: Group, background: Group) -> None:
-    """The two Zarr stores of that layout: `HRRR(time, channel, y, x)` with 2-D coordinates, `data(time, channel, latitude, longitude)`."""
+    """The two Zarr stores of that layout: `HRRR(time, channel, y, x)` with 2-D coordinates, `data(time,
+    channel, latitude, longitude)`.
+    """
     plane = {"latitude": (("y", "x"), state.grid.lat2d), "longitude": (("y", "x"), state.grid.lon2d)}
     _write(folder / "state.zarr", "HRRR", state, ("y", "x"), plane)
     axes = {"latitude": background.grid.lat, "longitude": background.grid.lon}
     _write(folder / "background.zarr", "data", background, ("latitude", "longitude"), axes)
 
 
-def _write(path: Path, name: str, group: Group, dims: tuple[str, str], coordinates: Mapping[str, object]) -> None:
+def _write(
+    path: Path, name: str, group: Group, dims: tuple[str, str], coordinates: Mapping[str, object]
+) -> None:
     values = group.read(np.arange(len(group.times)))
     chosen = {"time": group.times.astype("datetime64[ns]"), "channel": list(group.channels), **coordinates}
     dataset = xr.Dataset({name: (("time", "channel", *dims), values)}, coords=chosen)
@@ -41,7 +47,10 @@ class YearlyZarr:
     """Samples by that pattern. means, stds: float32 [C, 1, 1]."""
 
     def __init__(
-        self, folder: Path, state_scale: tuple[NDArray[np.float32], ...], background_scale: tuple[NDArray[np.float32], ...]
+        self,
+        folder: Path,
+        state_scale: tuple[NDArray[np.float32], ...],
+        background_scale: tuple[NDArray[np.float32], ...],
     ) -> None:
         self.state = xr.open_zarr(folder / "state.zarr", consolidated=True, mask_and_scale=False)
         self.background = xr.open_zarr(folder / "background.zarr", consolidated=True)
@@ -49,7 +58,9 @@ class YearlyZarr:
         self.channels = self.background.channel
 
     def sample(self, time: np.datetime64, later: np.datetime64) -> Sample:
-        """State at both times [C, y, x], and the driver at the first on the state's points, all normalised."""
+        """State at both times [C, y, x], and the driver at the first on the
+        state's points, all normalised.
+        """
         with dask.config.set(scheduler="synchronous"):
             driver = (
                 self.background.sel(time=time, channel=self.channels)
@@ -58,7 +69,11 @@ class YearlyZarr:
             )
             now = self.state.sel(time=time).HRRR.values
             then = self.state.sel(time=later).HRRR.values
-        return _normalised(now, self.state_scale), _normalised(then, self.state_scale), _normalised(driver, self.background_scale)
+        return (
+            _normalised(now, self.state_scale),
+            _normalised(then, self.state_scale),
+            _normalised(driver, self.background_scale),
+        )
 
 
 def _normalised(image: NDArray[np.floating], scale: tuple[NDArray[np.float32], ...]) -> NDArray[np.floating]:

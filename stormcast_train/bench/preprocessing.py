@@ -1,6 +1,8 @@
-"""`bench preprocess`: what preprocessing costs above the bare decode of the same bytes, with one worker and with several.
+"""`bench preprocess`: what preprocessing costs above the bare decode of the same bytes, with one worker and
+with several.
 
-Every number comes from processes of their own that take turns. CPU is user and system time of all processes together.
+Every number comes from processes of their own that take turns. CPU is user and system time of all processes
+together.
 """
 
 from __future__ import annotations
@@ -18,9 +20,9 @@ from typing import Any
 
 from stormcast_train.base.errors import FailedError
 from stormcast_train.base.files import plain
-from stormcast_train.bench.archive import VARIABLES, days, make
+from stormcast_train.bench.bench_archive import VARIABLES, days, make
 from stormcast_train.bench.config import PreprocessSizes
-from stormcast_train.bench.rows import Measured
+from stormcast_train.bench.result_rows import Measured
 from stormcast_train.bench.scaling import predict
 from stormcast_train.fields.grid import NativeDomain, RegularDomain
 from stormcast_train.sources.config import SourceConfig
@@ -51,7 +53,14 @@ class Bench:
     def preprocess(self, workers: int, count: int, warm_up: int = 1, **more: Any) -> Answer:
         """A fresh store by a fresh process; the store is thrown away."""
         with TemporaryDirectory(prefix="store_", dir=self.scratch) as folder:
-            task = self.task("preprocess", store=Path(folder) / "store", workers=workers, days=count, warm_up=warm_up, **more)
+            task = self.task(
+                "preprocess",
+                store=Path(folder) / "store",
+                workers=workers,
+                days=count,
+                warm_up=warm_up,
+                **more,
+            )
             return together([task])[0]
 
     def decode(self, processes: int, count: int) -> list[Answer]:
@@ -72,12 +81,18 @@ class Repeats:
 
 
 def together(tasks: Sequence[Answer]) -> list[Answer]:
-    """Run the tasks in processes that wait for each other before they begin; FailedError with what a dying one said."""
+    """Run the tasks in processes that wait for each other before they begin; FailedError with what a dying
+    one said.
+    """
     environment = {**os.environ, **dict.fromkeys(ONE_THREAD, "1")}
     command = [sys.executable, "-c", "from stormcast_train.bench.child import main; main()"]
     started = [
         subprocess.Popen(
-            [*command, json.dumps(task, default=plain)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+            [*command, json.dumps(task, default=plain)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
         )
         for task in tasks
     ]
@@ -133,15 +148,22 @@ def measure(bench: Bench, say: Say) -> list[Measured]:
         peaks[count] = bench.preprocess(1, count, warm_up=0)["peak_mib"]
     measured = [*_cost(found, sizes), *_of_many(found, sizes), *_memory(found, peaks)]
     measured += _node(found, sizes, sum(stored.values()) / hours)
-    return [Measured(f"preprocess/{bench.domain.name}/{m.case}", m.value, m.unit, m.limit, m.sense, m.details) for m in measured]
+    return [
+        Measured(f"preprocess/{bench.domain.name}/{m.case}", m.value, m.unit, m.limit, m.sense, m.details)
+        for m in measured
+    ]
 
 
 def _cost(found: Repeats, sizes: PreprocessSizes) -> list[Measured]:
     """One worker over the bare decode."""
     ours, bare = median(a["cpu"] for a in found.one), median(a["cpu"] for a in found.bare_one)
-    by_role = {key: {r: _units(answers, r) for r in _roles(answers)} for key, answers in (("ours", found.one), ("bare", found.bare_one))}
+    by_role = {
+        key: {r: _units(answers, r) for r in _roles(answers)}
+        for key, answers in (("ours", found.one), ("bare", found.bare_one))
+    }
     details = {
-        "cpu_s": ours, "bare_cpu_s": bare, "wall_s": median(a["wall"] for a in found.one), "hours": 24 * sizes.days,
+        "cpu_s": ours, "bare_cpu_s": bare, "wall_s": median(a["wall"] for a in found.one),
+        "hours": 24 * sizes.days,
         "bare_wall_s": median(a["wall"] for a in found.bare_one), "cpu_s_a_day": by_role,
         "decoded_mb": sum(u["bytes"] for u in found.bare_one[0]["units"]) / MEGABYTE,
     }  # fmt: skip
@@ -149,18 +171,26 @@ def _cost(found: Repeats, sizes: PreprocessSizes) -> list[Measured]:
     return [
         Measured("CPU of 1 worker over the bare decode", ours / bare, "x", 1.5, "<=", details),
         Measured(
-            "left out of it: imports, scan and weights", start_up, "s CPU", details={"with_warm_up_day_s": start_up + ours / sizes.days}
+            "left out of it: imports, scan and weights",
+            start_up,
+            "s CPU",
+            details={"with_warm_up_day_s": start_up + ours / sizes.days},
         ),
     ]
 
 
 def _of_many(found: Repeats, sizes: PreprocessSizes) -> list[Measured]:
-    """Several workers: CPU of a unit against that of the decode in as many processes; the clock beside pure arithmetic."""
+    """Several workers: CPU of a unit against that of the decode in as many processes; the clock beside pure
+    arithmetic.
+    """
     bare_many = [a for answers in found.bare_many for a in answers]
     ours, bare = [_day(found.one), _day(found.many, begun=True)], [_day(found.bare_one), _day(bare_many)]
     value = (ours[1] / bare[1]) / (ours[0] / bare[0])
     n = sizes.workers
-    per_day = {"one": [_per_day(a, sizes.days) for a in found.one], "many": [_per_day(a, sizes.days_of_many) for a in found.many]}
+    per_day = {
+        "one": [_per_day(a, sizes.days) for a in found.one],
+        "many": [_per_day(a, sizes.days_of_many) for a in found.many],
+    }
     wall = {key: median(values) for key, values in per_day.items()}
     bare_wall = (
         median(_per_day(a, sizes.days) for a in found.bare_one),
@@ -172,8 +202,21 @@ def _of_many(found: Repeats, sizes: PreprocessSizes) -> list[Measured]:
         "preprocess": wall["one"] / wall["many"],
     }
     details = {"cpu_s_a_day": {"ours": ours, "bare": bare}, "ratios": [ours[0] / bare[0], ours[1] / bare[1]]}
-    walls = [Measured(f"{n} processes over 1, by the clock: {name}", times, "x faster") for name, times in faster.items()]
-    return [Measured(f"CPU of a unit with {n} workers over the decode's, in terms of 1 worker's", value, "x", 1.05, "<=", details), *walls]
+    walls = [
+        Measured(f"{n} processes over 1, by the clock: {name}", times, "x faster")
+        for name, times in faster.items()
+    ]
+    return [
+        Measured(
+            f"CPU of a unit with {n} workers over the decode's, in terms of 1 worker's",
+            value,
+            "x",
+            1.05,
+            "<=",
+            details,
+        ),
+        *walls,
+    ]
 
 
 def _per_day(answer: Answer, count: int) -> float:
@@ -181,7 +224,9 @@ def _per_day(answer: Answer, count: int) -> float:
 
 
 def _units(answers: Sequence[Answer], role: str, begun: bool = False) -> float:
-    """Median CPU of a unit of a role; `begun`: without the first of every process, which opens files and weights."""
+    """Median CPU of a unit of a role; `begun`: without the first of every process, which opens files and
+    weights.
+    """
     kept: list[float] = []
     every: list[float] = []
     for answer in answers:
@@ -214,18 +259,26 @@ def _every_unit(answers: Sequence[Answer], counted: int, wanted: int) -> list[fl
 
 
 def _memory(found: Repeats, peaks: Mapping[int, float]) -> list[Measured]:
-    """Of a worker; and of one process by the days of its period, each from its start: once caches are full it grows no more."""
+    """Of a worker; and of one process by the days of its period, each from its start: once caches are full it
+    grows no more.
+    """
     peak = max(u["peak_mib"] for a in found.many for u in a["units"]) * 2**20 / MEGABYTE
     measured = [Measured("peak memory of a worker", peak, "MB", 1000.0)]
     if len(peaks) > 1:
         half, whole = sorted(peaks)[-2:]
         details = {f"mib_of_{count}_days": mib for count, mib in peaks.items()}
-        measured.append(Measured(f"peak memory, {whole} days over {half}", peaks[whole] / peaks[half], "x", 1.05, "<=", details))
+        measured.append(
+            Measured(
+                f"peak memory, {whole} days over {half}", peaks[whole] / peaks[half], "x", 1.05, "<=", details
+            )
+        )
     return measured
 
 
 def _node(found: Repeats, sizes: PreprocessSizes, bytes_an_hour: float) -> list[Measured]:
-    """What a node would do: from the cost of a unit, of handing it out, and of what one process does before and after."""
+    """What a node would do: from the cost of a unit, of handing it out, and of what one process does before
+    and after.
+    """
     count = round(365.25 * sizes.years)
     hand_out = median(a["hand_out_s"] for a in found.many)
     units = _every_unit(found.one, sizes.days, count)
@@ -234,16 +287,32 @@ def _node(found: Repeats, sizes: PreprocessSizes, bytes_an_hour: float) -> list[
     seconds, total = ours.seconds + serial, bytes_an_hour * 24 * count
     threads = predict([u * 2 / sizes.threads_gain for u in units], hand_out, 2 * sizes.processors)
     command = (
-        f"stormcast bench preprocess preprocess.workers={sizes.processors}, again with preprocess.workers={2 * sizes.processors}: "
-        "the second's row 'by the clock: bare decode' over the first's"
+        f"stormcast bench preprocess preprocess.workers={sizes.processors}, again with "
+        f"preprocess.workers={2 * sizes.processors}: the second's row 'by the clock: bare decode' over the "
+        "first's"
     )
     assumed = {"gain": sizes.threads_gain, "seconds": threads.seconds + serial, "measure_with": command}
     details = {
-        "units_s": ours.seconds, "before_and_after_s": serial, "archive_gb": total / 1e9, "needs_gb_per_s": total / 1e9 / seconds,
+        "units_s": ours.seconds, "before_and_after_s": serial, "archive_gb": total / 1e9,
+        "needs_gb_per_s": total / 1e9 / seconds,
         "needs_gb_per_s_for_10_minutes": total / 1e9 / 600, "assumed_second_thread": assumed,
     }  # fmt: skip
     return [
         Measured("handing out a shard", 1e3 * hand_out, "ms CPU"),
-        Measured(f"predicted efficiency on {sizes.processors} cores", ours.efficiency, "", 0.95, ">=", {"units": len(units)}),
-        Measured(f"predicted for {sizes.years:g} years on {sizes.processors} cores", seconds / 60, "minutes", 10.0, "<=", details),
+        Measured(
+            f"predicted efficiency on {sizes.processors} cores",
+            ours.efficiency,
+            "",
+            0.95,
+            ">=",
+            {"units": len(units)},
+        ),
+        Measured(
+            f"predicted for {sizes.years:g} years on {sizes.processors} cores",
+            seconds / 60,
+            "minutes",
+            10.0,
+            "<=",
+            details,
+        ),
     ]

@@ -1,4 +1,6 @@
-"""From the cost of a unit and of handing it out to a node with many cores: a list of units, one who hands out, P processes."""
+"""From the cost of a unit and of handing it out to a node with many cores: a list of units, one who hands
+out, P processes.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,8 @@ class Prediction:
 
 
 def predict(units: Sequence[float], hand_out_s: float, processes: int) -> Prediction:
-    """Units (seconds, in their order) go to whoever is free first, and one after the other out of a single hand.
+    """Units (seconds, in their order) go to whoever is free first, and one after the other out of a single
+    hand.
 
     Nothing is handed out ahead of time, which the pool does: the real pool waits less than this.
     """

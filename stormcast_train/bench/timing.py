@@ -32,7 +32,9 @@ def once(piece: Callable[[], object]) -> Cost:
 
 
 def interleaved(pieces: Pieces, repeats: int) -> dict[str, Cost]:
-    """The median cost of each piece; they take turns, so that a slow minute of the machine hits all of them."""
+    """The median cost of each piece; they take turns, so that a slow minute
+    of the machine hits all of them.
+    """
     found: dict[str, list[Cost]] = {name: [] for name in pieces}
     for piece in pieces.values():
         piece()  # first calls fill caches
@@ -48,7 +50,9 @@ def typical(costs: list[Cost]) -> Cost:
 
 
 def tree_cpu(root: int) -> float:
-    """User and system seconds of a process, of those below it, and of those that they have waited for (from /proc, 10 ms)."""
+    """User and system seconds of a process, of those below it, and of those that they have waited for (from
+    /proc, 10 ms).
+    """
     tick = os.sysconf("SC_CLK_TCK")
     parents: dict[int, int] = {}
     used: dict[int, float] = {}
@@ -73,7 +77,9 @@ def _below(pid: int, root: int, parents: Mapping[int, int]) -> bool:
 
 
 def peak_mib() -> float:
-    """The most memory that this process has held (VmHWM; unlike `ru_maxrss` it forgets what was before `exec`)."""
+    """The most memory that this process has held (VmHWM; unlike `ru_maxrss` it forgets what was before
+    `exec`).
+    """
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1024
 

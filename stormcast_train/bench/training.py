@@ -1,7 +1,8 @@
-"""`bench train`: the whole run (reading, noise, conditions, logging) against a bare torch loop over the same network, in one run.
+"""`bench train`: the whole run (reading, noise, conditions, logging) against a bare torch loop over the same
+network, in one run.
 
-The two take turns: before every so many steps of the run, bare loops over resident data have theirs, twice, so that bare against
-bare shows what the machine's own unrest is worth.
+The two take turns: before every so many steps of the run, bare loops over resident data have theirs, twice,
+so that bare against bare shows what the machine's own unrest is worth.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 
 from stormcast_train.bench.config import TrainSizes
-from stormcast_train.bench.rows import Measured
+from stormcast_train.bench.result_rows import Measured
 from stormcast_train.bench.timing import Cost, once, typical
 from stormcast_train.data.batch import Batch
 from stormcast_train.data.stream import SampleStream
@@ -31,7 +32,7 @@ from stormcast_train.training.loop.loop import TrainPlan
 from stormcast_train.training.loop.optim_config import OptimSpec
 from stormcast_train.training.loop.parallel import replicate
 from stormcast_train.training.loop.precision import autocast
-from stormcast_train.training.setup.stage import Stage
+from stormcast_train.training.setup.built_stage import Stage
 
 LOOP_LIMIT, DDP_LIMIT = 1.03, 1.02
 LARGEST_BATCH = 1024
@@ -53,7 +54,9 @@ class Call:
 
 
 def resident_calls(stage: Stage, batch: Batch) -> list[Call]:
-    """Of every network that a step of this batch goes through: the frozen one beneath, where its means are not kept, and the stage's."""
+    """Of every network that a step of this batch goes through: the frozen one beneath, where its means are
+    not kept, and the stage's.
+    """
     held: list[Call] = []
 
     def note(network: nn.Module, arguments: tuple[Any, ...], options: dict[str, Any], output: Tensor) -> None:
@@ -76,10 +79,13 @@ def _detached(value: Any) -> Any:
 class BareLoop:
     """Forward, squared error, backward, clipping, Adam(W), one moving average: what nobody can leave out.
 
-    Nor the forward pass of a frozen regression whose means are not kept: `calls` has it before the stage's own.
+    Nor the forward pass of a frozen regression whose means are not kept: `calls` has it before the stage's
+    own.
     """
 
-    def __init__(self, stage: Stage, calls: Sequence[Call], optim: OptimSpec, plan: TrainPlan, ranks: Ranks) -> None:
+    def __init__(
+        self, stage: Stage, calls: Sequence[Call], optim: OptimSpec, plan: TrainPlan, ranks: Ranks
+    ) -> None:
         network = copy.deepcopy(stage.network)
         *self._frozen, self._call = calls
         self._optim, self._plan = optim, plan
@@ -88,7 +94,13 @@ class BareLoop:
         self._averages = [p.detach().clone() for p in self._parameters]
         make = torch.optim.AdamW if optim.kind == "adamw" else torch.optim.Adam
         on_gpu = self._parameters[0].is_cuda
-        self._optimizer = make(self._parameters, lr=1e-6, betas=optim.betas, weight_decay=optim.weight_decay, fused=on_gpu or None)
+        self._optimizer = make(
+            self._parameters,
+            lr=1e-6,
+            betas=optim.betas,
+            weight_decay=optim.weight_decay,
+            fused=on_gpu or None,
+        )
         self._weight = entering_weights(optim, optim.total_samples)[0]
 
     def steps(self, count: int) -> None:
@@ -112,7 +124,9 @@ class BareLoop:
 
 @dataclass
 class Turns:
-    """A run's stream that lets bare loops have their turn before every `steps`-th batch is begun, and keeps everybody's seconds a step."""
+    """A run's stream that lets bare loops have their turn before every `steps`-th batch is begun, and keeps
+    everybody's seconds a step.
+    """
 
     stream: SampleStream
     bare: Sequence[Callable[[int], None]]
@@ -165,7 +179,9 @@ class Turns:
         return once(whole).per(self.steps)
 
 
-def grown_batch(stage: Stage, stream: SampleStream, optim: OptimSpec, plan: TrainPlan, sizes: TrainSizes) -> int:
+def grown_batch(
+    stage: Stage, stream: SampleStream, optim: OptimSpec, plan: TrainPlan, sizes: TrainSizes
+) -> int:
     """The smallest power of two of samples whose bare step takes `step_ms` on this device."""
     size = 1
     while size < LARGEST_BATCH:
@@ -181,12 +197,16 @@ def grown_batch(stage: Stage, stream: SampleStream, optim: OptimSpec, plan: Trai
     return size
 
 
-def results(turns: Turns, insight: Insight, batch_size: int, what: str) -> tuple[list[Measured], dict[str, Any]]:
+def results(
+    turns: Turns, insight: Insight, batch_size: int, what: str
+) -> tuple[list[Measured], dict[str, Any]]:
     """The rows, and what scripts read: seconds a step, speed, arithmetic, utilisation."""
     ours, bare = typical(turns.ours), typical([cost for pair in turns.bare_pairs for cost in pair])
     unrest = sorted(abs(a.wall / b.wall - 1) for a, b in turns.bare_pairs)
     spread = unrest[int(0.95 * (len(unrest) - 1))]
-    paired = median(o.wall / (0.5 * (a.wall + b.wall)) for o, (a, b) in zip(turns.ours, turns.bare_pairs, strict=True))
+    paired = median(
+        o.wall / (0.5 * (a.wall + b.wall)) for o, (a, b) in zip(turns.ours, turns.bare_pairs, strict=True)
+    )
     speed = batch_size / ours.wall
     told = {
         "step_seconds": ours.wall, "bare_step_seconds": bare.wall, "samples_per_second": speed,
@@ -195,13 +215,16 @@ def results(turns: Turns, insight: Insight, batch_size: int, what: str) -> tuple
     details = told | {
         "batch": batch_size, "blocks": len(unrest), "networks_of_a_bare_step": turns.networks,
         "paired": paired, "cpu_ratio": ours.cpu / bare.cpu, "bare_against_bare": spread,
-        "bare_against_bare_medians": typical([a for a, _ in turns.bare_pairs]).wall / typical([b for _, b in turns.bare_pairs]).wall,
+        "bare_against_bare_medians": typical([a for a, _ in turns.bare_pairs]).wall / typical([b for _,
+        b in turns.bare_pairs]).wall,
         "matrix_flops_per_second": insight.matrix_flops_per_second, "parameters": insight.parameters,
     }  # fmt: skip
     limit = LOOP_LIMIT if insight.ranks == 1 else max(DDP_LIMIT, 1 + spread)
     name = f"train/{what}/{insight.ranks} rank(s)"
     rows = [
-        Measured(f"{name}: a step of the run over a bare one", ours.wall / bare.wall, "x", limit, "<=", details),
+        Measured(
+            f"{name}: a step of the run over a bare one", ours.wall / bare.wall, "x", limit, "<=", details
+        ),
         Measured(f"{name}: model FLOPs utilisation", told["mfu"], ""),
     ]
     return rows, told

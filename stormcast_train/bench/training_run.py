@@ -14,7 +14,7 @@ from stormcast_train.base.console import Console
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.site import SiteConfig
 from stormcast_train.bench.config import TrainSizes
-from stormcast_train.bench.rows import Measured
+from stormcast_train.bench.result_rows import Measured
 from stormcast_train.bench.training import BareLoop, Turns, grown_batch, resident_calls, results
 from stormcast_train.bench.training_world import make_store
 from stormcast_train.data.mix import FractionsMix
@@ -31,14 +31,14 @@ from stormcast_train.training.loop.insight import Insight
 from stormcast_train.training.loop.loop import TrainPlan
 from stormcast_train.training.loop.optim_config import OptimConfig, OptimSpec
 from stormcast_train.training.run.attempt import Subject
-from stormcast_train.training.run.device import choose_device, prepare_torch
-from stormcast_train.training.run.request import Execution, StageRun
+from stormcast_train.training.run.rank_device import choose_device, prepare_torch
 from stormcast_train.training.run.run_stage import run_stage
-from stormcast_train.training.setup.build import build, build_stage
+from stormcast_train.training.run.stage_run import Execution, StageRun
+from stormcast_train.training.setup.build_stage import build, build_stage
 from stormcast_train.training.setup.config import StageConfig, StageRequest
 from stormcast_train.training.setup.resolve import Setup
 from stormcast_train.training.validation.evaluation import Evaluation
-from stormcast_train.training.validation.plan import ValidationSpec
+from stormcast_train.training.validation.validation_plan import ValidationSpec
 
 LEAST = ValidationSpec(cases=1, ensemble_cases=1, members=2, maps=0)  # after the last step that counts
 MIX = FractionsMix(train=0.7, validation=0.3, test=0.0)
@@ -72,7 +72,8 @@ class TrainBench:
         """What `build_stage` takes; the stage beneath another is an untrained one."""
         beneath = kind_of(name).beneath
         return StageRequest(
-            stage=self.stage.only(name), network=self.network, objective=self.objective, mix=MIX, store=str(self.folder / "store"),
+            stage=self.stage.only(name), network=self.network, objective=self.objective, mix=MIX,
+            store=str(self.folder / "store"),
             regression=str(self.folder / beneath) if beneath else None,
         )  # fmt: skip
 
@@ -80,7 +81,8 @@ class TrainBench:
         """How it is run: nothing but steps before `every` samples."""
         sizes = self.sizes
         return Execution(
-            precision=sizes.precision, compile=sizes.compile, tf32=sizes.tf32, device=self.device, validate_every=every, checkpoint_every=every,
+            precision=sizes.precision, compile=sizes.compile, tf32=sizes.tf32, device=self.device,
+            validate_every=every, checkpoint_every=every,
             validation=LEAST,
         )  # fmt: skip
 
@@ -90,15 +92,21 @@ class TrainBench:
 
 
 def prepare(bench: TrainBench) -> tuple[int, str | None]:
-    """Make the store and what lies beneath the stage; gives the samples of a rank's step, and the accelerator's name if there is one."""
+    """Make the store and what lies beneath the stage; gives the samples of a rank's step, and the
+    accelerator's name if there is one.
+    """
     if not isinstance(bench.domain, RegularDomain):
-        raise RequestError("bench train makes a store on a regular grid: give domain=taiwan_2km or another regular one")
+        raise RequestError(
+            "bench train makes a store on a regular grid: give domain=taiwan_2km or another regular one"
+        )
     make_store(bench.folder / "store", bench.domain.grid(), bench.variables, bench.sizes.hours)
     device = choose_device(bench.device, Ranks())
     prepare_torch(device, None, bench.sizes.tf32)
     if bench.kind.beneath is not None:
         stage, stream = build_stage(bench.request(bench.kind.beneath), device)
-        Evaluation(stage).save_package(bench.folder / bench.kind.beneath, stage.network.state_dict(), {"samples": 0})
+        Evaluation(stage).save_package(
+            bench.folder / bench.kind.beneath, stage.network.state_dict(), {"samples": 0}
+        )
         stream.close()
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else None
     if bench.sizes.batch is not None:
@@ -114,7 +122,9 @@ def _plan(bench: TrainBench, batch: int, total: int) -> TrainPlan:
     return TrainPlan(batch, total, batch, batch, total, total, lower, bench.sizes.compile)
 
 
-def measure(bench: TrainBench, batch: int, ranks: Ranks, console: Console) -> tuple[list[Measured], dict[str, Any]]:
+def measure(
+    bench: TrainBench, batch: int, ranks: Ranks, console: Console
+) -> tuple[list[Measured], dict[str, Any]]:
     """Run the steps in this rank, bare loops in between; every rank gets rows, rank 0's count."""
     whole = batch * ranks.world
     total = whole * bench.sizes.steps * (bench.sizes.blocks + 2)
@@ -125,7 +135,11 @@ def measure(bench: TrainBench, batch: int, ranks: Ranks, console: Console) -> tu
         calls = resident_calls(stage, stream.batch(range(batch)))
         plan, spec = _plan(bench, whole, total), bench.spec(whole, total)
         loops = [BareLoop(stage, calls, spec, plan, ranks) for _ in range(2)]
-        held.append(Turns(stream, [loop.steps for loop in loops], bench.sizes.steps, lambda: _settle(device), len(calls)))
+        held.append(
+            Turns(
+                stream, [loop.steps for loop in loops], bench.sizes.steps, lambda: _settle(device), len(calls)
+            )
+        )
         return Subject(stage, held[0], Evaluation(stage))
 
     run = StageRun(
@@ -137,7 +151,9 @@ def measure(bench: TrainBench, batch: int, ranks: Ranks, console: Console) -> tu
     )
     with StopRequest().listening() as stop:
         described = run_stage(run, ranks, console, stop, with_bare_loops)
-    return results(held[0], _insight(Path(described["path"]), ranks), whole, f"{bench.network.name}/{bench.kind.name}")
+    return results(
+        held[0], _insight(Path(described["path"]), ranks), whole, f"{bench.network.name}/{bench.kind.name}"
+    )
 
 
 def _settle(device: torch.device) -> None:
@@ -148,5 +164,9 @@ def _settle(device: torch.device) -> None:
 
 def _insight(run: Path, ranks: Ranks) -> Insight:
     """What the run itself has counted."""
-    facts: Mapping[str, Any] = next(e for e in map(json.loads, (run / "events.jsonl").read_text().splitlines()) if e["event"] == "start")
-    return Insight(facts["flops_per_sample"], facts["matrix_flops_per_second"], facts["parameters"], ranks.world)
+    facts: Mapping[str, Any] = next(
+        e for e in map(json.loads, (run / "events.jsonl").read_text().splitlines()) if e["event"] == "start"
+    )
+    return Insight(
+        facts["flops_per_sample"], facts["matrix_flops_per_second"], facts["parameters"], ranks.world
+    )

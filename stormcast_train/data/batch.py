@@ -1,7 +1,7 @@
 """What the device works on: a window of normalised fields, and a batch with its target.
 
-Shape suffixes: B samples, K past states (oldest first), F past frames (oldest first), C channels, J background times (input, target),
-H rows, W columns (h, w: of the background's own grid).
+Shape suffixes: B samples, K past states (oldest first), F past frames (oldest first), C channels, J
+background times (input, target), H rows, W columns (h, w: of the background's own grid).
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ Samples = slice | NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of a faster role up to the window's time, normalised; missing cells hold 0 and `present` says which they are."""
+    """Frames of a faster role up to the window's time, normalised; missing cells hold 0 and `present` says
+    which they are.
+    """
 
     values_BFCHW: Tensor
     present_BFCHW: Tensor  # bool
@@ -43,7 +45,9 @@ class Frames:
 
 @dataclass(frozen=True)
 class Window:
-    """What is known when a step begins. Values are normalised; missing cells hold 0 and `present` says which they are."""
+    """What is known when a step begins. Values are normalised; missing cells hold 0 and `present` says which
+    they are.
+    """
 
     times: Times  # [B] the step's beginning: valid time of the newest state, unless that is older
     states_BKCHW: Tensor
@@ -86,16 +90,22 @@ class Window:
             times=np.repeat(self.times, count),
             states_BKCHW=self.states_BKCHW.expand(count, -1, -1, -1, -1),
             present_BKCHW=self.present_BKCHW.expand(count, -1, -1, -1, -1),
-            background_BJChw=None if self.background_BJChw is None else self.background_BJChw.expand(count, -1, -1, -1, -1),
+            background_BJChw=None
+            if self.background_BJChw is None
+            else self.background_BJChw.expand(count, -1, -1, -1, -1),
             past={role: frames.repeat(count) for role, frames in self.past.items()},
             lead_B=None if self.lead_B is None else self.lead_B.expand(count),
             age_B=None if self.age_B is None else self.age_B.expand(count),
         )
 
     def aged(self, old_B: Tensor) -> Window:
-        """Without the newest state in these samples and without the oldest in the others; `states` must be one more than is needed."""
+        """Without the newest state in these samples and without the oldest in the others; `states` must be
+        one more than is needed.
+        """
         old = old_B[:, None, None, None, None]
-        states, present = (torch.where(old, x[:, :-1], x[:, 1:]) for x in (self.states_BKCHW, self.present_BKCHW))
+        states, present = (
+            torch.where(old, x[:, :-1], x[:, 1:]) for x in (self.states_BKCHW, self.present_BKCHW)
+        )
         return replace(self, states_BKCHW=states, present_BKCHW=present, age_B=old_B.to(states.dtype))
 
 
@@ -105,7 +115,9 @@ def _at(values: Tensor | None, samples: Samples) -> Tensor | None:
 
 @dataclass(frozen=True)
 class Batch:
-    """Samples of the run's stream. `positions` key every random draw; `dataset_indices` say which starts these are."""
+    """Samples of the run's stream. `positions` key every random draw; `dataset_indices` say which starts
+    these are.
+    """
 
     positions: tuple[int, ...]
     dataset_indices: tuple[int, ...]

@@ -14,11 +14,15 @@ from stormcast_train.base.frozen import Frozen
 BackgroundTime = Literal["input", "target", "increment"]
 TimeFeature = Literal["hour", "zenith", "year"]
 Share = Annotated[float, Field(ge=0, lt=1)]
-STATE_AGE = "state_age"  # the source of `dropout` that puts the state of one step earlier in place of the newest
+STATE_AGE = (
+    "state_age"  # the source of `dropout` that puts the state of one step earlier in place of the newest
+)
 
 
 class HaloEncoderConfig(Frozen):
-    """A convolutional branch of the network's own: `levels` halvings of the background's grid, and the whole of it at the coarsest."""
+    """A convolutional branch of the network's own: `levels` halvings of the background's grid, and the whole
+    of it at the coarsest.
+    """
 
     channels: int = Field(default=8, ge=1)  # given to the network at the domain's points
     width: int = Field(default=32, ge=1)
@@ -48,20 +52,28 @@ class ConditionsConfig(Frozen):
     static: bool | tuple[str, ...] | None = None  # names; true: all that the store has
     time: bool | tuple[TimeFeature, ...] | None = None  # at the target time; true: the default, false: none
     position: bool | None = None  # latitude and longitude
-    lead: float | None = Field(default=None, ge=0)  # hours since the start, up to this many, beside `past` or `state_noise`; 0: none
+    lead: float | None = Field(
+        default=None, ge=0
+    )  # hours since the start, up to this many, beside `past` or `state_noise`; 0: none
     past: dict[str, PastConfig] | None = None  # by role
     dropout: dict[str, Share] | None = None  # by source: background, a role of `past`, state_age
     regression: bool | None = None  # the frozen regression's prediction (diffusion)
     mask: Literal["auto", "always"] | None = None
-    noise: float | None = Field(default=None, ge=0)  # on the context, in training: normalised, one draw per sample and channel
+    noise: float | None = Field(
+        default=None, ge=0
+    )  # on the context, in training: normalised, one draw per sample and channel
     state_noise: float | None = Field(
         default=None, ge=0
     )  # on the past states, in training: normalised, one draw per cell; see `data/lead.py`
-    mirror: bool | None = None  # in training: each sample's rows and columns flipped or not, where nothing knows its place
+    mirror: bool | None = (
+        None  # in training: each sample's rows and columns flipped or not, where nothing knows its place
+    )
 
 
 class ConditionSpec(Frozen):
-    """Conditions with nothing left open. `halo` is None without an encoder; `dropout` names only what is dropped at times."""
+    """Conditions with nothing left open. `halo` is None without an encoder; `dropout` names only what is
+    dropped at times.
+    """
 
     history: int
     background: tuple[BackgroundTime, ...]
@@ -100,7 +112,9 @@ class WindowNeeds(Frozen):
     history: int  # past states that a step needs
     states: int  # past states that are read
     past: dict[str, int] = Field(default_factory=dict)  # minutes by role
-    leads: dict[str, float] = Field(default_factory=dict)  # hours by role: up to this lead no network needs frames newer than the start
+    leads: dict[str, float] = Field(
+        default_factory=dict
+    )  # hours by role: up to this lead no network needs frames newer than the start
     droppable: frozenset[str] = frozenset()  # sources that every network which uses them can miss
 
     @classmethod
@@ -111,18 +125,30 @@ class WindowNeeds(Frozen):
         return cls(
             history=max(spec.history for spec in specs),
             states=max(spec.states for spec in specs),
-            past={role: max(spec.past[role].minutes for spec in specs if role in spec.past) for role in sorted(roles)},
-            leads={
-                role: min((spec.lead for spec in specs if role in spec.past and role not in spec.dropout), default=math.inf)
+            past={
+                role: max(spec.past[role].minutes for spec in specs if role in spec.past)
                 for role in sorted(roles)
             },
-            droppable=frozenset(s for s in used if all(s in spec.dropout for spec in specs if s in spec.sources)),
+            leads={
+                role: min(
+                    (spec.lead for spec in specs if role in spec.past and role not in spec.dropout),
+                    default=math.inf,
+                )
+                for role in sorted(roles)
+            },
+            droppable=frozenset(
+                s for s in used if all(s in spec.dropout for spec in specs if s in spec.sources)
+            ),
         )
 
     def most_steps(self, role: str, step_s: int) -> float:
-        """Steps of a rollout in which no network needs a frame of a role that it always had in training; infinite for any length."""
+        """Steps of a rollout in which no network needs a frame of a role that it always had in training;
+        infinite for any length.
+        """
         steps = lead_steps(self.leads[role], step_s) if math.isfinite(self.leads[role]) else math.inf
-        return math.inf if steps * step_s > self.past[role] * 60 else steps + 1  # a longer lead has no frame either
+        return (
+            math.inf if steps * step_s > self.past[role] * 60 else steps + 1
+        )  # a longer lead has no frame either
 
 
 def lead_steps(lead_h: float, step_s: int) -> int:
@@ -134,9 +160,10 @@ def check_lead(spec: ConditionSpec) -> None:
     """RequestError where nothing that the conditions hold changes with the lead that they tell."""
     if spec.lead and not (spec.past or spec.state_noise):
         raise RequestError(
-            f"stage.conditions.lead={spec.lead:g}: in training nothing that the network sees would change with the lead, so it could learn "
-            "nothing from it. Give stage.conditions.past (frames newer than the start are absent in a forecast) or "
-            "stage.conditions.state_noise (it grows with the lead), or leave the lead out"
+            f"stage.conditions.lead={spec.lead:g}: in training nothing that the network sees would change "
+            "with the lead, so it could learn nothing from it. Give stage.conditions.past (frames newer "
+            "than the start are absent in a forecast) or stage.conditions.state_noise (it grows with the "
+            "lead), or leave the lead out"
         )
 
 
@@ -145,12 +172,13 @@ def check_dropout(spec: ConditionSpec) -> None:
     for source in spec.dropout:
         if source not in spec.sources:
             raise RequestError(
-                f"stage.conditions.dropout.{source}: the conditions have no such source, they have {', '.join(spec.sources)}."
-                f"{nearest(source, spec.sources)}"
+                f"stage.conditions.dropout.{source}: the conditions have no such source, they have "
+                f"{', '.join(spec.sources)}.{nearest(source, spec.sources)}"
             )
     if STATE_AGE in spec.dropout and spec.history > 1:
         raise RequestError(
-            f"stage.conditions.dropout.{STATE_AGE} needs history=1, not {spec.history}: after a step from an older state one past state is unknown"
+            f"stage.conditions.dropout.{STATE_AGE} needs history=1, not {spec.history}: after a step from "
+            "an older state one past state is unknown"
         )
 
 
@@ -159,14 +187,15 @@ def check_beneath(spec: ConditionSpec, regression: ConditionSpec) -> None:
     lacking = [s for s in spec.dropout if s in regression.sources and s not in regression.dropout]
     if lacking:
         raise RequestError(
-            f"stage.conditions.dropout of {', '.join(lacking)}: the regression under this diffusion was trained without it and cannot miss them; "
-            "train the regression with the same dropout"
+            f"stage.conditions.dropout of {', '.join(lacking)}: the regression under this diffusion was "
+            "trained without it and cannot miss them; train the regression with the same dropout"
         )
     kept = [role for role in regression.past if role not in regression.dropout]
     if kept and spec.lead > regression.lead:
         raise RequestError(
-            f"stage.conditions.lead={spec.lead:g} hides frames of {', '.join(kept)}, and the regression under this diffusion (lead="
-            f"{regression.lead:g}) always had them then; train the regression with the same lead"
+            f"stage.conditions.lead={spec.lead:g} hides frames of {', '.join(kept)}, and the regression "
+            f"under this diffusion (lead={regression.lead:g}) always had them then; train the regression "
+            "with the same lead"
         )
 
 

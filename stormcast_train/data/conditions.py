@@ -1,7 +1,8 @@
 """What a network sees, and what its output means: one place for training and forecast.
 
-Shape suffixes: B samples, K past states (oldest first), F past frames (oldest first), C channels, J background times (input, target),
-H rows, W columns (h, w: of the background's own grid). Channel order is `Conditions.channels`, by name.
+Shape suffixes: B samples, K past states (oldest first), F past frames (oldest first), C channels, J
+background times (input, target), H rows, W columns (h, w: of the background's own grid). Channel order is
+`Conditions.channels`, by name.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ from stormcast_train.data.condition_config import STATE_AGE, ConditionSpec, lead
 from stormcast_train.data.dropout import drop
 from stormcast_train.data.halo import HaloCrop, with_mask
 from stormcast_train.data.interpolate import Interpolator
+from stormcast_train.data.keyed_random import normal
 from stormcast_train.data.lead import at_lead, drawn_steps, grown
 from stormcast_train.data.mirror import Mirror, check_mirror
-from stormcast_train.data.noise import normal
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.scene import Scene
 from stormcast_train.data.solar import cos_zenith, day_and_hour
@@ -30,35 +31,59 @@ from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.reach import check_reach
 from stormcast_train.fields.times import Times
 
-TIME_CHANNELS = {"hour": ("hour_sin", "hour_cos"), "zenith": ("cos_zenith",), "year": ("year_sin", "year_cos")}
+TIME_CHANNELS = {
+    "hour": ("hour_sin", "hour_cos"),
+    "zenith": ("cos_zenith",),
+    "year": ("year_sin", "year_cos"),
+}
 POSITION_CHANNELS = ("latitude", "longitude")
-SPARED = ("state", "mask", "regression", "absent", "past", "lead")  # channels without training noise begin with one of these
+SPARED = (
+    "state",
+    "mask",
+    "regression",
+    "absent",
+    "past",
+    "lead",
+)  # channels without training noise begin with one of these
 
-Condition: TypeAlias = Tensor | tuple[Tensor, Tensor]  # the input [B, Cin, H, W], and the halo [B, Ch, h, w] where the network encodes one
+Condition: TypeAlias = (
+    Tensor | tuple[Tensor, Tensor]
+)  # the input [B, Cin, H, W], and the halo [B, Ch, h, w] where the network encodes one
 
 
 class Conditions:
-    """Assembles a network's input from a window: states, their masks, background, static fields, position, time, regression."""
+    """Assembles a network's input from a window: states, their masks, background, static fields, position,
+    time, regression.
+    """
 
     def __init__(self, spec: ConditionSpec, scene: Scene, device: torch.device) -> None:
         check_mirror(spec, scene.names)
         self.spec = spec
         self.history = spec.history
         self._scene = scene
-        self._masked = [i for i, name in enumerate(scene.names) if spec.mask == "always" or name in scene.masked]
+        self._masked = [
+            i for i, name in enumerate(scene.names) if spec.mask == "always" or name in scene.masked
+        ]
         self._lat_HW, self._lon_HW = (
-            torch.as_tensor(np.radians(part), dtype=torch.float32, device=device) for part in (scene.grid.lat2d, scene.grid.lon2d)
+            torch.as_tensor(np.radians(part), dtype=torch.float32, device=device)
+            for part in (scene.grid.lat2d, scene.grid.lon2d)
         )
         self._fixed_CHW = torch.cat([self._static(device), self._position()])
         self._interpolate, self._increment_C11 = self._background(device)
-        self.halo = HaloCrop(scene.background_grid, scene.grid, spec.halo.degrees) if spec.halo and scene.background_grid else None
+        self.halo = (
+            HaloCrop(scene.background_grid, scene.grid, spec.halo.degrees)
+            if spec.halo and scene.background_grid
+            else None
+        )
         self.channels, self.halo_channels = self._names(), self._halo_names()
         context = [not name.startswith(SPARED) for name in (*self.channels, *self.halo_channels)]
         self._context_C11 = torch.tensor(context, dtype=torch.float32, device=device)[:, None, None]
 
     @property
     def inputs(self) -> int:
-        """Channels that the network has at every point: those assembled here and those its own encoder gives."""
+        """Channels that the network has at every point: those assembled here
+        and those its own encoder gives.
+        """
         encoder = self.spec.halo.encoder if self.spec.halo else None
         return len(self.channels) + (encoder.channels if encoder else 0)
 
@@ -76,10 +101,14 @@ class Conditions:
     def device(self) -> torch.device:
         return self._lat_HW.device
 
-    def assemble(self, window: Window, regression_BCHW: Tensor | None = None, offsets_BC11: Tensor | None = None) -> Condition:
-        """The input [B, channels, H, W], with the halo [B, halo channels, h, w] where there is an encoder for it.
+    def assemble(
+        self, window: Window, regression_BCHW: Tensor | None = None, offsets_BC11: Tensor | None = None
+    ) -> Condition:
+        """The input [B, channels, H, W], with the halo [B, halo channels, h, w] where there is an encoder for
+        it.
 
-        A window may hold more past states than are needed. `regression_BCHW` is the regression's prediction in the units of the target.
+        A window may hold more past states than are needed. `regression_BCHW` is the regression's prediction
+        in the units of the target.
         """
         input_BCHW = torch.cat([*self._seen(window), *self._told(window, regression_BCHW)], dim=1)
         if offsets_BC11 is not None:
@@ -113,7 +142,12 @@ class Conditions:
             parts += self._past_parts(role, window)
         if self.spec.lead:
             parts.append(
-                self._constant(None if window.lead_B is None else window.lead_B.clamp(max=self.spec.lead) / self.spec.lead, window)
+                self._constant(
+                    None
+                    if window.lead_B is None
+                    else window.lead_B.clamp(max=self.spec.lead) / self.spec.lead,
+                    window,
+                )
             )
         if STATE_AGE in self.spec.dropout:
             parts.append(self._constant(window.age_B, window))
@@ -123,13 +157,16 @@ class Conditions:
         return parts
 
     def offsets(self, seed: int, positions: Sequence[int]) -> Tensor | None:
-        """Training noise: one normal draw per sample and context channel (not on states, masks or the regression), times `noise`.
+        """Training noise: one normal draw per sample and context channel (not on states, masks or the
+        regression), times `noise`.
 
         Channels of the input, then those of the halo.
         """
         if not self.spec.noise:
             return None
-        draw_BC11 = normal(seed, ("condition_noise",), positions, (len(self._context_C11), 1, 1), self._context_C11.device)
+        draw_BC11 = normal(
+            seed, ("condition_noise",), positions, (len(self._context_C11), 1, 1), self._context_C11.device
+        )
         return self.spec.noise * draw_BC11 * self._context_C11
 
     def mirror(self, seed: int, positions: Sequence[int]) -> Mirror | None:
@@ -137,24 +174,39 @@ class Conditions:
         return Mirror(seed, positions, self._lat_HW.device) if self.spec.mirror else None
 
     def perturb(self, window: Window, seed: int, positions: Sequence[int]) -> Window:
-        """The window as training shows it: sources dropped, a lead drawn and what a forecast lacks by then taken away.
+        """The window as training shows it: sources dropped, a lead drawn and what a forecast lacks by then
+        taken away.
 
-        With noise on present states (a rollout's are not perfect either), which grows with the lead where there is one.
+        With noise on present states (a rollout's are not perfect either), which grows with the lead where
+        there is one.
         """
         window = drop(window, self.spec.dropout, seed, positions)
         scale: float | Tensor = self.spec.state_noise
         if self.spec.lead:
             most = lead_steps(self.spec.lead, self._scene.step_s)
             steps_B = drawn_steps(most, seed, positions, self._lat_HW.device)
-            window = at_lead(window, steps_B, self._scene.step_s, {role: self._scene.role(role).step_s for role in window.past})
+            window = at_lead(
+                window,
+                steps_B,
+                self._scene.step_s,
+                {role: self._scene.role(role).step_s for role in window.past},
+            )
             scale = scale * grown(steps_B, window)
         if not self.spec.state_noise:
             return window
-        noise = normal(seed, ("state_noise",), positions, tuple(window.states_BKCHW.shape[1:]), window.states_BKCHW.device)
+        noise = normal(
+            seed,
+            ("state_noise",),
+            positions,
+            tuple(window.states_BKCHW.shape[1:]),
+            window.states_BKCHW.device,
+        )
         return replace(window, states_BKCHW=window.states_BKCHW + scale * noise * window.present_BKCHW)
 
     def time_features(self, times: Times) -> Tensor:
-        """The asked features at these valid times [B, channels, H, W]: hour and day of the year on the circle, the sun's height."""
+        """The asked features at these valid times [B, channels, H, W]: hour and day of the year on the
+        circle, the sun's height.
+        """
         day, hour = day_and_hour(times)
         made = {
             "hour": lambda: self._circle(hour / 24),
@@ -166,7 +218,11 @@ class Conditions:
     def _circle(self, turns_B: NDArray[np.float64]) -> Tensor:
         """Sine and cosine as constant fields [B, 2, H, W]."""
         angles = 2 * np.pi * turns_B
-        pair_B2 = torch.as_tensor(np.stack([np.sin(angles), np.cos(angles)], axis=1), dtype=torch.float32, device=self._lat_HW.device)
+        pair_B2 = torch.as_tensor(
+            np.stack([np.sin(angles), np.cos(angles)], axis=1),
+            dtype=torch.float32,
+            device=self._lat_HW.device,
+        )
         return pair_B2[:, :, None, None].expand(-1, -1, *self._lat_HW.shape)
 
     def _names(self) -> tuple[str, ...]:
@@ -185,7 +241,9 @@ class Conditions:
         return (*names, *(f"regression:{name}" for name in state)) if self.spec.regression else tuple(names)
 
     def _static(self, device: torch.device) -> Tensor:
-        static_SHW = torch.as_tensor(self._scene.static_SHW, dtype=torch.float32, device=device)[self._static_index()]
+        static_SHW = torch.as_tensor(self._scene.static_SHW, dtype=torch.float32, device=device)[
+            self._static_index()
+        ]
         if not len(static_SHW):
             return static_SHW
         mean_S11 = static_SHW.nanmean(dim=(1, 2), keepdim=True)
@@ -195,7 +253,11 @@ class Conditions:
 
     def _static_index(self) -> list[int]:
         asked = self.spec.static
-        return [i for i, v in enumerate(self._scene.static) if asked is True or (isinstance(asked, tuple) and v.name in asked)]
+        return [
+            i
+            for i, v in enumerate(self._scene.static)
+            if asked is True or (isinstance(asked, tuple) and v.name in asked)
+        ]
 
     def _position(self) -> Tensor:
         if not self.spec.position:
@@ -221,10 +283,14 @@ class Conditions:
         if "background" not in self.spec.dropout:
             return window.background_BJChw
         absent = self._background_absent(window)[:, None, None, None, None].bool()
-        return torch.where(absent, torch.full_like(window.background_BJChw, torch.nan), window.background_BJChw)
+        return torch.where(
+            absent, torch.full_like(window.background_BJChw, torch.nan), window.background_BJChw
+        )
 
     def _background_absent(self, window: Window) -> Tensor:
-        """[B]: 1 where a variable of the background has nothing at its input or target time: the network knows all of it, or none."""
+        """[B]: 1 where a variable of the background has nothing at its input or target time: the network
+        knows all of it, or none.
+        """
         assert window.background_BJChw is not None
         whole_B = window.background_BJChw.isfinite().flatten(3).any(dim=3).flatten(1).all(dim=1)
         return (~whole_B).to(window.states_BKCHW.dtype)
@@ -242,7 +308,10 @@ class Conditions:
     def _halo_names(self) -> tuple[str, ...]:
         if self.halo is None:
             return ()
-        return (*(f"background_{when}:{v.name}" for when in self.spec.background for v in self._scene.background), "mask:background")
+        return (
+            *(f"background_{when}:{v.name}" for when in self.spec.background for v in self._scene.background),
+            "mask:background",
+        )
 
     def _past_index(self, role: str) -> tuple[int, list[int]]:
         """How many frames of the role are seen, and which of its channels."""
@@ -254,12 +323,19 @@ class Conditions:
     def _past_names(self, role: str) -> list[str]:
         frames, index = self._past_index(role)
         further = self._scene.role(role)
-        seen = [f"-{back * further.step_s // 60}min:{further.names[i]}" for back in range(frames - 1, -1, -1) for i in index]
+        seen = [
+            f"-{back * further.step_s // 60}min:{further.names[i]}"
+            for back in range(frames - 1, -1, -1)
+            for i in index
+        ]
         return [f"past:{role}{name}" for name in seen] + [f"mask:{role}{name}" for name in seen]
 
     def _past_parts(self, role: str, window: Window) -> list[Tensor]:
         frames, index = self._past_index(role)
-        values, present = (x[:, -frames:, index].flatten(1, 2) for x in (window.past[role].values_BFCHW, window.past[role].present_BFCHW))
+        values, present = (
+            x[:, -frames:, index].flatten(1, 2)
+            for x in (window.past[role].values_BFCHW, window.past[role].present_BFCHW)
+        )
         return [values, (~present).to(values.dtype)]
 
     def _constant(self, values_B: Tensor | None, window: Window) -> Tensor:
@@ -272,9 +348,11 @@ class Conditions:
 
 
 class Target:
-    """What the output means. tendency: (next - newest) / its standard deviation; state: the next state. All normalised.
+    """What the output means. tendency: (next - newest) / its standard deviation; state: the next state. All
+    normalised.
 
-    Where the newest state is missing there is nothing to add a tendency to: the output is the next state there too.
+    Where the newest state is missing there is nothing to add a tendency to: the output is the next state
+    there too.
     """
 
     def __init__(self, kind: str, normalizer: Normalizer, coverage_CHW: Tensor) -> None:
@@ -292,8 +370,13 @@ class Target:
         """From the network's output to the next state; 0 outside the static coverage."""
         if not self._tendency:
             return output_BCHW * self.coverage_CHW
-        return torch.where(window.known_BCHW, window.newest_BCHW + self._scale_C11 * output_BCHW, output_BCHW) * self.coverage_CHW
+        return (
+            torch.where(window.known_BCHW, window.newest_BCHW + self._scale_C11 * output_BCHW, output_BCHW)
+            * self.coverage_CHW
+        )
 
     def compared(self, target_present_BCHW: Tensor, window: Window) -> Tensor:
-        """Cells by which residuals are compared and scaled: of a tendency both ends are there. Loss is wherever the target is."""
+        """Cells by which residuals are compared and scaled: of a tendency both ends are there. Loss is
+        wherever the target is.
+        """
         return target_present_BCHW & window.known_BCHW if self._tendency else target_present_BCHW

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.data.event_config import Event
+from stormcast_train.data.keyed_random import uniform
 from stormcast_train.data.mix import CropRule
-from stormcast_train.data.noise import uniform
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Period, Times
 
@@ -22,33 +22,48 @@ CPU = torch.device("cpu")
 
 
 class Crop:
-    """A window of `shape` in each sample, at an offset drawn uniformly by its stream position, or around a given centre.
+    """A window of `shape` in each sample, at an offset drawn uniformly by its stream position, or around a
+    given centre.
 
-    Applied to what is assembled, so that fields keep what they know of their place. centres: None for a sample without one; a window
-    stays inside the grid. Raises RequestError where the grid is smaller.
+    Applied to what is assembled, so that fields keep what they know of their place. centres: None for a
+    sample without one; a window stays inside the grid. Raises RequestError where the grid is smaller.
     """
 
     def __init__(
-        self, shape: Point, grid: Point, seed: int, positions: Sequence[int], centres: Sequence[Point | None] | None = None
+        self,
+        shape: Point,
+        grid: Point,
+        seed: int,
+        positions: Sequence[int],
+        centres: Sequence[Point | None] | None = None,
     ) -> None:
         if shape[0] > grid[0] or shape[1] > grid[1]:
-            raise RequestError(f"a crop of {shape[0]} x {shape[1]} points does not fit into a grid of {grid[0]} x {grid[1]}")
+            raise RequestError(
+                f"a crop of {shape[0]} x {shape[1]} points does not fit into a grid of {grid[0]} x {grid[1]}"
+            )
         unit_B2 = uniform(seed, ("crop",), positions, (2,), CPU).double()
         free = torch.tensor([grid[0] - shape[0] + 1, grid[1] - shape[1] + 1])
         drawn = [(row, column) for row, column in torch.minimum((unit_B2 * free).long(), free - 1).tolist()]
         around = [None] * len(drawn) if centres is None else centres
-        self.offsets = [old if new is None else _around(new, shape, grid) for old, new in zip(drawn, around, strict=True)]
+        self.offsets = [
+            old if new is None else _around(new, shape, grid) for old, new in zip(drawn, around, strict=True)
+        ]
         self._shape = shape
 
     def __call__(self, field: Tensor) -> Tensor:
         """[B, ..., H, W] to [B, ..., rows, columns]."""
         rows, columns = self._shape
-        parts = [sample[..., r : r + rows, c : c + columns] for sample, (r, c) in zip(field, self.offsets, strict=True)]
+        parts = [
+            sample[..., r : r + rows, c : c + columns]
+            for sample, (r, c) in zip(field, self.offsets, strict=True)
+        ]
         return torch.stack(parts)
 
 
 def _around(centre: Point, shape: Point, grid: Point) -> Point:
-    row, column = (min(max(at - size // 2, 0), whole - size) for at, size, whole in zip(centre, shape, grid, strict=True))
+    row, column = (
+        min(max(at - size // 2, 0), whole - size) for at, size, whole in zip(centre, shape, grid, strict=True)
+    )
     return row, column
 
 
@@ -56,7 +71,8 @@ def _around(centre: Point, shape: Point, grid: Point) -> Point:
 class Crops:
     """Where the windows of training samples lie: a function of seed, stream position and target time alone.
 
-    places: periods, and the flat indices [N] of the points that a window is drawn to in them, with probability `share`.
+    places: periods, and the flat indices [N] of the points that a window is drawn to in them, with
+    probability `share`.
     """
 
     shape: Point
@@ -67,11 +83,19 @@ class Crops:
 
     def draw(self, seed: int, positions: Sequence[int], times: Times) -> Crop:
         """The crop of the samples at these positions, which start at these times [B]."""
-        return Crop(self.shape, self.grid, seed, positions, self._centres(seed, positions, times + self.step) if self.places else None)
+        return Crop(
+            self.shape,
+            self.grid,
+            seed,
+            positions,
+            self._centres(seed, positions, times + self.step) if self.places else None,
+        )
 
     def _centres(self, seed: int, positions: Sequence[int], targets: Times) -> list[Point | None]:
         drawn_B2 = uniform(seed, ("crop_towards",), positions, (2,), CPU).double().tolist()
-        return [self._centre(toss, pick, target) for (toss, pick), target in zip(drawn_B2, targets, strict=True)]
+        return [
+            self._centre(toss, pick, target) for (toss, pick), target in zip(drawn_B2, targets, strict=True)
+        ]
 
     def _centre(self, toss: float, pick: float, target: np.datetime64) -> Point | None:
         points = [points_N for period, points_N in self.places if period.start <= target < period.end]
@@ -82,12 +106,26 @@ class Crops:
         return row, column
 
 
-def crops_of(rule: CropRule | None, grid: Grid, step: np.timedelta64, events: Sequence[Event]) -> Crops | None:
-    """What the rule asks for on this grid; None for whole fields, which a window of the grid's size is too."""
+def crops_of(
+    rule: CropRule | None, grid: Grid, step: np.timedelta64, events: Sequence[Event]
+) -> Crops | None:
+    """What the rule asks for on this grid; None for whole fields, which a
+    window of the grid's size is too.
+    """
     if rule is None or rule.shape == grid.shape:
         return None
-    found = [(event.interval, _points(event, grid)) for event in events if event.kind in (rule.towards or ()) and event.box]
-    return Crops(rule.shape, grid.shape, step, rule.share, tuple((period, points_N) for period, points_N in found if len(points_N)))
+    found = [
+        (event.interval, _points(event, grid))
+        for event in events
+        if event.kind in (rule.towards or ()) and event.box
+    ]
+    return Crops(
+        rule.shape,
+        grid.shape,
+        step,
+        rule.share,
+        tuple((period, points_N) for period, points_N in found if len(points_N)),
+    )
 
 
 def _points(event: Event, grid: Grid) -> NDArray[np.int64]:

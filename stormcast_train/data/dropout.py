@@ -1,4 +1,6 @@
-"""Whole sources dropped at random in training, so that one network also starts without them. Shape suffix: B samples."""
+"""Whole sources dropped at random in training, so that one network also starts without them. Shape suffix: B
+samples.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from stormcast_train.data.batch import Window
 from stormcast_train.data.condition_config import STATE_AGE
-from stormcast_train.data.noise import uniform
+from stormcast_train.data.keyed_random import uniform
 
 
 def dropped(seed: int, source: str, share: float, positions: Sequence[int], device: torch.device) -> Tensor:
@@ -19,7 +21,9 @@ def dropped(seed: int, source: str, share: float, positions: Sequence[int], devi
 
 
 def drop(window: Window, shares: Mapping[str, float], seed: int, positions: Sequence[int]) -> Window:
-    """The window as the samples would hold it without the dropped sources; nothing of it changes for the other samples."""
+    """The window as the samples would hold it without the dropped sources; nothing of it changes for the
+    other samples.
+    """
     for source, share in shares.items():
         absent_B = dropped(seed, source, share, positions, window.states_BKCHW.device)
         if source == STATE_AGE:

@@ -35,7 +35,9 @@ class Box(Frozen):
     def meets(self, bounds: Bounds) -> bool:
         """Whether it shares a point with a grid's bounds (south, north, west, east)."""
         south, north, west, east = bounds
-        beside = within(np.array([west]), self.west, self.east)[0] or within(np.array([self.west]), west, east)[0]
+        beside = (
+            within(np.array([west]), self.west, self.east)[0] or within(np.array([self.west]), west, east)[0]
+        )
         return bool(self.south <= north and self.north >= south and beside)
 
     def inside(self, lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.bool_]:
@@ -44,7 +46,9 @@ class Box(Frozen):
 
 
 class Event(Frozen):
-    """One event: its period of valid time (UTC, end exclusive), the box it concerned (null: the whole domain), and its source."""
+    """One event: its period of valid time (UTC, end exclusive), the box it concerned (null: the whole
+    domain), and its source.
+    """
 
     name: str
     kind: EventKind

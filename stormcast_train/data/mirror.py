@@ -14,7 +14,7 @@ from torch import Tensor
 from stormcast_train.base.errors import RequestError
 from stormcast_train.data.batch import Batch
 from stormcast_train.data.condition_config import ConditionSpec
-from stormcast_train.data.noise import uniform
+from stormcast_train.data.keyed_random import uniform
 
 
 class Mirror:
@@ -33,16 +33,24 @@ class Mirror:
         """The batch with its states, masks and target mirrored."""
         states, present = self(batch.window.states_BKCHW), self(batch.window.present_BKCHW)
         window = replace(batch.window, states_BKCHW=states, present_BKCHW=present)
-        return replace(batch, window=window, target_BCHW=self(batch.target_BCHW), target_present_BCHW=self(batch.target_present_BCHW))
+        return replace(
+            batch,
+            window=window,
+            target_BCHW=self(batch.target_BCHW),
+            target_present_BCHW=self(batch.target_present_BCHW),
+        )
 
 
 def check_mirror(spec: ConditionSpec, names: Sequence[str]) -> None:
-    """RequestError where a mirrored sample would not be one: components of a vector, or a condition that knows its place."""
+    """RequestError where a mirrored sample would not be one: components of a vector, or a condition that
+    knows its place.
+    """
     if not spec.mirror:
         return
     vectors = [name for name in names if name[0] in "uv" and name[1:2].isdigit()]
     placed = [name for name in ("background", "static", "time", "position", "past") if getattr(spec, name)]
     if vectors or placed:
         raise RequestError(
-            f"stage.conditions.mirror=true does not go with {', '.join([*vectors, *placed])}: a mirrored sample would be wrong"
+            f"stage.conditions.mirror=true does not go with {', '.join([*vectors, *placed])}: a mirrored "
+            "sample would be wrong"
         )

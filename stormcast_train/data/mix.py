@@ -1,4 +1,6 @@
-"""`mix=`: which times of which stores train, validate and test, how far apart they are kept, and what is drawn more often. Torch-free."""
+"""`mix=`: which times of which stores train, validate and test, how far apart they are kept, and what is
+drawn more often. Torch-free.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ AS_WRITTEN = "as_written"
 
 @dataclass(frozen=True)
 class Reach:
-    """How far a sample reaches: the axis' step, its states at and before the start, and the longest accumulation."""
+    """How far a sample reaches: the axis' step, its states at and before the start, and the longest
+    accumulation.
+    """
 
     step: np.timedelta64
     history: int
@@ -37,10 +41,12 @@ class Reach:
 
 
 class RainRule(Frozen):
-    """Starts whose target has `statistic` of `variable` at or above `least` (its unit) are drawn `factor` times as often.
+    """Starts whose target has `statistic` of `variable` at or above `least` (its unit) are drawn `factor`
+    times as often.
 
-    mean | maximum | p99 over the domain, from the store's moments and histograms (p99: the lower edge of its bin, eight bins a
-    decade; rain alone); over `box`, from the values, which are then read once when training begins.
+    mean | maximum | p99 over the domain, from the store's moments and histograms (p99: the lower edge of its
+    bin, eight bins a decade; rain alone); over `box`, from the values, which are then read once when training
+    begins.
     """
 
     variable: str = "rain1h"
@@ -51,10 +57,11 @@ class RainRule(Frozen):
 
 
 class Oversample(Frozen):
-    """How often training starts are drawn: factors by kind of the event that the target lies in, and by a rain statistic.
+    """How often training starts are drawn: factors by kind of the event that the target lies in, and by a
+    rain statistic.
 
-    The largest factor that applies counts, 1 where none does. Losses are not reweighted: a network learns the tilted climatology,
-    and its package says so.
+    The largest factor that applies counts, 1 where none does. Losses are not reweighted: a network learns the
+    tilted climatology, and its package says so.
     """
 
     events: dict[EventKind, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
@@ -62,10 +69,11 @@ class Oversample(Frozen):
 
 
 class CropRule(Frozen):
-    """Training on windows of `rows` x `columns` points, uniformly placed, so a point near the grid's edge is seen less often.
+    """Training on windows of `rows` x `columns` points, uniformly placed, so a point near the grid's edge is
+    seen less often.
 
-    towards: where the target lies in a listed event of one of these kinds that has a box, the window's centre is, with probability
-    `share`, a point of that box (moved inwards where the window would leave the grid).
+    towards: where the target lies in a listed event of one of these kinds that has a box, the window's centre
+    is, with probability `share`, a point of that box (moved inwards where the window would leave the grid).
     """
 
     rows: int = Field(ge=1)
@@ -80,7 +88,9 @@ class CropRule(Frozen):
 
 
 class FurtherStore(Frozen):
-    """Another store that trains too: same grid, step and channels. `periods`: null for all it has, outside what is held out."""
+    """Another store that trains too: same grid, step and channels. `periods`: null for all it has, outside
+    what is held out.
+    """
 
     store: str
     periods: tuple[str, ...] | None = None
@@ -88,10 +98,12 @@ class FurtherStore(Frozen):
 
 
 class Mix(Frozen, ABC):
-    """What all mixes have. The rollout in the least gap is `rollout` or `rollout_steps` steps, whichever is shorter.
+    """What all mixes have. The rollout in the least gap is `rollout` or `rollout_steps` steps, whichever is
+    shorter.
 
-    gap: null for the least one, window + rollout + accumulation, which a given one never undercuts. source_version: by source, a
-    glob or a part of the versions whose hours are used. use_test: for a final run, the test split validates. crop: null for whole fields.
+    gap: null for the least one, window + rollout + accumulation, which a given one never undercuts.
+    source_version: by source, a glob or a part of the versions whose hours are used. use_test: for a final
+    run, the test split validates. crop: null for whole fields.
     """
 
     depends_on_axis: ClassVar[bool] = False  # the same periods on any store's axis
@@ -113,7 +125,9 @@ class Mix(Frozen, ABC):
 
     @abstractmethod
     def periods(self, times: Times, reach: Reach) -> Periods:
-        """The periods of each split on this time axis [T], before events and gaps move their edges; none for an empty one."""
+        """The periods of each split on this time axis [T], before events and gaps move their edges; none for
+        an empty one.
+        """
 
     def margin(self, reach: Reach) -> np.timedelta64:
         """Times of two splits are further apart than this: the gap between whole windows, pasts included."""
@@ -121,13 +135,21 @@ class Mix(Frozen, ABC):
 
     def gap_of(self, reach: Reach) -> np.timedelta64:
         """The gap between splits."""
-        least = reach.window + min(parse_duration(self.rollout), self.rollout_steps * reach.step) + reach.accumulation
+        least = (
+            reach.window
+            + min(parse_duration(self.rollout), self.rollout_steps * reach.step)
+            + reach.accumulation
+        )
         return least if self.gap in (None, AS_WRITTEN) else max(least, parse_duration(self.gap))
 
     def record(self) -> dict[str, Any]:
-        """The mix as plain data, without the places of further stores, which are no science, and as ever where nothing is cropped."""
+        """The mix as plain data, without the places of further stores, which are no science, and as ever
+        where nothing is cropped.
+        """
         described = self.model_dump(mode="json", exclude=None if self.crop else {"crop"})
-        return described | {"stores": [{k: v for k, v in entry.items() if k != "store"} for entry in described["stores"]]}
+        return described | {
+            "stores": [{k: v for k, v in entry.items() if k != "store"} for entry in described["stores"]]
+        }
 
 
 class FractionsMix(Mix):
@@ -142,7 +164,9 @@ class FractionsMix(Mix):
     @model_validator(mode="after")
     def _sum(self) -> Self:
         if abs(self.train + self.validation + self.test - 1) > 1e-6:
-            raise ValueError(f"train + validation + test must be 1, got {self.train + self.validation + self.test:g}")
+            raise ValueError(
+                f"train + validation + test must be 1, got {self.train + self.validation + self.test:g}"
+            )
         if self.gap == AS_WRITTEN:
             raise ValueError("gap=as_written is for explicit periods")
         return self
@@ -168,8 +192,9 @@ class FractionsMix(Mix):
 class PeriodsMix(Mix):
     """Explicit periods of valid time, each one or several ISO 8601 intervals, end exclusive.
 
-    Test periods are never cut; validation yields to them, and training to both, by the gap on either side and by the past of a
-    window. The validation may lie inside the training period. gap=as_written cuts nothing: windows share no time, that is all.
+    Test periods are never cut; validation yields to them, and training to both, by the gap on either side and
+    by the past of a window. The validation may lie inside the training period. gap=as_written cuts nothing:
+    windows share no time, that is all.
     """
 
     kind: Literal["periods"] = "periods"
@@ -203,9 +228,10 @@ class PeriodsMix(Mix):
 class SeasonsMix(Mix):
     """A test and a validation period in every season, which train together otherwise.
 
-    Seasons are blocks of `months` months counted from `first_month`. The last `test_days` days of a season test, the
-    `validation_days` days before them, a gap apart, validate; training yields a gap on either side. Blocks are the calendar's, not
-    the store's, so a store that grows keeps its splits. `period`: null for all the store has.
+    Seasons are blocks of `months` months counted from `first_month`. The last `test_days` days of a season
+    test, the `validation_days` days before them, a gap apart, validate; training yields a gap on either side.
+    Blocks are the calendar's, not the store's, so a store that grows keeps its splits. `period`: null for all
+    the store has.
     """
 
     kind: Literal["seasons"] = "seasons"
@@ -230,13 +256,17 @@ class SeasonsMix(Mix):
         whole = Period.parse(self.period) if self.period else Period(times[0], times[-1] + reach.step)
         test = [Period(end - self.test_days * DAY, end) for end in self._ends(whole)]
         length, apart = self.validation_days * DAY, self.margin(reach)
-        validation = [Period(p.start - apart - length, p.start - apart) for p in test] if self.validation_days else []
+        validation = (
+            [Period(p.start - apart - length, p.start - apart) for p in test] if self.validation_days else []
+        )
         return {"train": (whole,), "validation": _clipped(validation, whole), "test": _clipped(test, whole)}
 
     def _ends(self, whole: Period) -> list[np.datetime64]:
         """The ends of all seasons that the period touches."""
         offset = self.first_month - 1
-        begun = (whole.start.astype("datetime64[M]").astype(int) - offset) // self.months * self.months + offset
+        begun = (
+            whole.start.astype("datetime64[M]").astype(int) - offset
+        ) // self.months * self.months + offset
         last = whole.end.astype("datetime64[M]").astype(int) + self.months
         ends = np.arange(begun + self.months, last + 1, self.months)
         return list(ends.astype("datetime64[M]").astype("datetime64[s]"))

@@ -1,4 +1,6 @@
-"""A mix applied to its stores: the main store's splits, what further stores train on, and how often starts are drawn. Torch-free."""
+"""A mix applied to its stores: the main store's splits, what further stores train on, and how often starts
+are drawn. Torch-free.
+"""
 
 from __future__ import annotations
 
@@ -12,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.base.errors import RequestError
-from stormcast_train.data.axis import axis_of
 from stormcast_train.data.event_config import Event, EventsConfig
 from stormcast_train.data.mix import FurtherStore, Mix, Reach, SplitName
 from stormcast_train.data.oversample import check_kinds, check_rain, start_weights
+from stormcast_train.data.sample_times import axis_of
 from stormcast_train.data.scene import named_group, split_store
 from stormcast_train.data.splits import Split, complete_windows, within
 from stormcast_train.fields.times import Period, Times, seconds
@@ -26,7 +28,7 @@ FURTHER = "train@"  # a package's starts of the n-th further store are its split
 
 
 @dataclass(frozen=True, eq=False)
-class Further:
+class ExtraStore:
     """What a further store gives to training: its times, its starts, and the weight of each."""
 
     store: Store
@@ -37,20 +39,27 @@ class Further:
 
 @dataclass(frozen=True, eq=False)
 class Mixture:
-    """The splits of the main store, and what further stores add to training. `events`: those that concern the domain."""
+    """The splits of the main store, and what further stores add to training. `events`: those that concern the
+    domain.
+    """
 
     mix: Mix
     store: Store
     events: tuple[Event, ...]
     splits: Mapping[str, Split]
-    further: tuple[Further, ...]
+    further: tuple[ExtraStore, ...]
 
     @cached_property
     def weights_N(self) -> NDArray[np.float64]:
-        """How often each training start is drawn, the main store's first; values are read only where a box asks for them."""
+        """How often each training start is drawn, the main store's first; values are read only where a box
+        asks for them.
+        """
         asked, train = self.mix.oversample, self.splits["train"].starts
         found = [start_weights(self.store.group("state"), train, asked, self.events)]
-        found += [f.weight * start_weights(f.store.group("state"), f.starts, asked, self.events) for f in self.further]
+        found += [
+            f.weight * start_weights(f.store.group("state"), f.starts, asked, self.events)
+            for f in self.further
+        ]
         return np.concatenate(found)
 
     @property
@@ -77,49 +86,72 @@ class Mixture:
             }
             facts["oversampled"] = self.mix.oversample.model_dump(mode="json") | {"weights": drawn}
         if self.further:
-            facts["stores"] = [{"fingerprint": f.store.fingerprint, "starts": len(f.starts), "weight": f.weight} for f in self.further]
+            facts["stores"] = [
+                {"fingerprint": f.store.fingerprint, "starts": len(f.starts), "weight": f.weight}
+                for f in self.further
+            ]
         return facts
 
 
 def mix_stores(store: Store, mix: Mix, events: EventsConfig, history: int, use_background: bool) -> Mixture:
-    """Apply the mix to the main store and the further ones it names; RequestError where they do not fit together."""
+    """Apply the mix to the main store and the further ones it names; RequestError where they do not fit
+    together.
+    """
     concerned = events.over(store.group("state").grid.bounds())
     check_kinds(mix.oversample, concerned, events.name)
     check_rain(mix.oversample, store.group("state"))
     splits = split_store(store, mix, history, use_background, concerned)
-    further = tuple(_further(store, mix, entry, splits, history, use_background, concerned) for entry in mix.stores)
+    further = tuple(
+        _further(store, mix, entry, splits, history, use_background, concerned) for entry in mix.stores
+    )
     return Mixture(mix, store, concerned, splits, further)
 
 
 def _further(
-    main: Store, mix: Mix, entry: FurtherStore, splits: Mapping[str, Split], history: int, use_background: bool, events: Sequence[Event]
-) -> Further:
+    main: Store,
+    mix: Mix,
+    entry: FurtherStore,
+    splits: Mapping[str, Split],
+    history: int,
+    use_background: bool,
+    events: Sequence[Event],
+) -> ExtraStore:
     store = open_store(Path(entry.store)).viewed(main.view)
     check_same(main, store, use_background)
     axis = axis_of(store, mix, history, use_background, like=main)
     times = axis.times
-    chosen = np.ones(len(times), bool) if entry.periods is None else within(times, [Period.parse(text) for text in entry.periods])
+    chosen = (
+        np.ones(len(times), bool)
+        if entry.periods is None
+        else within(times, [Period.parse(text) for text in entry.periods])
+    )
     chosen &= ~near(times, held_out(main, mix, splits, axis.reach, times, events), mix.margin(axis.reach))
     if axis.selected_T is not None:
         chosen &= axis.selected_T
     starts = times[complete_windows(axis.state_T & chosen, axis.background_T, history)]
     if not len(starts):
         raise RequestError(
-            f"the further store {store.path} gives no training sample: of its {len(times)} times {int(chosen.sum())} are asked for and "
-            "not held out; give other periods, or leave it out",
+            f"the further store {store.path} gives no training sample: of its {len(times)} times "
+            f"{int(chosen.sum())} are asked for and not held out; give other periods, or leave it out",
             store=str(store.path),
         )
-    return Further(store, times[chosen], starts, entry.weight)
+    return ExtraStore(store, times[chosen], starts, entry.weight)
 
 
-def held_out(main: Store, mix: Mix, splits: Mapping[str, Split], reach: Reach, times: Times, events: Sequence[Event]) -> list[Period]:
-    """The periods that validate or test, as written and as events move them: weather is the same in whichever store it lies."""
+def held_out(
+    main: Store, mix: Mix, splits: Mapping[str, Split], reach: Reach, times: Times, events: Sequence[Event]
+) -> list[Period]:
+    """The periods that validate or test, as written and as events move them: weather is the same in whichever
+    store it lies.
+    """
     names: tuple[SplitName, ...] = ("validation", "test")
     found = [period for name in names for period in splits[name].periods]
     axes = [main.group("state").times] if mix.depends_on_axis else [main.group("state").times, times]
     found += [period for axis in axes for name in names for period in mix.periods(axis, reach)[name]]
     intervals = [event.interval for event in events]
-    while touched := [e for e in intervals if e not in found and any(e.start < p.end and p.start < e.end for p in found)]:
+    while touched := [
+        e for e in intervals if e not in found and any(e.start < p.end and p.start < e.end for p in found)
+    ]:
         found += touched
     return found
 
@@ -130,24 +162,34 @@ def near(times: Times, periods: Sequence[Period], margin: np.timedelta64) -> NDA
 
 
 def check_same(main: Store, other: Store, use_background: bool) -> None:
-    """RequestError, naming the first difference, unless the other store has the main one's grids, steps and channels by name."""
+    """RequestError, naming the first difference, unless the other store has the main one's grids, steps and
+    channels by name.
+    """
     for role in ("state", "background") if use_background else ("state",):
         ours = main.group(role)
         theirs = named_group(other, role, ours.channels)
         for what, mine, found in _compared(ours, theirs):
             if mine != found:
                 raise RequestError(
-                    f"the further store {other.path} has a {role} with {what} {found}, and store={main.path} has {mine}; make it with the "
-                    "same domain and variables",
+                    f"the further store {other.path} has a {role} with {what} {found}, and "
+                    f"store={main.path} has {mine}; make it with the same domain and variables",
                     store=str(other.path),
                 )
 
 
 def _compared(ours: Group, theirs: Group) -> list[tuple[str, Any, Any]]:
-    grids = [f"{g.grid.shape[0]} x {g.grid.shape[1]} points ({g.grid.fingerprint[:12]})" for g in (ours, theirs)]
-    steps = [f"{seconds(g.step)} s" for g in (ours, theirs)]
-    facts = [
-        [(v.units, v.kind, v.interval_s, str(v.transform)) for name in ours.channels for v in [g.variables[name]]] for g in (ours, theirs)
+    return [
+        ("a grid of", _size_of(ours), _size_of(theirs)),
+        ("a step of", f"{seconds(ours.step)} s", f"{seconds(theirs.step)} s"),
+        *((f"'{name}' as", _facts_of(ours, name), _facts_of(theirs, name)) for name in ours.channels),
     ]
-    named = zip(ours.channels, *facts, strict=True)
-    return [("a grid of", *grids), ("a step of", *steps), *((f"'{name}' as", mine, found) for name, mine, found in named)]  # type: ignore[list-item]
+
+
+def _size_of(group: Group) -> str:
+    rows, columns = group.grid.shape
+    return f"{rows} x {columns} points ({group.grid.fingerprint[:12]})"
+
+
+def _facts_of(group: Group, name: str) -> tuple[str, str, int | None, str]:
+    variable = group.variables[name]
+    return variable.units, variable.kind, variable.interval_s, str(variable.transform)

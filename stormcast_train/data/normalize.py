@@ -15,9 +15,13 @@ from stormcast_train.fields.variables import Variable
 
 
 class Normalizer:
-    """Transform, subtract the mean, divide by the standard deviation, channel by channel in the order of `variables`."""
+    """Transform, subtract the mean, divide by the standard deviation, channel by channel in the order of
+    `variables`.
+    """
 
-    def __init__(self, variables: Sequence[Variable], statistics: Mapping[str, ChannelStatistics], device: torch.device) -> None:
+    def __init__(
+        self, variables: Sequence[Variable], statistics: Mapping[str, ChannelStatistics], device: torch.device
+    ) -> None:
         self.variables = tuple(variables)
         self.statistics = {v.name: statistics[v.name] for v in self.variables}
         rows = [statistics[v.name] for v in self.variables]
@@ -53,12 +57,16 @@ class Normalizer:
         return values
 
     def limit(self, norm_CHW: Tensor) -> tuple[Tensor, Tensor]:
-        """The state a forecast may hold: inside the range of each variable that is clamped, no drizzle; normalised and in physical units."""
+        """The state a forecast may hold: inside the range of each variable that is clamped, no drizzle;
+        normalised and in physical units.
+        """
         physical_CHW = self.inverse(norm_CHW)
         for i, v in enumerate(self.variables):
             channel = physical_CHW[..., i, :, :]
             channel = channel.clamp(v.low, v.high) if v.clamp else channel
             if v.no_echo is not None:
                 channel = channel.clamp(min=v.no_echo)
-            physical_CHW[..., i, :, :] = torch.where(channel < v.drizzle, torch.zeros_like(channel), channel) if v.drizzle else channel
+            physical_CHW[..., i, :, :] = (
+                torch.where(channel < v.drizzle, torch.zeros_like(channel), channel) if v.drizzle else channel
+            )
         return self.forward(physical_CHW), physical_CHW

@@ -11,11 +11,12 @@ from stormcast_train.base.seeds import generator
 
 
 class Order:
-    """Stream position p is dataset index `permutation(epoch = p // size)[p % size]`; epochs follow each other without padding.
+    """Stream position p is dataset index `permutation(epoch = p // size)[p % size]`; epochs follow each other
+    without padding.
 
-    With weights [N], an epoch is as many samples as they sum to, and a start comes in it as often as its weight says: a whole number
-    of times, the nearest ones above and below, drawn for the epoch so that the mean over epochs is the weight. Weights of one are no
-    weights.
+    With weights [N], an epoch is as many samples as they sum to, and a start comes in it as often as its
+    weight says: a whole number of times, the nearest ones above and below, drawn for the epoch so that the
+    mean over epochs is the weight. Weights of one are no weights.
     """
 
     def __init__(self, size: int, seed: int, weights: NDArray[np.float64] | None = None) -> None:
@@ -35,14 +36,17 @@ class Order:
         shuffled = generator(self._seed, "order", epoch).permutation(self.epoch_samples)
         if self._weights is None:
             return shuffled
-        return resampled(self._weights, self.epoch_samples, generator(self._seed, "oversample", epoch).random())[shuffled]
+        return resampled(
+            self._weights, self.epoch_samples, generator(self._seed, "oversample", epoch).random()
+        )[shuffled]
 
 
 def resampled(weights_N: NDArray[np.float64], count: int, offset: float) -> NDArray[np.int64]:
-    """Systematic resampling (Kitagawa 1996): `count` indices, ascending, index i `count * weight_i / sum` times, rounded either way.
+    """Systematic resampling (Kitagawa 1996): `count` indices, ascending, index i `count * weight_i / sum`
+    times, rounded either way.
 
-    offset: in [0, 1); over its uniform distribution the expected number is exact, and with whole weights that sum to `count` every
-    offset gives it.
+    offset: in [0, 1); over its uniform distribution the expected number is exact, and with whole weights that
+    sum to `count` every offset gives it.
     """
     ends = np.cumsum(weights_N)
     points = (np.arange(count) + offset) * (ends[-1] / count)

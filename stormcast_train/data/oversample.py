@@ -41,14 +41,19 @@ def check_kinds(asked: Oversample, events: Sequence[Event], name: str) -> None:
     unknown = sorted(set(asked.events) - set(known))
     if unknown:
         listed = f"lists {', '.join(known)}" if known else "lists nothing for this domain"
-        raise RequestError(f"mix.oversample.events asks for {', '.join(unknown)}, and events={name} {listed}", unknown=unknown)
+        raise RequestError(
+            f"mix.oversample.events asks for {', '.join(unknown)}, and events={name} {listed}",
+            unknown=unknown,
+        )
 
 
 def check_rain(asked: Oversample, state: Group) -> None:
     """RequestError for a rain rule on a variable that the state lacks."""
     if asked.rain is not None and asked.rain.variable not in state.channels:
         found = f"mix.oversample.rain counts {asked.rain.variable}, and the state that trains has {', '.join(state.channels)}"
-        raise RequestError(f"{found}: name one of these, mix.oversample.rain.variable=", variable=asked.rain.variable)
+        raise RequestError(
+            f"{found}: name one of these, mix.oversample.rain.variable=", variable=asked.rain.variable
+        )
 
 
 def rain_statistic(state: Group, rule: RainRule, rows: NDArray[np.int64]) -> Numbers:
@@ -76,7 +81,9 @@ def _in_box(state: Group, rule: RainRule, rows: NDArray[np.int64]) -> Numbers:
     assert box is not None
     inside_YX = box.inside(grid.lat2d, grid.lon2d)
     if not inside_YX.any():
-        raise RequestError(f"the box of mix.oversample.rain holds no point of the grid, which covers {grid.bounds()}")
+        raise RequestError(
+            f"the box of mix.oversample.rain holds no point of the grid, which covers {grid.bounds()}"
+        )
     found = np.full(len(rows), np.nan)
     for first in range(0, len(rows), BLOCK):
         part = state.read(rows[first : first + BLOCK], [rule.variable])[:, 0][:, inside_YX]
@@ -88,4 +95,9 @@ def _in_box(state: Group, rule: RainRule, rows: NDArray[np.int64]) -> Numbers:
 def _summary(rule: RainRule, values: NDArray[np.float32]) -> Numbers:
     if rule.statistic == "mean":
         return np.nanmean(values, axis=1, dtype=np.float64)
-    return np.asarray(np.nanmax(values, axis=1) if rule.statistic == "maximum" else np.nanquantile(values, QUANTILE, axis=1), float)
+    return np.asarray(
+        np.nanmax(values, axis=1)
+        if rule.statistic == "maximum"
+        else np.nanquantile(values, QUANTILE, axis=1),
+        float,
+    )

@@ -1,4 +1,5 @@
-"""What a network's fields are: variables, statistics, grid, coverage, static fields. All that a package must carry. Torch-free.
+"""What a network's fields are: variables, statistics, grid, coverage, static fields. All that a package must
+carry. Torch-free.
 
 Shape suffixes: C state channels, S static channels, H rows, W columns.
 """
@@ -13,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.base.errors import RequestError
-from stormcast_train.data.axis import axis_of
 from stormcast_train.data.event_config import Event
 from stormcast_train.data.mix import Mix
+from stormcast_train.data.sample_times import axis_of
 from stormcast_train.data.splits import Split, make_splits
 from stormcast_train.data.statistics import ChannelStatistics, from_moments
 from stormcast_train.fields.grid import Grid
@@ -29,8 +30,10 @@ from stormcast_train.store.view import StoreView
 
 
 @dataclass(frozen=True)
-class Further:
-    """A role of the store beside the state, on the state's points and with a clock of its own, as past frames are taken from it."""
+class ExtraRole:
+    """A role of the store beside the state, on the state's points and with a clock of its own, as past frames
+    are taken from it.
+    """
 
     role: str
     variables: tuple[Variable, ...]
@@ -53,19 +56,28 @@ class Further:
         return {"role": self.role, "variables": variables, "statistics": statistics, "step_s": self.step_s}
 
     @classmethod
-    def restore(cls, facts: Mapping[str, Any]) -> Further:
+    def restore(cls, facts: Mapping[str, Any]) -> ExtraRole:
         """From `to_json`."""
-        return cls(facts["role"], _variables(facts["variables"]), _restored(facts["statistics"]), int(facts["step_s"]))
+        return cls(
+            facts["role"],
+            _variables(facts["variables"]),
+            _restored(facts["statistics"]),
+            int(facts["step_s"]),
+        )
 
-    def joined(self, other: Further) -> Further:
+    def joined(self, other: ExtraRole) -> ExtraRole:
         """With the other's further channels behind its own."""
         added = tuple(v for v in other.variables if v.name not in self.names)
-        return replace(self, variables=self.variables + added, statistics={**other.statistics, **self.statistics})
+        return replace(
+            self, variables=self.variables + added, statistics={**other.statistics, **self.statistics}
+        )
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Names, scales and places. `masked` are the state channels that some time lacks somewhere: their mask is an input."""
+    """Names, scales and places. `masked` are the state channels that some time lacks somewhere: their mask is
+    an input.
+    """
 
     state: tuple[Variable, ...]
     background: tuple[Variable, ...]
@@ -78,7 +90,7 @@ class Scene:
     background_grid: Grid | None
     coverage_CHW: NDArray[np.bool_]
     static_SHW: NDArray[np.float32]  # physical units, NaN where missing
-    further: tuple[Further, ...] = ()  # roles whose past frames are seen
+    further: tuple[ExtraRole, ...] = ()  # roles whose past frames are seen
 
     @property
     def step(self) -> np.timedelta64:
@@ -89,7 +101,7 @@ class Scene:
         """State channels in order."""
         return tuple(v.name for v in self.state)
 
-    def role(self, name: str) -> Further:
+    def role(self, name: str) -> ExtraRole:
         """The further role of that name."""
         return next(further for further in self.further if further.role == name)
 
@@ -109,7 +121,8 @@ class Scene:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Grid, coverage and static fields by name."""
         found: dict[str, NDArray[Any]] = {
-            "lat": self.grid.lat, "lon": self.grid.lon, "coverage": self.coverage_CHW.astype(np.uint8), "static": self.static_SHW,
+            "lat": self.grid.lat, "lon": self.grid.lon, "coverage": self.coverage_CHW.astype(np.uint8),
+            "static": self.static_SHW,
         }  # fmt: skip
         if self.background_grid is not None:
             found |= {"background_lat": self.background_grid.lat, "background_lon": self.background_grid.lon}
@@ -128,10 +141,12 @@ class Scene:
             masked=tuple(facts["masked"]),
             step_s=int(facts["step_s"]),
             grid=Grid(arrays["lat"], arrays["lon"]),
-            background_grid=Grid(arrays["background_lat"], arrays["background_lon"]) if "background_lat" in arrays else None,
+            background_grid=Grid(arrays["background_lat"], arrays["background_lon"])
+            if "background_lat" in arrays
+            else None,
             coverage_CHW=arrays["coverage"].astype(bool),
             static_SHW=arrays["static"],
-            further=tuple(Further.restore(f) for f in facts.get("further", ())),
+            further=tuple(ExtraRole.restore(f) for f in facts.get("further", ())),
         )
 
 
@@ -143,12 +158,15 @@ def _restored(statistics: Mapping[str, Mapping[str, float]]) -> dict[str, Channe
     return {name: ChannelStatistics(**numbers) for name, numbers in statistics.items()}
 
 
-def split_store(store: Store, mix: Mix, history: int, use_background: bool, events: Sequence[Event] = ()) -> dict[str, Split]:
+def split_store(
+    store: Store, mix: Mix, history: int, use_background: bool, events: Sequence[Event] = ()
+) -> dict[str, Split]:
     """The mix's splits of this store."""
     axis = axis_of(store, mix, history, use_background)
     reach = axis.reach
     splits = make_splits(
-        mix, axis.times, axis.state_T, axis.background_T, reach.step, history, reach.accumulation, events, axis.selected_T
+        mix, axis.times, axis.state_T, axis.background_T, reach.step, history, reach.accumulation, events,
+        axis.selected_T
     )  # fmt: skip
     return {str(name): split for name, split in splits.items()}
 
@@ -163,7 +181,8 @@ def build_scene(
 ) -> Scene:
     """The scene of a store with statistics of the training times alone, those of other stores merged in.
 
-    past: channels by further role (None: all that it has). Raises RequestError where the store lacks a role or a name.
+    past: channels by further role (None: all that it has). Raises RequestError where the store lacks a role
+    or a name.
     """
     state = _fitted(store.group("state"), train_times)
     stores = [(store, train_times), *others]
@@ -189,23 +208,32 @@ def build_scene(
 
 
 def past_group(store: Store, role: str, names: tuple[str, ...] | None) -> Group:
-    """The store's group whose past frames are seen; RequestError where it has none of its own, lacks a name or lies on other points."""
+    """The store's group whose past frames are seen; RequestError where it has none of its own, lacks a name
+    or lies on other points.
+    """
     if role in ("state", "background", "static"):
-        raise RequestError(f"stage.conditions.past.{role}: past frames are of a role of its own; for past states write history=")
+        raise RequestError(
+            f"stage.conditions.past.{role}: past frames are of a role of its own; for past states write "
+            "history="
+        )
     group, state = named_group(store, role, names or ()), store.group("state")
     if group.grid.fingerprint != state.grid.fingerprint:
-        raise RequestError(f"the store's {role} is not on the points of its state, past frames must be", role=role)
+        raise RequestError(
+            f"the store's {role} is not on the points of its state, past frames must be", role=role
+        )
     return group
 
 
-def _further(store: Store, role: str, names: tuple[str, ...] | None, train_times: Times) -> Further:
+def _further(store: Store, role: str, names: tuple[str, ...] | None, train_times: Times) -> ExtraRole:
     group, state = past_group(store, role, names), store.group("state")
     rows = rows_between(group, train_times, state.step)
     if not len(rows):
         raise RequestError(f"the store's {role} holds none of the training times", role=role)
     names = names or group.channels
-    statistics = from_moments(group.statistics("transformed", rows), group.statistics("tendency", rows), names)
-    return Further(role, tuple(group.variables[name] for name in names), statistics, seconds(group.step))
+    statistics = from_moments(
+        group.statistics("transformed", rows), group.statistics("tendency", rows), names
+    )
+    return ExtraRole(role, tuple(group.variables[name] for name in names), statistics, seconds(group.step))
 
 
 def rows_between(group: Group, times: Times, step: np.timedelta64) -> NDArray[np.int64]:
@@ -226,9 +254,11 @@ def extend_scene(
     past: Mapping[str, tuple[str, ...] | None] | None = None,
     others: Sequence[tuple[Store, Times]] = (),
 ) -> Scene:
-    """The scene of a regression with what a diffusion on top of it needs besides; names and statistics that exist stay as they are.
+    """The scene of a regression with what a diffusion on top of it needs besides; names and statistics that
+    exist stay as they are.
 
-    The store's view may change a variable's other facts (loss weight, range, drizzle); other names or transforms are a RequestError.
+    The store's view may change a variable's other facts (loss weight, range, drizzle); other names or
+    transforms are a RequestError.
     """
     fresh = build_scene(store, train_times, use_background, use_static, past, others)
     known = {further.role: further for further in scene.further}
@@ -250,21 +280,30 @@ def _continued(scene: Scene, view: StoreView) -> tuple[Variable, ...]:
     """The regression's variables with the facts that the view changes for the diffusion."""
     if view.state not in (None, scene.names):
         asked = ", ".join(view.state or ())
-        raise RequestError(f"variables: the regression steps {', '.join(scene.names)} forward, and {asked} was asked of its diffusion")
+        raise RequestError(
+            f"variables: the regression steps {', '.join(scene.names)} forward, and {asked} was asked of "
+            "its diffusion"
+        )
     found = tuple(view.changed(variable) for variable in scene.state)
     for held, asked_for in zip(scene.state, found, strict=True):
         if not _same_map(held.transform, asked_for.transform):
             raise RequestError(
-                f"variables.override.{held.name}.transform: the regression was trained with {held.transform.kind}, its diffusion cannot "
-                f"take {asked_for.transform.kind}; train another regression, or leave the transform out",
+                f"variables.override.{held.name}.transform: the regression was trained with "
+                f"{held.transform.kind}, its diffusion cannot take {asked_for.transform.kind}; train "
+                "another regression, or leave the transform out",
                 variable=held.name,
             )
-    return tuple(asked_for.model_copy(update={"transform": held.transform}) for held, asked_for in zip(scene.state, found, strict=True))
+    return tuple(
+        asked_for.model_copy(update={"transform": held.transform})
+        for held, asked_for in zip(scene.state, found, strict=True)
+    )
 
 
 def _same_map(held: Transform, asked: Transform) -> bool:
     """A quantile map without knots asks for the one that the regression has."""
-    return held == asked or (isinstance(held, QuantileMap) and isinstance(asked, QuantileMap) and not asked.fitted)
+    return held == asked or (
+        isinstance(held, QuantileMap) and isinstance(asked, QuantileMap) and not asked.fitted
+    )
 
 
 def _fitted(group: Group, times: Times) -> Group:
@@ -277,7 +316,9 @@ def _rows(group: Group, times: Times) -> NDArray[np.int64]:
 
 
 def _statistics(main: Group, training: Sequence[tuple[Store, Times]]) -> dict[str, ChannelStatistics]:
-    """From the moments of all training times of all stores, merged in the stores' order; by the main group's channels and maps."""
+    """From the moments of all training times of all stores, merged in the stores' order; by the main group's
+    channels and maps.
+    """
     role, names = main.role, main.channels
     merged: dict[str, m.Moments] = {}
     for store, times in training:
@@ -288,7 +329,9 @@ def _statistics(main: Group, training: Sequence[tuple[Store, Times]]) -> dict[st
         for kind in ("transformed", "tendency"):
             found = group.reduced(kind, rows)[[group.channels.index(name) for name in names]]
             merged[kind] = m.merge(merged[kind], found) if kind in merged else found
-    summaries = {kind: {name: m.summary(found[c]) for c, name in enumerate(names)} for kind, found in merged.items()}
+    summaries = {
+        kind: {name: m.summary(found[c]) for c, name in enumerate(names)} for kind, found in merged.items()
+    }
     return from_moments(summaries["transformed"], summaries["tendency"], names)
 
 
@@ -300,12 +343,16 @@ def _masked(training: Sequence[tuple[Store, Times]]) -> tuple[str, ...]:
         rows = _rows(state, times)
         counted, cells = state.statistics("value", rows), int(np.prod(state.grid.shape))
         present = state.available[rows].sum(axis=0)
-        lacking |= {name for name in names if counted[name]["count"] < present[state.channels.index(name)] * cells}
+        lacking |= {
+            name for name in names if counted[name]["count"] < present[state.channels.index(name)] * cells
+        }
     return tuple(name for name in names if name in lacking)
 
 
 def named_group(store: Store, role: str, names: tuple[str, ...]) -> Group:
-    """The store's group of that role, if it holds these channels; otherwise a RequestError that names what it lacks."""
+    """The store's group of that role, if it holds these channels; otherwise a RequestError that names what it
+    lacks.
+    """
     if role not in store.roles:
         needed = f"the network needs {', '.join(names)}" if names else f"it has {', '.join(store.roles)}"
         raise RequestError(f"the store {store.path} has no {role}, and {needed}", store=str(store.path))
@@ -314,6 +361,8 @@ def named_group(store: Store, role: str, names: tuple[str, ...]) -> Group:
     if lacking:
         held = ", ".join(group.channels) + (" after variables= has chosen" if store.view else "")
         raise RequestError(
-            f"the store {store.path} lacks {role} {', '.join(lacking)}; it holds {held}", store=str(store.path), lacking=lacking
+            f"the store {store.path} lacks {role} {', '.join(lacking)}; it holds {held}",
+            store=str(store.path),
+            lacking=lacking,
         )
     return group

@@ -18,7 +18,9 @@ def day_and_hour(times: Times) -> tuple[NDArray[np.float64], NDArray[np.float64]
 
 
 def cos_zenith(times: Times, lat_HW: Tensor, lon_HW: Tensor) -> Tensor:
-    """Cosine of the solar zenith angle [B, H, W]; lat and lon in radians. Spencer (1971) series, as NOAA gives them; within 0.01."""
+    """Cosine of the solar zenith angle [B, H, W]; lat and lon in radians. Spencer (1971) series, as NOAA
+    gives them; within 0.01.
+    """
     day, hour = day_and_hour(times)
     g = 2 * np.pi / 365.0 * (day - 0.5)
     declination = (

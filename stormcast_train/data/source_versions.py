@@ -17,8 +17,9 @@ from stormcast_train.store.reader import Store
 def of_versions(store: Store, asked: Mapping[str, str], times: Times) -> NDArray[np.bool_] | None:
     """[T]: times at which every named source's files are of a version that fits; None where nothing is asked.
 
-    asked: by source, a glob, or a part of the version. Where several versions made one hour, all must fit. Hours are those that the
-    manifest records, from the first to the last of an unbroken run of a version. Raises RequestError with the versions there are.
+    asked: by source, a glob, or a part of the version. Where several versions made one hour, all must fit.
+    Hours are those that the manifest records, from the first to the last of an unbroken run of a version.
+    Raises RequestError with the versions there are.
     """
     if not asked:
         return None
@@ -28,8 +29,8 @@ def of_versions(store: Store, asked: Mapping[str, str], times: Times) -> NDArray
         if source not in recorded:
             known = ", ".join(sorted(recorded)) or "none"
             raise RequestError(
-                f"mix.source_version names '{source}', of which the store {store.path} records no version.{nearest(source, recorded)} "
-                f"It records those of: {known}",
+                f"mix.source_version names '{source}', of which the store {store.path} records no "
+                f"version.{nearest(source, recorded)} It records those of: {known}",
                 known=sorted(recorded),
             )
         for runs in recorded[source]:
@@ -37,7 +38,8 @@ def of_versions(store: Store, asked: Mapping[str, str], times: Times) -> NDArray
         if not chosen.any():
             versions = sorted({run["version"] for runs in recorded[source] for run in runs})
             raise RequestError(
-                f"mix.source_version.{source}={pattern} fits no hour of the store {store.path}; its versions: {'; '.join(versions)}",
+                f"mix.source_version.{source}={pattern} fits no hour of the store {store.path}; its "
+                f"versions: {'; '.join(versions)}",
                 known=versions,
             )
     return chosen

@@ -1,4 +1,6 @@
-"""Power of fields by wavelength, on their device. Shape suffixes: B samples, C channels, H rows, W columns, N modes, G wavenumbers, K bands."""
+"""Power of fields by wavelength, on their device. Shape suffixes: B samples, C channels, H rows, W columns, N
+modes, G wavenumbers, K bands.
+"""
 
 from __future__ import annotations
 

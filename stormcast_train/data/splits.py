@@ -1,8 +1,9 @@
 """The splits of a time axis: which of its times, and which starts, train, validate and test. Torch-free.
 
-A start is the valid time of the newest input state; its whole window (past states, target, background) is available. Splits keep
-apart in this order: an event lies wholly in the most strictly held-out split that it touches (test before validation), which
-moves that split's edges; then validation yields the mix's margin to test, and training to both. Shape suffix: T times.
+A start is the valid time of the newest input state; its whole window (past states, target, background) is
+available. Splits keep apart in this order: an event lies wholly in the most strictly held-out split that it
+touches (test before validation), which moves that split's edges; then validation yields the mix's margin to
+test, and training to both. Shape suffix: T times.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Split:
-    """One split: its periods on the axis (none: empty), its valid times, and the starts whose whole window is available."""
+    """One split: its periods on the axis (none: empty), its valid times, and the starts whose whole window is
+    available.
+    """
 
     name: SplitName
     periods: tuple[Period, ...]
@@ -44,36 +47,48 @@ def make_splits(
 ) -> dict[SplitName, Split]:
     """The splits of a time axis.
 
-    times: [T], regular with spacing `step`; state_available: [T], every state channel is there; background_available: [T] on the same
-    axis, None without background conditions; selected: [T], times that may be used at all. A window is `history` states, the newest
-    at the start, and the target one step later; its start and target lie in the split's periods (in training its past states, too:
-    none is taken from the validation period). Raises RequestError where no training start is left.
+    times: [T], regular with spacing `step`; state_available: [T], every state channel is there;
+    background_available: [T] on the same axis, None without background conditions; selected: [T], times that
+    may be used at all. A window is `history` states, the newest at the start, and the target one step later;
+    its start and target lie in the split's periods (in training its past states, too: none is taken from the
+    validation period). Raises RequestError where no training start is left.
     """
     reach = Reach(step, history, accumulation)
     inside = assign(config, times, reach, events)
     if config.use_test:
-        inside["validation"], inside["test"] = inside["validation"] | inside["test"], np.zeros(len(times), bool)
+        inside["validation"], inside["test"] = (
+            inside["validation"] | inside["test"],
+            np.zeros(len(times), bool),
+        )
     if selected is not None:
-        inside, state_available = {name: mask & selected for name, mask in inside.items()}, state_available & selected
+        inside, state_available = (
+            {name: mask & selected for name, mask in inside.items()},
+            state_available & selected,
+        )
     complete = complete_windows(state_available, background_available, history)
     splits: dict[SplitName, Split] = {}
     for name, mask in inside.items():
-        whole = complete & (complete_windows(mask, None, history) if name == "train" else mask & np.append(mask[1:], False))
+        whole = complete & (
+            complete_windows(mask, None, history) if name == "train" else mask & np.append(mask[1:], False)
+        )
         if name == "validation":  # nothing of the test is read in training, not even as a past state
             whole &= complete_windows(~inside["test"], None, history)
         splits[name] = Split(name, runs(times, mask, step), times[mask], times[whole])
     if not len(splits["train"].starts):
         asked = {name: ", ".join(map(str, found)) for name, found in config.periods(times, reach).items()}
         raise RequestError(
-            f"the mix leaves no training sample: its training period is {asked['train'] or 'empty'}, the store holds {held_text(times)} with "
-            f"{int(state_available.sum())} complete times, a sample needs {history + 1} in a row; give a longer store or another mix",
+            f"the mix leaves no training sample: its training period is {asked['train'] or 'empty'}, the "
+            f"store holds {held_text(times)} with {int(state_available.sum())} complete times, a sample "
+            f"needs {history + 1} in a row; give a longer store or another mix",
             periods=asked,
         )
     return splits
 
 
 def assign(config: Mix, times: Times, reach: Reach, events: Sequence[Event]) -> dict[SplitName, Mask]:
-    """The times [T] of every split, whether available or not: no time in two of them, events whole, margins kept."""
+    """The times [T] of every split, whether available or not: no time in two of them, events whole, margins
+    kept.
+    """
     inside = {name: within(times, found) for name, found in config.periods(times, reach).items()}
     apart = int(config.margin(reach) // reach.step)
     inside["test"] = with_whole_events(inside["test"], times, events)
@@ -116,7 +131,9 @@ def runs(times: Times, mask: Mask, step: np.timedelta64) -> tuple[Period, ...]:
 
 
 def complete_windows(state: Mask, background: Mask | None, history: int) -> Mask:
-    """[T]: a window that starts here is whole: its states, its target, and the background at start and target."""
+    """[T]: a window that starts here is whole: its states, its target, and the background at start and
+    target.
+    """
     complete = np.append(state[1:], False)
     for back in range(history):
         complete &= np.concatenate([np.zeros(back, bool), state])[: len(state)]
@@ -126,13 +143,15 @@ def complete_windows(state: Mask, background: Mask | None, history: int) -> Mask
 
 
 def refuse_sealed(sealed: Times | None, needed: NDArray[np.datetime64]) -> None:
-    """RequestError where any of the needed times is sealed: in training, nothing of the test split is read."""
+    """RequestError where any of the needed times is sealed: in training,
+    nothing of the test split is read.
+    """
     if sealed is None or not len(sealed):
         return
     found = needed[np.isin(needed, sealed)]
     if len(found):
         raise RequestError(
-            f"training would read {iso(found.min())}, which is in the mix's test split; mix.use_test=true makes it part of the validation, "
-            "and the record keeps that",
+            f"training would read {iso(found.min())}, which is in the mix's test split; mix.use_test=true "
+            "makes it part of the validation, and the record keeps that",
             time=iso(found.min()),
         )

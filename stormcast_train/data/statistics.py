@@ -13,7 +13,9 @@ SMALLEST_STD = 1e-12
 
 @dataclass(frozen=True)
 class ChannelStatistics:
-    """Of the transformed variable over the training split: mean, standard deviation, and that of its change over one step."""
+    """Of the transformed variable over the training split: mean, standard deviation, and that of its change
+    over one step.
+    """
 
     mean: float
     std: float
@@ -24,8 +26,11 @@ class ChannelStatistics:
         return {"mean": self.mean, "std": self.std, "tendency_std": self.tendency_std}
 
 
-def from_moments(transformed: Mapping[str, Any], tendency: Mapping[str, Any], names: Sequence[str]) -> dict[str, ChannelStatistics]:
-    """Statistics from a store's moments; a variable without a single present cell in the training split is a RequestError.
+def from_moments(
+    transformed: Mapping[str, Any], tendency: Mapping[str, Any], names: Sequence[str]
+) -> dict[str, ChannelStatistics]:
+    """Statistics from a store's moments; a variable without a single present cell in the training split is a
+    RequestError.
 
     A variable that never changes keeps a scale of 1.
     """
@@ -34,7 +39,9 @@ def from_moments(transformed: Mapping[str, Any], tendency: Mapping[str, Any], na
         value, change = transformed[name], tendency[name]
         if not value["count"]:
             raise RequestError(
-                f"'{name}' has no value in the training split; drop it from variables= or give another period", variable=name
+                f"'{name}' has no value in the training split; drop it from variables= or give another "
+                "period",
+                variable=name,
             )
         change_std = (change["std"] ** 2 + change["mean"] ** 2) ** 0.5 if change["count"] else 0.0
         found[name] = ChannelStatistics(float(value["mean"]), _scale(value["std"]), _scale(change_std))

@@ -1,4 +1,6 @@
-"""The run's sample stream: position -> start, in whichever store it lies -> batch on the device, read ahead by one thread."""
+"""The run's sample stream: position -> start, in whichever store it lies -> batch on the device, read ahead
+by one thread.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +23,11 @@ Parts = list[tuple[int, NDArray[np.int64], RawWindows]]  # store, places in the 
 
 
 class SampleStream:
-    """Sample `position` is start `order.index(position)`; the same for any number of ranks, readers or restarts.
+    """Sample `position` is start `order.index(position)`; the same for any number of ranks, readers or
+    restarts.
 
-    further: readers and starts of further stores, whose starts follow the main store's. weights: how often each start is drawn.
+    further: readers and starts of further stores, whose starts follow the main store's. weights: how often
+    each start is drawn.
     """
 
     def __init__(
@@ -58,7 +62,9 @@ class SampleStream:
         return self._starts
 
     def prefetch(self, positions: Sequence[int]) -> None:
-        """Begin to read these samples in the background; a later `batch` with the same positions does not wait for the disk."""
+        """Begin to read these samples in the background; a later `batch` with the same positions does not
+        wait for the disk.
+        """
         key = tuple(positions)
         if key not in self._ahead:
             self._ahead[key] = self._thread.submit(self._read, key)
@@ -69,7 +75,9 @@ class SampleStream:
         waiting = self._ahead.pop(key, None)
         parts = waiting.result() if waiting else self._read(key)
         found = [self._readers[store].to_device(raw) for store, _, raw in parts]
-        window, target_BCHW, present_BCHW = found[0] if len(found) == 1 else joined(found, np.concatenate([p for _, p, _ in parts]))
+        window, target_BCHW, present_BCHW = (
+            found[0] if len(found) == 1 else joined(found, np.concatenate([p for _, p, _ in parts]))
+        )
         return Batch(key, self._indices(key), window, target_BCHW, present_BCHW)
 
     def close(self) -> None:
@@ -83,13 +91,17 @@ class SampleStream:
         indices = np.array(self._indices(positions), np.int64)
         stores = self._store_N[indices]
         places = [(int(store), np.flatnonzero(stores == store)) for store in np.unique(stores)]
-        return [(store, place, self._readers[store].read(self._starts[indices[place]])) for store, place in places]
+        return [
+            (store, place, self._readers[store].read(self._starts[indices[place]])) for store, place in places
+        ]
 
 
 def joined(parts: Sequence[Any], places: NDArray[np.int64]) -> Any:
-    """Several samples' arrays as one of the same kind, row `places[i]` being the i-th of the parts in their order.
+    """Several samples' arrays as one of the same kind, row `places[i]` being the i-th of the parts in their
+    order.
 
-    A part is a tensor or array with samples along its first axis, None, or a mapping, tuple or dataclass of such.
+    A part is a tensor or array with samples along its first axis, None, or a mapping, tuple or dataclass of
+    such.
     """
     first, order = parts[0], np.argsort(places)
     if first is None:
@@ -102,4 +114,6 @@ def joined(parts: Sequence[Any], places: NDArray[np.int64]) -> Any:
         return {key: joined([part[key] for part in parts], places) for key in first}
     if isinstance(first, tuple):
         return tuple(joined(same, places) for same in zip(*parts, strict=True))
-    return replace(first, **{f.name: joined([getattr(part, f.name) for part in parts], places) for f in fields(first)})
+    return replace(
+        first, **{f.name: joined([getattr(part, f.name) for part in parts], places) for f in fields(first)}
+    )

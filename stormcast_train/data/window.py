@@ -1,7 +1,8 @@
-"""From start times to windows on the device: rows are read once, shared by the windows that overlap, normalised on the device.
+"""From start times to windows on the device: rows are read once, shared by the windows that overlap,
+normalised on the device.
 
-Shape suffixes: B samples, K past states, F past frames, U distinct times read, C channels, J background times (input, target),
-H rows, W columns.
+Shape suffixes: B samples, K past states, F past frames, U distinct times read, C channels, J background times
+(input, target), H rows, W columns.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ from stormcast_train.fields.times import Times
 from stormcast_train.store.group import Group
 from stormcast_train.store.reader import Store
 
-RawFrames = tuple[NDArray[np.float32], NDArray[np.int64]]  # values [U, C, H, W] and which row is which frame, [B, F]
+RawFrames = tuple[
+    NDArray[np.float32], NDArray[np.int64]
+]  # values [U, C, H, W] and which row is which frame, [B, F]
 
 
 @dataclass(frozen=True)
 class RawWindows:
-    """What was read, on the host, in physical units, NaN where missing. Index arrays say which row serves which window."""
+    """What was read, on the host, in physical units, NaN where missing. Index arrays say which row serves
+    which window.
+    """
 
     times: Times  # [B]
     state_UCHW: NDArray[np.float32]
@@ -40,11 +45,12 @@ class RawWindows:
 
 
 class WindowReader:
-    """Windows of one store for one scene. The store's channels are taken by name; one that it lacks is a RequestError.
+    """Windows of one store for one scene. The store's channels are taken by name; one that it lacks is a
+    RequestError.
 
-    history: past states to read. past_minutes: how far back past frames reach, by role. droppable: sources that may be missing;
-    what is not there of them is NaN. Past frames may always lack some. sealed: times that may not be read, in training those of
-    the test split; a window that needs one is a RequestError.
+    history: past states to read. past_minutes: how far back past frames reach, by role. droppable: sources
+    that may be missing; what is not there of them is NaN. Past frames may always lack some. sealed: times
+    that may not be read, in training those of the test split; a window that needs one is a RequestError.
     """
 
     def __init__(
@@ -65,8 +71,13 @@ class WindowReader:
         self._background = self._group(store, "background", names) if names else None
         self._groups = {role: self._group(store, role, scene.role(role).names) for role in self._past}
         self.normalizer = Normalizer(scene.state, scene.statistics, device)
-        self._background_normalizer = Normalizer(scene.background, scene.background_statistics, device) if names else None
-        self._normalizers = {role: Normalizer(scene.role(role).variables, scene.role(role).statistics, device) for role in self._past}
+        self._background_normalizer = (
+            Normalizer(scene.background, scene.background_statistics, device) if names else None
+        )
+        self._normalizers = {
+            role: Normalizer(scene.role(role).variables, scene.role(role).statistics, device)
+            for role in self._past
+        }
 
     @property
     def device(self) -> torch.device:
@@ -88,9 +99,13 @@ class WindowReader:
         last = 1 if target else 0
         needed_BK = times[:, None] + step * np.arange(1 - self.history, 1 + last)
         refuse_sealed(self._sealed, needed_BK)
-        state_UCHW, state_BK = _read(self._state, self.scene.names, self.scene.grid.shape, needed_BK, STATE_AGE in self._droppable)
+        state_UCHW, state_BK = _read(
+            self._state, self.scene.names, self.scene.grid.shape, needed_BK, STATE_AGE in self._droppable
+        )
         background_UChw, background_BJ = self.read_background(times)
-        return RawWindows(times, state_UCHW, state_BK, target, background_UChw, background_BJ, self.read_past(times))
+        return RawWindows(
+            times, state_UCHW, state_BK, target, background_UChw, background_BJ, self.read_past(times)
+        )
 
     def read_background(self, times: Times) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None]:
         """The background at `times` and one step later."""
@@ -102,14 +117,18 @@ class WindowReader:
         return _read(self._background, names, shape, needed_BJ, "background" in self._droppable)
 
     def read_past(self, times: Times, known_until: np.datetime64 | None = None) -> dict[str, RawFrames]:
-        """The past frames up to `times`, by role; those later than `known_until` are missing, as in a forecast that began then."""
+        """The past frames up to `times`, by role; those later than `known_until` are missing, as in a
+        forecast that began then.
+        """
         found = {}
         for role, minutes in self._past.items():
             further = self.scene.role(role)
             frames = minutes * 60 // further.step_s
             needed_BF = times[:, None] + further.step * np.arange(-frames, 1)
             refuse_sealed(self._sealed, needed_BF)
-            values_UCHW, index_BF = _read(self._groups[role], further.names, self.scene.grid.shape, needed_BF, True)
+            values_UCHW, index_BF = _read(
+                self._groups[role], further.names, self.scene.grid.shape, needed_BF, True
+            )
             if known_until is not None:
                 values_UCHW[np.unique(needed_BF) > known_until] = np.nan
             found[role] = values_UCHW, index_BF
@@ -119,12 +138,16 @@ class WindowReader:
         """Normalised past frames by role."""
         found = {}
         for role, (values_UCHW, index_BF) in past.items():
-            norm_UCHW, present_UCHW = _present(self._normalizers[role].forward(torch.from_numpy(values_UCHW).to(self._device)))
+            norm_UCHW, present_UCHW = _present(
+                self._normalizers[role].forward(torch.from_numpy(values_UCHW).to(self._device))
+            )
             index = torch.from_numpy(index_BF).to(self._device)
             found[role] = Frames(norm_UCHW[index], present_UCHW[index])
         return found
 
-    def background_to_device(self, values_UChw: NDArray[np.float32] | None, index_BJ: NDArray[np.int64] | None) -> Tensor | None:
+    def background_to_device(
+        self, values_UChw: NDArray[np.float32] | None, index_BJ: NDArray[np.int64] | None
+    ) -> Tensor | None:
         """Normalised background [B, J, C, h, w], NaN where missing."""
         if values_UChw is None or index_BJ is None:
             return None
@@ -133,12 +156,18 @@ class WindowReader:
         return norm_UChw[torch.from_numpy(index_BJ).to(self._device)]
 
     def to_device(self, raw: RawWindows) -> tuple[Window, Tensor, Tensor]:
-        """The window, the target (normalised, 0 where missing) and where the target is present; without one, its last two are empty."""
-        values_UCHW, present_UCHW = _present(self.normalizer.forward(torch.from_numpy(raw.state_UCHW).to(self._device)))
+        """The window, the target (normalised, 0 where missing) and where the target is present; without one,
+        its last two are empty.
+        """
+        values_UCHW, present_UCHW = _present(
+            self.normalizer.forward(torch.from_numpy(raw.state_UCHW).to(self._device))
+        )
         index_BK = torch.from_numpy(raw.state_BK).to(self._device)
         past_BK = index_BK[:, : self.history]
         background = self.background_to_device(raw.background_UChw, raw.background_BJ)
-        window = Window(raw.times, values_UCHW[past_BK], present_UCHW[past_BK], background, self.past_to_device(raw.past))
+        window = Window(
+            raw.times, values_UCHW[past_BK], present_UCHW[past_BK], background, self.past_to_device(raw.past)
+        )
         if not raw.has_target:
             return window, values_UCHW[:0], present_UCHW[:0]
         return window, values_UCHW[index_BK[:, -1]], present_UCHW[index_BK[:, -1]]
@@ -151,13 +180,21 @@ def _present(values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _read(
-    group: Group | None, names: tuple[str, ...], shape: tuple[int, ...], times_BT: NDArray[np.datetime64], tolerant: bool
+    group: Group | None,
+    names: tuple[str, ...],
+    shape: tuple[int, ...],
+    times_BT: NDArray[np.datetime64],
+    tolerant: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The distinct times' values and which of them is which; what a tolerant reading does not find is NaN."""
     distinct, place = np.unique(times_BT, return_inverse=True)
     distinct = distinct.astype("datetime64[s]")
     index = place.reshape(times_BT.shape).astype(np.int64)
-    there = np.isin(distinct, group.times) if group is not None and tolerant else np.full(len(distinct), group is not None)
+    there = (
+        np.isin(distinct, group.times)
+        if group is not None and tolerant
+        else np.full(len(distinct), group is not None)
+    )
     if group is not None and there.all():
         return np.ascontiguousarray(group.read(group.rows(distinct), names), np.float32), index
     values = np.full((len(distinct), len(names), *shape), np.nan, np.float32)

@@ -1,4 +1,5 @@
-"""What ranks tell each other: sums of numbers, decisions, small facts. Only scalars are ever reduced for logging.
+"""What ranks tell each other: sums of numbers, decisions, small facts. Only scalars are ever reduced for
+logging.
 
 All of it travels on the CPU (gloo), so nothing here waits for an accelerator.
 """
@@ -17,30 +18,48 @@ from torch import distributed
 from stormcast_train.base.errors import FailedError, StormcastError, from_report, to_report
 from stormcast_train.distributed.ranks import Ranks
 
-GONE = ("closed by peer", "reset by peer", "connection refused", "timed out", "broken pipe", "remote process exited", "nccl error")
+GONE = (
+    "closed by peer",
+    "reset by peer",
+    "connection refused",
+    "timed out",
+    "broken pipe",
+    "remote process exited",
+    "nccl error",
+)
 
 
 @contextmanager
 def process_group(ranks: Ranks, device: torch.device, timeout_s: float) -> Iterator[None]:
-    """The default process group (gloo for the CPU, nccl for CUDA tensors) while the context lasts; none for a single rank.
+    """The default process group (gloo for the CPU, nccl for CUDA tensors) while the context lasts; none for a
+    single rank.
 
     A peer that dies is a FailedError.
     """
     if ranks.world == 1:
         yield
         return
-    os.environ |= {"RANK": str(ranks.rank), "WORLD_SIZE": str(ranks.world), "MASTER_ADDR": ranks.address, "MASTER_PORT": str(ranks.port)}
+    os.environ |= {
+        "RANK": str(ranks.rank),
+        "WORLD_SIZE": str(ranks.world),
+        "MASTER_ADDR": ranks.address,
+        "MASTER_PORT": str(ranks.port),
+    }
     if ranks.address in ("127.0.0.1", "localhost"):
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
     try:
-        distributed.init_process_group(backend, init_method="env://", timeout=datetime.timedelta(seconds=timeout_s))
+        distributed.init_process_group(
+            backend, init_method="env://", timeout=datetime.timedelta(seconds=timeout_s)
+        )
         yield
     except RuntimeError as error:
         if not any(word in str(error).lower() for word in GONE):
             raise
         said = str(error).splitlines()[0][:120]
-        raise FailedError(f"another rank is gone ({said}); the same command resumes", peer_gone=True) from error
+        raise FailedError(
+            f"another rank is gone ({said}); the same command resumes", peer_gone=True
+        ) from error
     finally:
         if distributed.is_initialized():
             distributed.destroy_process_group()
@@ -75,7 +94,9 @@ def sum_over_ranks(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def decided_by_first(decide: Callable[[], Any]) -> Any:
-    """What rank 0's `decide` returns (plain data), on every rank; its StormcastError is raised on every rank."""
+    """What rank 0's `decide` returns (plain data), on every rank; its
+    StormcastError is raised on every rank.
+    """
     if not _active():
         return decide()
     told: list[Any] = [None]
@@ -99,7 +120,9 @@ def barrier() -> None:
 
 
 class Agreement:
-    """Whether any rank has been asked to stop, agreed by all: asked in one step, answered in the next, so no step waits for it."""
+    """Whether any rank has been asked to stop, agreed by all: asked in one step, answered in the next, so no
+    step waits for it.
+    """
 
     def __init__(self, asked: Callable[[], bool]) -> None:
         self._asked = asked

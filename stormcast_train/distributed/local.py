@@ -1,7 +1,8 @@
 """`processes=N`: the same command again as N ranks on this machine. Torch-free.
 
-The ranks stay in the command's process group, so ending the group ends them; they also end when the launching process does.
-Each leaves a report (its result or its error), so that one clear message reaches the person, not N.
+The ranks stay in the command's process group, so ending the group ends them; they also end when the launching
+process does. Each leaves a report (its result or its error), so that one clear message reaches the person,
+not N.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ PR_SET_PDEATHSIG = 1
 
 
 def run_ranks(processes: int, words: Sequence[str]) -> dict[str, Any]:
-    """Run `stormcast <words>` as `processes` ranks and give rank 0's result, or raise the error of the first rank that failed."""
+    """Run `stormcast <words>` as `processes` ranks and give rank 0's result, or raise the error of the first
+    rank that failed.
+    """
     with tempfile.TemporaryDirectory(prefix="stormcast-ranks-") as folder:
         launch = _Launch(processes, words, Path(folder))
         with launch.forwarding():
@@ -46,7 +49,8 @@ def run_ranks(processes: int, words: Sequence[str]) -> dict[str, Any]:
 
 @contextmanager
 def reporting() -> Iterator[dict[str, Any]]:
-    """Around the work of a rank: what is put into the yielded dict, or the error that ends it, reaches the launching process.
+    """Around the work of a rank: what is put into the yielded dict, or the error that ends it, reaches the
+    launching process.
 
     Outside a local launch it does nothing.
     """
@@ -79,7 +83,9 @@ def leave_report(error: StormcastError) -> bool:
 
 
 def stop_with_launcher(ranks: Ranks) -> None:
-    """Have torchrun's end ask this rank to stop (Linux): a signal that torchrun does not pass on, SIGUSR1 for one, only ends torchrun."""
+    """Have torchrun's end ask this rank to stop (Linux): a signal that torchrun does not pass on, SIGUSR1 for
+    one, only ends torchrun.
+    """
     if ranks.launcher == "torchrun" and sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
 
@@ -115,12 +121,18 @@ class _Launch:
                 signal.signal(number, handler)
 
     def wait(self) -> list[int]:
-        """Until all have ended, or have had their time after the first; gives the ranks that failed by themselves, in that order."""
+        """Until all have ended, or have had their time after the first; gives the ranks that failed by
+        themselves, in that order.
+        """
         failed: list[int] = []
         deadline = float("inf")
         while True:
             codes = [child.poll() for child in self.children]
-            failed += [rank for rank, code in enumerate(codes) if code not in (None, 0, StoppedError.exit_code) and rank not in failed]
+            failed += [
+                rank
+                for rank, code in enumerate(codes)
+                if code not in (None, 0, StoppedError.exit_code) and rank not in failed
+            ]
             if None not in codes or time.monotonic() > deadline:
                 return failed
             if any(code is not None for code in codes):
@@ -149,8 +161,14 @@ def _start(rank: int, world: int, port: int, words: Sequence[str], folder: Path)
 
 
 def _outcome(folder: Path, launch: _Launch, failed: Sequence[int]) -> dict[str, Any]:
-    """Rank 0's result where no rank failed; otherwise the error of the first that did not merely lose another."""
-    reports = {rank: json.loads(path.read_text()) for rank in range(len(launch.children)) if (path := folder / f"{rank}.json").is_file()}
+    """Rank 0's result where no rank failed; otherwise the error of the first that did not merely lose
+    another.
+    """
+    reports = {
+        rank: json.loads(path.read_text())
+        for rank in range(len(launch.children))
+        if (path := folder / f"{rank}.json").is_file()
+    }
     causes = [rank for rank in failed if not reports.get(rank, {}).get("facts", {}).get("peer_gone")]
     rank = next(iter([*causes, *failed]), 0)
     report = reports.get(rank, {})
@@ -163,8 +181,15 @@ def _outcome(folder: Path, launch: _Launch, failed: Sequence[int]) -> dict[str, 
     if launch.stop_asked:
         raise StoppedError("stopped on request; the same command resumes")
     code = launch.children[rank].returncode
-    how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code} (its message is above)"
-    raise FailedError(f"rank {rank} {how}, and the others were ended; the same command resumes from the last checkpoint", rank=rank)
+    how = (
+        f"was killed by {signal.Signals(-code).name}"
+        if code < 0
+        else f"ended with exit code {code} (its message is above)"
+    )
+    raise FailedError(
+        f"rank {rank} {how}, and the others were ended; the same command resumes from the last checkpoint",
+        rank=rank,
+    )
 
 
 def _die_with_launcher() -> None:

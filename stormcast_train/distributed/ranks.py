@@ -1,4 +1,6 @@
-"""Who this process is among the processes of a run: by srun, by torchrun, by `processes=N`, or alone. Torch-free."""
+"""Who this process is among the processes of a run: by srun, by torchrun, by `processes=N`, or alone.
+Torch-free.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ LOCAL = "STORMCAST_LAUNCHED_BY"  # set by `launch.run_ranks`: the launching proc
 
 @dataclass(frozen=True)
 class Ranks:
-    """Place of this process: `rank` of `world`, `local_rank` on this machine; `address` and `port` are where rank 0 listens."""
+    """Place of this process: `rank` of `world`, `local_rank` on this machine; `address` and `port` are where
+    rank 0 listens.
+    """
 
     rank: int = 0
     world: int = 1
@@ -42,12 +46,21 @@ def ranks_from_environment(environment: Mapping[str, str] | None = None) -> Rank
     if slurm_query.in_srun_step(env):
         host, port = slurm_query.rendezvous(env)
         address, port = env.get("MASTER_ADDR", host), int(env.get("MASTER_PORT", port))
-        return Ranks(int(env["SLURM_PROCID"]), int(env["SLURM_NTASKS"]), int(env.get("SLURM_LOCALID", "0")), "srun", address, port)
+        return Ranks(
+            int(env["SLURM_PROCID"]),
+            int(env["SLURM_NTASKS"]),
+            int(env.get("SLURM_LOCALID", "0")),
+            "srun",
+            address,
+            port,
+        )
     return Ranks()
 
 
 def must_launch(processes: int, ranks: Ranks) -> bool:
-    """Whether this process has to start its ranks itself; RequestError where `processes` contradicts srun or torchrun."""
+    """Whether this process has to start its ranks itself; RequestError where `processes` contradicts srun or
+    torchrun.
+    """
     if ranks.world == 1:
         return processes > 1
     if processes not in (1, ranks.world):

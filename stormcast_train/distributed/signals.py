@@ -14,9 +14,11 @@ REPEAT_S = 2.0  # a launcher may pass on an interrupt that the terminal has sent
 
 
 class StopRequest:
-    """Set by SIGTERM, SIGUSR1 (Slurm's warning before the end of a job), Ctrl-C, or `ask`; a second Ctrl-C interrupts at once.
+    """Set by SIGTERM, SIGUSR1 (Slurm's warning before the end of a job), Ctrl-C, or `ask`; a second Ctrl-C
+    interrupts at once.
 
-    began: when the request could first be made, seconds of the monotonic clock; a wall-clock budget counts from it.
+    began: when the request could first be made, seconds of the monotonic clock; a wall-clock budget counts
+    from it.
     """
 
     def __init__(self) -> None:
@@ -36,7 +38,9 @@ class StopRequest:
 
     @contextmanager
     def listening(self) -> Iterator[StopRequest]:
-        """Remember signals for as long as the context lasts (in the main thread; elsewhere signals are not ours to take)."""
+        """Remember signals for as long as the context lasts (in the main thread; elsewhere signals are not
+        ours to take).
+        """
         if threading.current_thread() is not threading.main_thread():
             yield self
             return

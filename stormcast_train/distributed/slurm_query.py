@@ -1,4 +1,6 @@
-"""What Slurm tells a job and its tasks. Torch-free; reads the environment, and asks `squeue` only for the end of the job."""
+"""What Slurm tells a job and its tasks. Torch-free; reads the environment, and asks `squeue` only for the end
+of the job.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,18 @@ _LEFT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)")
 
 def in_srun_step(environment: Mapping[str, str]) -> bool:
     """Whether this process is one of several tasks that srun started (a batch script alone is not)."""
-    return "SLURM_STEP_ID" in environment and "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", "1")) > 1
+    return (
+        "SLURM_STEP_ID" in environment
+        and "SLURM_PROCID" in environment
+        and int(environment.get("SLURM_NTASKS", "1")) > 1
+    )
 
 
 def rendezvous(environment: Mapping[str, str]) -> tuple[str, int]:
     """Host and port where the step's rank 0 listens: its first node, and a port that job and step decide."""
-    host = first_host(environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST") or "127.0.0.1")
+    host = first_host(
+        environment.get("SLURM_STEP_NODELIST") or environment.get("SLURM_JOB_NODELIST") or "127.0.0.1"
+    )
     number = int(environment.get("SLURM_JOB_ID", "0")) * 31 + int(environment["SLURM_STEP_ID"])
     return host, FIRST_PORT + number % PORTS
 
@@ -41,14 +49,18 @@ def job_seconds_left(environment: Mapping[str, str]) -> float | None:
         return None
     try:
         command = ["squeue", "--noheader", "--job", environment["SLURM_JOB_ID"], "--format=%L"]
-        said = subprocess.run(command, capture_output=True, text=True, timeout=SQUEUE_PATIENCE_S, check=True).stdout
+        said = subprocess.run(
+            command, capture_output=True, text=True, timeout=SQUEUE_PATIENCE_S, check=True
+        ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
     return seconds_of(said.strip())
 
 
 def seconds_of(left: str) -> float | None:
-    """Seconds of squeue's `days-hours:minutes:seconds`, each part but the last two optional; None for UNLIMITED and the like."""
+    """Seconds of squeue's `days-hours:minutes:seconds`, each part but the last two optional; None for
+    UNLIMITED and the like.
+    """
     found = _LEFT.fullmatch(left)
     if found is None:
         return None

@@ -1,7 +1,8 @@
 """Ends a run that hangs, in every rank, after every rank has written where its threads stand. Torch-free.
 
-A rank that waits in a collective sees no finished step either, so each looks after itself; the first to give up asks the others through
-a file in the run directory, and none ends before all have written (or had `GRACE_S`).
+A rank that waits in a collective sees no finished step either, so each looks after itself; the first to give
+up asks the others through a file in the run directory, and none ends before all have written (or had
+`GRACE_S`).
 """
 
 from __future__ import annotations
@@ -28,10 +29,13 @@ STDERR = 2
 class Watchdog:
     """A thread beside the training that wants a `beat` every `patience_s`; None: no thread.
 
-    folder: `RUN/hang`, where `rank-N.txt` goes. told: called with the message in each rank before it ends with exit code 1.
+    folder: `RUN/hang`, where `rank-N.txt` goes. told: called with the message in each rank before it ends
+    with exit code 1.
     """
 
-    def __init__(self, folder: Path, ranks: Ranks, attempt: int, patience_s: float | None, told: Callable[[str], None]) -> None:
+    def __init__(
+        self, folder: Path, ranks: Ranks, attempt: int, patience_s: float | None, told: Callable[[str], None]
+    ) -> None:
         self._folder, self._ranks, self._attempt = folder, ranks, attempt
         self._patience_s, self._told = patience_s, told
         self._asked = folder / f"asked-{attempt}"
@@ -66,14 +70,16 @@ class Watchdog:
             if late or self._asked.exists():
                 self._ending.set()
                 self._end(patience_s, late)
-            # A thread that never lets go of the interpreter would stop this one too: the timer needs no interpreter.
+            # A thread that never lets go of the interpreter would stop this one too: the timer needs no
+            # interpreter.
             faulthandler.dump_traceback_later(patience_s + GRACE_S, exit=True, file=STDERR)
 
     def _end(self, patience_s: float, late: bool) -> None:
         faulthandler.cancel_dump_traceback_later()
         message = (
-            f"no step was finished for {patience_s:.0f} s (train.watchdog) after {self._samples} samples; where every rank's threads stood "
-            f"is in {self._folder}; the same command resumes from the last checkpoint (a first step that compiles wants a longer train.watchdog)"
+            f"no step was finished for {patience_s:.0f} s (train.watchdog) after {self._samples} samples; "
+            f"where every rank's threads stood is in {self._folder}; the same command resumes from the last "
+            "checkpoint (a first step that compiles wants a longer train.watchdog)"
         )
         reported = False
         try:
@@ -92,16 +98,27 @@ class Watchdog:
         os._exit(1)
 
     def _dump(self) -> None:
-        with replacing(self._folder / f"rank-{self._ranks.rank}.txt") as temporary, open(temporary, "w", encoding="utf-8") as handle:
+        with (
+            replacing(self._folder / f"rank-{self._ranks.rank}.txt") as temporary,
+            open(temporary, "w", encoding="utf-8") as handle,
+        ):
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            handle.write(f"{self._title()}, rank {self._ranks.rank} of {self._ranks.world}, process {os.getpid()}, {now}\n")
-            handle.write(f"last finished step: {time.monotonic() - self._beaten:.0f} s ago, at {self._samples} samples\n\n")
+            handle.write(
+                f"{self._title()}, rank {self._ranks.rank} of {self._ranks.world}, process {os.getpid()}, "
+                f"{now}\n"
+            )
+            handle.write(
+                f"last finished step: {time.monotonic() - self._beaten:.0f} s ago, at {self._samples} "
+                "samples\n\n"
+            )
             handle.flush()
             faulthandler.dump_traceback(file=handle, all_threads=True)
 
     def _wait_for_others(self) -> None:
         deadline = time.monotonic() + GRACE_S
-        while time.monotonic() < deadline and not all(self._written(rank) for rank in range(self._ranks.world)):
+        while time.monotonic() < deadline and not all(
+            self._written(rank) for rank in range(self._ranks.world)
+        ):
             time.sleep(0.2)
         time.sleep(0.5)  # the others look as often: all see the last file before the first goes
 

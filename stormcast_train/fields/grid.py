@@ -1,4 +1,6 @@
-"""Where a field's points are: latitude and longitude of every cell centre, rows south to north, columns west to east."""
+"""Where a field's points are: latitude and longitude of every cell centre, rows south to north, columns west
+to east.
+"""
 
 from __future__ import annotations
 
@@ -16,12 +18,15 @@ from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.longitude import eastward, eastward_order, goes_round, turned
 
 EARTH_RADIUS_M = 6371229.0  # ECMWF's sphere
-WIDEST_ACROSS = 180.0  # degrees: a domain written with its east below its west is no wider, or they were exchanged
+WIDEST_ACROSS = (
+    180.0  # degrees: a domain written with its east below its west is no wider, or they were exchanged
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Cell centres in degrees: `lat`, `lon` are 1-D [y], [x] (regular) or both 2-D [y, x] (curvilinear), float64.
+    """Cell centres in degrees: `lat`, `lon` are 1-D [y], [x] (regular) or both 2-D [y, x] (curvilinear),
+    float64.
 
     Rows must run south to north and columns west to east.
     """
@@ -31,10 +36,14 @@ class Grid:
 
     def __post_init__(self) -> None:
         if self.lat.ndim != self.lon.ndim or self.lat.ndim not in (1, 2):
-            raise RequestError(f"a grid needs 1-D or 2-D lat and lon, got shapes {self.lat.shape} and {self.lon.shape}")
+            raise RequestError(
+                f"a grid needs 1-D or 2-D lat and lon, got shapes {self.lat.shape} and {self.lon.shape}"
+            )
         first_column = self.lat if self.lat.ndim == 1 else self.lat[:, 0]
         first_row = self.lon if self.lon.ndim == 1 else self.lon[0]
-        if (len(first_column) > 1 and first_column[0] > first_column[-1]) or (len(first_row) > 1 and first_row[0] > first_row[-1]):
+        if (len(first_column) > 1 and first_column[0] > first_column[-1]) or (
+            len(first_row) > 1 and first_row[0] > first_row[-1]
+        ):
             raise RequestError("a grid's rows must run south to north and its columns west to east")
 
     @property
@@ -59,8 +68,16 @@ class Grid:
         """Mean distance between neighbouring rows and between neighbouring columns, in metres."""
         lat, lon = np.radians(self.lat2d), np.radians(self.lon2d)
         metric = np.cos(lat.mean())
-        dy = np.hypot(np.diff(lat, axis=0), np.diff(lon, axis=0) * metric).mean() if self.shape[0] > 1 else np.nan
-        dx = np.hypot(np.diff(lat, axis=1), np.diff(lon, axis=1) * metric).mean() if self.shape[1] > 1 else np.nan
+        dy = (
+            np.hypot(np.diff(lat, axis=0), np.diff(lon, axis=0) * metric).mean()
+            if self.shape[0] > 1
+            else np.nan
+        )
+        dx = (
+            np.hypot(np.diff(lat, axis=1), np.diff(lon, axis=1) * metric).mean()
+            if self.shape[1] > 1
+            else np.nan
+        )
         return float(dy) * EARTH_RADIUS_M, float(dx) * EARTH_RADIUS_M
 
     @cached_property
@@ -79,9 +96,11 @@ class Grid:
 
 
 class RegularDomain(Frozen):
-    """A regular latitude-longitude grid, both ends included: `shape` rows and columns from south-west to north-east.
+    """A regular latitude-longitude grid, both ends included: `shape` rows and columns from south-west to
+    north-east.
 
-    A domain across the date line is written west=177 east=183 or west=177 east=-178; its longitudes then run to 183.
+    A domain across the date line is written west=177 east=183 or west=177 east=-178; its longitudes then run
+    to 183.
     """
 
     kind: Literal["regular"] = "regular"
@@ -98,8 +117,9 @@ class RegularDomain(Frozen):
         east = self.east if self.east > self.west else self.west + eastward(self.west, self.east)
         if self.east <= self.west and not 0 < east - self.west < WIDEST_ACROSS:
             raise RequestError(
-                f"domain={self.name}: from west={self.west:g} eastward to east={self.east:g} are {east - self.west:g} degrees; "
-                "is it the other way round? Only across the date line is east the smaller number: west=177 east=-178"
+                f"domain={self.name}: from west={self.west:g} eastward to east={self.east:g} are "
+                f"{east - self.west:g} degrees; is it the other way round? Only across the date line is "
+                "east the smaller number: west=177 east=-178"
             )
         lon = np.linspace(self.west, east, self.shape[1])
         return Grid(lat, lon)
@@ -108,8 +128,9 @@ class RegularDomain(Frozen):
 class NativeDomain(Frozen):
     """The state source's own points: means over `coarsen` x `coarsen` cells, then a box of `shape`.
 
-    `centre` is `grid` (middle of the source's grid) or `covered` (centroid of the covered cells). `shape` null: all.
-    With `coarsen` 1 the state is not interpolated at all. `state_variable` names the file's field whose coverage counts.
+    `centre` is `grid` (middle of the source's grid) or `covered` (centroid of the covered cells). `shape`
+    null: all. With `coarsen` 1 the state is not interpolated at all. `state_variable` names the file's field
+    whose coverage counts.
     """
 
     kind: Literal["native"] = "native"
@@ -125,7 +146,9 @@ DomainConfig = Annotated[RegularDomain | NativeDomain, Field(discriminator="kind
 
 @dataclass(frozen=True, eq=False)
 class Orientation:
-    """How fields of a source are turned so that rows run south to north and columns west to east, and their grid then."""
+    """How fields of a source are turned so that rows run south to north and columns west to east, and their
+    grid then.
+    """
 
     grid: Grid
     columns: NDArray[np.intp] | None  # the order of the columns where they do not lie eastward in the file
@@ -139,18 +162,23 @@ class Orientation:
         return values[..., :: -1 if self.north_first else 1, :: -1 if self.east_first else 1]
 
 
-_known: list[tuple[NDArray[Any], NDArray[Any], Orientation]] = []  # the last few grids of this process, so that each is made once
+_known: list[
+    tuple[NDArray[Any], NDArray[Any], Orientation]
+] = []  # the last few grids of this process, so that each is made once
 KNOWN = 8
 
 
 def orientation(lat: NDArray[Any], lon: NDArray[Any]) -> Orientation:
     """The orientation for these coordinates; the same object as long as they are the same.
 
-    Longitudes become -180..180 unless that would split the grid at the date line; a grid that its file splits there is joined.
+    Longitudes become -180..180 unless that would split the grid at the date line; a grid that its file splits
+    there is joined.
     """
     for i, (known_lat, known_lon, known) in enumerate(_known):
         same = known_lat is lat and known_lon is lon
-        if same or (known_lat.shape == lat.shape and np.array_equal(known_lat, lat) and np.array_equal(known_lon, lon)):
+        if same or (
+            known_lat.shape == lat.shape and np.array_equal(known_lat, lat) and np.array_equal(known_lon, lon)
+        ):
             if not same:
                 _known[i] = (lat, lon, known)
             return known
@@ -171,7 +199,9 @@ def _orientation(lat: NDArray[np.float64], given: NDArray[np.float64]) -> Orient
     if np.ptp(wrapped) <= np.ptp(lon) + 1e-9:
         lon = wrapped
     columns = None
-    if lon.ndim == 1 and np.any(np.diff(lon) > 0) and np.any(np.diff(lon) < 0):  # from 0 to 360, or split at the date line
+    if (
+        lon.ndim == 1 and np.any(np.diff(lon) > 0) and np.any(np.diff(lon) < 0)
+    ):  # from 0 to 360, or split at the date line
         columns, lon = eastward_order(lon)
     elif lon.ndim == 2 and _torn(lon):
         lon = next((whole for whole in (given, given % 360.0) if not _torn(whole)), lon)
@@ -186,9 +216,11 @@ def _orientation(lat: NDArray[np.float64], given: NDArray[np.float64]) -> Orient
 
 
 def facing(source: Grid, west: float, east: float) -> tuple[Grid, NDArray[np.intp] | None]:
-    """The grid with its longitudes counted as in west .. east, and the order of its columns then (None: as they are).
+    """The grid with its longitudes counted as in west .. east, and the order of its columns then (None: as
+    they are).
 
-    The columns of a regular grid that goes round the earth begin elsewhere only where west .. east would lie across its ends.
+    The columns of a regular grid that goes round the earth begin elsewhere only where west .. east would lie
+    across its ends.
     """
     middle = (west + east) / 2
     low, high = float(source.lon.min()), float(source.lon.max())

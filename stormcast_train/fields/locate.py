@@ -1,4 +1,6 @@
-"""Where points lie in a grid: the cell around them, and the nearest grid point. P: points looked for, S: grid points."""
+"""Where points lie in a grid: the cell around them, and the nearest grid point. P: points looked for, S: grid
+points.
+"""
 
 from __future__ import annotations
 
@@ -34,9 +36,11 @@ def _wrapped(lon: Floats, around: Floats | float) -> Floats:
 
 
 def cell_coordinates(grid: Grid, points: Grid) -> tuple[Flags, Ints, Ints, Floats, Floats]:
-    """For each point [P]: whether a cell holds it, that cell's south-west row and column, and the fractions north and east.
+    """For each point [P]: whether a cell holds it, that cell's south-west row and column, and the fractions
+    north and east.
 
-    The last column of a regular grid that goes round the earth has a cell of its own, with the first column in its east.
+    The last column of a regular grid that goes round the earth has a cell of its own, with the first column
+    in its east.
     """
     if min(grid.shape) < 2:
         nothing = np.zeros(points.shape[0] * points.shape[1])
@@ -64,11 +68,17 @@ def _along(axis: Floats, x_P: Floats) -> tuple[Ints, Floats, Flags]:
 
 
 def _curvilinear_cell(grid: Grid, lat_P: Floats, lon_P: Floats) -> tuple[Flags, Ints, Ints, Floats, Floats]:
-    """The cells around the nearest grid point first, then those a step further, by the inverse of the bilinear map."""
+    """The cells around the nearest grid point first, then those a step further, by the inverse of the
+    bilinear map.
+    """
     near_P = _tree_nearest(grid, lat_P, lon_P)
     row_near, column_near = np.divmod(near_P, grid.shape[1])
     count = lat_P.size
-    found, row, column = np.zeros(count, dtype=bool), np.zeros(count, dtype=np.int64), np.zeros(count, dtype=np.int64)
+    found, row, column = (
+        np.zeros(count, dtype=bool),
+        np.zeros(count, dtype=np.int64),
+        np.zeros(count, dtype=np.int64),
+    )
     v, u = np.zeros(count), np.zeros(count)
     close = [(-1, -1), (-1, 0), (0, -1), (0, 0)]
     further = [(i, j) for i in (-2, -1, 0, 1) for j in (-2, -1, 0, 1) if (i, j) not in close]
@@ -88,7 +98,9 @@ def _curvilinear_cell(grid: Grid, lat_P: Floats, lon_P: Floats) -> tuple[Flags, 
 
 
 def _invert(grid: Grid, i: Ints, j: Ints, lat: Floats, lon: Floats) -> tuple[Floats, Floats]:
-    """Fractions (north, east) at which the bilinear map of cell (i, j) gives (lat, lon): Newton's method from the centre."""
+    """Fractions (north, east) at which the bilinear map of cell (i, j) gives (lat, lon): Newton's method from
+    the centre.
+    """
     corners = [(i, j), (i, j + 1), (i + 1, j), (i + 1, j + 1)]
     y00, y01, y10, y11 = (grid.lat[c] - lat for c in corners)
     x00, x01, x10, x11 = (_wrapped(grid.lon[c] - lon, 0.0) for c in corners)
@@ -106,7 +118,9 @@ def _invert(grid: Grid, i: Ints, j: Ints, lat: Floats, lon: Floats) -> tuple[Flo
 
 
 def nearest_points(grid: Grid, points: Grid) -> tuple[Ints, Flags]:
-    """For each point [P] the nearest grid point, and whether it lies in that point's cell (half a cell around it)."""
+    """For each point [P] the nearest grid point, and whether it lies in that point's cell (half a cell around
+    it).
+    """
     lat_P, lon_P = points.lat2d.ravel(), points.lon2d.ravel()
     if grid.regular:
         row, rows_ok = _nearest_along(grid.lat, lat_P)
@@ -117,7 +131,9 @@ def nearest_points(grid: Grid, points: Grid) -> tuple[Ints, Flags]:
 
 
 def _nearest_along(axis: Floats, x_P: Floats) -> tuple[Ints, Flags]:
-    """Index of the nearest value of an ascending axis (the lower of two equally near), and whether it is within half a step."""
+    """Index of the nearest value of an ascending axis (the lower of two equally near), and whether it is
+    within half a step.
+    """
     if len(axis) == 1:
         return np.zeros(x_P.size, dtype=np.int64), np.ones(x_P.size, dtype=bool)
     middles = (axis[1:] + axis[:-1]) / 2
@@ -127,7 +143,9 @@ def _nearest_along(axis: Floats, x_P: Floats) -> tuple[Ints, Flags]:
 
 
 def _in_own_cell(grid: Grid, near_P: Ints, lat_P: Floats, lon_P: Floats) -> Flags:
-    """Whether a point is within half a cell of its nearest grid point along both of the grid's own directions."""
+    """Whether a point is within half a cell of its nearest grid point along both of the grid's own
+    directions.
+    """
     row, column = np.divmod(near_P, grid.shape[1])
     y, x = lat_P - grid.lat.ravel()[near_P], _wrapped(lon_P - grid.lon.ravel()[near_P], 0.0)
     y_v, x_v = (_step(a, row, column, 0) for a in (grid.lat, grid.lon))
@@ -151,4 +169,6 @@ def _step(values: Floats, row: Ints, column: Ints, direction: int) -> Floats:
 def _tree_nearest(grid: Grid, lat_P: Floats, lon_P: Floats) -> Ints:
     from scipy.spatial import cKDTree
 
-    return np.asarray(cKDTree(unit_vectors(grid.lat, grid.lon)).query(unit_vectors(lat_P, lon_P))[1], dtype=np.int64)
+    return np.asarray(
+        cKDTree(unit_vectors(grid.lat, grid.lon)).query(unit_vectors(lat_P, lon_P))[1], dtype=np.int64
+    )

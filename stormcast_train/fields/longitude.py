@@ -11,7 +11,9 @@ ROUND = 1.5  # steps: an axis whose last and first meridian are no farther apart
 
 
 def turned(lon: Floats, west: float) -> Floats:
-    """Longitudes within west .. west + 360, moved by whole turns; those that are there already keep their bits."""
+    """Longitudes within west .. west + 360, moved by whole turns; those that are there already keep their
+    bits.
+    """
     return np.asarray(lon - 360.0 * np.floor((lon - west) / 360.0))
 
 
@@ -34,12 +36,16 @@ def goes_round(lon: Floats) -> bool:
 
 
 def closed(axis: Floats) -> Floats:
-    """An ascending axis that goes round the earth with its first meridian again at its end; any other as it is."""
+    """An ascending axis that goes round the earth with its first meridian again at its end; any other as it
+    is.
+    """
     return np.append(axis, axis[0] + 360.0) if goes_round(axis) and axis[-1] < axis[0] + 360.0 else axis
 
 
 def western_edge(axis: Floats) -> float:
-    """Where to begin counting so that longitudes meet an ascending axis: at its first meridian, or opposite a part of the earth."""
+    """Where to begin counting so that longitudes meet an ascending axis: at its first meridian, or opposite a
+    part of the earth.
+    """
     return float(axis[0] if goes_round(axis) else (axis[0] + axis[-1]) / 2 - 180.0)
 
 

@@ -1,9 +1,10 @@
 """How much of each target cell each source cell covers: areas on the sphere, for conservative regridding.
 
-A cell is the quadrilateral between the corners half-way to its neighbours (for a regular grid: between parallels and meridians,
-exactly). Overlaps are measured in a plane that keeps areas, so they add up: the cylinder (longitude, sine of latitude) where one
-grid is regular, else Lambert's azimuthal projection around the target. Edges are straight in that plane: a curvilinear cell's area then
-differs from that between great circles by 1e-8 at 2 km and 2e-6 at 25 km; near a pole a parallel becomes its chord.
+A cell is the quadrilateral between the corners half-way to its neighbours (for a regular grid: between
+parallels and meridians, exactly). Overlaps are measured in a plane that keeps areas, so they add up: the
+cylinder (longitude, sine of latitude) where one grid is regular, else Lambert's azimuthal projection around
+the target. Edges are straight in that plane: a curvilinear cell's area then differs from that between great
+circles by 1e-8 at 2 km and 2e-6 at 25 km; near a pole a parallel becomes its chord.
 Shapes: S source cells, P target cells, N pairs of cells, V vertices, K the 4 corners.
 """
 
@@ -28,15 +29,20 @@ WIDEST_DEGREES = 120.0
 
 
 def overlap(source: Grid, target: Grid) -> Triples:
-    """(target cell, source cell, part of the target cell that it covers), for target cells that the source covers wholly.
+    """(target cell, source cell, part of the target cell that it covers), for target cells that the source
+    covers wholly.
 
     The parts of one target cell sum to 1.
     """
     if min(*source.shape, *target.shape) < 2:
-        raise RequestError(f"conservative regridding needs 2 rows and columns or more, from {source.shape} to {target.shape}")
+        raise RequestError(
+            f"conservative regridding needs 2 rows and columns or more, from {source.shape} to {target.shape}"
+        )
     if source.regular and target.regular:
         return _separable(source, target)
-    points, members, shared_N, area_S, area_P = _on_cylinder(source, target) if _upright(source, target) else _around(source, target)
+    points, members, shared_N, area_S, area_P = (
+        _on_cylinder(source, target) if _upright(source, target) else _around(source, target)
+    )
     order = np.lexsort((members, points))
     points, members, shared_N = points[order], members[order], shared_N[order]
     covered_P = np.bincount(points, shared_N, area_P.size) >= (1 - COVERED) * area_P
@@ -45,9 +51,14 @@ def overlap(source: Grid, target: Grid) -> Triples:
 
 
 def cell_areas_m2(grid: Grid) -> Floats:
-    """The area [y, x] of every cell on a sphere of radius `EARTH_RADIUS_M`; between great circles where the grid is curvilinear."""
+    """The area [y, x] of every cell on a sphere of radius `EARTH_RADIUS_M`; between great circles where the
+    grid is curvilinear.
+    """
     if grid.regular:
-        rows, columns = np.diff(np.sin(np.radians(latitude_edges(grid)))), np.diff(np.radians(longitude_edges(grid)))
+        rows, columns = (
+            np.diff(np.sin(np.radians(latitude_edges(grid)))),
+            np.diff(np.radians(longitude_edges(grid))),
+        )
         return EARTH_RADIUS_M**2 * rows[:, None] * columns[None, :]
     corner = _corner_vectors(grid)
     a, b, c, d = corner[:-1, :-1], corner[:-1, 1:], corner[1:, 1:], corner[1:, :-1]
@@ -60,20 +71,29 @@ def relative_areas(grid: Grid) -> Floats:
     Raises RequestError for a grid of one row or column, and where a cell has no area.
     """
     if min(grid.shape) < 2:
-        raise RequestError(f"the area of a cell needs 2 rows and columns or more; this grid has {grid.shape[0]} x {grid.shape[1]} points")
+        raise RequestError(
+            f"the area of a cell needs 2 rows and columns or more; this grid has {grid.shape[0]} x "
+            f"{grid.shape[1]} points"
+        )
     area = cell_areas_m2(grid)
     without = int((~(area > 0)).sum())
     if without:
         raise RequestError(
-            f"the grid has {without} cell(s) without an area: latitudes or longitudes are missing there, or repeat", count=without
+            f"the grid has {without} cell(s) without an area: latitudes or longitudes are missing there, or "
+            "repeat",
+            count=without,
         )
     return np.ones(grid.shape) if np.ptp(area) <= EQUAL * area.mean() else area / area.mean()
 
 
 def _triangle(a: Floats, b: Floats, c: Floats) -> Floats:
-    """The signed solid angle [...] between three unit vectors [..., 3] (van Oosterom and Strackee 1983, eq. 8)."""
+    """The signed solid angle [...] between three unit vectors [..., 3] (van Oosterom and Strackee 1983, eq.
+    8).
+    """
     volume = (a * np.cross(b - a, c - a)).sum(axis=-1)
-    return np.asarray(2 * np.arctan2(volume, 1 + (a * b).sum(axis=-1) + (b * c).sum(axis=-1) + (a * c).sum(axis=-1)))
+    return np.asarray(
+        2 * np.arctan2(volume, 1 + (a * b).sum(axis=-1) + (b * c).sum(axis=-1) + (a * c).sum(axis=-1))
+    )
 
 
 def latitude_edges(grid: Grid) -> Floats:
@@ -88,7 +108,9 @@ def longitude_edges(grid: Grid) -> Floats:
 
 def _edges(axis: Floats) -> Floats:
     middles = (axis[1:] + axis[:-1]) / 2
-    return np.concatenate([[axis[0] - (axis[1] - axis[0]) / 2], middles, [axis[-1] + (axis[-1] - axis[-2]) / 2]])
+    return np.concatenate(
+        [[axis[0] - (axis[1] - axis[0]) / 2], middles, [axis[-1] + (axis[-1] - axis[-2]) / 2]]
+    )
 
 
 def _shares(points: Ints, members: Ints, shared: Floats, count: int) -> Triples:
@@ -142,7 +164,8 @@ def _runs(counts: Ints) -> tuple[Ints, Ints]:
     return owner, np.arange(owner.size) - np.repeat(np.cumsum(counts) - counts, counts)
 
 
-# One regular grid: its cells are rectangles on the cylinder, and the other's quadrilaterals are cut along them.
+# One regular grid: its cells are rectangles on the cylinder, and the other's quadrilaterals are cut along
+# them.
 
 Overlaps = tuple[Ints, Ints, Floats, Floats, Floats]
 
@@ -173,7 +196,9 @@ def _on_cylinder(source: Grid, target: Grid) -> Overlaps:
 
 
 def _cylinder_quads(grid: Grid) -> Floats:
-    """The corners [cell, K, 2] of a curvilinear grid's cells as (longitude, sine of latitude), counter-clockwise, none torn apart."""
+    """The corners [cell, K, 2] of a curvilinear grid's cells as (longitude, sine of latitude),
+    counter-clockwise, none torn apart.
+    """
     corner = _corner_vectors(grid)
     lon, height = _quads(np.arctan2(corner[..., 1], corner[..., 0])), _quads(corner[..., 2])
     lon = lon[:, :1] + (lon - lon[:, :1] + np.pi) % (2 * np.pi) - np.pi
@@ -183,8 +208,12 @@ def _cylinder_quads(grid: Grid) -> Floats:
 def _spans(quads: Floats, x: Floats, y: Floats) -> tuple[Ints, Ints, Ints, Ints]:
     """For each quadrilateral the first column and row of boxes it may touch, and how many of each."""
     (x_low, y_low), (x_high, y_high) = quads.min(axis=1).T, quads.max(axis=1).T
-    column, row = (np.clip(np.searchsorted(e, low, "right") - 1, 0, e.size - 1) for e, low in ((x, x_low), (y, y_low)))
-    columns, rows = (np.searchsorted(e[:-1], high, "left") - at for e, high, at in ((x, x_high, column), (y, y_high, row)))
+    column, row = (
+        np.clip(np.searchsorted(e, low, "right") - 1, 0, e.size - 1) for e, low in ((x, x_low), (y, y_low))
+    )
+    columns, rows = (
+        np.searchsorted(e[:-1], high, "left") - at for e, high, at in ((x, x_high, column), (y, y_high, row))
+    )
     return column, row, np.maximum(columns, 0), np.maximum(rows, 0)
 
 
@@ -222,10 +251,15 @@ def _around(source: Grid, target: Grid) -> Overlaps:
     quads_S, quads_P = _flat_quads(source, middle)[near_S], _flat_quads(target, middle)
     if not _convex(quads_P).all():
         raise RequestError(
-            f"{int((~_convex(quads_P)).sum())} cells of the target grid are bent inwards: no conservative weights lead there"
+            f"{int((~_convex(quads_P)).sum())} cells of the target grid are bent inwards: no conservative "
+            "weights lead there"
         )
     trees = [cKDTree(q.mean(axis=1)) for q in (quads_P, quads_S)]
-    reach = sum(float(np.linalg.norm(q - q.mean(axis=1, keepdims=True), axis=-1).max()) for q in (quads_P, quads_S) if len(q))
+    reach = sum(
+        float(np.linalg.norm(q - q.mean(axis=1, keepdims=True), axis=-1).max())
+        for q in (quads_P, quads_S)
+        if len(q)
+    )
     pairs = trees[0].sparse_distance_matrix(trees[1], reach, output_type="ndarray")
     points, members, shared_N = pairs["i"].astype(np.int64), pairs["j"].astype(np.int64), np.zeros(len(pairs))
     for start in range(0, len(pairs), PAIRS_AT_ONCE):
@@ -244,28 +278,41 @@ def _middle(grid: Grid) -> Floats:
 
 
 def _near(source: Grid, target: Grid, middle: Floats) -> Flags:
-    """Source cells [S] that lie no farther from the target's middle than the target and a source cell reach."""
+    """Source cells [S] that lie no farther from the target's middle than the
+    target and a source cell reach.
+    """
     farthest = np.arccos(np.clip(unit_vectors(target.lat2d, target.lon2d) @ middle, -1, 1).min())
     if np.degrees(farthest) > WIDEST_DEGREES:
-        raise RequestError(f"a curvilinear grid that reaches {np.degrees(farthest):.0f} degrees from its middle is not laid flat")
+        raise RequestError(
+            f"a curvilinear grid that reaches {np.degrees(farthest):.0f} degrees from its middle is not "
+            "laid flat"
+        )
     step = 4 * max(float(np.nanmax(grid.spacing_m)) for grid in (source, target)) / EARTH_RADIUS_M
-    return np.asarray(unit_vectors(source.lat2d, source.lon2d) @ middle >= np.cos(min(farthest + step, np.pi)))
+    return np.asarray(
+        unit_vectors(source.lat2d, source.lon2d) @ middle >= np.cos(min(farthest + step, np.pi))
+    )
 
 
 def _flat_quads(grid: Grid, middle: Floats) -> Floats:
-    """The corners [cell, K, 2] in Lambert's azimuthal equal-area projection around a unit vector (Snyder 1987, eq. 24-2)."""
+    """The corners [cell, K, 2] in Lambert's azimuthal equal-area projection around a unit vector (Snyder
+    1987, eq. 24-2).
+    """
     pole = np.array([0.0, 0.0, 1.0]) if abs(middle[2]) < 0.9 else np.array([1.0, 0.0, 0.0])
     east = np.cross(pole, middle) / np.linalg.norm(np.cross(pole, middle))
     corner = _corner_vectors(grid)
     stretch = np.sqrt(2 / np.maximum(1 + corner @ middle, 1e-12))
-    return _counter_clockwise(np.stack([_quads(stretch * (corner @ axis)) for axis in (east, np.cross(middle, east))], axis=-1))
+    return _counter_clockwise(
+        np.stack([_quads(stretch * (corner @ axis)) for axis in (east, np.cross(middle, east))], axis=-1)
+    )
 
 
 # Cells and polygons.
 
 
 def _corner_vectors(grid: Grid) -> Floats:
-    """The corners [y + 1, x + 1, 3] of the cells on the unit sphere; outermost ones half a cell beyond the outermost centres."""
+    """The corners [y + 1, x + 1, 3] of the cells on the unit sphere; outermost ones half a cell beyond the
+    outermost centres.
+    """
     if grid.regular:
         lat, lon = np.meshgrid(latitude_edges(grid), longitude_edges(grid), indexing="ij")
         return unit_vectors(lat, lon).reshape(*lat.shape, 3)
@@ -279,8 +326,12 @@ def _corner_vectors(grid: Grid) -> Floats:
 
 
 def _quads(values: Floats) -> Floats:
-    """The corner values [y + 1, x + 1] of each cell [cell, K]: south-west, south-east, north-east, north-west."""
-    return np.stack([values[:-1, :-1], values[:-1, 1:], values[1:, 1:], values[1:, :-1]], axis=-1).reshape(-1, 4)
+    """The corner values [y + 1, x + 1] of each cell [cell, K]: south-west, south-east, north-east,
+    north-west.
+    """
+    return np.stack([values[:-1, :-1], values[:-1, 1:], values[1:, 1:], values[1:, :-1]], axis=-1).reshape(
+        -1, 4
+    )
 
 
 def _area(polygons: Floats) -> Floats:
@@ -304,7 +355,8 @@ def _convex(polygons: Floats) -> Flags:
 def shared_area(subjects: Floats, windows: Floats) -> Floats:
     """The area [N] that each polygon [N, V, 2] shares with a convex window [N, K, 2], both counter-clockwise.
 
-    Sutherland and Hodgman 1974, all pairs at once. Coordinates must be small beside the windows' sizes, or the areas round.
+    Sutherland and Hodgman 1974, all pairs at once. Coordinates must be small beside the windows' sizes, or
+    the areas round.
     """
     polygons = subjects
     for k in range(windows.shape[1]):
@@ -313,7 +365,9 @@ def shared_area(subjects: Floats, windows: Floats) -> Floats:
 
 
 def _left_of(polygons: Floats, start: Floats, end: Floats) -> Floats:
-    """What of each polygon [N, V, 2] lies left of its line; short ones are filled up with their first vertex, lost ones with one point."""
+    """What of each polygon [N, V, 2] lies left of its line; short ones are filled up with their first vertex,
+    lost ones with one point.
+    """
     dx, dy = (end - start).T[..., None]
     side = dx * (polygons[..., 1] - start[:, 1:]) - dy * (polygons[..., 0] - start[:, :1])
     after, side_after = np.roll(polygons, -1, axis=1), np.roll(side, -1, axis=1)

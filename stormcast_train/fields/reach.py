@@ -1,4 +1,5 @@
-"""The source points around each target point as a driver is interpolated between them, and whether it reaches the target at all.
+"""The source points around each target point as a driver is interpolated between them, and whether it reaches
+the target at all.
 
 Shape suffixes: P target points, K corners of each.
 """
@@ -20,8 +21,8 @@ Floats = NDArray[np.float64]
 def corners(source: Grid, target: Grid) -> tuple[Ints, Floats]:
     """Flat source indices and bilinear weights [P, 4] of each target point.
 
-    Up to one source cell beyond a regular grid's edge a point takes the edge's value, farther out its weights are NaN; a curvilinear
-    grid has no edge to hold on to.
+    Up to one source cell beyond a regular grid's edge a point takes the edge's value, farther out its weights
+    are NaN; a curvilinear grid has no edge to hold on to.
     """
     if not source.regular:
         return _sparse_corners(build(source, target, "bilinear"))
@@ -34,7 +35,9 @@ def corners(source: Grid, target: Grid) -> tuple[Ints, Floats]:
 
 
 def check_reach(driver: Grid, domain: Grid, whose: str) -> None:
-    """RequestError, which names the domain's corners (or a first point) that lie outside, where a driver does not reach every point."""
+    """RequestError, which names the domain's corners (or a first point) that lie outside, where a driver does
+    not reach every point.
+    """
     outside = np.asarray(np.isnan(corners(driver, domain)[1]).any(axis=1)).reshape(domain.shape)
     if not outside.any():
         return
@@ -43,8 +46,9 @@ def check_reach(driver: Grid, domain: Grid, whose: str) -> None:
     places = ", ".join(place(domain.lat2d[at], domain.lon2d[at]) for at in named)
     south, north, west, east = driver.bounds()
     raise RequestError(
-        f"{whose} (its points lie in {south:.2f}..{north:.2f} N {west:.2f}..{east:.2f} E) does not reach the domain at {places}: "
-        f"{int(outside.sum())} of its {outside.size} points would have no driver. Give a driver over a larger area, or a smaller domain",
+        f"{whose} (its points lie in {south:.2f}..{north:.2f} N {west:.2f}..{east:.2f} E) does not reach "
+        f"the domain at {places}: {int(outside.sum())} of its {outside.size} points would have no driver. "
+        "Give a driver over a larger area, or a smaller domain",
         outside=int(outside.sum()),
     )
 
@@ -66,7 +70,9 @@ def _sparse_corners(regrid: Regrid) -> tuple[Ints, Floats]:
 
 
 def _along(axis: Floats, points: Floats) -> tuple[Ints, Floats]:
-    """The lower neighbour of each point and the part of the way to the next (0 or 1 just outside, NaN farther out)."""
+    """The lower neighbour of each point and the part of the way to the next (0 or 1 just outside, NaN farther
+    out).
+    """
     lower = (np.searchsorted(axis, points, side="right") - 1).clip(0, len(axis) - 2)
     part = (points - axis[lower]) / (axis[lower + 1] - axis[lower])
     return lower, np.where((part >= -1) & (part <= 2), part.clip(0, 1), np.nan)

@@ -1,8 +1,10 @@
-"""From one grid to another by stored sparse weights: bilinear, nearest, conservative, means of points, maxima. Never an extrapolation.
+"""From one grid to another by stored sparse weights: bilinear, nearest, conservative, means of points,
+maxima. Never an extrapolation.
 
-A target point takes its value from the source cell it truly lies in, found from the 2-D coordinates; one that lies outside the
-source is NaN, and so is one to which any missing source point contributes. Arrays: S source points, P target points; W the
-source points in the smallest box of rows and columns that holds all that are used.
+A target point takes its value from the source cell it truly lies in, found from the 2-D coordinates; one that
+lies outside the source is NaN, and so is one to which any missing source point contributes. Arrays: S source
+points, P target points; W the source points in the smallest box of rows and columns that holds all that are
+used.
 """
 
 from __future__ import annotations
@@ -24,12 +26,16 @@ from stormcast_train.fields.overlap import overlap
 from stormcast_train.fields.reasons import Reason
 
 Method = Literal["bilinear", "nearest", "conservative", "area", "max", "crop"]
-SNAP = 1e-6  # of a cell: closer than this to a source point is that point, so its neighbours' gaps do not matter
+SNAP = (
+    1e-6  # of a cell: closer than this to a source point is that point, so its neighbours' gaps do not matter
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Regrid:
-    """Sparse rows: target p is the sum (or maximum) over k in indptr[p]..indptr[p+1] of weights[k] * source[indices[k]]."""
+    """Sparse rows: target p is the sum (or maximum) over k in indptr[p]..indptr[p+1] of weights[k] *
+    source[indices[k]].
+    """
 
     method: Method
     source_shape: tuple[int, int]
@@ -42,7 +48,14 @@ class Regrid:
 
     @cached_property
     def fingerprint(self) -> str:
-        return digest(self.method, self.source_fingerprint, self.target_fingerprint, self.indptr, self.indices, self.weights)
+        return digest(
+            self.method,
+            self.source_fingerprint,
+            self.target_fingerprint,
+            self.indptr,
+            self.indices,
+            self.weights,
+        )
 
     @cached_property
     def outside(self) -> NDArray[np.bool_]:
@@ -56,7 +69,9 @@ class Regrid:
 
     @cached_property
     def _box(self) -> tuple[slice, slice]:
-        """The smallest rows and columns of the source that hold every point used: the rest is neither converted nor looked at."""
+        """The smallest rows and columns of the source that hold every point used: the rest is neither
+        converted nor looked at.
+        """
         if not self.indices.size:
             return slice(0, 0), slice(0, 0)
         row, column = np.divmod(self.indices, self.source_shape[1])
@@ -66,7 +81,11 @@ class Regrid:
     def _members(self) -> NDArray[np.int64]:
         """The source points of all rows, counted within the box."""
         row, column = np.divmod(self.indices, self.source_shape[1])
-        return (row - self._box[0].start) * (self._box[1].stop - self._box[1].start) + column - self._box[1].start
+        return (
+            (row - self._box[0].start) * (self._box[1].stop - self._box[1].start)
+            + column
+            - self._box[1].start
+        )
 
     @cached_property
     def _copies(self) -> bool:
@@ -77,7 +96,9 @@ class Regrid:
     def _slices(self) -> bool:
         """Whether the target is the box itself."""
         count = self.target_shape[0] * self.target_shape[1]
-        return self._copies and self._members.size == count and bool((self._members == np.arange(count)).all())
+        return (
+            self._copies and self._members.size == count and bool((self._members == np.arange(count)).all())
+        )
 
     @cached_property
     def _uncovered(self) -> NDArray[np.int64]:
@@ -90,14 +111,20 @@ class Regrid:
         width_W = (self._box[0].stop - self._box[0].start) * (self._box[1].stop - self._box[1].start)
         return csr_array((self.weights, self._members, self.indptr), shape=(len(self.indptr) - 1, width_W))
 
-    def apply(self, field_YX: NDArray[np.floating[Any]], *, decibel: bool = False, copy: bool = True) -> NDArray[np.float32]:
-        """The field [y, x], or fields [..., y, x], on the target grid, float32; NaN outside and wherever a contributing point is NaN.
+    def apply(
+        self, field_YX: NDArray[np.floating[Any]], *, decibel: bool = False, copy: bool = True
+    ) -> NDArray[np.float32]:
+        """The field [y, x], or fields [..., y, x], on the target grid, float32; NaN outside and wherever a
+        contributing point is NaN.
 
-        Sums are made in float64 and rounded once. decibel: the values are logarithmic (dBZ); means are taken of the linear
-        quantity 10 ** (dB / 10), and what is copied from one source point stays as it is. Without `copy`, a box of the source may be a view of the field.
+        Sums are made in float64 and rounded once. decibel: the values are logarithmic (dBZ); means are taken
+        of the linear quantity 10 ** (dB / 10), and what is copied from one source point stays as it is.
+        Without `copy`, a box of the source may be a view of the field.
         """
         if field_YX.shape[-2:] != self.source_shape:
-            raise RequestError(f"a field of {field_YX.shape} cannot be regridded by weights made for {self.source_shape}")
+            raise RequestError(
+                f"a field of {field_YX.shape} cannot be regridded by weights made for {self.source_shape}"
+            )
         if field_YX.ndim > 2:
             out = np.empty((*field_YX.shape[:-2], *self.target_shape), np.float32)
             for at in np.ndindex(field_YX.shape[:-2]):
@@ -111,7 +138,9 @@ class Regrid:
         return out_P.reshape(self.target_shape)
 
     def _values(self, part_W: NDArray[np.floating[Any]], decibel: bool) -> NDArray[np.float32]:
-        """Every target cell's value; a missing source point has passed its NaN on to all that it contributes to."""
+        """Every target cell's value; a missing source point has passed its NaN on to all that it contributes
+        to.
+        """
         if self._copies or self.method == "max":
             return self._maximum(part_W, empty=np.nan).astype(np.float32, copy=False)
         exact_W = part_W.astype(np.float64)
@@ -121,13 +150,21 @@ class Regrid:
         return (10.0 * np.log10(np.maximum(linear_P, 1e-30))).astype(np.float32)
 
     def worst(self, codes_YX: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """The largest code [y, x] among the source points that contribute to each target cell; 0 where nothing does."""
+        """The largest code [y, x] among the source points that contribute to each target cell; 0 where
+        nothing does.
+        """
         if self._slices:
             return np.array(codes_YX[self._box], dtype=np.uint8, order="C")
-        return self._maximum(codes_YX[self._box].ravel(), empty=0).astype(np.uint8, copy=False).reshape(self.target_shape)
+        return (
+            self._maximum(codes_YX[self._box].ravel(), empty=0)
+            .astype(np.uint8, copy=False)
+            .reshape(self.target_shape)
+        )
 
     def _maximum(self, part_W: NDArray[Any], empty: float) -> NDArray[Any]:
-        """The largest contributing value of each target cell (the only one, where there is one); NaN counts as the largest."""
+        """The largest contributing value of each target cell (the only one, where there is one); NaN counts
+        as the largest.
+        """
         taken = part_W[self._members]
         if not self._uncovered.size:
             return taken if self._copies else np.maximum.reduceat(taken, self.indptr[:-1])
@@ -163,8 +200,8 @@ class Regrid:
 def build(source: Grid, target: Grid, method: Method) -> Regrid:
     """The weights from `source` to `target`.
 
-    bilinear: of the four points around; nearest: one point; conservative: parts of the target cell's area that source cells
-    cover; area: means of the points inside the cell; max: their largest.
+    bilinear: of the four points around; nearest: one point; conservative: parts of the target cell's area
+    that source cells cover; area: means of the points inside the cell; max: their largest.
     """
     if method == "bilinear":
         return _assemble(method, source, target, *_bilinear(source, target))
@@ -178,12 +215,15 @@ def build(source: Grid, target: Grid, method: Method) -> Regrid:
 
 
 def coarsening(source: Grid, factor: int, rows: slice, columns: slice) -> tuple[Regrid, Grid]:
-    """Means over `factor` x `factor` cells from the south-west corner, then the box `rows`, `columns` of them; and its grid.
+    """Means over `factor` x `factor` cells from the south-west corner, then the box `rows`, `columns` of
+    them; and its grid.
 
     Incomplete blocks at the north and east edges are left out. With factor 1 values pass unchanged.
     """
     height, width = (n // factor for n in source.shape)
-    block = np.arange(source.shape[0] * source.shape[1]).reshape(source.shape)[: height * factor, : width * factor]
+    block = np.arange(source.shape[0] * source.shape[1]).reshape(source.shape)[
+        : height * factor, : width * factor
+    ]
     members = block.reshape(height, factor, width, factor).transpose(0, 2, 1, 3)[rows, columns]
     grid = coarse_grid(source, factor).crop(rows, columns)
     count = members.shape[0] * members.shape[1]
@@ -193,7 +233,9 @@ def coarsening(source: Grid, factor: int, rows: slice, columns: slice) -> tuple[
 
 
 def from_order(regrid: Regrid, source: Grid, order: NDArray[np.intp] | None) -> Regrid:
-    """Weights that were made for the columns of `source` in this order (None: as they are), for the source itself."""
+    """Weights that were made for the columns of `source` in this order (None: as they are), for the source
+    itself.
+    """
     row, column = np.divmod(regrid.indices, source.shape[1])
     indices = regrid.indices if order is None else row * source.shape[1] + order[column]
     return replace(regrid, indices=indices, source_fingerprint=source.fingerprint)
@@ -210,20 +252,35 @@ def coarse_grid(source: Grid, factor: int) -> Grid:
         lat = source.lat[: height * factor].reshape(height, factor).mean(axis=1)
         return Grid(lat, source.lon[: width * factor].reshape(width, factor).mean(axis=1))
     lat, lon = (
-        a[: height * factor, : width * factor].reshape(height, factor, width, factor).mean(axis=(1, 3)) for a in (source.lat, source.lon)
+        a[: height * factor, : width * factor].reshape(height, factor, width, factor).mean(axis=(1, 3))
+        for a in (source.lat, source.lon)
     )
     return Grid(lat, lon)
 
 
 def _assemble(
-    method: Method, source: Grid, target: Grid, points: NDArray[np.int64], members: NDArray[np.int64], weights: NDArray[np.float64]
+    method: Method,
+    source: Grid,
+    target: Grid,
+    points: NDArray[np.int64],
+    members: NDArray[np.int64],
+    weights: NDArray[np.float64],
 ) -> Regrid:
     """Sort (point, member, weight) triples into rows."""
     order = np.lexsort((members, points))
     count = target.shape[0] * target.shape[1]
     indptr = np.concatenate([[0], np.cumsum(np.bincount(points, minlength=count))]).astype(np.int64)
     chosen = members[order].astype(np.int64)
-    return Regrid(method, source.shape, target.shape, indptr, chosen, weights[order], source.fingerprint, target.fingerprint)
+    return Regrid(
+        method,
+        source.shape,
+        target.shape,
+        indptr,
+        chosen,
+        weights[order],
+        source.fingerprint,
+        target.fingerprint,
+    )
 
 
 Triples = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
@@ -244,7 +301,9 @@ def _bilinear(source: Grid, target: Grid) -> Triples:
 
 
 def _nearest(source: Grid, target: Grid) -> Triples:
-    """The nearest source point, for target points within the source's cells (half a cell beyond its outermost points)."""
+    """The nearest source point, for target points within the source's cells (half a cell beyond its outermost
+    points).
+    """
     member_P, inside_P = nearest_points(source, target)
     points = np.flatnonzero(inside_P)
     return points, member_P[inside_P], np.ones(points.size)
@@ -253,7 +312,8 @@ def _nearest(source: Grid, target: Grid) -> Triples:
 def _members(source: Grid, target: Grid, *, mean: bool) -> Triples:
     """All source points inside each target cell; only cells that lie wholly within the source's.
 
-    A target cell is what is nearer to its centre than to any other. One too small to hold a source point takes the nearest.
+    A target cell is what is nearer to its centre than to any other. One too small to hold a source point
+    takes the nearest.
     """
     owner_S, inside_S = nearest_points(target, source)
     members = np.flatnonzero(inside_S)
@@ -271,7 +331,9 @@ def _members(source: Grid, target: Grid, *, mean: bool) -> Triples:
 
 
 def _wholly_inside(source: Grid, target: Grid) -> NDArray[np.bool_]:
-    """Target cells [P] whose four corners lie within the source's cells (half a source cell beyond its outermost points)."""
+    """Target cells [P] whose four corners lie within the source's cells (half a source cell beyond its
+    outermost points).
+    """
     dlat, dlon = spacing_degrees(target)
     inside = np.ones(target.shape, dtype=bool)
     margin = 1 - 1e-6

@@ -1,4 +1,5 @@
-"""Bilinear interpolation between two regular grids as two small matrices, one for each axis: what a loader on a CPU can afford.
+"""Bilinear interpolation between two regular grids as two small matrices, one for each axis: what a loader on
+a CPU can afford.
 
 Shape suffixes: N fields, h, w source, H, W target. The same weights as `regrid.build(..., "bilinear")`.
 """
@@ -25,13 +26,17 @@ class Separable:
     east_wW: NDArray[np.float32]
 
     def apply(self, fields_Nhw: NDArray[np.float32], out_NHW: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The fields on the target grid, into `out_NHW`; a missing source point makes NaN of what it touches."""
+        """The fields on the target grid, into `out_NHW`; a missing source
+        point makes NaN of what it touches.
+        """
         along_NhW = np.matmul(fields_Nhw[:, self.rows, self.columns], self.east_wW)
         return np.matmul(self.north_Hh, along_NhW, out=out_NHW)
 
 
 def separable(source: Grid, target: Grid) -> Separable:
-    """The weights between two regular grids; RequestError where one is not, or where the target leaves the source."""
+    """The weights between two regular grids; RequestError where one is not, or where the target leaves the
+    source.
+    """
     if not (source.regular and target.regular):
         raise RequestError("only regular latitude-longitude grids have separable weights")
     rows, north_Hh = _along(source.lat, target.lat)
@@ -40,7 +45,9 @@ def separable(source: Grid, target: Grid) -> Separable:
 
 
 def _around(axis: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[slice, NDArray[np.float32]]:
-    """As `_along` on longitudes; all of an axis round the earth where points lie between its last meridian and its first."""
+    """As `_along` on longitudes; all of an axis round the earth where points lie between its last meridian
+    and its first.
+    """
     columns, weights = _along(closed(axis), points)
     if columns.stop <= axis.size:
         return columns, weights
@@ -53,7 +60,10 @@ def _around(axis: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[sli
 def _along(axis: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[slice, NDArray[np.float32]]:
     """The part of an ascending axis that the points touch, and their weights on it [points, part]."""
     if points.min() < axis[0] or points.max() > axis[-1]:
-        raise RequestError(f"the target ({points.min():.4g}..{points.max():.4g}) leaves the source ({axis[0]:.4g}..{axis[-1]:.4g})")
+        raise RequestError(
+            f"the target ({points.min():.4g}..{points.max():.4g}) leaves the source "
+            f"({axis[0]:.4g}..{axis[-1]:.4g})"
+        )
     lower = (np.searchsorted(axis, points, side="right") - 1).clip(0, len(axis) - 2)
     part = (points - axis[lower]) / (axis[lower + 1] - axis[lower])
     first, last = int(lower.min()), int(lower.max()) + 1

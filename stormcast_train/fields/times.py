@@ -26,14 +26,20 @@ def parse_time(text: Any) -> np.datetime64:
     try:
         return np.datetime64(str(text).removesuffix("Z"), "s")
     except ValueError as error:
-        raise RequestError(f"'{text}' is not a time; write it as 2021-06-01T00 (UTC)", time=str(text)) from error
+        raise RequestError(
+            f"'{text}' is not a time; write it as 2021-06-01T00 (UTC)", time=str(text)
+        ) from error
 
 
 def parse_duration(text: Any) -> np.timedelta64:
-    """A duration such as `1h`, `5min`, `10m`, `90s`, `5d`, or a sum such as `3h55m`; minutes are `m` or `min`."""
+    """A duration such as `1h`, `5min`, `10m`, `90s`, `5d`, or a sum such as `3h55m`; minutes are `m` or
+    `min`.
+    """
     parts = _DURATION.findall(str(text))
     if not re.fullmatch(rf"\s*({_DURATION.pattern})+", str(text)):
-        raise RequestError(f"'{text}' is not a duration; write it as 1h, 10min, 90s, 5d or 3h55m", duration=str(text))
+        raise RequestError(
+            f"'{text}' is not a duration; write it as 1h, 10min, 90s, 5d or 3h55m", duration=str(text)
+        )
     return np.timedelta64(sum(int(number) * _UNITS[unit] for number, unit in parts), "s")
 
 
@@ -59,7 +65,9 @@ class Period:
         """From an ISO 8601 interval `A/B`; an empty or reversed one is a RequestError."""
         parts = str(text).split("/")
         if len(parts) != 2:
-            raise RequestError(f"period '{text}' is not an interval; write period=2021-06-01T00/2021-06-03T00")
+            raise RequestError(
+                f"period '{text}' is not an interval; write period=2021-06-01T00/2021-06-03T00"
+            )
         period = cls(parse_time(parts[0]), parse_time(parts[1]))
         if period.end <= period.start:
             raise RequestError(f"period '{text}' is empty: its end (exclusive) is not after its start")

@@ -1,7 +1,8 @@
-"""What a regridding does to waves: the part of the amplitude that arrives, by wavelength, measured from its weights.
+"""What a regridding does to waves: the part of the amplitude that arrives, by wavelength, measured from its
+weights.
 
-A plane wave is taken as exp(i k x), so that every phase is in it; it is summed by the weights and compared with the same wave at
-the target's points. Shapes: N target points, M contributions, S source points.
+A plane wave is taken as exp(i k x), so that every phase is in it; it is summed by the weights and compared
+with the same wave at the target's points. Shapes: N target points, M contributions, S source points.
 """
 
 from __future__ import annotations
@@ -24,21 +25,35 @@ DAMPED = 0.9  # of the amplitude: a wave that keeps less is called damped
 Floats = NDArray[np.float64]
 
 
-def transfer_table(regrid: Regrid | Method | Callable[[Grid, Grid], Regrid], source: Grid, target: Grid) -> list[dict[str, float]]:
-    """One row a wavelength, shortest first: how much of a plane wave's amplitude arrives from `source` on `target`.
+def transfer_table(
+    regrid: Regrid | Method | Callable[[Grid, Grid], Regrid], source: Grid, target: Grid
+) -> list[dict[str, float]]:
+    """One row a wavelength, shortest first: how much of a plane wave's amplitude arrives from `source` on
+    `target`.
 
-    wavelength_lengths and source_lengths (wavelength in grid lengths of either grid), wavelength_km; amplitude (the part that
-    arrives in phase, mean of six directions), amplitude_low and amplitude_high (of the directions); error (root mean square
-    of the difference, relative to the wave's). `regrid` is made weights, a method's name, or what makes them from two grids.
-    RequestError where the weights are maxima or no target point is covered.
+    wavelength_lengths and source_lengths (wavelength in grid lengths of either grid), wavelength_km;
+    amplitude (the part that arrives in phase, mean of six directions), amplitude_low and amplitude_high (of
+    the directions); error (root mean square of the difference, relative to the wave's). `regrid` is made
+    weights, a method's name, or what makes them from two grids. RequestError where the weights are maxima or
+    no target point is covered.
     """
-    weights = build(source, target, regrid) if isinstance(regrid, str) else regrid if isinstance(regrid, Regrid) else regrid(source, target)
+    weights = (
+        build(source, target, regrid)
+        if isinstance(regrid, str)
+        else regrid
+        if isinstance(regrid, Regrid)
+        else regrid(source, target)
+    )
     if weights.method == "max":
         raise RequestError("a maximum has no transfer function: it is not a sum")
     rows_N = _sample(weights)
     spacing_m, source_m = (float(np.sqrt(np.prod(grid.spacing_m))) for grid in (target, source))
     counts_N = np.diff(weights.indptr)[rows_N]
-    place_M = np.arange(counts_N.sum()) - np.repeat(np.cumsum(counts_N) - counts_N, counts_N) + np.repeat(weights.indptr[rows_N], counts_N)
+    place_M = (
+        np.arange(counts_N.sum())
+        - np.repeat(np.cumsum(counts_N) - counts_N, counts_N)
+        + np.repeat(weights.indptr[rows_N], counts_N)
+    )
     used_S, member_M = np.unique(weights.indices[place_M], return_inverse=True)
     middle = float(np.mean(target.lat2d)), float(target.lon2d[target.shape[0] // 2, target.shape[1] // 2])
     at_N, at_S = _plane_m(target, rows_N, middle), _plane_m(source, used_S, middle)
@@ -51,7 +66,9 @@ def transfer_table(regrid: Regrid | Method | Callable[[Grid, Grid], Regrid], sou
 
 
 def describe_transfer(method: str, table: Sequence[Mapping[str, float]]) -> str:
-    """One sentence: "bilinear 2.0 km to 2.0 km damps the shortest 4 grid lengths: 0.30 of the amplitude arrives at 2, ..."."""
+    """One sentence: "bilinear 2.0 km to 2.0 km damps the shortest 4 grid lengths: 0.30 of the amplitude
+    arrives at 2, ...".
+    """
     target_km = table[0]["wavelength_km"] / table[0]["wavelength_lengths"]
     source_km = table[0]["wavelength_km"] / table[0]["source_lengths"]
     damped = [row for row in table if row["amplitude"] < DAMPED]
@@ -63,13 +80,17 @@ def describe_transfer(method: str, table: Sequence[Mapping[str, float]]) -> str:
 
 
 def _sample(weights: Regrid) -> NDArray[np.int64]:
-    """Covered target cells, `MOST_POINTS` at most, strewn by the golden section so that no pattern of the grids is met in step."""
+    """Covered target cells, `MOST_POINTS` at most, strewn by the golden section so that no pattern of the
+    grids is met in step.
+    """
     covered = np.flatnonzero(~weights.outside)
     if not covered.size:
         raise RequestError("no target point is covered by the source: there is nothing to measure")
     if covered.size <= MOST_POINTS:
         return covered
-    return np.asarray(covered[np.unique((np.arange(MOST_POINTS) * GOLDEN % 1.0 * covered.size).astype(np.int64))])
+    return np.asarray(
+        covered[np.unique((np.arange(MOST_POINTS) * GOLDEN % 1.0 * covered.size).astype(np.int64))]
+    )
 
 
 def _plane_m(grid: Grid, points: NDArray[np.int64], middle: tuple[float, float]) -> Floats:
@@ -89,7 +110,12 @@ def _row(
 ) -> dict[str, float]:
     gains, errors = [], []
     for degrees in DIRECTIONS_DEGREES:
-        k = 2 * np.pi / (lengths * spacing_m) * np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+        k = (
+            2
+            * np.pi
+            / (lengths * spacing_m)
+            * np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+        )
         relative_N = arriving(np.exp(1j * (at_S @ k))) * np.exp(-1j * (at_N @ k))
         gains.append(float(relative_N.mean().real))
         errors.append(float(np.mean(np.abs(relative_N - 1) ** 2)))

@@ -1,6 +1,8 @@
-"""Invertible monotone maps of a variable's values: what the network sees is the transformed, normalised value.
+"""Invertible monotone maps of a variable's values: what the network sees is the transformed, normalised
+value.
 
-Every one takes numpy arrays and torch tensors, keeps NaN, and has a finite gradient everywhere in torch. Torch is never imported here.
+Every one takes numpy arrays and torch tensors, keeps NaN, and has a finite gradient everywhere in torch.
+Torch is never imported here.
 """
 
 from __future__ import annotations
@@ -37,7 +39,9 @@ class Identity(Frozen):
 
 
 class Log1p(Frozen):
-    """y = log(1 + x / scale), x >= 0; `scale` in the variable's unit. Works on numpy arrays and torch tensors."""
+    """y = log(1 + x / scale), x >= 0; `scale` in the variable's unit. Works on numpy arrays and torch
+    tensors.
+    """
 
     kind: Literal["log1p"] = "log1p"
     scale: float = Field(default=1.0, gt=0)
@@ -54,7 +58,9 @@ class Log1p(Frozen):
 
 
 class SquareRoot(Frozen):
-    """y = sqrt(x + scale) - sqrt(scale), x >= 0; nearly linear below `scale` (the variable's unit), the plain root with 0."""
+    """y = sqrt(x + scale) - sqrt(scale), x >= 0; nearly linear below `scale` (the variable's unit), the plain
+    root with 0.
+    """
 
     kind: Literal["sqrt"] = "sqrt"
     scale: float = Field(default=0.0, ge=0)
@@ -73,7 +79,9 @@ class SquareRoot(Frozen):
 
 
 class CubeRoot(Frozen):
-    """y = (x + scale)^(1/3) - scale^(1/3), x >= 0; nearly linear below `scale` (the variable's unit), the plain root with 0."""
+    """y = (x + scale)^(1/3) - scale^(1/3), x >= 0; nearly linear below `scale` (the variable's unit), the
+    plain root with 0.
+    """
 
     kind: Literal["cbrt"] = "cbrt"
     scale: float = Field(default=0.0, ge=0)
@@ -87,7 +95,9 @@ class CubeRoot(Frozen):
 
 
 def _root(x: Any, scale: float, in_numpy: Callable[[Any], Any], in_torch: Callable[[Any], Any]) -> Any:
-    """root(x + scale) - root(scale). In torch the slope at and below x = 0 is taken as 0: a root's own is infinite there."""
+    """root(x + scale) - root(scale). In torch the slope at and below x = 0 is taken as 0: a root's own is
+    infinite there.
+    """
     shift = in_numpy(np.float64(scale))
     if _is_numpy(x):
         return in_numpy(x.clip(0) + x.dtype.type(scale)) - x.dtype.type(shift)
@@ -96,10 +106,12 @@ def _root(x: Any, scale: float, in_numpy: Callable[[Any], Any], in_torch: Callab
 
 
 class QuantileMap(Frozen):
-    """y is piecewise linear in x through the knots (values, scores), on as lines beyond the first and the last.
+    """y is piecewise linear in x through the knots (values, scores), on as lines beyond the first and the
+    last.
 
-    Without knots it is a request: training fits it to the rain of its training split (`fit_quantiles`), and the package carries the
-    fitted map. values: in the variable's unit; scores: of a standard normal; both strictly increasing.
+    Without knots it is a request: training fits it to the rain of its training split (`fit_quantiles`), and
+    the package carries the fitted map. values: in the variable's unit; scores: of a standard normal; both
+    strictly increasing.
     """
 
     kind: Literal["quantile"] = "quantile"
@@ -109,7 +121,10 @@ class QuantileMap(Frozen):
     @model_validator(mode="after")
     def _increasing(self) -> Self:
         if len(self.values) != len(self.scores) or len(self.values) == 1:
-            raise ValueError(f"give as many values as scores, two at least; there are {len(self.values)} and {len(self.scores)}")
+            raise ValueError(
+                f"give as many values as scores, two at least; there are {len(self.values)} and "
+                f"{len(self.scores)}"
+            )
         if any(np.diff(self.values) <= 0) or any(np.diff(self.scores) <= 0):
             raise ValueError("values and scores must increase from knot to knot")
         return self
@@ -126,9 +141,14 @@ class QuantileMap(Frozen):
         return self._along(y, self.scores, self.values)
 
     def _along(self, x: Any, from_: tuple[float, ...], to: tuple[float, ...]) -> Any:
-        """Each knot begins a segment of its own, so that knots map to knots exactly; the last goes on with the slope before it."""
+        """Each knot begins a segment of its own, so that knots map to knots exactly; the last goes on with
+        the slope before it.
+        """
         if not self.fitted:
-            raise RequestError("a quantile map without knots can only be asked of training; give transform.values and transform.scores")
+            raise RequestError(
+                "a quantile map without knots can only be asked of training; give transform.values and "
+                "transform.scores"
+            )
         starts, ends = np.array(from_), np.array(to)
         slopes = np.diff(ends) / np.diff(starts)
         place, (starts, ends, slopes) = _segments(x, starts, ends, np.append(slopes, slopes[-1]))
@@ -150,12 +170,13 @@ Transform = Annotated[Identity | Log1p | SquareRoot | CubeRoot | QuantileMap, Fi
 
 
 def fit_quantiles(edges: NDArray[np.float64], counts: NDArray[np.int64], name: str) -> QuantileMap:
-    """The map of an amount to standard-normal scores, from its histogram: bin k holds values in [edges[k], edges[k + 1]).
+    """The map of an amount to standard-normal scores, from its histogram: bin k holds values in [edges[k],
+    edges[k + 1]).
 
-    At an edge the score is the normal quantile of the share of values below it. At 0, where the dry values lie, it is that of half
-    the share below the first edge above 0 (the middle rank of the ties). Edges that no value separates from the edge before, and
-    those that fewer than LEAST_ABOVE values reach, are no knots. A variable that is never wet, or never dry enough to tell, is a
-    RequestError.
+    At an edge the score is the normal quantile of the share of values below it. At 0, where the dry values
+    lie, it is that of half the share below the first edge above 0 (the middle rank of the ties). Edges that
+    no value separates from the edge before, and those that fewer than LEAST_ABOVE values reach, are no knots.
+    A variable that is never wet, or never dry enough to tell, is a RequestError.
     """
     total, below = int(counts.sum()), np.cumsum(counts)[:-1]
     inner = edges[1:-1] if np.isinf(edges[-1]) else edges[1:]
@@ -164,10 +185,14 @@ def fit_quantiles(edges: NDArray[np.float64], counts: NDArray[np.int64], name: s
     shares, first = np.unique(below[known], return_index=True)
     if len(shares) < 2:
         raise RequestError(
-            f"the training split has too little rain to fit a quantile map of '{name}': {int(total - below[0]) if total else 0} of {total} "
-            f"values are above {inner[0]:g}; take another transform or period",
+            f"the training split has too little rain to fit a quantile map of '{name}': "
+            f"{int(total - below[0]) if total else 0} of {total} values are above {inner[0]:g}; take "
+            "another transform or period",
             variable=name,
         )
     score = NormalDist().inv_cdf
     dry = score(float(shares[0]) / total / 2)
-    return QuantileMap(values=(0.0, *(float(v) for v in inner[known][first])), scores=(dry, *(score(float(s) / total) for s in shares)))
+    return QuantileMap(
+        values=(0.0, *(float(v) for v in inner[known][first])),
+        scores=(dry, *(score(float(s) / total) for s in shares)),
+    )

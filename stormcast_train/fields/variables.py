@@ -1,4 +1,6 @@
-"""What a variable is: its unit, range, transform and kind. Names and units follow the Earth2Studio vocabulary."""
+"""What a variable is: its unit, range, transform and kind. Names and units follow the Earth2Studio
+vocabulary.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,8 @@ DRIZZLE_MM = 0.1  # of any rain; also where a fitted cut-off begins
 class Variable(Frozen):
     """One physical quantity. `low`..`high` is the range outside which a value is not physical (same unit).
 
-    `drizzle: fit` in a config means fit_drizzle: the package's cut-off is chosen on validation cases (`training.drizzle`).
+    `drizzle: fit` in a config means fit_drizzle: the package's cut-off is chosen on validation cases
+    (`training.drizzle`).
     """
 
     name: str
@@ -61,9 +64,13 @@ class Variable(Frozen):
 
     @model_serializer(mode="wrap")
     def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what later versions added, where it is the default: what earlier stores say of themselves stays equal."""
+        """Without what later versions added, where it is the default: what earlier stores say of themselves
+        stays equal.
+        """
         later = {"clamp": True, "fit_drizzle": False}
-        return {key: value for key, value in serialize(self).items() if key not in later or value != later[key]}
+        return {
+            key: value for key, value in serialize(self).items() if key not in later or value != later[key]
+        }
 
 
 def _rain(name: str, interval_s: int) -> Variable:
@@ -81,8 +88,12 @@ def _rain(name: str, interval_s: int) -> Variable:
     )
 
 
-def _v(name: str, units: str, long_name: str, standard_name: str | None, low: float, high: float, **more: Any) -> Variable:
-    return Variable(name=name, units=units, long_name=long_name, standard_name=standard_name, low=low, high=high, **more)
+def _v(
+    name: str, units: str, long_name: str, standard_name: str | None, low: float, high: float, **more: Any
+) -> Variable:
+    return Variable(
+        name=name, units=units, long_name=long_name, standard_name=standard_name, low=low, high=high, **more
+    )
 
 
 _SURFACE = {
@@ -108,7 +119,16 @@ _SURFACE = {
             kind="accumulation",
             interval_s=3600,
         ),
-        _v("refc", "dBZ", "composite reflectivity", "equivalent_reflectivity_factor", -35, 85, kind="reflectivity", no_echo=0.0),
+        _v(
+            "refc",
+            "dBZ",
+            "composite reflectivity",
+            "equivalent_reflectivity_factor",
+            -35,
+            85,
+            kind="reflectivity",
+            no_echo=0.0,
+        ),
         _rain("rain1h", 3600),
         _rain("rain10m", 600),
         _rain("rain5m", 300),
@@ -140,8 +160,10 @@ _HYBRID = {
 }
 _HYBRID_NAME = re.compile(r"^([uvtqZp])(\d{1,2})hl$")
 HYBRID_ETA = (
-    1.0, .998, .994, .987, .975, .959, .939, .916, .892, .865, .835, .802, .766, .727, .685, .64, .592, .542, .497, .4565, .4205,
-    .3877, .3582, .3317, .3078, .2863, .267, .2496, .2329, .2188, .2047, .1906, .1765, .1624, .1483, .1342, .1201, .106, .0919, .0778,
+    1.0, .998, .994, .987, .975, .959, .939, .916, .892, .865, .835, .802, .766, .727, .685, .64, .592, .542,
+    .497, .4565, .4205,
+    .3877, .3582, .3317, .3078, .2863, .267, .2496, .2329, .2188, .2047, .1906, .1765, .1624, .1483, .1342,
+    .1201, .106, .0919, .0778,
     .0657, .0568, .0486, .0409, .0337, .0271, .0209, .0151, .0097, .0047, 0.0,
 )  # fmt: skip
 """Edges of HRRR's 50 levels, the lowest first, in (p - p_top) / (p_surface - p_top) (Benjamin et al. 2016, MWR 144, 1669)."""
@@ -155,9 +177,11 @@ def _standard_height_m(pressure_hpa: float) -> float:
 
 
 def _range_at(letter: str, level_hpa: int) -> tuple[float, float]:
-    """The physical range of a letter at a level; narrow where the quantity changes much with height, so that 16 bits resolve it.
+    """The physical range of a letter at a level; narrow where the quantity changes much with height, so that
+    16 bits resolve it.
 
-    Geopotential: 15,000 m2 s-2 (30,000 in the stratosphere, for the polar night) below the standard atmosphere's and 10,000 above it.
+    Geopotential: 15,000 m2 s-2 (30,000 in the stratosphere, for the polar night) below the standard
+    atmosphere's and 10,000 above it.
     Specific humidity: to 0.05 (p / 1000 hPa) ** 2, above saturation in the warmest tropical column.
     """
     low, high = _LEVELS[letter][3:]
@@ -171,14 +195,18 @@ def _range_at(letter: str, level_hpa: int) -> tuple[float, float]:
 
 
 def _range_on_hybrid(letter: str, level: int) -> tuple[float, float]:
-    """The physical range of a letter on HRRR's level (1 is the lowest), over ground from the sea to 4,500 m (1080 to 500 hPa).
+    """The physical range of a letter on HRRR's level (1 is the lowest), over ground from the sea to 4,500 m
+    (1080 to 500 hPa).
 
-    Pressure: of the level's middle, 10 % more each way. Height: from 500 m below 0.8 of the standard atmosphere's above the sea, to
-    1.2 of it above the highest ground. Specific humidity: as at that pressure over the sea.
+    Pressure: of the level's middle, 10 % more each way. Height: from 500 m below 0.8 of the standard
+    atmosphere's above the sea, to 1.2 of it above the highest ground. Specific humidity: as at that pressure
+    over the sea.
     """
     low, high = _HYBRID[letter][3:]
     middle = (HYBRID_ETA[level - 1] + HYBRID_ETA[level]) / 2
-    least_pa, most_pa = (HYBRID_TOP_PA + middle * (surface_pa - HYBRID_TOP_PA) for surface_pa in (50000.0, 108000.0))
+    least_pa, most_pa = (
+        HYBRID_TOP_PA + middle * (surface_pa - HYBRID_TOP_PA) for surface_pa in (50000.0, 108000.0)
+    )
     if letter == "p":
         return float(np.round(0.9 * least_pa)), float(np.round(1.1 * most_pa))
     if letter == "Z":
@@ -208,12 +236,16 @@ def _on_level(name: str) -> Variable | None:
         return _v(name, units, f"{long_name} at {level[1]} hPa", standard_name, *_range_at(*level))
     if hybrid:
         units, long_name, standard_name, *_ = _HYBRID[hybrid[0]]
-        return _v(name, units, f"{long_name} on hybrid level {hybrid[1]}", standard_name, *_range_on_hybrid(*hybrid))
+        return _v(
+            name, units, f"{long_name} on hybrid level {hybrid[1]}", standard_name, *_range_on_hybrid(*hybrid)
+        )
     return None
 
 
 def describe(name: str, overrides: dict[str, Any] | None = None) -> Variable:
-    """The variable of that name, with a config's overrides; an unknown name is a RequestError with a suggestion."""
+    """The variable of that name, with a config's overrides; an unknown name is a RequestError with a
+    suggestion.
+    """
     variable = _SURFACE.get(name) or _on_level(name)
     if variable is None:
         raise RequestError(f"no variable is called '{name}'.{nearest(name, _SURFACE)}", variable=name)
@@ -225,17 +257,20 @@ DAY_S = 86400
 
 
 class RoleConfig(Frozen):
-    """A further role of a store on the state's points with a clock of its own: ten-minute radar beside an hourly state."""
+    """A further role of a store on the state's points with a clock of its own: ten-minute radar beside an
+    hourly state.
+    """
 
     variables: tuple[str, ...] = Field(min_length=1)
     step: str
 
 
 class VariablesConfig(Frozen):
-    """`variables=`: which channels each role of the store holds, in order; `override` changes a variable's facts.
+    """`variables=`: which channels each role of the store holds, in order; `override` changes a variable's
+    facts.
 
-    groups: further roles by name, each with its own step. add, drop and their _background: a change of state and background by one
-    word; `resolved` carries it out.
+    groups: further roles by name, each with its own step. add, drop and their _background: a change of state
+    and background by one word; `resolved` carries it out.
     """
 
     name: str
@@ -254,9 +289,14 @@ class VariablesConfig(Frozen):
     def _groups_are_new_roles(self) -> VariablesConfig:
         for role, group in self.groups.items():
             if role in RESERVED or not role.isidentifier():
-                raise ValueError(f"variables.groups.{role}: choose another name; a store has {', '.join(RESERVED)} already")
+                raise ValueError(
+                    f"variables.groups.{role}: choose another name; a store has {', '.join(RESERVED)} already"
+                )
             if DAY_S % max(seconds(parse_duration(group.step)), 1):
-                raise ValueError(f"variables.groups.{role}: step {group.step} does not divide a day; write 5min, 10min, 30min, 1h, 3h")
+                raise ValueError(
+                    f"variables.groups.{role}: step {group.step} does not divide a day; write 5min, 10min, "
+                    "30min, 1h, 3h"
+                )
         return self
 
     @model_validator(mode="after")
@@ -267,7 +307,9 @@ class VariablesConfig(Frozen):
             except ValidationError as error:
                 from stormcast_train.base.config import explain_validation
 
-                raise RequestError(f"variables.override.{name}: {explain_validation(error, Variable)}") from None
+                raise RequestError(
+                    f"variables.override.{name}: {explain_validation(error, Variable)}"
+                ) from None
         return self
 
     def describe(self, name: str) -> Variable:
@@ -275,14 +317,20 @@ class VariablesConfig(Frozen):
         return describe(name, self.override.get(name))
 
     def resolved(self) -> VariablesConfig:
-        """The set that remains after add and drop; RequestError where what is dropped is not in it, or nothing is left."""
+        """The set that remains after add and drop; RequestError where what is dropped is not in it, or
+        nothing is left.
+        """
         changed = {
             "state": changed_names("state", self.state, self.add, self.drop),
-            "background": changed_names("background", self.background, self.add_background, self.drop_background),
+            "background": changed_names(
+                "background", self.background, self.add_background, self.drop_background
+            ),
         }
         if not changed["state"]:
             raise RequestError(f"variables.drop={','.join(self.drop)} leaves no state of the set {self.name}")
-        return self.model_copy(update={**changed, "add": (), "add_background": (), "drop": (), "drop_background": ()})
+        return self.model_copy(
+            update={**changed, "add": (), "add_background": (), "drop": (), "drop_background": ()}
+        )
 
     def step_of(self, role: str) -> str:
         """The step of a role's clock (the background's is its source's own, never finer)."""
@@ -296,16 +344,23 @@ class VariablesConfig(Frozen):
 
 
 def changed_names(
-    role: str, names: tuple[str, ...], add: tuple[str, ...], drop: tuple[str, ...], known: tuple[str, ...] = ()
+    role: str,
+    names: tuple[str, ...],
+    add: tuple[str, ...],
+    drop: tuple[str, ...],
+    known: tuple[str, ...] = (),
 ) -> tuple[str, ...]:
     """The names without those dropped, then those added that are not among them, each in its order.
 
-    known: names whose absence is what dropping them asks for. A name dropped that is in neither is a RequestError.
+    known: names whose absence is what dropping them asks for. A name dropped that is in neither is a
+    RequestError.
     """
     for name in drop:
         if name not in names and name not in known:
             raise RequestError(
-                f"variables.drop: the {role} has no '{name}'.{nearest(name, names)} It has {', '.join(names) or 'nothing'}", variable=name
+                f"variables.drop: the {role} has no '{name}'.{nearest(name, names)} It has "
+                f"{', '.join(names) or 'nothing'}",
+                variable=name,
             )
     kept = tuple(name for name in names if name not in drop)
     return (*kept, *(name for name in dict.fromkeys(add) if name not in kept))

@@ -1,7 +1,8 @@
-"""Packages, emulators, rollouts and archives. The package itself is callable: `st.forecast(emulator, store, ...)`.
+"""Packages, emulators, rollouts and archives. The package itself is callable: `st.forecast(emulator, store,
+...)`.
 
-Python sets `stormcast_train.forecast` to this package as soon as any module of it is imported, so the public function of that
-name would be shadowed by it; called, the package passes on to `forecast.rollout.forecast`.
+Python sets `stormcast_train.forecast` to this package as soon as any module of it is imported, so the public
+function of that name would be shadowed by it; called, the package passes on to `forecast.rollout.forecast`.
 """
 
 from __future__ import annotations

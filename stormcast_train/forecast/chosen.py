@@ -1,7 +1,8 @@
-"""Which package, and which of its run's averages of the weights: what `RUN`, `RUN@last`, `RUN@SAMPLES` and `ema=` name. Torch-free.
+"""Which package, and which of its run's averages of the weights: what `RUN`, `RUN@last`, `RUN@SAMPLES` and
+`ema=` name. Torch-free.
 
-A package holds one average. Others come from the run's kept checkpoints (`average/NAME`, `average.K/NAME`) and, for power-function
-averages, from its snapshots.
+A package holds one average. Others come from the run's kept checkpoints (`average/NAME`, `average.K/NAME`)
+and, for power-function averages, from its snapshots.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.base.files import read_json
 from stormcast_train.base.fingerprint import digest
 from stormcast_train.forecast import package as packages
-from stormcast_train.forecast.package import Header, Package
+from stormcast_train.forecast.package import Package, PackageHeader
 from stormcast_train.forecast.profiles import WIDEST, coefficients, snapshot_files
 from stormcast_train.runs.run import RunDirectory, find_run, resolve_package
 
@@ -29,8 +30,10 @@ SAME = 1e-3  # half-lives and widths are told apart from here on, relative
 
 
 @dataclass(frozen=True)
-class Part:
-    """One term of a sum of averages: the tensors of `path` below `slot`, times `factor`; `sha256` of what it holds."""
+class AverageTerm:
+    """One term of a sum of averages: the tensors of `path` below `slot`, times `factor`; `sha256` of what it
+    holds.
+    """
 
     path: Path
     slot: str
@@ -40,10 +43,12 @@ class Part:
 
 @dataclass(frozen=True)
 class Chosen:
-    """A package's folder, and the parts that its parameters are summed from; without parts they are its own."""
+    """A package's folder, and the parts that its parameters are summed from;
+    without parts they are its own.
+    """
 
     directory: Path
-    parts: tuple[Part, ...] = ()
+    parts: tuple[AverageTerm, ...] = ()
     facts: Mapping[str, Any] = field(default_factory=dict)
 
     def fingerprint(self) -> str:
@@ -56,41 +61,56 @@ class Chosen:
 
 
 def open_package(spec: str | Path, ema: float | None = None) -> Package:
-    """The package that `spec` and `ema` name, with its weights; RequestError where there is none, UnreadableError where it is damaged."""
+    """The package that `spec` and `ema` name, with its weights; RequestError where there is none,
+    UnreadableError where it is damaged.
+    """
     chosen = choose(spec, ema)
     package = packages.load(chosen.directory)
     if not chosen.parts:
         return package
     weights = {**package.weights, **_summed(chosen.parts, package.weights)}
-    return replace(package, weights=weights, facts={**package.facts, **chosen.facts}, fingerprint=chosen.fingerprint())
+    return replace(
+        package, weights=weights, facts={**package.facts, **chosen.facts}, fingerprint=chosen.fingerprint()
+    )
 
 
-def open_header(spec: str | Path, ema: float | None = None) -> Header:
+def open_header(spec: str | Path, ema: float | None = None) -> PackageHeader:
     """The header of the same package."""
     chosen = choose(spec, ema)
     return replace(packages.load_header(chosen.directory), fingerprint=chosen.fingerprint())
 
 
 def choose(spec: str | Path, ema: float | None = None) -> Chosen:
-    """What `spec` and `ema` name. RUN@SAMPLES may be a kept package or a kept checkpoint; `ema` a half-life (fraction of the run, or
-    samples), or a relative width sigma_rel."""
+    """What `spec` and `ema` name. RUN@SAMPLES may be a kept package or a kept checkpoint; `ema` a half-life
+    (fraction of the run, or samples), or a relative width sigma_rel.
+    """
     if (Path(spec) / "package.json").is_file():
         if ema is not None:
-            raise RequestError(f"ema={ema:g} chooses among a run's averages, and {spec} is a package, which holds one: give its run")
+            raise RequestError(
+                f"ema={ema:g} chooses among a run's averages, and {spec} is a package, which holds one: "
+                "give its run"
+            )
         return Chosen(Path(spec))
     name, _, which = (str(spec), "", "") if Path(spec).exists() else str(spec).partition("@")
     if not which.isdigit():
         directory = resolve_package(str(spec))
-        return Chosen(directory) if ema is None else _averaged(find_run(name), directory, _facts(directory), ema)
+        return (
+            Chosen(directory) if ema is None else _averaged(find_run(name), directory, _facts(directory), ema)
+        )
     run, samples = find_run(name), int(which)
     kept = {int(_facts(path)["samples"]): path for path in run.packages().values()}
     if samples in kept:
-        return Chosen(kept[samples]) if ema is None else _averaged(run, kept[samples], _facts(kept[samples]), ema)
+        return (
+            Chosen(kept[samples])
+            if ema is None
+            else _averaged(run, kept[samples], _facts(kept[samples]), ema)
+        )
     if not kept or samples not in _checkpoints(run):
         if not kept:
             resolve_package(str(spec))  # which says what the run lacks
         raise RequestError(
-            f"the run {run.path} keeps nothing at {samples} samples; it keeps {_listed(sorted({*kept, *_checkpoints(run)}))}"
+            f"the run {run.path} keeps nothing at {samples} samples; it keeps "
+            f"{_listed(sorted({*kept, *_checkpoints(run)}))}"
         )
     directory = kept[max(kept)]
     if ema is not None:
@@ -102,7 +122,10 @@ def _averaged(run: RunDirectory, directory: Path, facts: Mapping[str, Any], ema:
     """The average `ema` at the samples of `facts`."""
     tracked, samples = facts.get("ema"), int(facts["samples"])
     if tracked is None:
-        raise RequestError(f"ema={ema:g}: the run {run.path} is from before runs told which averages they track; it has its default only")
+        raise RequestError(
+            f"ema={ema:g}: the run {run.path} is from before runs told which averages they track; it has "
+            "its default only"
+        )
     told = {"samples": samples, "ema": {**tracked, "chosen": ema}}
     widths = tracked.get("sigma_rel")
     known = list(widths or tracked["half_life_samples"])
@@ -115,30 +138,47 @@ def _averaged(run: RunDirectory, directory: Path, facts: Mapping[str, Any], ema:
     if widths:
         return _reconstructed(run, directory, told, ema, widths)
     if index is None:
-        raise RequestError(f"ema={ema:g}: the run {run.path} tracks half-lives of {_listed(known)} samples (optim.ema.also adds some)")
+        raise RequestError(
+            f"ema={ema:g}: the run {run.path} tracks half-lives of {_listed(known)} samples (optim.ema.also "
+            "adds some)"
+        )
     raise RequestError(
-        f"ema={ema:g} at {samples} samples lies in no kept checkpoint of {run.path}: those are at {_listed(_checkpoints(run))}"
+        f"ema={ema:g} at {samples} samples lies in no kept checkpoint of {run.path}: those are at "
+        f"{_listed(_checkpoints(run))}"
     )
 
 
-def _reconstructed(run: RunDirectory, directory: Path, told: Mapping[str, Any], ema: float, widths: Sequence[float]) -> Chosen:
+def _reconstructed(
+    run: RunDirectory, directory: Path, told: Mapping[str, Any], ema: float, widths: Sequence[float]
+) -> Chosen:
     """Least squares over all snapshots up to those samples, at the newest of them."""
-    files = {samples: path for samples, path in snapshot_files(run.snapshots).items() if samples <= told["samples"]}
+    files = {
+        samples: path for samples, path in snapshot_files(run.snapshots).items() if samples <= told["samples"]
+    }
     if not files:
-        raise RequestError(f"ema={ema:g}: the run {run.path} has no snapshot up to {told['samples']} samples to reconstruct it from")
+        raise RequestError(
+            f"ema={ema:g}: the run {run.path} has no snapshot up to {told['samples']} samples to "
+            "reconstruct it from"
+        )
     if not 0 < ema < WIDEST:
-        raise RequestError(f"ema={ema:g} is no relative width: between 0 and {WIDEST}, which is nearly the plain mean of the whole run")
+        raise RequestError(
+            f"ema={ema:g} is no relative width: between 0 and {WIDEST}, which is nearly the plain mean of "
+            "the whole run"
+        )
     newest = max(files)
     entries = [(samples, k, path) for samples, path in files.items() for k in range(len(widths))]
     factors = coefficients([s for s, _, _ in entries], [widths[k] for _, k, _ in entries], newest, ema)
     hashes = {path: _snapshot_hash(path) for path in files.values()}
-    parts = tuple(Part(path, _slot(k), float(f), hashes[path]) for (_, k, path), f in zip(entries, factors, strict=True))
+    parts = tuple(
+        AverageTerm(path, _slot(k), float(f), hashes[path])
+        for (_, k, path), f in zip(entries, factors, strict=True)
+    )
     return Chosen(directory, parts, {**told, "samples": newest})
 
 
-def _checkpointed(run: RunDirectory, samples: int, index: int) -> Part:
+def _checkpointed(run: RunDirectory, samples: int, index: int) -> AverageTerm:
     folder = _checkpoints(run)[samples]
-    return Part(folder / OPTIM, _slot(index), 1.0, str(read_json(folder / FACTS)["sha256"][OPTIM]))
+    return AverageTerm(folder / OPTIM, _slot(index), 1.0, str(read_json(folder / FACTS)["sha256"][OPTIM]))
 
 
 def _checkpoints(run: RunDirectory) -> dict[int, Path]:
@@ -155,7 +195,10 @@ def _facts(directory: Path) -> dict[str, Any]:
 
 
 def _listed(values: Any) -> str:
-    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in sorted(values)) or "nothing"
+    return (
+        ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in sorted(values))
+        or "nothing"
+    )
 
 
 def _snapshot_hash(path: Path) -> str:
@@ -163,10 +206,12 @@ def _snapshot_hash(path: Path) -> str:
         with safe_open(path, framework="numpy") as tensors:
             return str(tensors.metadata()["sha256"])
     except (OSError, SafetensorError, KeyError, TypeError) as error:
-        raise UnreadableError(f"the snapshot {path} is damaged: {error!r}; it may be removed", path=str(path)) from error
+        raise UnreadableError(
+            f"the snapshot {path} is damaged: {error!r}; it may be removed", path=str(path)
+        ) from error
 
 
-def _summed(parts: Sequence[Part], like: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def _summed(parts: Sequence[AverageTerm], like: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The parameters as the sum of the parts, added in float64."""
     sums: dict[str, NDArray[np.float64]] = {}
     for part in parts:
@@ -175,9 +220,15 @@ def _summed(parts: Sequence[Part], like: Mapping[str, NDArray[Any]]) -> dict[str
                 for key in tensors.keys():  # noqa: SIM118
                     slot, _, name = key.partition("/")
                     if slot == part.slot:
-                        sums[name] = sums.get(name, np.float64(0)) + part.factor * tensors.get_tensor(key).astype(np.float64)
+                        sums[name] = sums.get(name, np.float64(0)) + part.factor * tensors.get_tensor(
+                            key
+                        ).astype(np.float64)
         except (OSError, SafetensorError) as error:
-            raise UnreadableError(f"{part.path} is damaged: {error!r}; it may be removed", path=str(part.path)) from error
+            raise UnreadableError(
+                f"{part.path} is damaged: {error!r}; it may be removed", path=str(part.path)
+            ) from error
     if not sums or not set(sums) <= set(like):
-        raise UnreadableError(f"{parts[0].path} holds no average '{parts[0].slot}' of this network", path=str(parts[0].path))
+        raise UnreadableError(
+            f"{parts[0].path} holds no average '{parts[0].slot}' of this network", path=str(parts[0].path)
+        )
     return {name: value.astype(like[name].dtype) for name, value in sums.items()}

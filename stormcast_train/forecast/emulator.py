@@ -29,13 +29,16 @@ from stormcast_train.store.reader import Store
 
 
 class Emulator:
-    """A trained stage, ready to step in eval mode. `Emulator.load` takes a run (`RUN`, `RUN@last`, ...) or a package folder.
+    """A trained stage, ready to step in eval mode. `Emulator.load` takes a run (`RUN`, `RUN@last`, ...) or a
+    package folder.
 
-    step_model: the package's step where it exists already (training rolls out what it trains); None builds it. beneath: the emulator
-    of the frozen stage that this one corrects, None without one.
+    step_model: the package's step where it exists already (training rolls out what it trains); None builds
+    it. beneath: the emulator of the frozen stage that this one corrects, None without one.
     """
 
-    def __init__(self, package: Package, device: str | torch.device = "cpu", step_model: Step | None = None) -> None:
+    def __init__(
+        self, package: Package, device: str | torch.device = "cpu", step_model: Step | None = None
+    ) -> None:
         self.package = package
         self.device = torch.device(device)
         self.kind = kind_of(package.stage)
@@ -46,7 +49,9 @@ class Emulator:
 
     @classmethod
     def load(cls, spec: str | Path, device: str | torch.device = "cpu", ema: float | None = None) -> Emulator:
-        """Load a run's or a folder's package; `ema`: another average of the run's weights. RequestError where there is none."""
+        """Load a run's or a folder's package; `ema`: another average of the run's weights. RequestError where
+        there is none.
+        """
         return cls(open_package(spec, ema), device)
 
     @property
@@ -102,7 +107,9 @@ class Emulator:
 
     @property
     def history(self) -> int:
-        """Past states that a step needs, the newest included: the longer of the stage's and of the one beneath."""
+        """Past states that a step needs, the newest included: the longer of the stage's and of the one
+        beneath.
+        """
         return self.needs.history
 
     @property
@@ -120,10 +127,16 @@ class Emulator:
     @property
     def trained_on(self) -> Times:
         """Start times of all training samples, of whichever store."""
-        return np.unique(np.concatenate([times for name, times in self.package.splits.items() if name.split("@")[0] == "train"]))
+        return np.unique(
+            np.concatenate(
+                [times for name, times in self.package.splits.items() if name.split("@")[0] == "train"]
+            )
+        )
 
     def reader(self, store: Store) -> WindowReader:
-        """A reader of this emulator's windows; a store of another grid, step or variable set is a RequestError."""
+        """A reader of this emulator's windows; a store of another grid, step or variable set is a
+        RequestError.
+        """
         needs = self.needs
         check_store(self.scene, store, needs.droppable)
         return WindowReader(store, self.scene, needs.states, self.device, needs.past, needs.droppable)
@@ -148,7 +161,12 @@ class Emulator:
 def build_network(kind: Kind, package: Package, conditions: Conditions, device: torch.device) -> nn.Module:
     """The package's network with its weights, in eval mode."""
     asked = NetworkRequest(
-        package.network, package.scene.grid.shape, conditions.inputs, len(package.scene.names), seed=0, objective=package.objective
+        package.network,
+        package.scene.grid.shape,
+        conditions.inputs,
+        len(package.scene.names),
+        seed=0,
+        objective=package.objective,
     )
     network = with_encoder(kind.build_network(asked), conditions, seed=0)
     load_weights(network, package.weights)
@@ -161,4 +179,6 @@ def load_weights(network: nn.Module, weights: Any) -> None:
     try:
         network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
-        raise RequestError(f"these weights are of another network: {str(error).splitlines()[-1].strip()}") from error
+        raise RequestError(
+            f"these weights are of another network: {str(error).splitlines()[-1].strip()}"
+        ) from error

@@ -1,7 +1,8 @@
-"""A package: everything a forecast needs, in three files and, where the stage corrects another, that one's package beside them.
+"""A package: everything a forecast needs, in three files and, where the stage corrects another, that one's
+package beside them.
 
-`package.json` (what, for which fields, from which data), `weights.safetensors`, `arrays.safetensors` (grid, coverage, static fields,
-start times of the splits). No pickle: nothing from elsewhere can run code.
+`package.json` (what, for which fields, from which data), `weights.safetensors`, `arrays.safetensors` (grid,
+coverage, static fields, start times of the splits). No pickle: nothing from elsewhere can run code.
 """
 
 from __future__ import annotations
@@ -31,15 +32,20 @@ from stormcast_train.stages.stage import Kind, kind_of
 
 FORMAT = 1
 NAMES = ("package.json", "weights.safetensors", "arrays.safetensors")
-RESIDUAL_STD, BENEATH, FOLDER_BENEATH = "residual_std", "regression_fingerprint", "regression"  # names of format 1
+RESIDUAL_STD, BENEATH, FOLDER_BENEATH = (
+    "residual_std",
+    "regression_fingerprint",
+    "regression",
+)  # names of format 1
 
 
 @dataclass(frozen=True, eq=False)
 class Package:
     """A package in memory; `weights` as numpy arrays by parameter name.
 
-    stage: its kind, as `stages.stage.kind_of` takes it; measured: what the kind measured before it trained, by name (of a diffusion
-    `residual_std`: held-out, normalised, by variable); beneath: the package of the frozen stage that it corrects.
+    stage: its kind, as `stages.stage.kind_of` takes it; measured: what the kind measured before it trained,
+    by name (of a diffusion `residual_std`: held-out, normalised, by variable); beneath: the package of the
+    frozen stage that it corrects.
     """
 
     stage: str
@@ -82,18 +88,28 @@ class Package:
 
     def arrays(self) -> dict[str, NDArray[Any]]:
         """What `arrays.safetensors` holds."""
-        starts = {f"split/{name}": times.astype("datetime64[s]").astype(np.int64) for name, times in self.splits.items()}
+        starts = {
+            f"split/{name}": times.astype("datetime64[s]").astype(np.int64)
+            for name, times in self.splits.items()
+        }
         return {**{k: np.ascontiguousarray(v) for k, v in self.scene.arrays().items()}, **starts}
 
     def computed_fingerprint(self) -> str:
         """Of everything that a forecast depends on."""
         arrays = self.arrays()
-        parts = [part for values in (dict(self.weights), arrays) for name in sorted(values) for part in (name, values[name])]
+        parts = [
+            part
+            for values in (dict(self.weights), arrays)
+            for name in sorted(values)
+            for part in (name, values[name])
+        ]
         return digest(self.describe(), *parts)
 
 
 def save(package: Package, directory: Path) -> str:
-    """Write the package in place of whatever `directory` held; a reader sees the old one or the new. Returns its fingerprint."""
+    """Write the package in place of whatever `directory` held; a reader sees the old one or the new. Returns
+    its fingerprint.
+    """
     fresh = directory.with_name(f".{directory.name}.new")
     shutil.rmtree(fresh, ignore_errors=True)
     fingerprint = _write(package, fresh)
@@ -103,17 +119,24 @@ def save(package: Package, directory: Path) -> str:
 
 def _write(package: Package, directory: Path) -> str:
     directory.mkdir(parents=True)
-    save_arrays({k: np.ascontiguousarray(v) for k, v in package.weights.items()}, directory / "weights.safetensors")
+    save_arrays(
+        {k: np.ascontiguousarray(v) for k, v in package.weights.items()}, directory / "weights.safetensors"
+    )
     save_arrays(package.arrays(), directory / "arrays.safetensors")
     fingerprint = package.computed_fingerprint()
-    write_json(directory / "package.json", {**package.describe(), "fingerprint": fingerprint, "facts": dict(package.facts)})
+    write_json(
+        directory / "package.json",
+        {**package.describe(), "fingerprint": fingerprint, "facts": dict(package.facts)},
+    )
     if package.beneath is not None:
         _write(package.beneath, directory / FOLDER_BENEATH)
     return fingerprint
 
 
 def load(directory: Path) -> Package:
-    """The package in `directory`; RequestError where there is none, UnreadableError where it is damaged or of another format."""
+    """The package in `directory`; RequestError where there is none, UnreadableError where it is damaged or of
+    another format.
+    """
     return read_folder(directory, _load)
 
 
@@ -123,7 +146,7 @@ def _load(directory: Path) -> Package:
 
 
 @dataclass(frozen=True, eq=False)
-class Header:
+class PackageHeader:
     """What a plan needs of a package, without its weights."""
 
     scene: Scene
@@ -133,12 +156,12 @@ class Header:
     stage: str
 
 
-def load_header(directory: Path) -> Header:
+def load_header(directory: Path) -> PackageHeader:
     """The header of the package in `directory`; errors as `load`."""
     return read_folder(directory, _load_header)
 
 
-def _load_header(directory: Path) -> Header:
+def _load_header(directory: Path) -> PackageHeader:
     with _reading(directory):
         described = _described(directory)
         asked = [described["conditions"]]
@@ -146,7 +169,9 @@ def _load_header(directory: Path) -> Header:
             asked.append(_described(directory / FOLDER_BENEATH)["conditions"])
         conditions = [ConditionSpec.model_validate(c) for c in asked]
         scene = Scene.restore(described["scene"], load_arrays(directory / "arrays.safetensors"))
-        return Header(scene, conditions[0], WindowNeeds.of(*conditions), described["fingerprint"], described["stage"])
+        return PackageHeader(
+            scene, conditions[0], WindowNeeds.of(*conditions), described["fingerprint"], described["stage"]
+        )
 
 
 @contextmanager
@@ -154,22 +179,33 @@ def _reading(directory: Path) -> Iterator[None]:
     try:
         yield
     except (KeyError, ValueError, OSError, SafetensorError) as error:
-        raise UnreadableError(f"the package {directory} is damaged: {error!r}", path=str(directory)) from error
+        raise UnreadableError(
+            f"the package {directory} is damaged: {error!r}", path=str(directory)
+        ) from error
 
 
 def _described(directory: Path) -> dict[str, Any]:
     missing = [name for name in NAMES if not (directory / name).is_file()]
     if missing:
-        raise RequestError(f"{directory} is not a package: it lacks {', '.join(missing)}", path=str(directory))
+        raise RequestError(
+            f"{directory} is not a package: it lacks {', '.join(missing)}", path=str(directory)
+        )
     described: dict[str, Any] = read_json(directory / "package.json")
     if described["format"] != FORMAT:
-        raise UnreadableError(f"{directory} has package format {described['format']}, this version reads {FORMAT}", path=str(directory))
+        raise UnreadableError(
+            f"{directory} has package format {described['format']}, this version reads {FORMAT}",
+            path=str(directory),
+        )
     return described
 
 
 def _restore(described: Mapping[str, Any], directory: Path) -> Package:
     arrays = load_arrays(directory / "arrays.safetensors")
-    splits = {k.removeprefix("split/"): v.astype("datetime64[s]") for k, v in arrays.items() if k.startswith("split/")}
+    splits = {
+        k.removeprefix("split/"): v.astype("datetime64[s]")
+        for k, v in arrays.items()
+        if k.startswith("split/")
+    }
     scaled = {RESIDUAL_STD: described[RESIDUAL_STD]} if described[RESIDUAL_STD] else {}
     measured = {**described.get("measured", {}), **scaled}
     return Package(

@@ -26,13 +26,20 @@ MEMBERS_AT_ONCE = 16
 
 
 def forecast(
-    emulator: Emulator, store: Store, start: Any, hours: float | None = None, steps: int | None = None, members: int = 1, seed: int = 0
+    emulator: Emulator,
+    store: Store,
+    start: Any,
+    hours: float | None = None,
+    steps: int | None = None,
+    members: int = 1,
+    seed: int = 0,
 ) -> Iterator[xr.Dataset]:
-    """One dataset per lead, from one step after `start`, in physical units, NaN exactly outside the static coverage.
+    """One dataset per lead, from one step after `start`, in physical units, NaN exactly outside the static
+    coverage.
 
-    Dims (realization where members > 1, y, x); coordinates lat, lon, valid_time, realization. A member's draws are keyed by
-    (seed, start, lead, member): they do not depend on how many members there are or who computes them.
-    Raises RequestError before the first step where the store cannot serve the start.
+    Dims (realization where members > 1, y, x); coordinates lat, lon, valid_time, realization. A member's
+    draws are keyed by (seed, start, lead, member): they do not depend on how many members there are or who
+    computes them. Raises RequestError before the first step where the store cannot serve the start.
     """
     time, length = parse_time(start), count_steps(emulator.step, hours, steps)
     if members < 1:
@@ -43,9 +50,16 @@ def forecast(
 
 
 def roll_members(
-    emulator: Emulator, reader: WindowReader, start: np.datetime64, steps: int, members: Sequence[int], seed: int
+    emulator: Emulator,
+    reader: WindowReader,
+    start: np.datetime64,
+    steps: int,
+    members: Sequence[int],
+    seed: int,
 ) -> Iterator[Tensor]:
-    """Physical states [M, C, H, W] per lead for these members, NaN outside the static coverage; equal members where nothing is drawn."""
+    """Physical states [M, C, H, W] per lead for these members, NaN outside the static coverage; equal members
+    where nothing is drawn.
+    """
     window = _first(emulator, reader, start).repeat(len(members))
     coverage_CHW = torch.from_numpy(np.ascontiguousarray(emulator.coverage)).to(emulator.device)
     for lead in range(1, steps + 1):
@@ -57,12 +71,17 @@ def roll_members(
             window = _advance(window, limited_MCHW, coverage_CHW, reader, start)
 
 
-def _step(emulator: Emulator, window: Window, start: np.datetime64, lead: int, members: Sequence[int], seed: int) -> Tensor:
+def _step(
+    emulator: Emulator, window: Window, start: np.datetime64, lead: int, members: Sequence[int], seed: int
+) -> Tensor:
     model, shape = emulator.step_model, (len(emulator.state), *emulator.grid.shape)
     noise = model.noise(seed, ("forecast", iso(start), lead), members, shape)
     if noise is None:
         return model.next_state(window)
-    drawn = [model.next_state(part, some) for part, some in zip(_parts(window), noise.split(MEMBERS_AT_ONCE), strict=True)]
+    drawn = [
+        model.next_state(part, some)
+        for part, some in zip(_parts(window), noise.split(MEMBERS_AT_ONCE), strict=True)
+    ]
     return torch.cat(drawn)
 
 
@@ -72,7 +91,9 @@ def _parts(window: Window) -> Iterator[Window]:
 
 
 def _first(emulator: Emulator, reader: WindowReader, start: np.datetime64) -> Window:
-    """The window of the start; where its state is missing and the networks can miss it, that of one step earlier."""
+    """The window of the start; where its state is missing and the networks can miss it, that of one step
+    earlier.
+    """
     window, _, _ = reader.to_device(reader.read(np.array([start]), target=False))
     if STATE_AGE not in emulator.needs.droppable:
         return window
@@ -80,7 +101,9 @@ def _first(emulator: Emulator, reader: WindowReader, start: np.datetime64) -> Wi
     return window.aged(missing_B)
 
 
-def _advance(window: Window, next_MCHW: Tensor, coverage_CHW: Tensor, reader: WindowReader, start: np.datetime64) -> Window:
+def _advance(
+    window: Window, next_MCHW: Tensor, coverage_CHW: Tensor, reader: WindowReader, start: np.datetime64
+) -> Window:
     """The window one step later; of past frames it has what was known at the start, the others are absent."""
     times = window.times + reader.scene.step
     background = reader.background_to_device(*reader.read_background(times[:1]))
@@ -98,26 +121,48 @@ def _advance(window: Window, next_MCHW: Tensor, coverage_CHW: Tensor, reader: Wi
     )
 
 
-def _leads(emulator: Emulator, reader: WindowReader, start: np.datetime64, steps: int, members: range, seed: int) -> Iterator[xr.Dataset]:
+def _leads(
+    emulator: Emulator, reader: WindowReader, start: np.datetime64, steps: int, members: range, seed: int
+) -> Iterator[xr.Dataset]:
     same = not emulator.draws
-    for lead, states_MCHW in enumerate(roll_members(emulator, reader, start, steps, [0] if same else list(members), seed), start=1):
+    for lead, states_MCHW in enumerate(
+        roll_members(emulator, reader, start, steps, [0] if same else list(members), seed), start=1
+    ):
         states_MCHW = states_MCHW.expand(len(members), -1, -1, -1) if same else states_MCHW
         yield to_dataset(emulator, states_MCHW.cpu().numpy(), start, start + lead * emulator.step)
 
 
-def to_dataset(emulator: Emulator, states_MCHW: np.ndarray[Any, Any], start: np.datetime64, valid: np.datetime64) -> xr.Dataset:
+def to_dataset(
+    emulator: Emulator, states_MCHW: np.ndarray[Any, Any], start: np.datetime64, valid: np.datetime64
+) -> xr.Dataset:
     """The dataset of one lead."""
     ensemble = len(states_MCHW) > 1
     dims = ("realization", "y", "x") if ensemble else ("y", "x")
     grid = emulator.grid
     coordinates: dict[str, Any] = {
-        "lat": (("y",) if grid.regular else ("y", "x"), grid.lat, {"standard_name": "latitude", "units": "degrees_north"}),
-        "lon": (("x",) if grid.regular else ("y", "x"), grid.lon, {"standard_name": "longitude", "units": "degrees_east"}),
+        "lat": (
+            ("y",) if grid.regular else ("y", "x"),
+            grid.lat,
+            {"standard_name": "latitude", "units": "degrees_north"},
+        ),
+        "lon": (
+            ("x",) if grid.regular else ("y", "x"),
+            grid.lon,
+            {"standard_name": "longitude", "units": "degrees_east"},
+        ),
         "valid_time": ((), valid.astype("datetime64[ns]"), {"standard_name": "time"}),
-        "forecast_reference_time": ((), start.astype("datetime64[ns]"), {"standard_name": "forecast_reference_time"}),
+        "forecast_reference_time": (
+            (),
+            start.astype("datetime64[ns]"),
+            {"standard_name": "forecast_reference_time"},
+        ),
     }
     if ensemble:
-        coordinates["realization"] = ("realization", np.arange(len(states_MCHW)), {"standard_name": "realization", "units": "1"})
+        coordinates["realization"] = (
+            "realization",
+            np.arange(len(states_MCHW)),
+            {"standard_name": "realization", "units": "1"},
+        )
     fields = {}
     for i, variable in enumerate(emulator.scene.state):
         attributes = {"units": variable.units, "long_name": variable.long_name}

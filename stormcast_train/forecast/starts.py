@@ -1,4 +1,6 @@
-"""Whether a store can serve a forecast: the right grid, the start's past, the background to its end. Torch-free."""
+"""Whether a store can serve a forecast: the right grid, the start's past, the background to its end.
+Torch-free.
+"""
 
 from __future__ import annotations
 
@@ -19,20 +21,28 @@ def count_steps(step: np.timedelta64, hours: float | None, steps: int | None) ->
         raise RequestError("give the forecast's length as hours= or as steps=, one of them")
     length = float(steps) if steps is not None else float(hours or 0) * 3600 / seconds(step)
     if length < 1 or abs(length - round(length)) > 1e-6:
-        raise RequestError(f"a forecast needs a whole number of steps of {seconds(step)} s, at least one; asked for {length:g}")
+        raise RequestError(
+            f"a forecast needs a whole number of steps of {seconds(step)} s, at least one; asked for "
+            f"{length:g}"
+        )
     return round(length)
 
 
 def check_store(scene: Scene, store: Store, droppable: frozenset[str] = frozenset()) -> None:
-    """Refuse a store whose grid, step or variables are not the scene's; it may lack sources that the networks can miss."""
+    """Refuse a store whose grid, step or variables are not the scene's; it may lack sources that the networks
+    can miss.
+    """
     state = store.group("state")
     if state.grid.fingerprint != scene.grid.fingerprint:
         raise RequestError(
-            f"the store {store.path} has a grid of {_describe(state.grid)}, the network was trained on {_describe(scene.grid)}; "
-            "give a store of the same domain"
+            f"the store {store.path} has a grid of {_describe(state.grid)}, the network was trained on "
+            f"{_describe(scene.grid)}; give a store of the same domain"
         )
     if state.step != scene.step:
-        raise RequestError(f"the store {store.path} has a step of {seconds(state.step)} s, the network one of {scene.step_s} s")
+        raise RequestError(
+            f"the store {store.path} has a step of {seconds(state.step)} s, the network one of "
+            f"{scene.step_s} s"
+        )
     named_group(store, "state", scene.names)
     if scene.background and "background" not in droppable:
         named_group(store, "background", tuple(v.name for v in scene.background))
@@ -47,8 +57,8 @@ def _check_driver_grid(grid: Grid, store: Store) -> None:
     held = store.group("background").grid
     if held.fingerprint != grid.fingerprint:
         raise RequestError(
-            f"the store {store.path} has a background of {_describe(held)}, the network was trained on one of {_describe(grid)}; "
-            "give a store of the same driver grid and domain.halo_degrees"
+            f"the store {store.path} has a background of {_describe(held)}, the network was trained on one "
+            f"of {_describe(grid)}; give a store of the same driver grid and domain.halo_degrees"
         )
 
 
@@ -58,10 +68,11 @@ def _describe(grid: Grid) -> str:
 
 
 def usable_starts(scene: Scene, needs: WindowNeeds, store: Store, steps: int) -> Times:
-    """The starts that the store can serve for a rollout of this length: past states there, background there all the way.
+    """The starts that the store can serve for a rollout of this length: past states there, background there
+    all the way.
 
-    Past frames must be there for the one step that a network which cannot miss them takes. Sources that the networks can miss
-    need not be there; with `state_age` the state may be one step old.
+    Past frames must be there for the one step that a network which cannot miss them takes. Sources that the
+    networks can miss need not be there; with `state_age` the state may be one step old.
     """
     state = store.group("state")
     present, times = _whole(state, scene.names), state.times
@@ -75,7 +86,10 @@ def usable_starts(scene: Scene, needs: WindowNeeds, store: Store, steps: int) ->
     for role in set(needs.past) - needs.droppable:
         further = scene.role(role)
         frames = _whole(store.group(role), further.names)
-        conditions += [np.isin(times - back * further.step, frames) for back in range(needs.past[role] * 60 // further.step_s + 1)]
+        conditions += [
+            np.isin(times - back * further.step, frames)
+            for back in range(needs.past[role] * 60 // further.step_s + 1)
+        ]
     return times[np.logical_and.reduce(conditions)]
 
 
@@ -91,9 +105,10 @@ def check_start(scene: Scene, needs: WindowNeeds, store: Store, start: np.dateti
         allowed, named = int(min(most.values())), ", ".join(unmissed)
         after = "its first step" if allowed == 1 else f"its first {allowed} steps"
         raise RequestError(
-            f"after {after} a forecast of {steps} steps lacks frames of {named} that the network was never without in training; "
-            f"train with stage.conditions.lead of {(steps - 1) * scene.step_s / 3600:g} h or stage.conditions.dropout of {named}, "
-            f"or forecast {allowed} step{'s' if allowed > 1 else ''}"
+            f"after {after} a forecast of {steps} steps lacks frames of {named} that the network was never "
+            "without in training; train with stage.conditions.lead of "
+            f"{(steps - 1) * scene.step_s / 3600:g} h or stage.conditions.dropout of {named}, or forecast "
+            f"{allowed} step{'s' if allowed > 1 else ''}"
         )
     usable = usable_starts(scene, needs, store, steps)
     if start in usable:
@@ -101,10 +116,13 @@ def check_start(scene: Scene, needs: WindowNeeds, store: Store, start: np.dateti
     times = store.group("state").times
     held = f"the store holds {iso(times[0])} to {iso(times[-1])}" if len(times) else "the store is empty"
     if not len(usable):
-        raise RequestError(f"no start of this store can be forecast {steps} steps: past states or background are missing; {held}")
+        raise RequestError(
+            f"no start of this store can be forecast {steps} steps: past states or background are missing; "
+            f"{held}"
+        )
     close = usable[np.abs(usable - start).argmin()]
     raise RequestError(
-        f"start={iso(start)} cannot be forecast {steps} steps: its state, its past or the background to its end is missing; {held}. "
-        f"The nearest start that can: {iso(close)}",
+        f"start={iso(start)} cannot be forecast {steps} steps: its state, its past or the background to its "
+        f"end is missing; {held}. The nearest start that can: {iso(close)}",
         nearest=iso(close),
     )

@@ -1,4 +1,6 @@
-"""Networks over PhysicsNeMo's UNets, for any grid. Shape suffixes: B samples, C channels, H rows, W columns."""
+"""Networks over PhysicsNeMo's UNets, for any grid. Shape suffixes: B
+samples, C channels, H rows, W columns.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +17,12 @@ from stormcast_train.networks.config import NetworkConfig
 
 
 class Padded(nn.Module):  # type: ignore[misc]
-    """A UNet on a field completed to the multiple its levels need; the output is cropped back to the exact shape.
+    """A UNet on a field completed to the multiple its levels need; the output is cropped back to the exact
+    shape.
 
-    Any shape will do, so weights learned on parts of a grid serve the whole of it; a UNet with a position embedding of its own
-    only takes the shape it was built for. Called with a time (diffusion) it passes it as the noise label, without one (regression)
-    only the field.
+    Any shape will do, so weights learned on parts of a grid serve the whole of it; a UNet with a position
+    embedding of its own only takes the shape it was built for. Called with a time (diffusion) it passes it as
+    the noise label, without one (regression) only the field.
     """
 
     def __init__(self, unet: nn.Module, multiple: int, mode: str) -> None:
@@ -33,7 +36,9 @@ class Padded(nn.Module):  # type: ignore[misc]
         shape = (int(x.shape[-2]), int(x.shape[-1]))
         left, _, top, _ = pad = margins(shape, self._multiple)
         x = self._padded(x) if any(pad) else x
-        x = x.contiguous(memory_format=torch.channels_last)  # a third faster on a CPU; the weights stay as they are
+        x = x.contiguous(
+            memory_format=torch.channels_last
+        )  # a third faster on a CPU; the weights stay as they are
         y = self.unet(x) if t is None else self.unet(x, t, condition)
         return y[..., top : top + shape[0], left : left + shape[1]]
 
@@ -43,7 +48,9 @@ class Padded(nn.Module):  # type: ignore[misc]
             return functional.pad(x, pad)
         # by hand: the gradient of torch's own replicate mode is not deterministic on a GPU
         x = torch.cat([x[..., :1].expand(-1, -1, -1, left), x, x[..., -1:].expand(-1, -1, -1, right)], dim=-1)
-        return torch.cat([x[..., :1, :].expand(-1, -1, top, -1), x, x[..., -1:, :].expand(-1, -1, bottom, -1)], dim=-2)
+        return torch.cat(
+            [x[..., :1, :].expand(-1, -1, top, -1), x, x[..., -1:, :].expand(-1, -1, bottom, -1)], dim=-2
+        )
 
 
 def steady(network: nn.Module) -> nn.Module:
@@ -92,7 +99,9 @@ def _arguments(config: NetworkConfig) -> dict[str, Any]:
     }
 
 
-def build_regression(config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, seed: int) -> nn.Module:
+def build_regression(
+    config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, seed: int
+) -> nn.Module:
     """A UNet [B, inputs, H, W] -> [B, outputs, H, W] without a noise embedding; weights drawn from `seed`."""
     with library_noise():
         from physicsnemo.models.diffusion_unets import StormCastUNet
@@ -106,20 +115,30 @@ def build_regression(config: NetworkConfig, shape: tuple[int, int], inputs: int,
     padded = padded_shape(shape, config.multiple)
     with seeded(seed, "regression"), library_noise():
         unet = RegressionUNet(
-            img_resolution=list(padded), img_in_channels=inputs, img_out_channels=outputs, model_type="SongUNet",
+            img_resolution=list(padded), img_in_channels=inputs, img_out_channels=outputs,
+            model_type="SongUNet",
             embedding_type="zero", **_arguments(config),
         )  # fmt: skip
     return Padded(steady(unet), config.multiple, config.pad)
 
 
-def build_denoiser(config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, seed: int) -> nn.Module:
-    """A UNet with a noise embedding: (x [B, outputs + inputs, H, W], t [B]) -> [B, outputs, H, W], not yet preconditioned."""
+def build_denoiser(
+    config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, seed: int
+) -> nn.Module:
+    """A UNet with a noise embedding: (x [B, outputs + inputs, H, W], t [B]) -> [B, outputs, H, W], not yet
+    preconditioned.
+    """
     with library_noise():
         from physicsnemo.models.diffusion_unets import SongUNet
 
     padded = padded_shape(shape, config.multiple)
     with seeded(seed, "diffusion"), library_noise():
-        unet = SongUNet(img_resolution=list(padded), in_channels=outputs + inputs, out_channels=outputs, **_arguments(config))
+        unet = SongUNet(
+            img_resolution=list(padded),
+            in_channels=outputs + inputs,
+            out_channels=outputs,
+            **_arguments(config),
+        )
     return Padded(steady(unet), config.multiple, config.pad)
 
 

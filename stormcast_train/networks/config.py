@@ -12,7 +12,8 @@ from stormcast_train.base.frozen import Frozen
 class NetworkConfig(Frozen):
     """A UNet of PhysicsNeMo's diffusion family; the same body serves regression and diffusion.
 
-    Dropout stays 0 (a draw would belong to a rank, not to a sample). `pad` completes a grid to the multiple that the levels need.
+    Dropout stays 0 (a draw would belong to a rank, not to a sample). `pad` completes a grid to the multiple
+    that the levels need.
     """
 
     kind: Literal["songunet"] = "songunet"

@@ -1,4 +1,6 @@
-"""How large a network is and what it computes, without a byte of memory for it: built on torch's meta device."""
+"""How large a network is and what it computes, without a byte of memory for
+it: built on torch's meta device.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from stormcast_train.base.quiet import library_noise
 
 @dataclass(frozen=True)
 class Size:
-    """parameters: trained numbers; forward_flops: of one sample's forward pass, 2 per multiply-add of convolutions and matrix products."""
+    """parameters: trained numbers; forward_flops: of one sample's forward pass, 2 per multiply-add of
+    convolutions and matrix products.
+    """
 
     parameters: int
     forward_flops: int

@@ -1,6 +1,7 @@
 """`objective=`: the one noise specification behind loss, preconditioner, schedule and sampler. Torch-free.
 
-Levels are standard deviations of the noise, in units of the scaled residual, whose own standard deviation is `sigma_data`.
+Levels are standard deviations of the noise, in units of the scaled residual, whose own standard deviation is
+`sigma_data`.
 """
 
 from __future__ import annotations
@@ -15,19 +16,23 @@ from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
 
 COVERED = 0.005  # of the training draws, at least, lie within a factor of two of every level that the sampler visits
-STATED_LOSS = 1 / 20  # of its variance, at most, may the residual's largest mode lose by starting from sigma_max
+STATED_LOSS = (
+    1 / 20
+)  # of its variance, at most, may the residual's largest mode lose by starting from sigma_max
 LEAST_SIGMA_MAX = 20.0
 
 
 class NoiseConfig(Frozen):
     """Noise levels of training and of the sampler.
 
-    Training draws sigma from a lognormal (Karras et al. 2022, table 1), the share `wide` of it log-uniformly on sigma_min..sigma_max,
-    or all of it so (`loguniform`); the sampler runs from sigma_max to sigma_min on the rho schedule (eq. 5). `student_t` has
-    lognormal levels and noise from a Student-t distribution with `nu` degrees of freedom, in training and at the sampler's start
-    (t-EDM, Pandey et al. 2024), divided by its standard deviation sqrt(nu / (nu - 2)): preconditioner, loss weight and schedule then
-    are Karras's. sigma_max null: what the residual's largest scales need (`resolve`); steps null: as many as the solver needs to
-    converge on that range. `churn` (S_churn of algorithm 2, with S_min and S_max) adds keyed Gaussian noise between steps.
+    Training draws sigma from a lognormal (Karras et al. 2022, table 1), the share `wide` of it log-uniformly
+    on sigma_min..sigma_max, or all of it so (`loguniform`); the sampler runs from sigma_max to sigma_min on
+    the rho schedule (eq. 5). `student_t` has lognormal levels and noise from a Student-t distribution with
+    `nu` degrees of freedom, in training and at the sampler's start (t-EDM, Pandey et al. 2024), divided by
+    its standard deviation sqrt(nu / (nu - 2)): preconditioner, loss weight and schedule then are Karras's.
+    sigma_max null: what the residual's largest scales need (`resolve`); steps null: as many as the solver
+    needs to converge on that range. `churn` (S_churn of algorithm 2, with S_min and S_max) adds keyed
+    Gaussian noise between steps.
     """
 
     distribution: Literal["lognormal", "loguniform", "student_t"] = "lognormal"
@@ -52,7 +57,10 @@ class NoiseConfig(Frozen):
         if self.churn and self.distribution == "student_t":
             raise ValueError("churn adds Gaussian noise, and student_t was not trained on it; write churn: 0")
         if self.churn and self.solver == "multistep":
-            raise ValueError("churn goes with solver: heun or euler; multistep looks back over steps that the added noise divides")
+            raise ValueError(
+                "churn goes with solver: heun or euler; multistep looks back over steps that the added "
+                "noise divides"
+            )
         return self
 
     @model_validator(mode="after")
@@ -62,10 +70,11 @@ class NoiseConfig(Frozen):
         return self
 
     def resolve(self, largest_variance: float) -> NoiseSpec:
-        """With sigma_max and steps as numbers, for a residual whose largest mode has this variance (in units of sigma_data^2).
+        """With sigma_max and steps as numbers, for a residual whose largest mode has this variance (in units
+        of sigma_data^2).
 
-        A mode of variance S keeps sigma_max^2 / (sigma_max^2 + S) of it. RequestError, with the value that would do, where a given
-        sigma_max loses more than STATED_LOSS.
+        A mode of variance S keeps sigma_max^2 / (sigma_max^2 + S) of it. RequestError, with the value that
+        would do, where a given sigma_max loses more than STATED_LOSS.
         """
         variance = largest_variance * self.sigma_data**2
         least = math.sqrt(variance * (1 / STATED_LOSS))
@@ -76,9 +85,9 @@ class NoiseConfig(Frozen):
         if sigma_max < least:
             kept = sigma_max**2 / (sigma_max**2 + variance)
             raise RequestError(
-                f"objective.noise.sigma_max={sigma_max:g} leaves the residual's largest scales {kept:.0%} of their variance (its largest "
-                f"mode has {largest_variance:.3g} times that of a cell): write objective.noise.sigma_max={wanted:g}, or null for as "
-                "much as it needs",
+                f"objective.noise.sigma_max={sigma_max:g} leaves the residual's largest scales {kept:.0%} "
+                f"of their variance (its largest mode has {largest_variance:.3g} times that of a cell): "
+                f"write objective.noise.sigma_max={wanted:g}, or null for as much as it needs",
                 sigma_max=sigma_max, least=least,
             )  # fmt: skip
         steps = self.steps or converged_steps(self.solver, self.sigma_min, sigma_max)
@@ -91,9 +100,9 @@ class NoiseConfig(Frozen):
             share = self._share_near(level, sigma_max)
             if share < COVERED:
                 raise ValueError(
-                    f"the sampler visits noise levels from {low:g} to {high:.3g}, and {share:.2g} of the training draws lie within a "
-                    f"factor of two of {level:.3g} (at least {COVERED:g} must): give a larger wide (now {self.wide:g}), "
-                    "distribution: loguniform, or a narrower range"
+                    f"the sampler visits noise levels from {low:g} to {high:.3g}, and {share:.2g} of the "
+                    f"training draws lie within a factor of two of {level:.3g} (at least {COVERED:g} must): "
+                    f"give a larger wide (now {self.wide:g}), distribution: loguniform, or a narrower range"
                 )
 
     def _highest(self, sigma_max: float) -> float:
@@ -154,7 +163,9 @@ STEPS_PER_E_FOLD = {"multistep": 2.6, "heun": 3.6, "euler": 30.0}
 
 
 def converged_steps(solver: str, sigma_min: float, sigma_max: float) -> int:
-    """Steps with which the variance of every Gaussian mode that sigma_max serves is within 2 % (euler, heun: 5 %) of the exact flow's."""
+    """Steps with which the variance of every Gaussian mode that sigma_max serves is within 2 % (euler, heun:
+    5 %) of the exact flow's.
+    """
     return math.ceil(STEPS_PER_E_FOLD[solver] * math.log(sigma_max / sigma_min))
 
 

@@ -9,9 +9,11 @@ from torch import Tensor
 
 
 class FixedCount:
-    """Divides by micro-batch x covered cells, whatever is missing in a sample: means over ranks and accumulation then compose.
+    """Divides by micro-batch x covered cells, whatever is missing in a sample: means over ranks and
+    accumulation then compose.
 
-    coverage_CHW: the static coverage, of a crop all its cells (an uncovered one carries no loss); weights: one factor per channel.
+    coverage_CHW: the static coverage, of a crop all its cells (an uncovered one carries no loss); weights:
+    one factor per channel.
     """
 
     def __init__(self, names: Sequence[str], coverage_CHW: Tensor, weights: Sequence[float]) -> None:

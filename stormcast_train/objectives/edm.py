@@ -1,4 +1,5 @@
-"""The loss of residual diffusion in the form of Karras et al. 2022 over PhysicsNeMo's core; the caller gives every random draw.
+"""The loss of residual diffusion in the form of Karras et al. 2022 over PhysicsNeMo's core; the caller gives
+every random draw.
 
 Shape suffixes: B samples, C channels, H rows, W columns.
 """
@@ -50,7 +51,9 @@ def precondition(denoiser: nn.Module, spec: NoiseSpec) -> nn.Module:
 
 
 def training_sigma(spec: NoiseSpec, normal_B2: Tensor) -> Tensor:
-    """Training noise levels [B] from standard normal draws [B, 2]: of the level, and of the distribution it is drawn from."""
+    """Training noise levels [B] from standard normal draws [B, 2]: of the level, and of the distribution it
+    is drawn from.
+    """
     level_B, choice_B = normal_B2.unbind(1)
     bell_B = (spec.P_mean + spec.P_std * level_B).exp()
     share = 1.0 if spec.distribution == "loguniform" else spec.wide
@@ -62,7 +65,9 @@ def training_sigma(spec: NoiseSpec, normal_B2: Tensor) -> Tensor:
 
 
 def by_level(sigma_B: Tensor, losses_B: Tensor, counts_B: Tensor) -> dict[str, Tensor]:
-    """Sum of losses and of counts [2] by range of the noise level, `LOW-HIGH`, for all of LEVELS; nothing leaves the device."""
+    """Sum of losses and of counts [2] by range of the noise level, `LOW-HIGH`, for all of LEVELS; nothing
+    leaves the device.
+    """
     place_B = torch.stack([sigma_B >= edge for edge in LEVELS[1:-1]]).sum(dim=0)
     inside_KB = place_B == torch.arange(len(LEVELS) - 1, device=sigma_B.device)[:, None]
     pair_2B = torch.stack([losses_B, counts_B.to(losses_B.dtype)])
@@ -79,17 +84,21 @@ def denoising_error(
     sigma_B: Tensor,
     noise_BCHW: Tensor,
 ) -> Tensor:
-    """Elementwise weighted denoising error (eq. 8), 0 where nothing is present; its expectation is near 1 for an ignorant network.
+    """Elementwise weighted denoising error (eq. 8), 0 where nothing is present; its expectation is near 1 for
+    an ignorant network.
 
     condition: whatever the network takes: [B, Cin, H, W], or that with a halo beside it.
     """
     loss = WeightedMSEDSMLoss(network, KeyedScheduler(spec, noise_BCHW), reduction="none")
-    error_BCHW: Tensor = loss(clean_BCHW, weight=present_BCHW.to(clean_BCHW.dtype), condition=condition, t=sigma_B)
+    error_BCHW: Tensor = loss(
+        clean_BCHW, weight=present_BCHW.to(clean_BCHW.dtype), condition=condition, t=sigma_B
+    )
     return error_BCHW
 
 
 def heavy_tailed(spec: NoiseSpec, normal_BCHW: Tensor, normal_BN: Tensor) -> Tensor:
-    """Student-t noise of variance 1 from standard normal draws: n / sqrt(V / nu) / sqrt(nu / (nu - 2)), V = the sum of nu squares.
+    """Student-t noise of variance 1 from standard normal draws: n / sqrt(V / nu) / sqrt(nu / (nu - 2)), V =
+    the sum of nu squares.
 
     One V for each sample, as in t-EDM (Pandey et al. 2024); normal_BN holds its nu normals.
     """

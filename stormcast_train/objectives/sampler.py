@@ -24,7 +24,9 @@ with library_noise():
     from physicsnemo.diffusion.samplers.euler import EulerSolver
     from physicsnemo.diffusion.samplers.heun import HeunSolver
 
-ORDER = 3  # of Multistep: 18 evaluations from 20 to 0.02 leave every Gaussian mode within 2 %, order 2 within 6 %
+ORDER = (
+    3  # of Multistep: 18 evaluations from 20 to 0.02 leave every Gaussian mode within 2 %, order 2 within 6 %
+)
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -37,7 +39,9 @@ class Solver(Protocol):
 
 
 class Heun:
-    """PhysicsNeMo's Heun step, and its Euler step for the last one, whose second evaluation Heun's would throw away."""
+    """PhysicsNeMo's Heun step, and its Euler step for the last one, whose second evaluation Heun's would
+    throw away.
+    """
 
     def __init__(self, slope: Denoiser, steps: int) -> None:
         self._heun, self._euler = HeunSolver(slope), EulerSolver(slope)
@@ -51,20 +55,26 @@ class Heun:
 
 
 class Multistep:
-    """One evaluation a step: the clean field as a polynomial in log sigma through the last `order` evaluations, integrated exactly.
+    """One evaluation a step: the clean field as a polynomial in log sigma through the last `order`
+    evaluations, integrated exactly.
 
-    An exponential Adams-Bashforth method (Zhang and Chen 2023, DEIS; of order 2 it is DPM-Solver++(2M) of Lu et al. 2022 but for the
-    exact weights). In l = -log sigma the flow is x(l1) = (sigma1 / sigma0) x(l0) + integral of exp(l - l1) D(l) dl from l0 to l1.
-    The last step, to 0, gives the clean field itself. `levels`: the sampler's noise levels without the last 0.
+    An exponential Adams-Bashforth method (Zhang and Chen 2023, DEIS; of order 2 it is DPM-Solver++(2M) of Lu
+    et al. 2022 but for the exact weights). In l = -log sigma the flow is x(l1) = (sigma1 / sigma0) x(l0) +
+    integral of exp(l - l1) D(l) dl from l0 to l1. The last step, to 0, gives the clean field itself.
+    `levels`: the sampler's noise levels without the last 0.
     """
 
     def __init__(self, clean: Denoiser, levels: Sequence[float], order: int) -> None:
         self._clean, self._order = clean, order
         self._moves = iter([*pairwise(levels), (levels[-1], 0.0)])
-        self._held: deque[tuple[float, Tensor]] = deque(maxlen=order)  # (log sigma, clean field), the newest first
+        self._held: deque[tuple[float, Tensor]] = deque(
+            maxlen=order
+        )  # (log sigma, clean field), the newest first
 
     def step(self, x: Tensor, t_cur: Tensor, t_next: Tensor) -> Tensor:
-        """See `Solver.step`; the levels are those given at the start, whose numbers need no look at the device."""
+        """See `Solver.step`; the levels are those given at the start, whose numbers need no look at the
+        device.
+        """
         now, following = next(self._moves)
         clean_BCHW = self._clean(x, t_cur)
         if following == 0.0:
@@ -78,10 +88,11 @@ class Multistep:
 
 
 def exponential_weights(log_sigmas: Sequence[float], log_next: float) -> list[float]:
-    """Weights of clean fields known at these levels (the newest first) in a step from the newest to `log_next`.
+    """Weights of clean fields known at these levels (the newest first) in a step from the newest to
+    `log_next`.
 
-    They integrate exp(l - l1) P(l) from l0 to l1 exactly for the polynomial P through the fields, with l = -log sigma. As for a
-    constant field, they add up to 1 - sigma1 / sigma0.
+    They integrate exp(l - l1) P(l) from l0 to l1 exactly for the polynomial P through the fields, with l =
+    -log sigma. As for a constant field, they add up to 1 - sigma1 / sigma0.
     """
     step = log_sigmas[0] - log_next
     moments = [-math.expm1(-step)]  # of exp(u - step) u^k over 0..step, by parts from the one before
@@ -93,7 +104,8 @@ def exponential_weights(log_sigmas: Sequence[float], log_next: float) -> list[fl
 
 
 class Churned:
-    """A solver's step after the level was raised with noise that the caller gave (Karras et al. 2022, algorithm 2).
+    """A solver's step after the level was raised with noise that the caller gave (Karras et al. 2022,
+    algorithm 2).
 
     PhysicsNeMo's own stochastic solvers draw from torch's global generator.
     """
@@ -115,8 +127,8 @@ class Churned:
 def draw_residual(clean: Denoiser, spec: NoiseSpec, unit_noise: Tensor) -> Tensor:
     """A residual [B, C, H, W] from sigma_max times the given unit noise.
 
-    clean: (noisy field [B, C, H, W], level [B]) -> the clean field that the network expects. unit_noise: [B, C, H, W], or with churn
-    [B, 1 + steps, C, H, W]: the start, then what each step adds.
+    clean: (noisy field [B, C, H, W], level [B]) -> the clean field that the network expects. unit_noise: [B,
+    C, H, W], or with churn [B, 1 + steps, C, H, W]: the start, then what each step adds.
     """
     scheduler = KeyedScheduler(spec)
     start_BCHW = unit_noise[:, 0] if spec.churn else unit_noise

@@ -1,4 +1,6 @@
-"""`driver=`, the section `background` of a config: how the driver of training is made like the one of operation."""
+"""`driver=`, the section `background` of a config: how the driver of training is made like the one of
+operation.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,7 @@ from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import parse_duration, seconds
 from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.preprocess.draws import Supply
-from stormcast_train.preprocess.driver import BlurConfig
+from stormcast_train.preprocess.driver_blur import BlurConfig
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.policy import Exact, Interpolate, fitting
 
@@ -17,9 +19,9 @@ from stormcast_train.sources.policy import Exact, Interpolate, fitting
 class BackgroundConfig(Frozen):
     """How the driver is used.
 
-    cadence: only its times at whole multiples of this from 00 UTC are read and those between are interpolated, as they will be
-    where a global model comes every 6 h; null: every time there is. blur: low-pass to the effective resolution of that model,
-    as it is `blur_lead` after its start.
+    cadence: only its times at whole multiples of this from 00 UTC are read and those between are
+    interpolated, as they will be where a global model comes every 6 h; null: every time there is. blur:
+    low-pass to the effective resolution of that model, as it is `blur_lead` after its start.
     """
 
     name: str = "native"
@@ -34,18 +36,25 @@ class BackgroundConfig(Frozen):
     @field_validator("cadence")
     @classmethod
     def _a_part_of_a_day(cls, cadence: str | None) -> str | None:
-        if cadence is not None and (seconds(parse_duration(cadence)) <= 0 or 86400 % seconds(parse_duration(cadence))):
+        if cadence is not None and (
+            seconds(parse_duration(cadence)) <= 0 or 86400 % seconds(parse_duration(cadence))
+        ):
             raise ValueError(f"cadence '{cadence}' does not divide a day; write 3h, 6h or 12h")
         return cadence
 
 
-def supplies_of(source: SourceConfig, variables: VariablesConfig, background: BackgroundConfig, role: str) -> dict[str, Supply]:
+def supplies_of(
+    source: SourceConfig, variables: VariablesConfig, background: BackgroundConfig, role: str
+) -> dict[str, Supply]:
     """Where each variable of a role comes from; RequestError where a cadence cannot give one of them."""
     cadence = background.cadence if role == "background" else None
     unknown = [name for name in background.blur.cutoff_km if name != "*" and name not in variables.background]
     if unknown:
         held = ", ".join(variables.background) or "none"
-        raise RequestError(f"background.blur.cutoff_km names {', '.join(unknown)}, which is no background variable; there are {held}")
+        raise RequestError(
+            f"background.blur.cutoff_km names {', '.join(unknown)}, which is no background variable; there "
+            f"are {held}"
+        )
     found: dict[str, Supply] = {}
     for name in variables.roles().get(role, ()):
         rule = source.policy_of(role, name)
@@ -53,8 +62,8 @@ def supplies_of(source: SourceConfig, variables: VariablesConfig, background: Ba
             rule = fitting(Interpolate(gap=cadence), name)
         if cadence is not None and isinstance(rule, Exact):
             raise RequestError(
-                f"background.cadence={cadence} cannot give {name}: amounts and echoes are not interpolated in time. Leave it out of the "
-                "background variables"
+                f"background.cadence={cadence} cannot give {name}: amounts and echoes are not interpolated "
+                "in time. Leave it out of the background variables"
             )
         reader = source.reader_of(role, name)
         analyses = getattr(source.readers[reader], "role", None) == "analysis"

@@ -23,7 +23,9 @@ RECENT = 8
 
 @dataclass
 class Context:
-    """What every unit of a store shares; each process opens its own. `old_store`: where rows already written are taken from."""
+    """What every unit of a store shares; each process opens its own. `old_store`: where rows already written
+    are taken from.
+    """
 
     store: Path
     old_store: Path
@@ -31,7 +33,9 @@ class Context:
     source: SourceConfig
     variables: VariablesConfig
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
-    recent: OrderedDict[Any, Any] = field(default_factory=OrderedDict)  # planes that the next time will ask for again
+    recent: OrderedDict[Any, Any] = field(
+        default_factory=OrderedDict
+    )  # planes that the next time will ask for again
     _sources: dict[str, Source] = field(default_factory=dict)
     _layouts: dict[tuple[Path, str], GroupLayout] = field(default_factory=dict)
     _weights: dict[str, Weights] = field(default_factory=dict)
@@ -50,14 +54,20 @@ class Context:
 
     def weights(self, role: str) -> Weights:
         if role not in self._weights:
-            base_role = "background" if role == "background" else "state"  # static fields and further groups lie on the state's points
+            base_role = (
+                "background" if role == "background" else "state"
+            )  # static fields and further groups lie on the state's points
             path = base_path(self.store / "weights", base_role)
             base = Regrid.load(path) if path.is_file() else None
-            self._weights[role] = Weights(self.store / "weights", role, self.layout(self.store, role).grid, base)
+            self._weights[role] = Weights(
+                self.store / "weights", role, self.layout(self.store, role).grid, base
+            )
         return self._weights[role]
 
     def regrid(self, layout: GroupLayout, variable: Variable, grid: Grid) -> Regrid:
-        """The weights that take this variable from its source's grid to the role's; looked up once for a grid."""
+        """The weights that take this variable from its source's grid to the role's; looked up once for a
+        grid.
+        """
         key = (layout.role, variable.name)
         known = self._regrids.get(key)
         if known is None or known[0] is not grid:
@@ -74,7 +84,9 @@ class Context:
         """By variable of a role, the name of the weights it was regridded with."""
         weights = self.weights(role)
         return {
-            name: weights.name_of(regrid) for (of, name), (_, regrid) in sorted(self._regrids.items(), key=lambda k: k[0]) if of == role
+            name: weights.name_of(regrid)
+            for (of, name), (_, regrid) in sorted(self._regrids.items(), key=lambda k: k[0])
+            if of == role
         }
 
     def buffers(self, role: str, blank: Callable[[], StoreRow]) -> tuple[StoreRow, StoreRow]:

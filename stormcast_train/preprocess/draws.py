@@ -26,7 +26,9 @@ class Term:
 
 @dataclass(frozen=True)
 class Draw:
-    """value = sum of weight * field over the terms. `of`: the variable read where it is another; `made`: how, unless exactly."""
+    """value = sum of weight * field over the terms. `of`: the variable read where it is another; `made`: how,
+    unless exactly.
+    """
 
     terms: tuple[Term, ...]
     of: str | None = None
@@ -47,9 +49,11 @@ class Absence:
 
 @dataclass(frozen=True)
 class Supply:
-    """Where a variable of a role comes from: its reader, its policy, and the only times used (multiples of `cadence_s`).
+    """Where a variable of a role comes from: its reader, its policy, and the only times used (multiples of
+    `cadence_s`).
 
-    analyses: whether the reader takes its files for analyses, also where each is the first hour of a forecast of its own.
+    analyses: whether the reader takes its files for analyses, also where each is the first hour of a forecast
+    of its own.
     """
 
     reader: str
@@ -86,7 +90,9 @@ def _held(index: Index, supply: Supply, name: str, time: int, limit: int) -> Dra
     before, _ = _around(index, supply, name, time)
     if before is None or time - before > limit:
         return None
-    return Draw((Term(index.candidates(supply.reader, name, before)),), made=f"held for {(time - before) / 3600:g} h")
+    return Draw(
+        (Term(index.candidates(supply.reader, name, before)),), made=f"held for {(time - before) / 3600:g} h"
+    )
 
 
 def _interpolated(index: Index, supply: Supply, name: str, time: int, gap: int) -> Draw | Absence | None:
@@ -99,14 +105,18 @@ def _interpolated(index: Index, supply: Supply, name: str, time: int, gap: int) 
     if not early or not late:
         ends = " and ".join(iso(np.datetime64(at, "s")) for at in (before, after))
         return Absence(Reason.NOT_RECEIVED, f"no forecast of '{supply.reader}' holds both {ends}")
-    return Draw((Term(early, 1.0 - share), Term(late, share)), made=f"interpolated over {(after - before) / 3600:g} h")
+    return Draw(
+        (Term(early, 1.0 - share), Term(late, share)), made=f"interpolated over {(after - before) / 3600:g} h"
+    )
 
 
 Ends = tuple[tuple[Record, ...], tuple[Record, ...]]
 
 
 def _of_one_run(early: tuple[Record, ...], late: tuple[Record, ...]) -> Ends | None:
-    """Both ends of the same forecast where there is one: between two runs something would jump that never moved."""
+    """Both ends of the same forecast where there is one: between two runs something would jump that never
+    moved.
+    """
     for record in early:
         same = tuple(r for r in late if r.reference_time == record.reference_time)
         if record.reference_time is not None and same:
@@ -118,7 +128,9 @@ def _analyses(early: tuple[Record, ...], late: tuple[Record, ...], supply: Suppl
     """Of both ends what is no forecast: without a reference time, or with its own."""
 
     def kept(records: tuple[Record, ...]) -> tuple[Record, ...]:
-        return tuple(r for r in records if supply.analyses or r.reference_time is None or r.reference_time == r.time)
+        return tuple(
+            r for r in records if supply.analyses or r.reference_time is None or r.reference_time == r.time
+        )
 
     return kept(early), kept(late)
 
@@ -158,4 +170,6 @@ def stamp(index: Index, found: Draw) -> str:
     """A text that changes when one of the draw's files or weights does."""
     if not found.made:
         return index.stamp(found.terms[0].records)
-    return f"{found.made}: " + " + ".join(f"{term.weight:.6f} {index.stamp(term.records)}" for term in found.terms)
+    return f"{found.made}: " + " + ".join(
+        f"{term.weight:.6f} {index.stamp(term.records)}" for term in found.terms
+    )

@@ -19,10 +19,11 @@ Result = TypeVar("Result")
 
 
 class DaskConfig(Frozen):
-    """Where dask's workers are: `address` of a running scheduler, else a cluster of `cluster`'s kind with `workers` processes.
+    """Where dask's workers are: `address` of a running scheduler, else a cluster of `cluster`'s kind with
+    `workers` processes.
 
-    slurm: keywords of dask_jobqueue.SLURMCluster (queue, account, walltime, memory, job_extra_directives ...); a worker has one core
-    and one thread, because NetCDF's C library is not safe for threads.
+    slurm: keywords of dask_jobqueue.SLURMCluster (queue, account, walltime, memory, job_extra_directives
+    ...); a worker has one core and one thread, because NetCDF's C library is not safe for threads.
     """
 
     cluster: Literal["local", "slurm"] = "local"
@@ -38,8 +39,12 @@ class EngineConfig(Frozen):
     dask: DaskConfig = DaskConfig()
 
 
-def run_units(engine: EngineConfig, function: Callable[[Any, Task], Result], shared: Any, tasks: Sequence[Task]) -> Iterator[Result]:
-    """`function(shared, task)` for every task; results as they come. The first failure stops the rest; what is finished stays."""
+def run_units(
+    engine: EngineConfig, function: Callable[[Any, Task], Result], shared: Any, tasks: Sequence[Task]
+) -> Iterator[Result]:
+    """`function(shared, task)` for every task; results as they come. The first failure stops the rest; what
+    is finished stays.
+    """
     if engine.executor == "processes" or not tasks:
         yield from run_all(function, shared, tasks, engine.workers)
         return
@@ -47,14 +52,21 @@ def run_units(engine: EngineConfig, function: Callable[[Any, Task], Result], sha
         yield from _on_dask(engine, function, shared, tasks)
 
 
-def _on_dask(engine: EngineConfig, function: Callable[[Any, Task], Result], shared: Any, tasks: Sequence[Task]) -> Iterator[Result]:
+def _on_dask(
+    engine: EngineConfig, function: Callable[[Any, Task], Result], shared: Any, tasks: Sequence[Task]
+) -> Iterator[Result]:
     from distributed import Client, KilledWorker, as_completed
 
     with _cluster(engine) as cluster, _connected(Client, cluster) as client:
         everywhere = client.scatter(shared, broadcast=True, hash=False)
         waiting = iter(tasks)
         ahead = HANDED_OUT * engine.workers
-        running = as_completed([client.submit(function, everywhere, t, pure=False) for _, t in zip(range(ahead), waiting, strict=False)])
+        running = as_completed(
+            [
+                client.submit(function, everywhere, t, pure=False)
+                for _, t in zip(range(ahead), waiting, strict=False)
+            ]
+        )
         for done in running:
             try:
                 yield done.result()
@@ -62,7 +74,8 @@ def _on_dask(engine: EngineConfig, function: Callable[[Any, Task], Result], shar
                 raise
             except KilledWorker as error:
                 raise FailedError(
-                    "dask's workers died again and again (out of memory?); the same command continues where it stopped"
+                    "dask's workers died again and again (out of memory?); the same command continues "
+                    "where it stopped"
                 ) from error
             done.release()
             following = next(waiting, None)
@@ -74,7 +87,9 @@ def _connected(client: Any, cluster: Any) -> Any:
     try:
         return client(cluster, timeout=15)
     except (OSError, TimeoutError) as error:
-        raise FailedError(f"no dask scheduler answers at {cluster}: start one, or take dask.cluster=local") from error
+        raise FailedError(
+            f"no dask scheduler answers at {cluster}: start one, or take dask.cluster=local"
+        ) from error
 
 
 @contextmanager
@@ -84,7 +99,10 @@ def _cluster(engine: EngineConfig) -> Iterator[Any]:
         yield engine.dask.address
         return
     if engine.dask.cluster == "slurm" and not shutil.which("sbatch"):
-        raise RequestError("dask.cluster=slurm: there is no sbatch on this machine; submit from a login node, or take dask.cluster=local")
+        raise RequestError(
+            "dask.cluster=slurm: there is no sbatch on this machine; submit from a login node, or take "
+            "dask.cluster=local"
+        )
     with _slurm(engine) if engine.dask.cluster == "slurm" else _local(engine) as cluster:
         yield cluster
 
@@ -92,7 +110,9 @@ def _cluster(engine: EngineConfig) -> Iterator[Any]:
 def _local(engine: EngineConfig) -> Any:
     from distributed import LocalCluster
 
-    return LocalCluster(n_workers=engine.workers, threads_per_worker=1, processes=True, dashboard_address=None)
+    return LocalCluster(
+        n_workers=engine.workers, threads_per_worker=1, processes=True, dashboard_address=None
+    )
 
 
 def _slurm(engine: EngineConfig) -> Any:

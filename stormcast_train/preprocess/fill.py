@@ -22,7 +22,8 @@ from stormcast_train.store.layout import GroupLayout
 
 @dataclass(frozen=True, eq=False)
 class Planes:
-    """N fields [y, x] on a role's grid (NaN where missing), the reasons of their cells, and what wrote their file.
+    """N fields [y, x] on a role's grid (NaN where missing), the reasons of their cells, and what wrote their
+    file.
 
     They may be views of what was read, and masks may be shared: they are copied, never changed.
     """
@@ -36,20 +37,36 @@ class Planes:
         """The same times a weight."""
         if weight == 1.0:
             return self
-        return Planes([values * np.float32(weight) for values in self.values_NYX], self.mask_NYX, self.version, self.notes)
+        return Planes(
+            [values * np.float32(weight) for values in self.values_NYX],
+            self.mask_NYX,
+            self.version,
+            self.notes,
+        )
 
     def plus(self, other: Planes, weight: float) -> Planes:
         """This and `weight` times another; missing where either is."""
         values = [a + b * np.float32(weight) for a, b in zip(self.values_NYX, other.values_NYX, strict=True)]
         masks = [np.maximum(a, b) for a, b in zip(self.mask_NYX, other.mask_NYX, strict=True)]
-        version = self.version if self.version == other.version else ", ".join(sorted({self.version, other.version}))
+        version = (
+            self.version
+            if self.version == other.version
+            else ", ".join(sorted({self.version, other.version}))
+        )
         return Planes(values, masks, version, self.notes | other.notes)
 
 
 def planes_of(
-    context: Context, layout: GroupLayout, records: tuple[Record, ...], names: Sequence[str], reader: str, *, keep: bool
+    context: Context,
+    layout: GroupLayout,
+    records: tuple[Record, ...],
+    names: Sequence[str],
+    reader: str,
+    *,
+    keep: bool,
 ) -> Planes | str:
-    """The named fields from the first of these files that can be read; a text with every reason where none can.
+    """The named fields from the first of these files that can be read; a text with every reason where none
+    can.
 
     keep: remember them, because the next time will ask for them again (interpolation).
     """
@@ -62,7 +79,9 @@ def planes_of(
     return found
 
 
-def _read(context: Context, layout: GroupLayout, records: tuple[Record, ...], names: Sequence[str], reader: str) -> Planes | str:
+def _read(
+    context: Context, layout: GroupLayout, records: tuple[Record, ...], names: Sequence[str], reader: str
+) -> Planes | str:
     problems = []
     for record in records:
         try:
@@ -71,10 +90,15 @@ def _read(context: Context, layout: GroupLayout, records: tuple[Record, ...], na
             problems.append(reason_of(record.path, error))
             continue
         known = {v.name: v for v in layout.variables}
-        found = [on_grid(context, layout, known.get(n) or context.describe(n), fields.grid, fields.planes[n]) for n in names]
+        found = [
+            on_grid(context, layout, known.get(n) or context.describe(n), fields.grid, fields.planes[n])
+            for n in names
+        ]
         notes = _patterns(context, fields)
         for name in names if problems else ():
-            notes[name] = "; ".join([f"passed over: {', '.join(problems)}", *([notes[name]] if name in notes else [])])
+            notes[name] = "; ".join(
+                [f"passed over: {', '.join(problems)}", *([notes[name]] if name in notes else [])]
+            )
         return Planes([values for values, _ in found], [mask for _, mask in found], fields.version, notes)
     return "; ".join(problems)
 
@@ -106,7 +130,9 @@ def on_grid(
     return values, np.where(regrid.outside, np.uint8(Reason.OUTSIDE_COVERAGE), regrid.worst(codes))
 
 
-def _blurred(variable: Variable, values_YX: NDArray[np.float32], grid: Grid, cutoff_km: float) -> NDArray[np.float32]:
+def _blurred(
+    variable: Variable, values_YX: NDArray[np.float32], grid: Grid, cutoff_km: float
+) -> NDArray[np.float32]:
     """The field low-passed; reflectivity as power and not below its floor, like every mean of it."""
     from stormcast_train.preprocess.spectral import blur
 

@@ -1,4 +1,6 @@
-"""The groups of a store: made where they are not there yet, moved aside when an axis gets an earlier beginning."""
+"""The groups of a store: made where they are not there yet, moved aside when an axis gets an earlier
+beginning.
+"""
 
 from __future__ import annotations
 
@@ -14,9 +16,9 @@ from stormcast_train.fields.times import HOUR
 from stormcast_train.preprocess import plan as p
 from stormcast_train.preprocess.context import Context
 from stormcast_train.preprocess.fill import on_grid
+from stormcast_train.preprocess.shard_task import blank
 from stormcast_train.preprocess.survey import Work
 from stormcast_train.preprocess.targets import Weights, background_grid, first_readable, state_grid
-from stormcast_train.preprocess.unit import blank
 from stormcast_train.sources.source import Fields, Record
 from stormcast_train.store.layout import EPOCH, GroupLayout, clock_of
 from stormcast_train.store.store_row import StoreRow
@@ -24,15 +26,23 @@ from stormcast_train.store.writer import intact, write_shard
 
 
 def make_room_before(work: Work) -> None:
-    """When an axis gets an earlier beginning, set the groups aside; their rows are taken over into new shards."""
+    """When an axis gets an earlier beginning, set the groups aside; their rows are taken over into new
+    shards.
+    """
     store, aside = work.request.store, work.request.store / ".before"
     moving = store / ".before.tmp"
     starts = {role: clock_of(store, role)[0] for role in work.axes if (store / role / "zarr.json").is_file()}
     if not moving.is_dir() and all(starts[role] == work.axes[role].start for role in starts):
         return
     if aside.is_dir():
-        raise RequestError(f"{store} was being extended to an earlier beginning and is not finished: repeat that command first")
-    for name in ("manifest.json", *(f"{folder}{role}" for role in work.axes for folder in ("shards/", "moments/", ""))):
+        raise RequestError(
+            f"{store} was being extended to an earlier beginning and is not finished: repeat that command "
+            "first"
+        )
+    for name in (
+        "manifest.json",
+        *(f"{folder}{role}" for role in work.axes for folder in ("shards/", "moments/", "")),
+    ):
         if (store / name).exists() and not (moving / name).exists():
             (moving / name).parent.mkdir(parents=True, exist_ok=True)
             os.rename(store / name, moving / name)
@@ -54,20 +64,26 @@ def layouts_of(work: Work) -> dict[str, GroupLayout]:
         found[role] = GroupLayout.load(store, role)
     if "static" in request.variables.roles():
         if not (store / "static" / "zarr.json").is_file():
-            GroupLayout(store, "static", request.described("static"), found["state"].grid, EPOCH, HOUR, "none").create()
+            GroupLayout(
+                store, "static", request.described("static"), found["state"].grid, EPOCH, HOUR, "none"
+            ).create()
         found["static"] = GroupLayout.load(store, "static")
     return found
 
 
-def _new_layout(work: Work, role: str, axis: p.Axis, made: dict[str, GroupLayout]) -> GroupLayout:
+def _new_layout(work: Work, role: str, axis: p.RoleAxis, made: dict[str, GroupLayout]) -> GroupLayout:
     request = work.request
     grid, base = grid_of_role(work, role, made["state"].grid if "state" in made else None)
     Weights(request.store / "weights", role, grid, base).save_base()
-    return GroupLayout(request.store, role, request.described(role), grid, axis.start, axis.step, request.pack)
+    return GroupLayout(
+        request.store, role, request.described(role), grid, axis.start, axis.step, request.pack
+    )
 
 
 def grid_of_role(work: Work, role: str, state: Grid | None) -> tuple[Grid, Regrid | None]:
-    """The grid of a role (`state`: that of the state, which comes first) and, where its source's own points are taken, the weights that take them."""
+    """The grid of a role (`state`: that of the state, which comes first) and, where its source's own points
+    are taken, the weights that take them.
+    """
     request = work.request
     if role == "state":
         first, name = _first(work, role) if request.domain.kind == "native" else (None, "")
@@ -75,7 +91,9 @@ def grid_of_role(work: Work, role: str, state: Grid | None) -> tuple[Grid, Regri
     assert state is not None, "the state's grid comes first"
     if role != "background":
         return state, None
-    return background_grid(_first(work, role)[0], state, request.domain.halo_degrees, request.source.background_coarsen)
+    return background_grid(
+        _first(work, role)[0], state, request.domain.halo_degrees, request.source.background_coarsen
+    )
 
 
 def _first(work: Work, role: str) -> tuple[Any, str]:
@@ -118,4 +136,7 @@ def prepared(work: Work) -> bool:
     there = all((store / role / "zarr.json").is_file() for role in work.request.variables.roles())
     if not there or any(clock_of(store, role)[0] != axis.start for role, axis in work.axes.items()):
         return False
-    return "static" not in work.request.variables.roles() or intact(GroupLayout.load(store, "static"), 0) is not None
+    return (
+        "static" not in work.request.variables.roles()
+        or intact(GroupLayout.load(store, "static"), 0) is not None
+    )

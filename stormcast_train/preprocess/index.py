@@ -22,9 +22,13 @@ def reason_of(path: Path, reason: object) -> str:
 
 
 def _names_time(name: str, time: str) -> bool:
-    """Whether the digits of a file's name tell this time (`2021-06-01T05:00:00`), and no other hour or minute of its day."""
+    """Whether the digits of a file's name tell this time (`2021-06-01T05:00:00`), and no other hour or minute
+    of its day.
+    """
     day, clock = time[:10].replace("-", ""), time[11:16].replace(":", "")
-    words = "".join(c if c.isdigit() else " " for c in name.replace("-", "").replace("_", " ").replace("T", "")).split()
+    words = "".join(
+        c if c.isdigit() else " " for c in name.replace("-", "").replace("_", " ").replace("T", "")
+    ).split()
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word.startswith(day) and len(word) > len(day):
             return clock.startswith(word[8:12])
@@ -61,7 +65,9 @@ class Index:
         return tuple(r for r in self.records.get(reader, {}).get(time, ()) if name in r.names)
 
     def stamp(self, records: Sequence[Record]) -> str:
-        """A text that changes when one of the files does (name, size, time of change; `sources.stamp`); empty without files."""
+        """A text that changes when one of the files does (name, size, time of change; `sources.stamp`); empty
+        without files.
+        """
         return "+".join(self._stamp(r.path) for r in records)
 
     def _stamp(self, path: Path) -> str:
@@ -73,7 +79,9 @@ class Index:
         return self._stamps[path]
 
     def refusal(self, reader: str, time: np.datetime64) -> Refusal | None:
-        """The refused file of this reader whose name carries this time: its day and hour, or its day or month and no hour at all."""
+        """The refused file of this reader whose name carries this time: its day and hour, or its day or month
+        and no hour at all.
+        """
         return next((r for r in self.refusals.get(reader, ()) if _names_time(r.path.name, iso(time))), None)
 
 
@@ -88,15 +96,25 @@ def scan(sources: dict[str, Source], readers: Iterable[str], period: Period | No
     return index
 
 
-def nothing_found(sources: dict[str, Source], readers: Sequence[str], archive: Path, period: Period | None, index: Index) -> RequestError:
-    """The error for a request whose period the archive does not touch: what was looked for, and what is there."""
+def nothing_found(
+    sources: dict[str, Source], readers: Sequence[str], archive: Path, period: Period | None, index: Index
+) -> RequestError:
+    """The error for a request whose period the archive does not touch: what was looked for, and what is
+    there.
+    """
     said = []
     for name in readers:
         records, refusals = sources[name].scan(None) if period else ([], index.refusals.get(name, []))
         if records:
             said.append(f"'{name}' has {iso(records[0].time)} to {iso(records[-1].time)}")
         else:
-            refused = f" ({len(refusals)} refused, such as {refusals[0].path.name}: {refusals[0].reason})" if refusals else ""
+            refused = (
+                f" ({len(refusals)} refused, such as {refusals[0].path.name}: {refusals[0].reason})"
+                if refusals
+                else ""
+            )
             said.append(f"'{name}' has no file{refused}")
     during = f" in period={period}" if period else ""
-    return RequestError(f"the archive {archive} holds nothing{during}: {'; '.join(said)}", archive=str(archive))
+    return RequestError(
+        f"the archive {archive} holds nothing{during}: {'; '.join(said)}", archive=str(archive)
+    )

@@ -22,7 +22,9 @@ class StoreLock:
         self._store, self._handle = store, handle
 
     def try_alone(self) -> bool:
-        """Whether this process is now the only one that holds the lock; a shared hold is given up for the attempt."""
+        """Whether this process is now the only one that holds the lock; a shared hold is given up for the
+        attempt.
+        """
         fcntl.flock(self._handle, fcntl.LOCK_UN)
         try:
             fcntl.flock(self._handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

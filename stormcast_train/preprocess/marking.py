@@ -14,9 +14,9 @@ from stormcast_train.fields.times import Period
 from stormcast_train.preprocess.context import Context
 from stormcast_train.preprocess.index import scan
 from stormcast_train.preprocess.plan import RowPlan, row_plan
+from stormcast_train.preprocess.shard_task import Done, blank, copy_names, fill_row
 from stormcast_train.preprocess.survey import Work
 from stormcast_train.preprocess.temporal import Marks, Remembered, key_of, marks_of
-from stormcast_train.preprocess.unit import Done, blank, copy_names, fill_row
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.manifest import join_borders
 from stormcast_train.store.rows import RowReader
@@ -26,7 +26,9 @@ from stormcast_train.store.writer import write_shard
 
 @dataclass(frozen=True)
 class MarkUnit:
-    """One shard to write again: its marks by row in the shard, the plans of rows whose marked planes must be read anew, a key."""
+    """One shard to write again: its marks by row in the shard, the plans of rows whose marked planes must be
+    read anew, a key.
+    """
 
     role: str
     shard: int
@@ -41,14 +43,18 @@ def mark_units(work: Work, layout: GroupLayout, rows: int, context: Context) -> 
     records = [read_json(layout.record_path(k)) for k in range(layout.shards(rows))]
     remembered = Remembered.of(layout, rows, records)
     plans = _Plans(work, layout)
-    marks = marks_of(remembered, rows, context.source.quality, _unmarked(context, layout, remembered, plans.of))
+    marks = marks_of(
+        remembered, rows, context.source.quality, _unmarked(context, layout, remembered, plans.of)
+    )
     units = []
     for shard, record in enumerate(records):
         first = shard * layout.rows_per_shard
         mine = {row - first: marks[row] for row in layout.shard_rows(shard, rows) if row in marks}
         if key_of(mine) != record.get("marks_key", ""):
             again = [n for n, row in enumerate(record["rows"]) if row.get("marks")]
-            units.append(MarkUnit(layout.role, shard, mine, {n: plans.of(first + n) for n in again}, key_of(mine)))
+            units.append(
+                MarkUnit(layout.role, shard, mine, {n: plans.of(first + n) for n in again}, key_of(mine))
+            )
     return units
 
 
@@ -60,7 +66,9 @@ def run_mark_unit(context: Context, unit: MarkUnit) -> Done:
     def produce(i: int) -> StoreRow:
         row, facts = blank(layout), record["rows"][i]
         before = facts.get("marks", {})
-        copy_names(reader, unit.shard * layout.rows_per_shard + i, set(layout.names) - set(before), facts, row)
+        copy_names(
+            reader, unit.shard * layout.rows_per_shard + i, set(layout.names) - set(before), facts, row
+        )
         if before:
             fill_row(context, layout, unit.plans[i], row, [name for name in layout.names if name in before])
         row.marks = unit.marks.get(i, {})
@@ -75,7 +83,9 @@ def run_mark_unit(context: Context, unit: MarkUnit) -> Done:
 
 
 class _Plans:
-    """Plans of single rows: from the index at hand, or from a look at the archive for rows outside this request's period."""
+    """Plans of single rows: from the index at hand, or from a look at the archive for rows outside this
+    request's period.
+    """
 
     def __init__(self, work: Work, layout: GroupLayout) -> None:
         self._work, self._layout = work, layout
@@ -88,7 +98,9 @@ class _Plans:
             return row_plan(self._work.index, self._supplies, time)
         reach = np.timedelta64(max(supply.reach_s(name) for name, supply in self._supplies.items()), "s")
         around = Period(time - reach, time + reach + np.timedelta64(1, "s"))
-        return row_plan(scan(self._work.sources, _readers(self._work, self._layout.role), around), self._supplies, time)
+        return row_plan(
+            scan(self._work.sources, _readers(self._work, self._layout.role), around), self._supplies, time
+        )
 
 
 def _readers(work: Work, role: str) -> Iterable[str]:

@@ -1,4 +1,6 @@
-"""What is damaged in a store and follows from the request or from its shards is written again: coordinates, metadata, the time axis."""
+"""What is damaged in a store and follows from the request or from its shards is written again: coordinates,
+metadata, the time axis.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,18 @@ from stormcast_train.preprocess.survey import Work
 from stormcast_train.store import zarr_format as z
 from stormcast_train.store.layout import MAKE_AGAIN, GroupLayout, attributes_of, clock_of, in_order
 
-DAMAGE = (FailedError, OSError, ValueError, LookupError)  # what reading an array raises whose bytes or metadata were changed
+DAMAGE = (
+    FailedError,
+    OSError,
+    ValueError,
+    LookupError,
+)  # what reading an array raises whose bytes or metadata were changed
 
 
 def mend_coordinates(work: Work) -> list[str]:
-    """Write coordinates and channel names that are not what was written again; returns the roles. FailedError where they cannot be told any more."""
+    """Write coordinates and channel names that are not what was written again; returns the roles. FailedError
+    where they cannot be told any more.
+    """
     store = work.request.store
     manifest = manifest_of(store)
     mended, state = [], None
@@ -37,11 +46,17 @@ def damaged_roles(work: Work) -> list[str]:
     """The roles whose coordinates `mend_coordinates` would write again."""
     store = work.request.store
     manifest, roles = manifest_of(store), work.request.variables.roles()
-    return [r for r in in_order(roles) if (store / r / "zarr.json").is_file() and _standing(store, r, manifest) is None]
+    return [
+        r
+        for r in in_order(roles)
+        if (store / r / "zarr.json").is_file() and _standing(store, r, manifest) is None
+    ]
 
 
 def finished_stands(store: Path) -> bool:
-    """Whether all that publishing writes besides the manifest is what it wrote: metadata, time axes, coverage."""
+    """Whether all that publishing writes besides the manifest is what it wrote: metadata, time axes,
+    coverage.
+    """
     manifest = manifest_of(store)
     if _changed(store, manifest):
         return False
@@ -70,7 +85,11 @@ def manifest_of(store: Path) -> dict[str, Any]:
 def _changed(store: Path, manifest: Mapping[str, Any]) -> set[str]:
     """Metadata documents that are gone or not what was sealed."""
     seals = {name: seal for name, seal in manifest.get("files", {}).items() if name.endswith("zarr.json")}
-    return {name for name, seal in seals.items() if not (store / name).is_file() or digest((store / name).read_bytes()) != seal}
+    return {
+        name
+        for name, seal in seals.items()
+        if not (store / name).is_file() or digest((store / name).read_bytes()) != seal
+    }
 
 
 def _standing(store: Path, role: str, manifest: Mapping[str, Any]) -> GroupLayout | None:
@@ -79,7 +98,10 @@ def _standing(store: Path, role: str, manifest: Mapping[str, Any]) -> GroupLayou
     try:
         layout = GroupLayout.load(store, role)
         constants = layout.constants()
-        right = all(np.array_equal(z.read_array(layout.folder / name), constant) for name, constant in constants.items())
+        right = all(
+            np.array_equal(z.read_array(layout.folder / name), constant)
+            for name, constant in constants.items()
+        )
     except DAMAGE:
         return None
     own = {f"{role}/{name}/zarr.json" for name in ("lat", "lon", *constants)}
@@ -96,9 +118,22 @@ def _made_again(work: Work, role: str, state: GroupLayout | None, manifest: Mapp
     sealed = manifest.get("groups", {}).get(role, {}).get("grid", {}).get("fingerprint")
     if sealed not in (None, grid.fingerprint):
         told = f"the coordinates of '{role}' in {request.store} are damaged, and the archive gives others now"
-        raise FailedError(f"{told}: bring back the files it was made from, or give store= another folder", role=role)
-    layout = GroupLayout(request.store, role, request.described(role), grid, start, step, attributes_of(request.store, role)["pack"])
+        raise FailedError(
+            f"{told}: bring back the files it was made from, or give store= another folder", role=role
+        )
+    layout = GroupLayout(
+        request.store,
+        role,
+        request.described(role),
+        grid,
+        start,
+        step,
+        attributes_of(request.store, role)["pack"],
+    )
     layout.create()
     if f"{role}/zarr.json" in _changed(request.store, manifest):
-        raise FailedError(f"{layout.folder / 'zarr.json'} is not what was written and cannot be told. {MAKE_AGAIN}", role=role)
+        raise FailedError(
+            f"{layout.folder / 'zarr.json'} is not what was written and cannot be told. {MAKE_AGAIN}",
+            role=role,
+        )
     return layout

@@ -1,4 +1,6 @@
-"""How the cells lie that a file lacks and its source usually has: a dead row, a cut block or scattered cells are different faults."""
+"""How the cells lie that a file lacks and its source usually has: a dead row, a cut block or scattered cells
+are different faults.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,8 @@ FILLED = 0.9  # of its bounding box: what makes a group of cells a block
 
 
 def nan_pattern(missing_YX: Mask, usual_coverage_YX: Mask) -> str | None:
-    """The pattern of the cells that are missing and usually there, in words for the report; None where none are.
+    """The pattern of the cells that are missing and usually there, in words for the report; None where none
+    are.
 
     Rows are counted from the south and columns from the west, from 0.
     """
@@ -24,7 +27,9 @@ def nan_pattern(missing_YX: Mask, usual_coverage_YX: Mask) -> str | None:
     for axis, one, many in ((1, "row", "rows"), (0, "column", "columns")):
         whole = np.asarray(lost_YX.any(axis=axis) & (lost_YX | ~usual_coverage_YX).all(axis=axis))
         if whole.any() and (usual_coverage_YX.sum(axis=axis)[whole] > 1).any():
-            parts.append(f"{one if whole.sum() == 1 else many} {_spans(np.flatnonzero(whole))} from edge to edge")
+            parts.append(
+                f"{one if whole.sum() == 1 else many} {_spans(np.flatnonzero(whole))} from edge to edge"
+            )
             lost_YX = lost_YX & ~(whole[:, None] if axis == 1 else whole[None, :])
     parts += _groups(lost_YX, usual_coverage_YX)
     return f"{' and '.join(parts)} ({count} cells, {100 * count / usual_coverage_YX.sum():.2g} % of the usual coverage)"

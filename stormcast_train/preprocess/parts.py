@@ -1,4 +1,6 @@
-"""`part=3/16`: the shards of one job of an array. Parts are cut at shards, so that no two write the same one."""
+"""`part=3/16`: the shards of one job of an array. Parts are cut at shards,
+so that no two write the same one.
+"""
 
 from __future__ import annotations
 

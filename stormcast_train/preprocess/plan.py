@@ -20,7 +20,7 @@ from stormcast_train.store.writer import intact, previous_record
 
 
 @dataclass(frozen=True)
-class Axis:
+class RoleAxis:
     """The rows of a role: `start + k * step`, k below `rows`."""
 
     start: np.datetime64
@@ -32,8 +32,8 @@ class Axis:
 class RowPlan:
     """One time of one role.
 
-    draws: by variable, what makes it. inputs: the stamps of those files. absent: for a variable without any, why. truths:
-    files of this very time that a coarser cadence leaves aside, to tell what it costs.
+    draws: by variable, what makes it. inputs: the stamps of those files. absent: for a variable without any,
+    why. truths: files of this very time that a coarser cadence leaves aside, to tell what it costs.
     """
 
     time: np.datetime64
@@ -44,7 +44,7 @@ class RowPlan:
 
 
 @dataclass(frozen=True)
-class Unit:
+class ShardTask:
     """One shard of one role: what a worker writes, whole."""
 
     role: str
@@ -52,11 +52,12 @@ class Unit:
     rows: tuple[RowPlan, ...]
 
 
-def axis_for(times: NDArray[np.int64], step: np.timedelta64, low: int, high: int) -> Axis | None:
-    """The axis from the first to the last possible time in low..high (seconds, both included) on the sources' own clock.
+def axis_for(times: NDArray[np.int64], step: np.timedelta64, low: int, high: int) -> RoleAxis | None:
+    """The axis from the first to the last possible time in low..high (seconds, both included) on the sources'
+    own clock.
 
-    The clock is the commonest remainder of the sources' times by the step, and :00 where that is about as common: ten-minute
-    files do not move an hourly axis because some of those at :00 are missing.
+    The clock is the commonest remainder of the sources' times by the step, and :00 where that is about as
+    common: ten-minute files do not move an hourly axis because some of those at :00 are missing.
     """
     width = seconds(step)
     remainders, counts = np.unique(times % width, return_counts=True)
@@ -66,11 +67,13 @@ def axis_for(times: NDArray[np.int64], step: np.timedelta64, low: int, high: int
     start = low + (offset - low) % width
     if start > high:
         return None
-    return Axis(np.datetime64(start, "s"), step, (high - start) // width + 1)
+    return RoleAxis(np.datetime64(start, "s"), step, (high - start) // width + 1)
 
 
 def clock_step(times: NDArray[np.int64], at_least: np.timedelta64) -> np.timedelta64:
-    """The greatest common divisor of the distances between a driver's times, never finer than the state's step."""
+    """The greatest common divisor of the distances between a driver's times, never finer than the state's
+    step.
+    """
     gaps = np.diff(times)
     found = int(np.gcd.reduce(gaps)) if len(gaps) else seconds(at_least)
     return np.timedelta64(max(found, seconds(at_least)), "s")
@@ -99,15 +102,25 @@ def row_plan(index: Index, supplies: Mapping[str, Supply], time: np.datetime64) 
     found = {name: draw(index, supply, name, at) for name, supply in supplies.items()}
     draws = {name: d for name, d in found.items() if isinstance(d, Draw)}
     inputs = {name: stamp(index, d) if isinstance(d, Draw) else "" for name, d in found.items()}
-    left = {n: index.candidates(supplies[n].reader, n, at) for n, d in draws.items() if at % supplies[n].cadence_s}
+    left = {
+        n: index.candidates(supplies[n].reader, n, at) for n, d in draws.items() if at % supplies[n].cadence_s
+    }
     truths = {name: Draw((Term(records),)) for name, records in left.items() if records}
-    return RowPlan(time, draws, inputs, {name: d for name, d in found.items() if isinstance(d, Absence)}, truths)
+    return RowPlan(
+        time, draws, inputs, {name: d for name, d in found.items() if isinstance(d, Absence)}, truths
+    )
 
 
 def units(
-    layout: GroupLayout, rows: int, index: Index, supplies: Mapping[str, Supply], period: Period | None, part: Part | None = None
-) -> list[Unit]:
-    """The shards to write (of a part): those not finished, too short, or with files that came or changed since.
+    layout: GroupLayout,
+    rows: int,
+    index: Index,
+    supplies: Mapping[str, Supply],
+    period: Period | None,
+    part: Part | None = None,
+) -> list[ShardTask]:
+    """The shards to write (of a part): those not finished, too short, or with files that came or changed
+    since.
 
     Times outside `period` are not looked up again: their rows stay as they are.
     """
@@ -118,32 +131,42 @@ def units(
         times = [layout.start + n * layout.step for n in numbers]
         plans = tuple(row_plan(index, supplies if period is None or t in period else {}, t) for t in times)
         if not is_done(intact(layout, shard), plans):
-            wanted.append(Unit(layout.role, shard, plans))
+            wanted.append(ShardTask(layout.role, shard, plans))
     return wanted
 
 
 def is_done(record: Mapping[str, Any] | None, plans: tuple[RowPlan, ...]) -> bool:
-    """Whether a finished shard has all these rows, made from these files; files that have gone since do not matter."""
+    """Whether a finished shard has all these rows, made from these files; files that have gone since do not
+    matter.
+    """
     if record is None or record["count"] != len(plans):
         return False
-    return all(kept(row, plan, name) for row, plan in zip(record["rows"], plans, strict=True) for name in plan.inputs)
+    return all(
+        kept(row, plan, name) for row, plan in zip(record["rows"], plans, strict=True) for name in plan.inputs
+    )
 
 
 def kept(row: Mapping[str, Any], plan: RowPlan, name: str) -> bool:
-    """Whether what a record's row says of a variable still holds: nothing came, nothing changed, and a gap's reason is the same."""
+    """Whether what a record's row says of a variable still holds: nothing came, nothing changed, and a gap's
+    reason is the same.
+    """
     now, before = plan.inputs.get(name, ""), row["inputs"].get(name, "")
     if not now and not before and name in plan.absent:
         absence = plan.absent[name]
-        return bool(row["gaps"].get(name) == absence.reason and row["details"].get(name, "") == absence.detail)
+        return bool(
+            row["gaps"].get(name) == absence.reason and row["details"].get(name, "") == absence.detail
+        )
     return now in ("", before)
 
 
 def written_rows(layout: GroupLayout, shard: int) -> Mapping[str, Any] | None:
-    """The record by which rows of a shard may be taken over: the finished one, or that of a rewrite that was interrupted."""
+    """The record by which rows of a shard may be taken over: the finished one, or that of a rewrite that was
+    interrupted.
+    """
     return intact(layout, shard) or previous_record(layout, shard)
 
 
-def estimated_bytes(layout: GroupLayout, wanted: list[Unit]) -> int:
+def estimated_bytes(layout: GroupLayout, wanted: list[ShardTask]) -> int:
     """What these shards need on disk, without compression of the masks counted."""
     plane = layout.dtype.itemsize * int(np.prod(layout.plane))
     return sum(plane for unit in wanted for row in unit.rows if row.draws)

@@ -1,4 +1,6 @@
-"""Processes that write shards: started clean, one thread each, never more work handed out than they can hold."""
+"""Processes that write shards: started clean, one thread each, never more
+work handed out than they can hold.
+"""
 
 from __future__ import annotations
 
@@ -18,15 +20,24 @@ from stormcast_train.base.errors import FailedError
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS", "BLOSC_NTHREADS")
+THREADS = (
+    "OMP_NUM_THREADS",
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "BLOSC_NTHREADS",
+)
 HANDED_OUT = 2  # tasks per worker in flight
 _shared: Any = None
 
 
-def run_all(function: Callable[[Any, Task], Result], shared: Any, tasks: Sequence[Task], workers: int) -> Iterator[Result]:
+def run_all(
+    function: Callable[[Any, Task], Result], shared: Any, tasks: Sequence[Task], workers: int
+) -> Iterator[Result]:
     """`function(shared, task)` for every task, in this process for one worker; results as they come.
 
-    The first failure stops the rest; what is finished stays. FailedError when the disk is full or a worker dies.
+    The first failure stops the rest; what is finished stays. FailedError when the disk is full or a worker
+    dies.
     """
     with disk_errors():
         if workers <= 1 or len(tasks) <= 1:
@@ -47,13 +58,23 @@ def disk_errors() -> Iterator[None]:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         where = f" ({error.filename})" if error.filename else ""
-        raise FailedError(f"no space left on the disk{where}: what is finished is kept; free some space and repeat the command") from error
+        raise FailedError(
+            f"no space left on the disk{where}: what is finished is kept; free some space and repeat the "
+            "command"
+        ) from error
 
 
-def _in_processes(function: Callable[[Any, Task], Result], shared: Any, tasks: Iterable[Task], workers: int) -> Iterator[Result]:
+def _in_processes(
+    function: Callable[[Any, Task], Result], shared: Any, tasks: Iterable[Task], workers: int
+) -> Iterator[Result]:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["dask.array", "stormcast_train.preprocess.unit"])  # xarray imports dask at first use
-    with _single_threaded(), ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(shared,)) as pool:
+    context.set_forkserver_preload(
+        ["dask.array", "stormcast_train.preprocess.shard_task"]
+    )  # xarray imports dask at first use
+    with (
+        _single_threaded(),
+        ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(shared,)) as pool,
+    ):
         waiting: set[Future[Result]] = set()
         try:
             for task in tasks:
@@ -90,7 +111,9 @@ def _call(function: Callable[[Any, Task], Result], task: Task) -> Result:
 
 @contextmanager
 def _single_threaded() -> Iterator[None]:
-    """Children started here have one thread per library: two spinning pools on two cores cost a factor of five."""
+    """Children started here have one thread per library: two spinning pools on two cores cost a factor of
+    five.
+    """
     before = {name: os.environ.get(name) for name in THREADS}
     os.environ.update(dict.fromkeys(THREADS, "1"))
     try:

@@ -1,4 +1,6 @@
-"""What a radar can show and no rain does: single hot cells, absurd hours, and beams that are always dry. Arrays [y, x]."""
+"""What a radar can show and no rain does: single hot cells, absurd hours, and beams that are always dry.
+Arrays [y, x].
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ from stormcast_train.sources.quality_config import AbsurdCheck, BlockageCheck, S
 Mask = NDArray[np.bool_]
 Field = NDArray[np.floating[Any]]
 BESIDE = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)])
-BOX = np.array([(y, x) for y in range(-2, 3) for x in range(-2, 3)])  # 5 x 5, nearest cells are found by distance
+BOX = np.array(
+    [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
+)  # 5 x 5, nearest cells are found by distance
 RING = BOX[np.abs(BOX).max(axis=1) == 2]
 RIM_CELLS = 3  # around a blocked beam: one or two of them may be shaded in part
 RIM_FRACTION = 0.6  # more than half: a coast has its dry side
@@ -25,12 +29,15 @@ REFLECTIVITY, GAUGES = "refc", "gauge_rain1h"
 def wet(values_YX: Field, variable: Variable, config: SpeckleCheck) -> Mask:
     """Cells with rain or echo; a missing cell has none."""
     if variable.kind == "reflectivity":
-        return np.asarray(values_YX > max(config.no_echo_dbz, -np.inf if variable.no_echo is None else variable.no_echo))
+        return np.asarray(
+            values_YX > max(config.no_echo_dbz, -np.inf if variable.no_echo is None else variable.no_echo)
+        )
     return np.asarray(values_YX >= config.dry_mm)
 
 
 def speckle(values_YX: Field, variable: Variable, config: SpeckleCheck) -> Mask:
-    """Cells at or above the variable's limit none of whose eight neighbours shows anything, and of which three at least are seen.
+    """Cells at or above the variable's limit none of whose eight neighbours shows anything, and of which
+    three at least are seen.
 
     Only the cells above the limit are looked at.
     """
@@ -39,18 +46,23 @@ def speckle(values_YX: Field, variable: Variable, config: SpeckleCheck) -> Mask:
     hot = np.flatnonzero(values_YX >= limit) if limit is not None else np.empty(0, np.intp)
     if hot.size:
         around_NK = _around(values_YX, hot, BESIDE)
-        alone = ~wet(around_NK, variable, config).any(axis=1) & ((~np.isnan(around_NK)).sum(axis=1) >= LEAST_SEEN)
+        alone = ~wet(around_NK, variable, config).any(axis=1) & (
+            (~np.isnan(around_NK)).sum(axis=1) >= LEAST_SEEN
+        )
         found_YX.flat[hot[alone]] = True
     return found_YX
 
 
-def absurd(values_YX: Field, variable: Variable, companions: Mapping[str, Field], config: AbsurdCheck) -> Mask:
+def absurd(
+    values_YX: Field, variable: Variable, companions: Mapping[str, Field], config: AbsurdCheck
+) -> Mask:
     """Cells above the variable's limit that what lies around them contradicts.
 
-    companions (same grid and time, NaN where there is nothing): `refc`, the reflectivity in dBZ (best the hour's maximum), and
-    `gauge_rain1h`, the gauges' own hour in mm. The nearest gauge within two cells decides, for or against. Without one, a cell
-    falls when the upper quartile of its ring (the 16 cells two away) is under `ring_fraction` of it, or when no echo within
-    two cells reaches `echo_dbz`. A witness that is missing says nothing.
+    companions (same grid and time, NaN where there is nothing): `refc`, the reflectivity in dBZ (best the
+    hour's maximum), and `gauge_rain1h`, the gauges' own hour in mm. The nearest gauge within two cells
+    decides, for or against. Without one, a cell falls when the upper quartile of its ring (the 16 cells two
+    away) is under `ring_fraction` of it, or when no echo within two cells reaches `echo_dbz`. A witness that
+    is missing says nothing.
     """
     found_YX = np.zeros(values_YX.shape, dtype=bool)
     limit = config.limits.get(variable.name) if config.enabled else None
@@ -71,9 +83,10 @@ def absurd(values_YX: Field, variable: Variable, companions: Mapping[str, Field]
 def blocked(wet_count_YX: Field, hours: int | NDArray[Any], config: BlockageCheck) -> Mask:
     """Cells that are wet too seldom for where they lie, between neighbours that are not.
 
-    wet_count_YX: in how many hours each cell was wet, NaN where the radar never sees. hours: how many hours were seen, of all
-    or of each cell [y, x]. A group of such cells is kept only where half of its rim (two cells wide) is at least `edge` as wet
-    as the surroundings, so a gradient along a coast or behind mountains is none.
+    wet_count_YX: in how many hours each cell was wet, NaN where the radar never sees. hours: how many hours
+    were seen, of all or of each cell [y, x]. A group of such cells is kept only where half of its rim (two
+    cells wide) is at least `edge` as wet as the surroundings, so a gradient along a coast or behind mountains
+    is none.
     """
     found_YX = np.zeros(wet_count_YX.shape, dtype=bool)
     hours_YX = np.broadcast_to(np.asarray(hours, np.float64), wet_count_YX.shape)
@@ -88,15 +101,21 @@ def blocked(wet_count_YX: Field, hours: int | NDArray[Any], config: BlockageChec
 
 
 def _surroundings(often_YX: Field, seen_YX: Mask, window: int) -> Field:
-    """The median of what is seen in a window around each cell, from every n-th cell: a ninth of the window is the step."""
+    """The median of what is seen in a window around each cell, from every n-th cell: a ninth of the window is
+    the step.
+    """
     from scipy.ndimage import distance_transform_edt, median_filter
 
     nearest_2YX = distance_transform_edt(~seen_YX, return_distances=False, return_indices=True)
     filled_YX = often_YX[tuple(nearest_2YX)]
     step = max(1, window // 9)
-    thin_YX = filled_YX[min(step // 2, filled_YX.shape[0] - 1) :: step, min(step // 2, filled_YX.shape[1] - 1) :: step]
+    thin_YX = filled_YX[
+        min(step // 2, filled_YX.shape[0] - 1) :: step, min(step // 2, filled_YX.shape[1] - 1) :: step
+    ]
     medians_YX = median_filter(thin_YX, size=window // step, mode="nearest")
-    rows, columns = (np.minimum(np.arange(n) // step, m - 1) for n, m in zip(filled_YX.shape, thin_YX.shape, strict=True))
+    rows, columns = (
+        np.minimum(np.arange(n) // step, m - 1) for n, m in zip(filled_YX.shape, thin_YX.shape, strict=True)
+    )
     return np.asarray(medians_YX[np.ix_(rows, columns)])
 
 
@@ -145,7 +164,9 @@ def _most(around_NK: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _nearest(box_NK: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The value nearest to the middle of the 5 x 5 box (of equally near ones the largest); NaN where there is none."""
+    """The value nearest to the middle of the 5 x 5 box (of equally near ones the largest); NaN where there is
+    none.
+    """
     distance_K = np.square(BOX).sum(axis=1)
     there = ~np.isnan(box_NK)
     near = np.where(there, distance_K, np.inf).min(axis=1)
@@ -154,5 +175,7 @@ def _nearest(box_NK: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _same(companion_YX: Field, values_YX: Field) -> Field:
-    assert companion_YX.shape == values_YX.shape, f"a companion of {companion_YX.shape} beside a field of {values_YX.shape}"
+    assert companion_YX.shape == values_YX.shape, (
+        f"a companion of {companion_YX.shape} beside a field of {values_YX.shape}"
+    )
     return companion_YX

@@ -28,7 +28,7 @@ TOLD, LONGEST = 3, 60  # differences named, characters of a value
 
 
 @dataclass(frozen=True)
-class Request:
+class PreprocessRequest:
     """The pieces of a `preprocess` command."""
 
     domain: RegularDomain | NativeDomain
@@ -51,7 +51,9 @@ class Request:
 
     def identity(self) -> dict[str, Any]:
         """What a store is made of besides its period; another identity is another store."""
-        roles = {role: [describe_variable(v) for v in self.described(role)] for role in self.variables.roles()}
+        roles = {
+            role: [describe_variable(v) for v in self.described(role)] for role in self.variables.roles()
+        }
         return {
             "format": FORMAT,
             "domain": self.domain.model_dump(mode="json"),
@@ -71,29 +73,41 @@ class Request:
         for v in found:
             if isinstance(v.transform, QuantileMap) and not v.transform.fitted:
                 raise RequestError(
-                    f"variables.override.{v.name}.transform: a store has no training split to fit a quantile map to; "
-                    "give it to train, which fits it, or give values and scores",
+                    f"variables.override.{v.name}.transform: a store has no training split to fit a "
+                    "quantile map to; give it to train, which fits it, or give values and scores",
                     variable=v.name,
                 )
-        return tuple(v if v.no_echo is None else v.model_copy(update={"no_echo": self.source.no_echo_dbz}) for v in found)
+        return tuple(
+            v if v.no_echo is None else v.model_copy(update={"no_echo": self.source.no_echo_dbz})
+            for v in found
+        )
 
 
-def check_store(request: Request) -> bool:
-    """Whether a store (finished or not) of this identity is there; RequestError for one of another, or for a folder of other things."""
+def check_store(request: PreprocessRequest) -> bool:
+    """Whether a store (finished or not) of this identity is there; RequestError for one of another, or for a
+    folder of other things.
+    """
     folder = request.store
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"store={folder} is a file, not a folder", store=str(folder))
     if not (folder / PLAN).is_file():
-        found = sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))[:5] if folder.is_dir() else []
+        found = (
+            sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))[:5]
+            if folder.is_dir()
+            else []
+        )
         if found:
             raise RequestError(
-                f"store={folder} is not empty and no store of preprocess (it holds {', '.join(found)}); choose another folder"
+                f"store={folder} is not empty and no store of preprocess (it holds {', '.join(found)}); "
+                "choose another folder"
             )
         return False
     there, asked = read_json(folder / PLAN, MAKE_AGAIN), request.identity()
     for part in ("format", "domain", "variables", "source", "background", "pack"):
         if canonical(there.get(part)) != canonical(asked[part]):
-            raise RequestError(_difference(folder, part, there.get(part), asked[part]), store=str(folder), part=part)
+            raise RequestError(
+                _difference(folder, part, there.get(part), asked[part]), store=str(folder), part=part
+            )
     return True
 
 
@@ -122,6 +136,6 @@ def _word(value: Any) -> str:
     return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
 
 
-def remember(request: Request) -> None:
+def remember(request: PreprocessRequest) -> None:
     """Write the identity, before anything else is written."""
     write_json(request.store / PLAN, request.identity())

@@ -13,7 +13,7 @@ from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.times import Period, iso, parse_duration, seconds
 from stormcast_train.preprocess import plan as p
 from stormcast_train.preprocess.index import Index, nothing_found, scan
-from stormcast_train.preprocess.request import Request, check_store
+from stormcast_train.preprocess.request import PreprocessRequest, check_store
 from stormcast_train.sources.memory import ArchiveMemory
 from stormcast_train.sources.policy import Accumulate
 from stormcast_train.sources.source import Source, build_sources
@@ -24,22 +24,29 @@ INDEX = "index.json"
 
 @dataclass
 class Work:
-    """What has been found out about a request: the archive's index, the axes, what is to be written, what headers told."""
+    """What has been found out about a request: the archive's index, the axes, what is to be written, what
+    headers told.
+    """
 
-    request: Request
+    request: PreprocessRequest
     sources: dict[str, Source]
     index: Index
-    axes: dict[str, p.Axis]
+    axes: dict[str, p.RoleAxis]
     exists: bool
     memory: ArchiveMemory
 
     def readers(self, role: str) -> dict[str, str]:
         """The reader of each variable of a role."""
-        return {name: self.request.source.reader_of(role, name) for name in self.request.variables.roles().get(role, ())}
+        return {
+            name: self.request.source.reader_of(role, name)
+            for name in self.request.variables.roles().get(role, ())
+        }
 
 
-def survey(request: Request) -> Work:
-    """Scan the archive and fix every role's axis; writes nothing. RequestError for an empty period or archive."""
+def survey(request: PreprocessRequest) -> Work:
+    """Scan the archive and fix every role's axis; writes nothing. RequestError for an empty period or
+    archive.
+    """
     exists = check_store(request)
     if not request.archive.is_dir():
         raise RequestError(f"archive={request.archive} is not a folder", archive=str(request.archive))
@@ -48,23 +55,29 @@ def survey(request: Request) -> Work:
     for name, source in work.sources.items():
         source.memory = memory.of(name, request.source.readers[name].model_dump(mode="json"))
     roles = [role for role in request.variables.roles() if role != "static"]
-    work.index = scan(work.sources, [r for role in roles for r in work.readers(role).values()], _looked_at(request, roles))
+    work.index = scan(
+        work.sources, [r for role in roles for r in work.readers(role).values()], _looked_at(request, roles)
+    )
     for role in roles:
         work.axes[role] = _axis(work, role)
     return work
 
 
-def _looked_at(request: Request, roles: Sequence[str]) -> Period | None:
+def _looked_at(request: PreprocessRequest, roles: Sequence[str]) -> Period | None:
     """The period, and as much on both sides as the policies reach."""
     if request.period is None:
         return None
-    reach = max((supply.reach_s(name) for role in roles for name, supply in request.supplies(role).items()), default=0)
+    reach = max(
+        (supply.reach_s(name) for role in roles for name, supply in request.supplies(role).items()), default=0
+    )
     margin = np.timedelta64(reach, "s")
     return Period(request.period.start - margin, request.period.end + margin)
 
 
-def _axis(work: Work, role: str) -> p.Axis:
-    """The axis of a role: the period's (or the state's) times on the clock of its sources, joined with what the store has."""
+def _axis(work: Work, role: str) -> p.RoleAxis:
+    """The axis of a role: the period's (or the state's) times on the clock of its sources, joined with what
+    the store has.
+    """
     request, readers = work.request, sorted(set(work.readers(role).values()))
     step = parse_duration(request.variables.step_of(role))
     times = _times(work, role, seconds(step))
@@ -84,7 +97,9 @@ def _axis(work: Work, role: str) -> p.Axis:
 
 
 def _times(work: Work, role: str, step_s: int) -> NDArray[np.int64]:
-    """The times (seconds since 1970) that the sources have of any variable of a role, in the period if there is one."""
+    """The times (seconds since 1970) that the sources have of any variable of a role, in the period if there
+    is one.
+    """
     found: set[int] = set()
     for name, supply in work.request.supplies(role).items():
         if isinstance(supply.rule, Accumulate):
@@ -104,11 +119,17 @@ def _times(work: Work, role: str, step_s: int) -> NDArray[np.int64]:
 def without_files(work: Work, role: str) -> list[str]:
     """The variables of a role that no file gives at any time that was looked at."""
     supplies = work.request.supplies(role).items()
-    return [n for n, s in supplies if not len(work.index.times_of(s.reader, s.rule.of if isinstance(s.rule, Accumulate) else n))]
+    return [
+        n
+        for n, s in supplies
+        if not len(work.index.times_of(s.reader, s.rule.of if isinstance(s.rule, Accumulate) else n))
+    ]
 
 
 def _own_clock(work: Work, role: str) -> bool:
-    """Whether the role's step is the config's; a driver that is neither interpolated nor held keeps its source's."""
+    """Whether the role's step is the config's; a driver that is neither interpolated nor held keeps its
+    source's.
+    """
     if role != "background":
         return True
     return any(supply.rule.kind != "exact" for supply in work.request.supplies(role).values())
@@ -123,35 +144,39 @@ def _span(work: Work, role: str, times: NDArray[np.int64]) -> tuple[int, int]:
     return p.limits(work.request.period, times)
 
 
-def _old_axis(store: Path, role: str) -> p.Axis | None:
+def _old_axis(store: Path, role: str) -> p.RoleAxis | None:
     """The axis of what is on disk (also of what was moved aside), if anything is."""
     found = None
     for folder in (store / ".before", store / ".before.tmp", store):
         if (folder / role / "zarr.json").is_file():
-            axis = p.Axis(*clock_of(folder, role), max(1, p.known_rows(folder, role)))
+            axis = p.RoleAxis(*clock_of(folder, role), max(1, p.known_rows(folder, role)))
             found = axis if found is None else _joined(found, axis)
     return found
 
 
-def _joined(old: p.Axis | None, new: p.Axis) -> p.Axis:
+def _joined(old: p.RoleAxis | None, new: p.RoleAxis) -> p.RoleAxis:
     if old is None:
         return new
     start = min(old.start, new.start)
     last = max(a.start + (a.rows - 1) * a.step for a in (old, new))
-    return p.Axis(start, old.step, int((last - start) // old.step) + 1)
+    return p.RoleAxis(start, old.step, int((last - start) // old.step) + 1)
 
 
-def _within(period: Period, axis: p.Axis) -> bool:
+def _within(period: Period, axis: p.RoleAxis) -> bool:
     return bool(axis.start <= period.start and period.end <= axis.start + axis.rows * axis.step)
 
 
 def off_axis(work: Work) -> dict[str, str]:
-    """Files whose times lie between those of the store, and that no policy reaches either: used nowhere, so they are named."""
+    """Files whose times lie between those of the store, and that no policy reaches either: used nowhere, so
+    they are named.
+    """
     found: dict[str, str] = {}
     used: set[str] = set()
     for role, axis in work.axes.items():
         start, step = int(axis.start.astype(np.int64)), seconds(axis.step)
-        reaching = {supply.reader for supply in work.request.supplies(role).values() if supply.rule.kind != "exact"}
+        reaching = {
+            supply.reader for supply in work.request.supplies(role).values() if supply.rule.kind != "exact"
+        }
         for reader in set(work.readers(role).values()):
             for time, records in work.index.records[reader].items():
                 if reader in reaching or (time - start) % step == 0:

@@ -30,8 +30,12 @@ def grid_of(field: xr.Dataset) -> Grid:
     return Grid(np.asarray(field["lat"].values, np.float64), np.asarray(field["lon"].values, np.float64))
 
 
-def first_readable(source: Source, records: Sequence[Record], names: Sequence[str], refusals: Sequence[Refusal]) -> tuple[xr.Dataset, str]:
-    """The first readable field of the first of these names that any record has, and its name; RequestError with a reason."""
+def first_readable(
+    source: Source, records: Sequence[Record], names: Sequence[str], refusals: Sequence[Refusal]
+) -> tuple[xr.Dataset, str]:
+    """The first readable field of the first of these names that any record has, and its name; RequestError
+    with a reason.
+    """
     why = [reason_of(r.path, r.reason) for r in refusals]
     for name in names:
         for record in (r for r in records if name in r.names):
@@ -43,8 +47,12 @@ def first_readable(source: Source, records: Sequence[Record], names: Sequence[st
     raise RequestError(" ".join([asked, *why[:1]]))
 
 
-def state_grid(domain: RegularDomain | NativeDomain, first: xr.Dataset | None, name: str) -> tuple[Grid, Regrid | None]:
-    """The grid of a domain and, for a native one, the weights from the source's own points (means and a box)."""
+def state_grid(
+    domain: RegularDomain | NativeDomain, first: xr.Dataset | None, name: str
+) -> tuple[Grid, Regrid | None]:
+    """The grid of a domain and, for a native one, the weights from the
+    source's own points (means and a box).
+    """
     if isinstance(domain, RegularDomain):
         return domain.grid(), None
     assert first is not None, "a native domain needs a field of its source"
@@ -53,7 +61,11 @@ def state_grid(domain: RegularDomain | NativeDomain, first: xr.Dataset | None, n
     if domain.shape is None:
         rows, columns = slice(0, coarse.shape[0]), slice(0, coarse.shape[1])
     else:
-        centre = _covered_centre(source, domain.coarsen, first[name].values) if domain.centre == "covered" else None
+        centre = (
+            _covered_centre(source, domain.coarsen, first[name].values)
+            if domain.centre == "covered"
+            else None
+        )
         rows, columns = _box(coarse.shape, domain.shape, centre, domain.name)
     regrid, grid = coarsening(source, domain.coarsen, rows, columns)
     return grid, regrid
@@ -69,24 +81,41 @@ def _covered_centre(source: Grid, coarsen: int, values_YX: NDArray[np.float32]) 
     return float(rows.mean()), float(columns.mean())
 
 
-def _box(have: tuple[int, int], want: tuple[int, int], centre: tuple[float, float] | None, name: str) -> tuple[slice, slice]:
-    """The slices of a box of shape `want` around the centre (of the grid, by default), moved to lie inside."""
+def _box(
+    have: tuple[int, int], want: tuple[int, int], centre: tuple[float, float] | None, name: str
+) -> tuple[slice, slice]:
+    """The slices of a box of shape `want` around the centre (of the grid, by
+    default), moved to lie inside.
+    """
     if want[0] > have[0] or want[1] > have[1]:
-        raise RequestError(f"domain={name} asks for {want[0]} x {want[1]} points, the source has {have[0]} x {have[1]}", domain=name)
+        raise RequestError(
+            f"domain={name} asks for {want[0]} x {want[1]} points, the source has {have[0]} x {have[1]}",
+            domain=name,
+        )
     middle = centre or ((have[0] - 1) / 2, (have[1] - 1) / 2)
-    starts = [min(max(int(np.floor(m - (w - 1) / 2 + 0.5)), 0), h - w) for m, w, h in zip(middle, want, have, strict=True)]
+    starts = [
+        min(max(int(np.floor(m - (w - 1) / 2 + 0.5)), 0), h - w)
+        for m, w, h in zip(middle, want, have, strict=True)
+    ]
     return slice(starts[0], starts[0] + want[0]), slice(starts[1], starts[1] + want[1])
 
 
 def background_grid(first: xr.Dataset, inner: Grid, halo_degrees: float, coarsen: int) -> tuple[Grid, Regrid]:
-    """The driver's own points (means over `coarsen` x `coarsen`) around the domain and its halo, and the weights that take them.
+    """The driver's own points (means over `coarsen` x `coarsen`) around the domain and its halo, and the
+    weights that take them.
 
-    The box reaches to the first point at or beyond the halo on every side, where the driver has one; its longitudes are counted as
-    the domain's. RequestError where the driver does not reach every point of the domain itself.
+    The box reaches to the first point at or beyond the halo on every side, where the driver has one; its
+    longitudes are counted as the domain's. RequestError where the driver does not reach every point of the
+    domain itself.
     """
     source = grid_of(first)
     south, north, west, east = inner.bounds()
-    south, north, west, east = south - halo_degrees, north + halo_degrees, west - halo_degrees, east + halo_degrees
+    south, north, west, east = (
+        south - halo_degrees,
+        north + halo_degrees,
+        west - halo_degrees,
+        east + halo_degrees,
+    )
     around, order = facing(source, west, east)
     coarse = coarse_grid(around, coarsen)
     lat, lon = coarse.lat2d, coarse.lon2d
@@ -96,14 +125,21 @@ def background_grid(first: xr.Dataset, inner: Grid, halo_degrees: float, coarsen
     columns = _reaching(inside_columns, lon.min(axis=0), lon.max(axis=0), west, east)
     if rows is None or columns is None:
         box = "{:.2f}..{:.2f} N {:.2f}..{:.2f} E".format(*source.bounds())
-        raise RequestError(f"the driver ({box}) does not reach the domain ({south:.2f}..{north:.2f} N {west:.2f}..{east:.2f} E with halo)")
+        raise RequestError(
+            f"the driver ({box}) does not reach the domain ({south:.2f}..{north:.2f} N "
+            f"{west:.2f}..{east:.2f} E with halo)"
+        )
     regrid, grid = coarsening(around, coarsen, rows, columns)
     check_reach(grid, inner, "the driver")
     return grid, from_order(regrid, source, order)
 
 
-def _reaching(inside: NDArray[np.bool_], least: NDArray[np.float64], most: NDArray[np.float64], low: float, high: float) -> slice | None:
-    """From the last line below `low` to the first above `high`, as far as there are any; None when nothing is near."""
+def _reaching(
+    inside: NDArray[np.bool_], least: NDArray[np.float64], most: NDArray[np.float64], low: float, high: float
+) -> slice | None:
+    """From the last line below `low` to the first above `high`, as far as there are any; None when nothing is
+    near.
+    """
     below, above, here = np.flatnonzero(most < low), np.flatnonzero(least > high), np.flatnonzero(inside)
     if not here.size and not (below.size and above.size):
         return None
@@ -117,7 +153,9 @@ def _reaching(inside: NDArray[np.bool_], least: NDArray[np.float64], most: NDArr
 
 
 def method_for(config: SourceConfig, variable: Variable, source: Grid, target: Grid) -> Method:
-    """How a variable is regridded: as the config says by name or kind, else conservatively where the target is much coarser."""
+    """How a variable is regridded: as the config says by name or kind, else conservatively where the target
+    is much coarser.
+    """
     chosen = config.regrid.get(variable.name) or config.regrid.get(variable.kind)
     if chosen:
         return chosen
@@ -128,7 +166,9 @@ def method_for(config: SourceConfig, variable: Variable, source: Grid, target: G
 
 
 class Weights:
-    """The regrid weights of one role: kept in the store, built when a source grid is met first, the same in every process."""
+    """The regrid weights of one role: kept in the store, built when a source grid is met first, the same in
+    every process.
+    """
 
     def __init__(self, folder: Path, role: str, target: Grid, base: Regrid | None) -> None:
         self.folder, self.role, self.target, self.base = folder, role, target, base
@@ -141,7 +181,10 @@ class Weights:
             return self.base
         key = (source.fingerprint, method)
         if key not in self._kept:
-            path = self.folder / f"{self.role}-{method}-{digest(source.fingerprint, self.target.fingerprint)[:16]}.npz"
+            path = (
+                self.folder
+                / f"{self.role}-{method}-{digest(source.fingerprint, self.target.fingerprint)[:16]}.npz"
+            )
             if not path.is_file():
                 made = build(source, self.target, method)
                 self._describe(path, made, source)
@@ -152,11 +195,17 @@ class Weights:
 
     def name_of(self, regrid: Regrid) -> str:
         """The name of the file that holds these weights."""
-        return base_path(self.folder, self.role).stem if regrid is self.base else self._names[regrid.fingerprint]
+        return (
+            base_path(self.folder, self.role).stem if regrid is self.base else self._names[regrid.fingerprint]
+        )
 
     def _describe(self, path: Path, made: Regrid, source: Grid) -> None:
         """Tell beside the weights which waves they let through."""
-        facts: dict[str, Any] = {"method": made.method, "source_spacing_m": source.spacing_m, "target_spacing_m": self.target.spacing_m}
+        facts: dict[str, Any] = {
+            "method": made.method,
+            "source_spacing_m": source.spacing_m,
+            "target_spacing_m": self.target.spacing_m,
+        }
         if made.method != "max" and not made.outside.all():
             table = transfer_table(made, source, self.target)
             facts |= {"transfer": table, "said": describe_transfer(made.method, table)}
@@ -174,15 +223,23 @@ def base_path(folder: Path, role: str) -> Path:
 
 
 def regridding(store: Path, used: Mapping[str, str]) -> list[dict[str, Any]]:
-    """By weights (`used`: their name by variable): the variables, the method, and the amplitude of waves that arrives."""
+    """By weights (`used`: their name by variable): the variables, the method, and the amplitude of waves that
+    arrives.
+    """
     lines = []
     for name in dict.fromkeys(used.values()):
         path = store / "weights" / f"{name}.json"
         line: dict[str, Any] = {"variables": [variable for variable, by in used.items() if by == name]}
         if path.is_file():
             facts = read_json(path)
-            response = {f"{row['wavelength_km']:.3g} km": row["amplitude"] for row in facts.get("transfer", ())}
-            line |= {"method": facts["method"], "response": response, **({"said": facts["said"]} if "said" in facts else {})}
+            response = {
+                f"{row['wavelength_km']:.3g} km": row["amplitude"] for row in facts.get("transfer", ())
+            }
+            line |= {
+                "method": facts["method"],
+                "response": response,
+                **({"said": facts["said"]} if "said" in facts else {}),
+            }
         else:
             line |= {"method": "the source's own points", "response": {}}
         lines.append(line)

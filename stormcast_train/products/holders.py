@@ -1,4 +1,6 @@
-"""Whatever holds fields, asked in one way: raw file, archive, store or forecast -> a variable at a valid time on its grid."""
+"""Whatever holds fields, asked in one way: raw file, archive, store or forecast -> a variable at a valid time
+on its grid.
+"""
 
 from __future__ import annotations
 
@@ -70,7 +72,11 @@ class Holder(ABC):
             first: np.datetime64 = known[0]
             return first
         if time not in known:
-            span = iso(known[0]) if len(known) == 1 else f"{len(known)} times from {iso(known[0])} to {iso(known[-1])}"
+            span = (
+                iso(known[0])
+                if len(known) == 1
+                else f"{len(known)} times from {iso(known[0])} to {iso(known[-1])}"
+            )
             close = known[np.abs(known - time).argmin()]
             found = f"it has {span}. The nearest is {iso(close)}"
             raise RequestError(f"{self.path} has no '{variable}' at {iso(time)}; {found}", nearest=iso(close))
@@ -78,7 +84,9 @@ class Holder(ABC):
 
 
 class StoreHolder(Holder):
-    """A store: a variable of the first of its roles that has it (state, background, static, the config's own). `role` keeps to one of them."""
+    """A store: a variable of the first of its roles that has it (state, background, static, the config's
+    own). `role` keeps to one of them.
+    """
 
     def __init__(self, store: Store, role: str | None = None) -> None:
         self.kind, self.path, self._store = "store", store.path, store
@@ -90,7 +98,8 @@ class StoreHolder(Holder):
         others = [r for r in self._store.roles if variable in self._store.group(r).channels]
         if others:
             raise RequestError(
-                f"{self.path} has '{variable}' in {', '.join(others)}, not in {', '.join(self._groups)}: give role={others[0]}"
+                f"{self.path} has '{variable}' in {', '.join(others)}, not in {', '.join(self._groups)}: "
+                f"give role={others[0]}"
             )
         try:
             return super().checked(variable)
@@ -118,16 +127,20 @@ class ForecastHolder(Holder):
     """A forecast: one start; the mean and the first members, or the one `member`, at a valid time."""
 
     def __init__(self, path: Path, start: np.datetime64 | None, member: int | None) -> None:
-        from stormcast_train.forecast.archive import open_forecast
+        from stormcast_train.forecast.forecast_file import open_forecast
 
         self.kind, self.path, self._member = "forecast", path, member
         opened = open_forecast(path)
         starts = opened["forecast_reference_time"].values.astype("datetime64[s]")
         if start is not None and start not in starts:
-            raise RequestError(f"{path} has no forecast from {iso(start)}; it has {', '.join(iso(s) for s in starts[:24])}")
+            raise RequestError(
+                f"{path} has no forecast from {iso(start)}; it has {', '.join(iso(s) for s in starts[:24])}"
+            )
         self.start = starts[0] if start is None else start
         self._fields = opened.isel(forecast_reference_time=int(np.flatnonzero(starts == self.start)[0]))
-        self.grid = Grid(np.asarray(opened["lat"].values, np.float64), np.asarray(opened["lon"].values, np.float64))
+        self.grid = Grid(
+            np.asarray(opened["lat"].values, np.float64), np.asarray(opened["lon"].values, np.float64)
+        )
         members = opened.sizes["realization"]
         if member is not None and not 0 <= member < members:
             raise RequestError(f"{path} has members 0 to {members - 1}, not {member}")
@@ -148,11 +161,16 @@ class ForecastHolder(Holder):
             number = self._member or 0
             return [Shown(f"member {number}", self.grid, members[number], known)]
         mean = Shown(f"mean of {len(members)} members", self.grid, members.mean(axis=0), known)
-        return [mean, *(Shown(f"member {i}", self.grid, members[i], known) for i in range(min(2, len(members))))]
+        return [
+            mean,
+            *(Shown(f"member {i}", self.grid, members[i], known) for i in range(min(2, len(members)))),
+        ]
 
 
 class RunHolder(Holder):
-    """A run: the fixed cases of its newest validation, by valid time: truth, mean and the first members (or the one `member`)."""
+    """A run: the fixed cases of its newest validation, by valid time: truth, mean and the first members (or
+    the one `member`).
+    """
 
     def __init__(self, path: Path, start: np.datetime64 | None, member: int | None) -> None:
         from stormcast_train.runs.run import find_run
@@ -161,16 +179,24 @@ class RunHolder(Holder):
         self.path, self._member = find_run(path).path, member
         kept = kept_cases(self.path)
         if not kept:
-            message = f"{path} is a run whose validations kept no fields: roll a forecast from it and plot that"
+            message = (
+                f"{path} is a run whose validations kept no fields: roll a forecast from it and plot that"
+            )
             raise RequestError(message, path=str(path))
         samples = max(kept)
         self.kind = f"run's validation at {samples:,} samples"
         cases = [read_case(file) for file in kept[samples]]
         if start is not None and start not in [case.start for case in cases]:
-            raise RequestError(f"{self.path} kept no case from {iso(start)}; it has {', '.join(iso(case.start) for case in cases)}")
+            raise RequestError(
+                f"{self.path} kept no case from {iso(start)}; it has "
+                f"{', '.join(iso(case.start) for case in cases)}"
+            )
         self._cases = [case for case in cases if start in (None, case.start)]
         if member is not None and not 0 <= member < self._cases[0].members[self.variables()[0]].shape[0]:
-            raise RequestError(f"{self.path} keeps {len(self._cases[0].members[self.variables()[0]])} member(s), not number {member}")
+            raise RequestError(
+                f"{self.path} keeps {len(self._cases[0].members[self.variables()[0]])} member(s), not "
+                f"number {member}"
+            )
 
     def variables(self) -> tuple[str, ...]:
         return tuple(v.name for v in self._cases[0].variables)
@@ -180,10 +206,19 @@ class RunHolder(Holder):
 
     def at(self, variable: str, time: np.datetime64 | None) -> list[Shown]:
         case = next(case for case in self._cases if time in case.valid_times)
-        lead, known = int(np.flatnonzero(case.valid_times == time)[0]), next(v for v in case.variables if v.name == variable)
-        members = {f"member {i}": field[lead] for i, field in enumerate(case.members[variable]) if self._member in (None, i)}
+        lead, known = (
+            int(np.flatnonzero(case.valid_times == time)[0]),
+            next(v for v in case.variables if v.name == variable),
+        )
+        members = {
+            f"member {i}": field[lead]
+            for i, field in enumerate(case.members[variable])
+            if self._member in (None, i)
+        }
         several = {f"mean of {case.ensemble_size} members": case.mean[variable][lead]} | members
-        fields = {"truth": case.truth[variable][lead]} | (several if case.ensemble_size > 1 else {"forecast": case.mean[variable][lead]})
+        fields = {"truth": case.truth[variable][lead]} | (
+            several if case.ensemble_size > 1 else {"forecast": case.mean[variable][lead]}
+        )
         return [Shown(title, case.grid, values, known) for title, values in fields.items()]
 
 
@@ -216,7 +251,9 @@ class FileHolder(Holder):
             return known[0] if variable is None else variable
         try:
             describe(variable)
-            self._dataset(variable)  # a file may hold more than the fields that are read unasked (pressure levels)
+            self._dataset(
+                variable
+            )  # a file may hold more than the fields that are read unasked (pressure levels)
         except UnreadableError:
             raise
         except (RequestError, KeyError):
@@ -226,7 +263,11 @@ class FileHolder(Holder):
     def times(self, variable: str) -> Times:
         found = self._dataset(variable)
         named = "time" if "time" in found.coords else "valid_time"
-        return np.atleast_1d(found[named].values).astype("datetime64[s]") if named in found.coords else np.array([], "datetime64[s]")
+        return (
+            np.atleast_1d(found[named].values).astype("datetime64[s]")
+            if named in found.coords
+            else np.array([], "datetime64[s]")
+        )
 
     def at(self, variable: str, time: np.datetime64 | None) -> list[Shown]:
         found = self._dataset(variable)
@@ -238,7 +279,9 @@ class FileHolder(Holder):
 
 
 class ArchiveHolder(Holder):
-    """An archive folder, read by the sources of `source=`; a variable comes from the reader that the config names for it."""
+    """An archive folder, read by the sources of `source=`; a variable comes from the reader that the config
+    names for it.
+    """
 
     def __init__(self, path: Path, config: SourceConfig) -> None:
         from stormcast_train.sources.source import build_sources
@@ -256,7 +299,10 @@ class ArchiveHolder(Holder):
                 for name in record.names:
                     self._records.setdefault(name, {}).setdefault(record.time, (source, record))
         if not self._records:
-            raise RequestError(f"{path} is no archive of source={config.name}: {absent[0] if absent else 'it has no readable file'}")
+            raise RequestError(
+                f"{path} is no archive of source={config.name}: "
+                f"{absent[0] if absent else 'it has no readable file'}"
+            )
 
     def variables(self) -> tuple[str, ...]:
         return tuple(self._records)
@@ -265,10 +311,19 @@ class ArchiveHolder(Holder):
         return np.array(sorted(self._records[variable]), "datetime64[s]")
 
     def at(self, variable: str, time: np.datetime64 | None) -> list[Shown]:
-        source, record = self._records[variable][time if time is not None else next(iter(self._records[variable]))]
+        source, record = self._records[variable][
+            time if time is not None else next(iter(self._records[variable]))
+        ]
         found = source.read(record, [variable])
         grid = Grid(np.asarray(found["lat"].values, np.float64), np.asarray(found["lon"].values, np.float64))
-        return [Shown(f"{source.name}: {record.path.name}", grid, found[variable].values, described(variable, found[variable].attrs))]
+        return [
+            Shown(
+                f"{source.name}: {record.path.name}",
+                grid,
+                found[variable].values,
+                described(variable, found[variable].attrs),
+            )
+        ]
 
 
 def described(name: str, attributes: dict[str, Any]) -> Variable:
@@ -278,11 +333,17 @@ def described(name: str, attributes: dict[str, Any]) -> Variable:
     except RequestError:
         units, long_name = str(attributes.get("units", "1")), str(attributes.get("long_name", name))
         rainy = units == "mm" or "rain" in long_name.lower()
-        return Variable(name=name, units=units, long_name=long_name, kind="accumulation" if rainy else "instant")
+        return Variable(
+            name=name, units=units, long_name=long_name, kind="accumulation" if rainy else "instant"
+        )
 
 
 def open_holder(
-    path: Path, source: SourceConfig, role: str | None = None, start: np.datetime64 | None = None, member: int | None = None
+    path: Path,
+    source: SourceConfig,
+    role: str | None = None,
+    start: np.datetime64 | None = None,
+    member: int | None = None,
 ) -> Holder:
     """The holder for what `path` is; a RequestError where it holds no fields."""
     import stormcast_train.base.load_order  # noqa: F401
@@ -297,7 +358,10 @@ def open_holder(
     if is_run(path):
         return RunHolder(path, start, member)
     if (path / "events.jsonl").is_file() or (path / "package.json").is_file() or (path / "package").is_dir():
-        raise RequestError(f"{path} is a run or package, which holds no fields: roll a forecast from it and plot that", path=str(path))
+        raise RequestError(
+            f"{path} is a run or package, which holds no fields: roll a forecast from it and plot that",
+            path=str(path),
+        )
     if path.is_file() or path.suffix == ".zarr" or (path / "zarr.json").is_file():
         return ForecastHolder(path, start, member) if _is_forecast(path) else FileHolder(path)
     return ArchiveHolder(path, source)
@@ -310,7 +374,9 @@ def _is_forecast(path: Path) -> bool:
         with open(path, "rb") as handle:
             if not handle.read(8).startswith((b"\x89HDF", b"CDF")):
                 return False
-    engine: dict[str, Any] = {"engine": "zarr", "consolidated": False} if path.is_dir() else {"engine": "netcdf4"}
+    engine: dict[str, Any] = (
+        {"engine": "zarr", "consolidated": False} if path.is_dir() else {"engine": "netcdf4"}
+    )
     try:
         with xr.open_dataset(path, decode_times=False, chunks=None, **engine) as opened:
             return {"forecast_reference_time", "forecast_period"} <= set(opened.dims)

@@ -27,7 +27,9 @@ DPI = 110
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One map: `values` [y, x] on `grid` in the variable's own unit, NaN where masked. `difference`: a difference of two."""
+    """One map: `values` [y, x] on `grid` in the variable's own unit, NaN where masked. `difference`: a
+    difference of two.
+    """
 
     title: str
     grid: Grid
@@ -57,7 +59,8 @@ def figure(
     scale_of: Sequence[Array] | None = None,
     panel_inches: float = 2.9,
 ) -> Any:
-    """A matplotlib figure with the panels on one colour scale (differences on their own) in the first one's box, coastlines, units.
+    """A matplotlib figure with the panels on one colour scale (differences on their own) in the first one's
+    box, coastlines, units.
 
     `scale_of`: the fields that set the scale, where more than the panels share it.
     """
@@ -66,7 +69,12 @@ def figure(
     columns = columns or (len(panels) if len(panels) <= 5 else 4)
     rows = -(-len(panels) // columns)
     height = _height(panels[0].grid) * panel_inches / 2.9
-    drawing = Figure(figsize=(panel_inches * columns + 1.1, height * rows + 0.75), dpi=DPI, layout="constrained", facecolor="white")
+    drawing = Figure(
+        figsize=(panel_inches * columns + 1.1, height * rows + 0.75),
+        dpi=DPI,
+        layout="constrained",
+        facecolor="white",
+    )
     axes = drawing.subplots(rows, columns, squeeze=False).ravel()
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
@@ -75,7 +83,9 @@ def figure(
     for chosen in (False, True):
         group = [(a, p) for a, p in zip(axes, panels, strict=False) if p.difference is chosen]
         if group:
-            _draw_group(drawing, group, _palette(variable, chosen), panels[0].grid, None if chosen else scale_of)
+            _draw_group(
+                drawing, group, _palette(variable, chosen), panels[0].grid, None if chosen else scale_of
+            )
     room = int((panel_inches * columns + 1.1) * 10.5)
     wrapped = "\n".join(line for part in title.split("\n") for line in textwrap.wrap(part, room))
     drawing.suptitle(wrapped, fontsize=11, color=INK, x=0.01, ha="left")
@@ -84,7 +94,11 @@ def figure(
 
 def _palette(variable: Variable, difference: bool) -> Palette:
     own = palette(variable)
-    return Palette("BrBG" if own.levels else "PuOr_r", own.units, centred=True, factor=own.factor) if difference else own
+    return (
+        Palette("BrBG" if own.levels else "PuOr_r", own.units, centred=True, factor=own.factor)
+        if difference
+        else own
+    )
 
 
 def _height(grid: Grid) -> float:
@@ -93,7 +107,13 @@ def _height(grid: Grid) -> float:
     return float(np.clip(2.6 * (north - south) / wide, 1.6, 5.2))
 
 
-def _draw_group(drawing: Any, group: Sequence[tuple[Any, Panel]], chosen: Palette, box: Grid, scale_of: Sequence[Array] | None) -> None:
+def _draw_group(
+    drawing: Any,
+    group: Sequence[tuple[Any, Panel]],
+    chosen: Palette,
+    box: Grid,
+    scale_of: Sequence[Array] | None,
+) -> None:
     shown = [chosen.shown(np.asarray(p.values, float)) for _, p in group]
     cmap, norm = colours(chosen, [chosen.shown(s) for s in scale_of] if scale_of else shown)
     for (axis, panel), values in zip(group, shown, strict=True):
@@ -116,17 +136,23 @@ def _draw_group(drawing: Any, group: Sequence[tuple[Any, Panel]], chosen: Palett
 
 
 def draw(axis: Any, grid: Grid, shown: Array, cmap: Any, norm: Any, within: Grid) -> Any:
-    """A field with coastlines, borders and a light graticule on one axes, in the box of `within`; masked cells are grey."""
+    """A field with coastlines, borders and a light graticule on one axes, in the box of `within`; masked
+    cells are grey.
+    """
     from matplotlib.collections import LineCollection
 
     lat, lon = (grid.lat, grid.lon) if grid.regular else (grid.lat2d, grid.lon2d)
-    mesh = axis.pcolormesh(lon, lat, np.ma.masked_invalid(shown), cmap=cmap, norm=norm, shading="nearest", rasterized=True)
+    mesh = axis.pcolormesh(
+        lon, lat, np.ma.masked_invalid(shown), cmap=cmap, norm=norm, shading="nearest", rasterized=True
+    )
     south, north, west, east = within.bounds()
     box = (round(south, 3), round(north, 3), round(west, 3), round(east, 3))
     for kind, width, style in ((coastlines.BORDERS, 0.4, (0, (4, 2))), (coastlines.COAST, 0.7, "solid")):
         paths = coastlines.lines(kind, *box)
         if paths:
-            axis.add_collection(LineCollection(paths, linewidths=width, linestyles=[style], colors=INK), autolim=False)
+            axis.add_collection(
+                LineCollection(paths, linewidths=width, linestyles=[style], colors=INK), autolim=False
+            )
     axis.set_facecolor(MASKED)
     axis.set_aspect(1 / np.cos(np.radians((south + north) / 2)))
     axis.set_xlim(west, east)
@@ -152,12 +178,16 @@ def _graticule(axis: Any) -> None:
 def save(drawing: Any, path: Path, request: str = "") -> Path:
     """Write a figure as PNG, atomically; `request` says inside the file what was asked for."""
     with replacing(path) as temporary:
-        drawing.savefig(temporary, format="png", facecolor="white", metadata={"Description": request} if request else None)
+        drawing.savefig(
+            temporary, format="png", facecolor="white", metadata={"Description": request} if request else None
+        )
     return path
 
 
 def request_of(path: Path) -> str | None:
-    """What a picture says it was asked for; empty for a foreign one, None where there is no picture (or an empty file)."""
+    """What a picture says it was asked for; empty for a foreign one, None where there is no picture (or an
+    empty file).
+    """
     from PIL import Image, UnidentifiedImageError
 
     if not path.exists() or (path.is_file() and path.stat().st_size == 0):
@@ -171,7 +201,11 @@ def request_of(path: Path) -> str | None:
 
 
 def animate(
-    frames: Sequence[tuple[str, Sequence[Panel]]], variable: Variable, path: Path, request: str = "", milliseconds: int = 500
+    frames: Sequence[tuple[str, Sequence[Panel]]],
+    variable: Variable,
+    path: Path,
+    request: str = "",
+    milliseconds: int = 500,
 ) -> Path:
     """A GIF with one image a frame, (title, panels) each; all frames share the colour scale of the whole."""
     import io
@@ -185,5 +219,13 @@ def animate(
         figure(panels, variable, title, scale_of=everything).savefig(content, format="png", facecolor="white")
         images.append(Image.open(content).convert("P", palette=Image.Palette.ADAPTIVE))
     with replacing(path) as temporary:
-        images[0].save(temporary, format="GIF", save_all=True, append_images=images[1:], duration=milliseconds, loop=0, comment=request)
+        images[0].save(
+            temporary,
+            format="GIF",
+            save_all=True,
+            append_images=images[1:],
+            duration=milliseconds,
+            loop=0,
+            comment=request,
+        )
     return path

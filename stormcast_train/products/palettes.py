@@ -1,4 +1,6 @@
-"""How a variable is coloured: colour-blind-safe scales, the unit people read, and limits shared by all panels."""
+"""How a variable is coloured: colour-blind-safe scales, the unit people read, and limits shared by all
+panels.
+"""
 
 from __future__ import annotations
 
@@ -93,5 +95,7 @@ def colours(chosen: Palette, shown: Sequence[Array]) -> tuple[Any, Any]:
         return matplotlib.colormaps[chosen.cmap].with_extremes(bad=MASKED), Normalize(low, high)
     steps = len(chosen.levels) - 1
     sampled = matplotlib.colormaps[chosen.cmap](np.linspace(0.12, 1.0, steps))
-    listed = ListedColormap(sampled).with_extremes(bad=MASKED, under="white", over="#3a0ca3" if chosen.cmap == "YlGnBu" else "#fde725")
+    listed = ListedColormap(sampled).with_extremes(
+        bad=MASKED, under="white", over="#3a0ca3" if chosen.cmap == "YlGnBu" else "#fde725"
+    )
     return listed, BoundaryNorm(chosen.levels, steps)

@@ -18,20 +18,32 @@ FRAMES = 72
 
 
 def panels_at(
-    holder: Holder, variable: str, time: np.datetime64 | None, others: Sequence[tuple[str, Holder]], difference: bool
+    holder: Holder,
+    variable: str,
+    time: np.datetime64 | None,
+    others: Sequence[tuple[str, Holder]],
+    difference: bool,
 ) -> list[maps.Panel]:
-    """The holder's fields, those of the others that have the variable at that time, and (on one grid) the difference to the first other."""
+    """The holder's fields, those of the others that have the variable at that time, and (on one grid) the
+    difference to the first other.
+    """
     shown = holder.at(variable, time)
     panels = [maps.Panel(s.title, s.grid, s.values) for s in shown]
     beside: list[tuple[str, Shown]] = []
     for title, other in others:
-        if variable in other.variables() and (time is None or not len(other.times(variable)) or time in other.times(variable)):
+        if variable in other.variables() and (
+            time is None or not len(other.times(variable)) or time in other.times(variable)
+        ):
             beside.append((title, other.at(variable, time)[0]))
     panels += [maps.Panel(title or s.title, s.grid, s.values) for title, s in beside]
     if difference and beside and beside[0][1].grid.shape == shown[0].grid.shape:
         title, other_field = beside[0]
         minus = shown[0].values - other_field.values
-        panels.append(maps.Panel(f"{shown[0].title}\nminus {title or other_field.title}", shown[0].grid, minus, difference=True))
+        panels.append(
+            maps.Panel(
+                f"{shown[0].title}\nminus {title or other_field.title}", shown[0].grid, minus, difference=True
+            )
+        )
     return panels
 
 
@@ -43,18 +55,34 @@ def title_at(holder: Holder, shown: Shown, time: np.datetime64 | None) -> str:
     return f"{maps.title_of(shown.variable)}\n{maps.stamp(time, lead)}"
 
 
-def picture(holder: Holder, variable: str, time: np.datetime64 | None, others: Sequence[tuple[str, Holder]], difference: bool) -> Any:
+def picture(
+    holder: Holder,
+    variable: str,
+    time: np.datetime64 | None,
+    others: Sequence[tuple[str, Holder]],
+    difference: bool,
+) -> Any:
     """A matplotlib figure of a variable at a time, with what is beside it."""
     first = holder.at(variable, time)[0]
-    return maps.figure(panels_at(holder, variable, time, others, difference), first.variable, title_at(holder, first, time))
+    return maps.figure(
+        panels_at(holder, variable, time, others, difference), first.variable, title_at(holder, first, time)
+    )
 
 
 def animation(
-    holder: Holder, variable: str, times: Times, others: Sequence[tuple[str, Holder]], difference: bool, path: Path, request: str = ""
+    holder: Holder,
+    variable: str,
+    times: Times,
+    others: Sequence[tuple[str, Holder]],
+    difference: bool,
+    path: Path,
+    request: str = "",
 ) -> Path:
     """A GIF over these valid times, at most FRAMES of them."""
     if len(times) > FRAMES:
-        raise RequestError(f"an animation of {len(times)} times is too long ({FRAMES} at most): give time=A/B, an interval")
+        raise RequestError(
+            f"an animation of {len(times)} times is too long ({FRAMES} at most): give time=A/B, an interval"
+        )
     frames = []
     for time in times:
         first = holder.at(variable, time)[0]
@@ -62,8 +90,16 @@ def animation(
     return maps.animate(frames, first.variable, path, request)
 
 
-def plot_store(store: Store, variable: str | None = None, time: Any = None, role: str | None = None, out: str | Path | None = None) -> Any:
-    """A map of a store's variable at a valid time (the first by default) as a matplotlib figure; written to `out` where given."""
+def plot_store(
+    store: Store,
+    variable: str | None = None,
+    time: Any = None,
+    role: str | None = None,
+    out: str | Path | None = None,
+) -> Any:
+    """A map of a store's variable at a valid time (the first by default) as a matplotlib figure; written to
+    `out` where given.
+    """
     holder = StoreHolder(store, role)
     name = holder.checked(variable)
     chosen = holder.checked_time(name, None if time is None else parse_time(time))

@@ -50,7 +50,9 @@ h1, p, figcaption { overflow-wrap: anywhere; }
 
 @dataclass(frozen=True)
 class Cell:
-    """A table cell; `good` colours it (None: neither), `words` sets it as text: to the left, over several lines."""
+    """A table cell; `good` colours it (None: neither), `words` sets it as text: to the left, over several
+    lines.
+    """
 
     text: str
     good: bool | None = None
@@ -59,7 +61,9 @@ class Cell:
 
 @dataclass(frozen=True)
 class Section:
-    """A part of the page: a heading, sentences, an optional table (header, rows) and images (path, caption)."""
+    """A part of the page: a heading, sentences, an optional table (header,
+    rows) and images (path, caption).
+    """
 
     heading: str
     sentences: tuple[str, ...] = ()
@@ -88,14 +92,19 @@ def _section(section: Section) -> str:
         parts.append(_table(section.header, section.rows))
     parts += [_image(path, caption) for path, caption in section.images]
     if section.facts:
-        pairs = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>" for k, v in section.facts.items())
+        pairs = "".join(
+            f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>" for k, v in section.facts.items()
+        )
         parts.append(f"<dl>{pairs}</dl>")
     return "".join([*parts, "</section>"])
 
 
 def _table(header: tuple[str, ...], rows: tuple[tuple[Cell, ...], ...]) -> str:
     wordy = [any(cell.words for cell in column) for column in zip(*rows, strict=True)]
-    head = "".join(f"<th{_class('words' if w else '')}>{html.escape(name)}</th>" for name, w in zip(header, wordy, strict=True))
+    head = "".join(
+        f"<th{_class('words' if w else '')}>{html.escape(name)}</th>"
+        for name, w in zip(header, wordy, strict=True)
+    )
     body = "".join("<tr>" + "".join(_cell(cell) for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 

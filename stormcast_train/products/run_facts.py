@@ -35,7 +35,11 @@ class RunFacts:
     @property
     def stage(self) -> str:
         """The first part of its metrics' names."""
-        return str(self.described["stage"]).rpartition(":")[2] if not self.names() else self.names()[0].split("/")[0]
+        return (
+            str(self.described["stage"]).rpartition(":")[2]
+            if not self.names()
+            else self.names()[0].split("/")[0]
+        )
 
     def names(self) -> list[str]:
         """Every metric that some validation has."""
@@ -43,18 +47,30 @@ class RunFacts:
 
     def variables(self) -> list[str]:
         """The variables, in the order of the losses' names where there are some."""
-        losses = [name.removeprefix("loss/") for name in (self.trained[-1] if self.trained else {}) if name.startswith("loss/")]
-        return losses or list(dict.fromkeys(name.split("/")[2] for name in self.names() if ":" not in name and "@" not in name))
+        losses = [
+            name.removeprefix("loss/")
+            for name in (self.trained[-1] if self.trained else {})
+            if name.startswith("loss/")
+        ]
+        return losses or list(
+            dict.fromkeys(name.split("/")[2] for name in self.names() if ":" not in name and "@" not in name)
+        )
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Samples and values of a metric, where it is a number."""
         return series(self.validated, name)
 
     def newest(self, quantity: str, variable: str) -> dict[str, float]:
-        """What the newest validation says about a variable, by what qualifies the name (`` for nothing, `:20mm`, `@6h`)."""
+        """What the newest validation says about a variable, by what qualifies the name (`` for nothing,
+        `:20mm`, `@6h`).
+        """
         prefix, found = f"{self.stage}/{quantity}/{variable}", self.validated[-1] if self.validated else {}
         tails = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
-        return {tail: float(value) for tail, value in tails.items() if value is not None and tail[:1] in ("", ":", "@")}
+        return {
+            tail: float(value)
+            for tail, value in tails.items()
+            if value is not None and tail[:1] in ("", ":", "@")
+        }
 
     def best_samples(self) -> int | None:
         """Samples of the best package."""
@@ -64,12 +80,18 @@ class RunFacts:
 
 def series(events: Sequence[Event], name: str) -> tuple[list[int], list[float]]:
     """Samples and values of a fact, where it is a finite number."""
-    kept = [(int(e["samples"]), float(e[name])) for e in events if isinstance(e.get(name), int | float) and math.isfinite(e[name])]
+    kept = [
+        (int(e["samples"]), float(e[name]))
+        for e in events
+        if isinstance(e.get(name), int | float) and math.isfinite(e[name])
+    ]
     return [samples for samples, _ in kept], [value for _, value in kept]
 
 
 def sentences(run: RunFacts) -> Iterator[str]:
-    """How far it came, how the loss went, which package is best and why, how fast it was, and what deserves a look."""
+    """How far it came, how the loss went, which package is best and why, how fast it was, and what deserves a
+    look.
+    """
     told = run.described
     yield f"State: {told['state']}, {told['samples']:,} of {told['total_samples']:,} samples, attempt {told['attempts']}."
     samples, losses = series(run.trained, "loss")
@@ -99,7 +121,9 @@ def _best(run: RunFacts) -> Iterator[str]:
         )
         return
     at, value = int(facts["samples"]), facts.get("value")
-    yield f"Best package: at {at:,} samples, by {facts.get('criterion')}" + (f" = {value:.4g}." if value is not None else ".")
+    yield f"Best package: at {at:,} samples, by {facts.get('criterion')}" + (
+        f" = {value:.4g}." if value is not None else "."
+    )
     for broken in facts.get("vetoes") or ():
         yield f"No validation has passed every veto; the best one breaks: {broken}."
     later = [event for event in run.validated if event["samples"] > at]
@@ -108,13 +132,16 @@ def _best(run: RunFacts) -> Iterator[str]:
 
 
 SHOWN = (  # of a variable in the newest validation: what is well, where that can be said
-    ("rmse", None), ("mse_skill", (0.0, math.inf)), ("crps_fair", None), ("crps_skill", (0.0, math.inf)), ("spread_skill", (0.7, 1.4)),
+    ("rmse", None), ("mse_skill", (0.0, math.inf)), ("crps_fair", None), ("crps_skill", (0.0, math.inf)),
+    ("spread_skill", (0.7, 1.4)),
 )  # fmt: skip
 PSD_RATIO = (0.5, 2.0)
 
 
 def verdicts(run: RunFacts, variable: str) -> list[tuple[str, float | None, bool | None]]:
-    """Of the newest validation: (what, value, whether that is well), for the table's columns; what no variable has is left out."""
+    """Of the newest validation: (what, value, whether that is well), for the table's columns; what no
+    variable has is left out.
+    """
     known = {name.split("/")[1] for name in run.names()}
     shown: list[tuple[str, float | None, bool | None]] = []
     for quantity, limits in SHOWN:

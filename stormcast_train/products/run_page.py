@@ -1,4 +1,6 @@
-"""`report.html` of a run: how it went, how good it is on the held-out cases, what those look like, and what it was."""
+"""`report.html` of a run: how it went, how good it is on the held-out cases, what those look like, and what
+it was.
+"""
 
 from __future__ import annotations
 
@@ -19,21 +21,31 @@ PROVENANCE = ("path", "fingerprint", "stage", "store", "regression", "seed", "co
 def write_run_report(path: str | Path, out: Path | None = None, every: bool = False) -> Path:
     """Write the page of a run, finished or not, to `out` (its own `report.html` by default), atomically.
 
-    The cases' maps stay beside their fields, `validation/SAMPLES/START.png`: those of the newest validation (a second or two each), or of
-    `every` one, where they are not drawn yet.
+    The cases' maps stay beside their fields, `validation/SAMPLES/START.png`: those of the newest validation
+    (a second or two each), or of `every` one, where they are not drawn yet.
     """
     run = RunFacts.of(path)
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        sections = [_summary(run), *_curves(run, folder), *_cases(run, folder, every), *_validations(run), _provenance(run)]
+        sections = [
+            _summary(run),
+            *_curves(run, folder),
+            *_cases(run, folder, every),
+            *_validations(run),
+            _provenance(run),
+        ]
         lead = f"The {run.stage} in {run.path}, {run.described['samples']:,} samples."
         return write_report(out or run.path / "report.html", "How did the training go?", lead, sections)
 
 
 def _summary(run: RunFacts) -> Section:
     table = {name: verdicts(run, name) for name in run.variables()} if run.validated else {}
-    header = ("variable, newest validation", *(what for what, _, _ in next(iter(table.values())))) if table else ()
-    rows = tuple((Cell(name), *(_cell(value, good) for _, value, good in found)) for name, found in table.items())
+    header = (
+        ("variable, newest validation", *(what for what, _, _ in next(iter(table.values())))) if table else ()
+    )
+    rows = tuple(
+        (Cell(name), *(_cell(value, good) for _, value, good in found)) for name, found in table.items()
+    )
     return Section("In short", tuple(sentences(run)), header, rows)
 
 
@@ -44,17 +56,31 @@ def _cell(value: float | None, good: bool | None) -> Cell:
 def _curves(run: RunFacts, folder: Path) -> Iterator[Section]:
     if run.trained:
         caption = "Every logged step (thin) and a running mean over a fortieth of them; the first 200 steps are all logged."
-        yield Section("Training", images=((save(run_pictures.training(run), folder / "training.png"), caption),))
+        yield Section(
+            "Training", images=((save(run_pictures.training(run), folder / "training.png"), caption),)
+        )
     if not run.validated:
         yield Section("Validation", ("There was none yet, or the mix left no validation case.",))
         return
     by_samples = save(run_pictures.validation(run), folder / "validation.png")
     details = save(run_pictures.details(run), folder / "details.png")
     shown = run.variables()
-    more = f" The first {run_pictures.LINES} of {len(shown)} variables." if len(shown) > run_pictures.LINES else ""
+    more = (
+        f" The first {run_pictures.LINES} of {len(shown)} variables."
+        if len(shown) > run_pictures.LINES
+        else ""
+    )
     images = (
-        (by_samples, f"Averaged weights on the same held-out cases each time, one step ahead. Dashed: the best package.{more}"),
-        (details, "The newest validation. Shaded: half to twice the truth's power. Thresholds are amounts of the variable's interval."),
+        (
+            by_samples,
+            "Averaged weights on the same held-out cases each time, one step ahead. Dashed: the best "
+            f"package.{more}",
+        ),
+        (
+            details,
+            "The newest validation. Shaded: half to twice the truth's power. Thresholds are amounts of the "
+            "variable's interval.",
+        ),
     )
     yield Section("Validation", images=images)
 
@@ -68,7 +94,9 @@ def _cases(run: RunFacts, folder: Path, every: bool) -> Iterator[Section]:
     images: list[tuple[Path, str]] = []
     for number, (name, found) in enumerate(sorted(by_case.items())):
         if found[-1][1].with_suffix(".png").is_file():
-            images.append((found[-1][1].with_suffix(".png"), f"After {found[-1][0]:,} samples. Grey: masked."))
+            images.append(
+                (found[-1][1].with_suffix(".png"), f"After {found[-1][0]:,} samples. Grey: masked.")
+            )
         if number == 0 and len(found) > 1:
             images += _strips([(samples, read_case(path)) for samples, path in found], folder, name)
     if images:
@@ -84,7 +112,9 @@ def _strips(read: list[tuple[int, CaseFields]], folder: Path, name: str) -> list
 
 
 def draw_cases(run: Path, every: bool) -> dict[int, list[Path]]:
-    """Draw the newest validation's kept cases (or every one's) that have no PNG yet; the kept fields' paths by samples."""
+    """Draw the newest validation's kept cases (or every one's) that have no PNG yet; the kept fields' paths
+    by samples.
+    """
     kept = kept_cases(run)
     for samples, paths in kept.items():
         for path in paths if every or samples == max(kept) else ():
@@ -112,6 +142,10 @@ def _validation_row(event: dict[str, Any]) -> tuple[Cell, ...]:
 
 
 def _provenance(run: RunFacts) -> Section:
-    facts = {key.replace("_", " "): run.described.get(key) for key in PROVENANCE if run.described.get(key) is not None}
+    facts = {
+        key.replace("_", " "): run.described.get(key)
+        for key in PROVENANCE
+        if run.described.get(key) is not None
+    }
     changes = [f"attempt {c['attempt']} at {c['samples']} samples" for c in run.described["code_changes"]]
     return Section("Provenance", facts=facts | ({"code changed": ", ".join(changes)} if changes else {}))

@@ -25,7 +25,14 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#4
 DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 1)))
 LINES = 8  # variables in one panel
 STRIP = 5  # validations side by side
-CURVES = ("denoising_loss", "mse_skill", "crps_skill", "spread_skill", "crps_fair", "rmse")  # of every validation, where it has them
+CURVES = (
+    "denoising_loss",
+    "mse_skill",
+    "crps_skill",
+    "spread_skill",
+    "crps_fair",
+    "rmse",
+)  # of every validation, where it has them
 RELATIVE = ("rmse", "crps_fair")  # over the first validation's
 SPREAD_SKILL = (0.7, 1.4)
 AROUND_ONE = {"spread_skill": SPREAD_SKILL, "psd_ratio": PSD_RATIO}
@@ -79,11 +86,23 @@ def training(run: RunFacts) -> Any:
     axes[5].set_ylim(0, 1)
     for axis in axes:
         axis.set_xlabel("samples")
-    _finish(axes, ("Loss", "Loss by variable", "Gradient norm", "Learning rate", "Samples per second", "Share of time waiting for data"))
+    _finish(
+        axes,
+        (
+            "Loss",
+            "Loss by variable",
+            "Gradient norm",
+            "Learning rate",
+            "Samples per second",
+            "Share of time waiting for data",
+        ),
+    )
     return drawing
 
 
-def _smoothed(axis: Any, events: Sequence[Event], name: str, label: str | None, number: int, faint: bool = True) -> None:
+def _smoothed(
+    axis: Any, events: Sequence[Event], name: str, label: str | None, number: int, faint: bool = True
+) -> None:
     """Every line faint, and a running mean over a fortieth of them."""
     samples, values = series(events, name)
     if not values:
@@ -98,7 +117,11 @@ def _smoothed(axis: Any, events: Sequence[Event], name: str, label: str | None, 
 def validation(run: RunFacts) -> Any:
     """The metrics by samples, a line a variable; the best package's samples are marked."""
     known = {name.split("/")[1] for name in run.names()}
-    asked = [quantity for quantity in CURVES if quantity in known and (quantity != "rmse" or "crps_fair" not in known)]
+    asked = [
+        quantity
+        for quantity in CURVES
+        if quantity in known and (quantity != "rmse" or "crps_fair" not in known)
+    ]
     drawing, axes = _axes(len(asked))
     for axis, quantity in zip(axes, asked, strict=True):
         if quantity in AROUND_ONE:
@@ -127,7 +150,9 @@ def _band(axis: Any, limits: tuple[float, float]) -> None:
 
 
 def details(run: RunFacts) -> Any:
-    """Of the newest validation: spectra, error by distance from the inflow edge, fractions skill, frequency bias and RMSE by lead."""
+    """Of the newest validation: spectra, error by distance from the inflow edge, fractions skill, frequency
+    bias and RMSE by lead.
+    """
     drawing, axes = _axes(5)
     for number, name in enumerate(run.variables()[:LINES]):
         _line(axes[0], run.newest("psd_ratio", name), _km, name, number)
@@ -135,8 +160,20 @@ def details(run: RunFacts) -> Any:
         rings = {tail: value / whole for tail, value in run.newest("inflow_rmse", name).items() if whole}
         _line(axes[1], rings, lambda tail: tail.strip(":") if "@" not in tail else None, name, number)
         _thresholds(axes[2], run.newest("fss", name))
-        _line(axes[3], run.newest("frequency_bias", name), lambda tail: tail.strip(":") if "@" not in tail else None, name, number)
-        _line(axes[4], {tail: value / whole for tail, value in run.newest("rmse", name).items() if whole}, _lead, name, number)
+        _line(
+            axes[3],
+            run.newest("frequency_bias", name),
+            lambda tail: tail.strip(":") if "@" not in tail else None,
+            name,
+            number,
+        )
+        _line(
+            axes[4],
+            {tail: value / whole for tail, value in run.newest("rmse", name).items() if whole},
+            _lead,
+            name,
+            number,
+        )
     _band(axes[0], PSD_RATIO)
     axes[0].set_xscale("log")
     axes[0].set_yscale("log")
@@ -161,7 +198,14 @@ def _line(axis: Any, found: dict[str, float], place: Callable[[str], Any], label
     kept = [(place(tail), value) for tail, value in found.items() if place(tail) is not None]
     if kept:
         kept = sorted(kept, key=lambda pair: _leading_number(pair[0]))
-        axis.plot([at for at, _ in kept], [value for _, value in kept], marker="o", markersize=3.5, label=label, **_style(number))
+        axis.plot(
+            [at for at, _ in kept],
+            [value for _, value in kept],
+            marker="o",
+            markersize=3.5,
+            label=label,
+            **_style(number),
+        )
 
 
 def _leading_number(place: Any) -> float:
@@ -186,7 +230,9 @@ def _thresholds(axis: Any, found: dict[str, float]) -> None:
         if "@" not in tail:
             threshold, window = tail.strip(":").split(":")
             by_threshold.setdefault(threshold, {})[f":{window}"] = value
-    for number, (threshold, values) in enumerate(sorted(by_threshold.items(), key=lambda pair: _leading_number(pair[0]))):
+    for number, (threshold, values) in enumerate(
+        sorted(by_threshold.items(), key=lambda pair: _leading_number(pair[0]))
+    ):
         _line(axis, values, _km, f"≥ {threshold}", number)
 
 
@@ -200,7 +246,12 @@ def case_panels(case: CaseFields, name: str, lead: int) -> list[maps.Panel]:
         panels += [maps.Panel(f"member {m}", grid, field[lead]) for m, field in enumerate(case.members[name])]
     else:
         panels.append(maps.Panel("forecast", grid, mean))
-    return [*panels, maps.Panel("error" if case.ensemble_size == 1 else "mean minus truth", grid, mean - truth, difference=True)]
+    return [
+        *panels,
+        maps.Panel(
+            "error" if case.ensemble_size == 1 else "mean minus truth", grid, mean - truth, difference=True
+        ),
+    ]
 
 
 def draw_case(case: CaseFields, samples: int, path: Path) -> Path:
@@ -209,17 +260,27 @@ def draw_case(case: CaseFields, samples: int, path: Path) -> Path:
     for variable in case.variables:
         rows = [case_panels(case, variable.name, lead) for lead in range(len(case.valid_times))]
         title = f"{maps.title_of(variable)}\nfrom {maps.stamp(case.start)}, after {samples:,} samples"
-        drawings.append(maps.figure([p for row in rows for p in row], variable, title, columns=len(rows[0]), panel_inches=2.25))
+        drawings.append(
+            maps.figure(
+                [p for row in rows for p in row], variable, title, columns=len(rows[0]), panel_inches=2.25
+            )
+        )
     return stacked(drawings, path)
 
 
 def draw_strip(cases: Sequence[tuple[int, CaseFields]], name: str) -> Any:
-    """The same case after more and more samples: the truth, then one member (or the one forecast) of each validation, at the last lead."""
-    shown = [cases[i] for i in sorted({math.floor(i * (len(cases) - 1) / max(STRIP - 1, 1)) for i in range(STRIP)})]
+    """The same case after more and more samples: the truth, then one member (or the one forecast) of each
+    validation, at the last lead.
+    """
+    shown = [
+        cases[i] for i in sorted({math.floor(i * (len(cases) - 1) / max(STRIP - 1, 1)) for i in range(STRIP)})
+    ]
     newest = cases[-1][1]
     variable = next(v for v in newest.variables if v.name == name)
     panels = [maps.Panel("truth", newest.grid, newest.truth[name][-1])]
-    panels += [maps.Panel(f"{samples:,} samples", case.grid, case.members[name][0, -1]) for samples, case in shown]
+    panels += [
+        maps.Panel(f"{samples:,} samples", case.grid, case.members[name][0, -1]) for samples, case in shown
+    ]
     what = "member 0" if newest.ensemble_size > 1 else "forecast"
     title = f"{maps.title_of(variable)}\n{what}, {maps.stamp(newest.valid_times[-1], newest.valid_times[-1] - newest.start)}"
     return maps.figure(panels, variable, title, columns=len(panels), panel_inches=2.1)

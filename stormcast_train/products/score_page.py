@@ -50,7 +50,9 @@ def draw_case(case: Case, variable: Variable, grid: Grid, path: Path) -> Path:
     leads = sorted({0, len(case.valid_times) - 1})
     panels = [panel for lead in leads for panel in _row(case, variable.name, grid, lead)]
     title = f"{maps.title_of(variable)}, forecast from {maps.stamp(case.start)}"
-    return maps.save(maps.figure(panels, variable, title, columns=len(panels) // len(leads), panel_inches=2.25), path)
+    return maps.save(
+        maps.figure(panels, variable, title, columns=len(panels) // len(leads), panel_inches=2.25), path
+    )
 
 
 def _row(case: Case, name: str, grid: Grid, lead: int) -> list[maps.Panel]:
@@ -66,15 +68,23 @@ def _row(case: Case, name: str, grid: Grid, lead: int) -> list[maps.Panel]:
     return panels
 
 
-def draw(scoring: Scoring, scores: pd.DataFrame, cases: list[Case], grid: Grid, out: Path) -> dict[str, list[tuple[Path, str]]]:
+def draw(
+    scoring: Scoring, scores: pd.DataFrame, cases: list[Case], grid: Grid, out: Path
+) -> dict[str, list[tuple[Path, str]]]:
     """All PNGs, by variable: (path, caption)."""
     found: dict[str, list[tuple[Path, str]]] = {}
     for name, measured in scoring.measured.items():
         images = []
         for number, case in enumerate(cases):
-            path = draw_case(case, measured.variable, grid, out / f"maps_{name}{f'_{number + 1}' if number else ''}.png")
-            images.append((path, f"{measured.variable.long_name}, start {maps.stamp(case.start)}. Grey: masked."))
-        drawing = curves.figure(scores, measured.variable, rank_frequencies(scoring, name), reliability(scoring, name))
+            path = draw_case(
+                case, measured.variable, grid, out / f"maps_{name}{f'_{number + 1}' if number else ''}.png"
+            )
+            images.append(
+                (path, f"{measured.variable.long_name}, start {maps.stamp(case.start)}. Grey: masked.")
+            )
+        drawing = curves.figure(
+            scores, measured.variable, rank_frequencies(scoring, name), reliability(scoring, name)
+        )
         images.append((maps.save(drawing, out / f"scores_{name}.png"), CAPTION))
         found[name] = images
     return found
@@ -93,20 +103,23 @@ def write_page(
     leads = [s / 3600 for s in scoring.aggregate.lead_seconds]
     members = max(row.members for row in scoring.aggregate.rows() if row.forecast == "ensemble")
     lead = (
-        f"{len(starts)} start(s) from {maps.stamp(starts.min())} to {maps.stamp(starts.max())}, {members} member(s), "
-        f"leads {min(leads):g} to {max(leads):g} h, split: {scoring.facts.split}."
+        f"{len(starts)} start(s) from {maps.stamp(starts.min())} to {maps.stamp(starts.max())}, {members} "
+        f"member(s), leads {min(leads):g} to {max(leads):g} h, split: {scoring.facts.split}."
     )
     summary = Section(
         "In short",
         (
-            "Below 1 is better than the reference in the first four columns; a spread-skill ratio of 1 is right. "
-            "CRPS is the fair estimator; a single field's CRPS is its MAE.",
+            "Below 1 is better than the reference in the first four columns; a spread-skill ratio of 1 is "
+            "right. CRPS is the fair estimator; a single field's CRPS is its MAE.",
             _certainty(scoring),
         ),
         HEADER,
         tuple(_line(name, facts) for name, facts in headline.items()),
     )
-    variables = [Section(maps.title_of(scoring.measured[name].variable), images=tuple(shown)) for name, shown in images.items()]
+    variables = [
+        Section(maps.title_of(scoring.measured[name].variable), images=tuple(shown))
+        for name, shown in images.items()
+    ]
     closing = [Section("How it was scored", tuple(notes)), Section("Provenance", facts=provenance)]
     return write_report(path, "How good was the forecast?", lead, [summary, *variables, *closing])
 
@@ -120,7 +133,11 @@ def _certainty(scoring: Scoring) -> str:
 
 def _line(name: str, facts: dict[str, Any]) -> tuple[Cell, ...]:
     low, high = facts.get("spread_skill_lowest"), facts.get("spread_skill_highest")
-    between = Cell("-") if low is None or high is None else Cell(f"{low:.2f} to {high:.2f}", low >= 0.8 and high <= 1.2)
+    between = (
+        Cell("-")
+        if low is None or high is None
+        else Cell(f"{low:.2f} to {high:.2f}", low >= 0.8 and high <= 1.2)
+    )
     return (
         Cell(name),
         _ratio(facts.get("regression_rmse_over_persistence")),

@@ -1,4 +1,5 @@
-"""What the report of a store shows, read once: which hours are there, and maps and values from a bounded sample of rows.
+"""What the report of a store shows, read once: which hours are there, and maps and values from a bounded
+sample of rows.
 
 Arrays: T times, C channels, y, x.
 """
@@ -35,7 +36,8 @@ def readers_of(manifest: Mapping[str, Any], group: Group) -> dict[str, tuple[str
 
 
 def calendar(group: Group, records: Sequence[Record], names: Sequence[str]) -> NDArray[np.uint8]:
-    """How each time [T] stands for these variables: 0 all there, PARTLY, or the reason why every one of them is missing.
+    """How each time [T] stands for these variables: 0 all there, PARTLY, or the reason why every one of them
+    is missing.
 
     Partly: a variable is missing, or has less than NEARLY_ALL of the cells that it has at best.
     """
@@ -65,10 +67,11 @@ def fields_lost(records: Sequence[Record], name: str) -> dict[int, int]:
 
 @dataclass(frozen=True, eq=False)
 class Sampled:
-    """One variable over the sampled rows: maps [y, x] in its own unit (NaN where never seen), and some of its values.
+    """One variable over the sampled rows: maps [y, x] in its own unit (NaN where never seen), and some of its
+    values.
 
-    wet: how often it rained (0.1 mm) or echoed, None for other variables. missing: fraction of the rows with any value in
-    which this cell had none (NaN where it never had one). rows: how many rows had any.
+    wet: how often it rained (0.1 mm) or echoed, None for other variables. missing: fraction of the rows with
+    any value in which this cell had none (NaN where it never had one). rows: how many rows had any.
     """
 
     variable: Variable
@@ -82,7 +85,9 @@ class Sampled:
 
 
 def sample_rows(count: int, most: int = SAMPLE_ROWS) -> NDArray[np.int64]:
-    """At most `most` row numbers, one in each equal part of the axis at an offset that wanders: no hour of the day is preferred."""
+    """At most `most` row numbers, one in each equal part of the axis at an offset that wanders: no hour of
+    the day is preferred.
+    """
     if count <= most:
         return np.arange(count)
     part = np.arange(most)
@@ -111,7 +116,8 @@ def sample(group: Group, rows: NDArray[np.int64]) -> dict[str, Sampled]:
         picked.append(values_CYX.reshape(shape[0], -1)[:, number % stride :: stride])
     values = np.concatenate(picked, axis=1) if picked else np.empty((shape[0], 0), np.float32)
     return {
-        v.name: _sampled(v, count[c], total[c], lowest[c], highest[c], wet[c], values[c], int(with_any[c])) for c, v in enumerate(variables)
+        v.name: _sampled(v, count[c], total[c], lowest[c], highest[c], wet[c], values[c], int(with_any[c]))
+        for c, v in enumerate(variables)
     }
 
 

@@ -1,7 +1,8 @@
 """Maps of a store's report: mean, extremes and missing cells of each variable, each panel on its own scale.
 
-A page shows a hundred of them, and an axes of matplotlib with its ticks and colour bar costs 0.2 s: the panels are painted
-into one picture, cell by cell, and only coasts and words are drawn over it. Lengths are pixels. Arrays [y, x].
+A page shows a hundred of them, and an axes of matplotlib with its ticks and colour bar costs 0.2 s: the
+panels are painted into one picture, cell by cell, and only coasts and words are drawn over it. Lengths are
+pixels. Arrays [y, x].
 """
 
 from __future__ import annotations
@@ -44,7 +45,12 @@ def panels_of(one: Sampled) -> list[MapPanel]:
     if one.wet is not None:
         second = MapPanel(f"{name}: how often wet", one.wet, PERCENT)
     highest = MapPanel(f"{name}: highest", one.highest, own)
-    return [MapPanel(f"{name}: mean", one.mean, smooth), second, highest, MapPanel(f"{name}: missing", one.missing, LOST)]
+    return [
+        MapPanel(f"{name}: mean", one.mean, smooth),
+        second,
+        highest,
+        MapPanel(f"{name}: missing", one.missing, LOST),
+    ]
 
 
 def figure(panels: Sequence[MapPanel], raster: Raster, columns: int = 4) -> Any:
@@ -85,7 +91,9 @@ def _painted(canvas: Array) -> Any:
 
 @dataclass(frozen=True, eq=False)
 class Raster:
-    """The pixels of one panel: which cell [height, WIDTH] each shows (-1: none), the box in degrees, and the coast [n, 2] in pixels, NaN between its pieces."""
+    """The pixels of one panel: which cell [height, WIDTH] each shows (-1: none), the box in degrees, and the
+    coast [n, 2] in pixels, NaN between its pieces.
+    """
 
     cells: NDArray[np.int64]
     box: tuple[float, float, float, float]
@@ -100,11 +108,16 @@ class Raster:
         """For a grid: each pixel shows the nearest cell, if one is within its spacing."""
         from scipy.spatial import cKDTree
 
-        dy, dx = (float(np.ptp(c)) / max(n - 1, 1) / 2 for c, n in ((grid.lat2d, grid.shape[0]), (grid.lon2d, grid.shape[1])))
+        dy, dx = (
+            float(np.ptp(c)) / max(n - 1, 1) / 2
+            for c, n in ((grid.lat2d, grid.shape[0]), (grid.lon2d, grid.shape[1]))
+        )
         south, north, west, east = grid.bounds()
         box = south - dy, north + dy, west - dx, east + dx
         narrow = float(np.cos(np.radians((south + north) / 2)))
-        height = int(np.clip(WIDTH * (box[1] - box[0]) / max((box[3] - box[2]) * narrow, 1e-6), LEAST, TALLEST))
+        height = int(
+            np.clip(WIDTH * (box[1] - box[0]) / max((box[3] - box[2]) * narrow, 1e-6), LEAST, TALLEST)
+        )
         lat = box[1] - (np.arange(height) + 0.5) * (box[1] - box[0]) / height
         lon = box[2] + (np.arange(WIDTH) + 0.5) * (box[3] - box[2]) / WIDTH
         tree = cKDTree(np.column_stack([grid.lat2d.ravel(), grid.lon2d.ravel() * narrow]))
@@ -119,7 +132,9 @@ def _coast(box: tuple[float, float, float, float], height: int) -> Array:
     south, north, west, east = box
     pieces = [np.full((1, 2), np.nan)]
     for path in coastlines.lines(coastlines.COAST, *(round(side, 3) for side in box)):
-        pixels = np.column_stack([(path[:, 0] - west) / (east - west) * WIDTH, (north - path[:, 1]) / (north - south) * height])
+        pixels = np.column_stack(
+            [(path[:, 0] - west) / (east - west) * WIDTH, (north - path[:, 1]) / (north - south) * height]
+        )
         there = np.isfinite(pixels[:, 0])
         for run in np.split(pixels, np.flatnonzero(np.diff(there.astype(np.int8))) + 1):
             if len(run) > 1 and np.isfinite(run[0, 0]):
@@ -130,7 +145,9 @@ def _coast(box: tuple[float, float, float, float], height: int) -> Array:
     return np.concatenate(pieces)
 
 
-def _paint(axis: Any, canvas: Array, raster: Raster, panel: MapPanel, corner: tuple[int, int], latitudes: bool) -> None:
+def _paint(
+    axis: Any, canvas: Array, raster: Raster, panel: MapPanel, corner: tuple[int, int], latitudes: bool
+) -> None:
     """One panel: cells into the canvas; coast, title, degrees and colour bar over it."""
     from matplotlib.colors import to_rgb
 
@@ -156,7 +173,9 @@ def _scale(chosen: Palette, shown: Array) -> tuple[Any, Any]:
     cmap, norm = colours(chosen, [shown])
     if chosen.units == "%":
         norm = Normalize(0, max(float(np.nanmax(shown, initial=0.0)), 1.0))
-    return cmap.with_extremes(bad=MASKED, under=cmap(0) if chosen.levels is None else "white", over=None), norm
+    return cmap.with_extremes(
+        bad=MASKED, under=cmap(0) if chosen.levels is None else "white", over=None
+    ), norm
 
 
 def _frame(left: int, top: int, height: int) -> Any:
@@ -172,10 +191,26 @@ def _degrees(axis: Any, raster: Raster, corner: tuple[int, int], latitudes: bool
     finder = MaxNLocator(4, steps=[1, 2, 5, 10])
     for lon in (v for v in finder.tick_values(west, east) if west < v < east):
         x = left + (lon - west) / (east - west) * WIDTH
-        axis.text(x, top + raster.height + 4, f"{abs(lon):g}°{'E' if lon >= 0 else 'W'}", fontsize=6.5, color=FAINT, ha="center", va="top")
+        axis.text(
+            x,
+            top + raster.height + 4,
+            f"{abs(lon):g}°{'E' if lon >= 0 else 'W'}",
+            fontsize=6.5,
+            color=FAINT,
+            ha="center",
+            va="top",
+        )
     for lat in (v for v in finder.tick_values(south, north) if south < v < north and latitudes):
         y = top + (north - lat) / (north - south) * raster.height
-        axis.text(left - 5, y, f"{abs(lat):g}°{'N' if lat >= 0 else 'S'}", fontsize=6.5, color=FAINT, ha="right", va="center")
+        axis.text(
+            left - 5,
+            y,
+            f"{abs(lat):g}°{'N' if lat >= 0 else 'S'}",
+            fontsize=6.5,
+            color=FAINT,
+            ha="right",
+            va="center",
+        )
 
 
 def _bar(axis: Any, canvas: Array, cmap: Any, norm: Any, chosen: Palette, corner: tuple[int, int]) -> None:
@@ -186,7 +221,9 @@ def _bar(axis: Any, canvas: Array, cmap: Any, norm: Any, chosen: Palette, corner
     if chosen.levels:
         edges = np.linspace(0, length, len(chosen.levels))
         middle = np.searchsorted(edges, np.arange(length), side="right") - 1
-        canvas[top : top + BAR, left : left + length] = cmap(norm(np.asarray(chosen.levels)[middle]), bytes=True)[:, :3]
+        canvas[top : top + BAR, left : left + length] = cmap(
+            norm(np.asarray(chosen.levels)[middle]), bytes=True
+        )[:, :3]
         ticks = [(edges[i], chosen.levels[i]) for i in range(0, len(edges), 2 if len(edges) < 10 else 3)]
     else:
         canvas[top : top + BAR, left : left + length] = cmap(np.linspace(0, 1, length), bytes=True)[:, :3]
@@ -199,7 +236,9 @@ def _bar(axis: Any, canvas: Array, cmap: Any, norm: Any, chosen: Palette, corner
 
 
 def _arrows(axis: Any, shown: Array, cmap: Any, norm: Any, chosen: Palette, corner: tuple[int, int]) -> None:
-    """A tip at each end of the bar beyond which the map has values; what is below the first of discrete levels is nothing, and white."""
+    """A tip at each end of the bar beyond which the map has values; what is below the first of discrete
+    levels is nothing, and white.
+    """
     from matplotlib.patches import Polygon
 
     top, left = corner

@@ -1,4 +1,6 @@
-"""`report.html` of a store: what it is, which hours are there, from what, how the values look, and what was refused and why."""
+"""`report.html` of a store: what it is, which hours are there, from what, how the values look, and what was
+refused and why.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,15 @@ from stormcast_train.products import store_maps, store_pictures, store_tables
 from stormcast_train.products.maps import save
 from stormcast_train.products.palettes import as_stored
 from stormcast_train.products.report import Section, write_report
-from stormcast_train.products.store_facts import NEARLY_ALL, SAMPLE_ROWS, Sampled, calendar, readers_of, sample, sample_rows
+from stormcast_train.products.store_facts import (
+    NEARLY_ALL,
+    SAMPLE_ROWS,
+    Sampled,
+    calendar,
+    readers_of,
+    sample,
+    sample_rows,
+)
 from stormcast_train.store import moments as m
 from stormcast_train.store.group import Group
 from stormcast_train.store.reader import Store
@@ -69,7 +79,9 @@ class Role:
 
 
 def write_store_report(store: Store, out: Path) -> Path:
-    """Write the page of a finished store to `out` (a folder gets `report.html`), atomically; everything is inside the one file."""
+    """Write the page of a finished store to `out` (a folder gets `report.html`), atomically; everything is
+    inside the one file.
+    """
     path = out if out.suffix == ".html" else out / "report.html"
     roles = [Role(store.group(name), store.manifest) for name in store.roles]
     with TemporaryDirectory() as scratch:
@@ -104,14 +116,24 @@ def _over_time(roles: list[Role], draw: Drawer) -> Iterator[Section]:
     images = []
     for role in moving:
         by_reader = readers_of(role.manifest, role.group)
-        states = {_titled(role, reader, names): calendar(role.group, role.records, names) for reader, names in by_reader.items()}
+        states = {
+            _titled(role, reader, names): calendar(role.group, role.records, names)
+            for reader, names in by_reader.items()
+        }
         caption = f"{role.name}: one cell {_cell_of(role.group)}. Partly there: a variable is missing, or has less than "
         caption += f"{NEARLY_ALL:.0%} of the cells it has at best."
         images.append(draw(store_pictures.calendars(states, role.group.times, role.group.step), caption))
     yield Section("Which times are there", images=tuple(images))
-    runs = sorted({run for role in roles for run in role.runs if role.name != "static"}, key=lambda run: (run.reader, run.first))
+    runs = sorted(
+        {run for role in roles for run in role.runs if role.name != "static"},
+        key=lambda run: (run.reader, run.first),
+    )
     changed = len({run.reader for run in runs}) < len(runs)
-    drawn = (draw(store_pictures.versions(runs, moving[0].group.step), "What wrote the files, by time."),) if changed and moving else ()
+    drawn = (
+        (draw(store_pictures.versions(runs, moving[0].group.step), "What wrote the files, by time."),)
+        if changed and moving
+        else ()
+    )
     yield store_tables.versions(runs, drawn)
 
 
@@ -124,7 +146,11 @@ def _cell_of(group: Group) -> str:
     if (group.times[-1] - group.times[0]) / np.timedelta64(1, "D") > store_pictures.BY_DAYS:
         return "a day, divided by what its times are (whatever occurs has a quarter at least)"
     step = seconds(group.step)
-    return f"every {step // 60} min" if step < 3600 else ("an hour" if step == 3600 else f"every {step / 3600:g} h")
+    return (
+        f"every {step // 60} min"
+        if step < 3600
+        else ("an hour" if step == 3600 else f"every {step / 3600:g} h")
+    )
 
 
 def _changes(roles: list[Role], draw: Drawer) -> Iterator[Section]:
@@ -134,7 +160,9 @@ def _changes(roles: list[Role], draw: Drawer) -> Iterator[Section]:
         if len(role.monthly.months) >= 3:
             units = {name: variable.units for name, variable in role.group.variables.items()}
             caption = f"{role.name}: monthly means; shaded: one standard deviation of all cells and times. Orange: a change point."
-            images.append(draw(store_pictures.monthly_series(role.monthly, role.changes.found, units), caption))
+            images.append(
+                draw(store_pictures.monthly_series(role.monthly, role.changes.found, units), caption)
+            )
     yield store_tables.change_points({role.name: role.changes for role in moving}, tuple(images))
 
 
@@ -143,21 +171,40 @@ def _values(role: Role, draw: Drawer) -> Iterator[Section]:
     sampled = list(role.sampled.values())
     if role.name == "static":
         drawing = store_maps.figure(
-            [store_maps.MapPanel(one.variable.name, one.mean, as_stored(one.variable)) for one in sampled], role.raster
+            [store_maps.MapPanel(one.variable.name, one.mean, as_stored(one.variable)) for one in sampled],
+            role.raster,
         )
         yield Section("static", images=(draw(drawing, f"The fields that do not change. {TIPS}"),))
         return
     every = np.arange(len(role.group.times))
     rain = {name: role.group.histogram(name, every) for name in m.counted(role.group.layout.variables)}
     source = _sampling(role)
-    images = [draw(store_pictures.distributions(sampled, rain), f"Values of {source}; rain: of all times, bins by intensity.")]
+    images = [
+        draw(
+            store_pictures.distributions(sampled, rain),
+            f"Values of {source}; rain: of all times, bins by intensity.",
+        )
+    ]
     for first in range(0, len(sampled), VARIABLES_PER_PICTURE):
-        panels = [panel for one in sampled[first : first + VARIABLES_PER_PICTURE] for panel in store_maps.panels_of(one)]
+        panels = [
+            panel
+            for one in sampled[first : first + VARIABLES_PER_PICTURE]
+            for panel in store_maps.panels_of(one)
+        ]
         drawing = store_maps.figure(panels, role.raster)
-        images.append(draw(drawing, f"From {source}. Missing: of the sampled times that have any value. Grey: never seen. {TIPS}"))
+        images.append(
+            draw(
+                drawing,
+                f"From {source}. Missing: of the sampled times that have any value. Grey: never seen. {TIPS}",
+            )
+        )
     yield store_tables.moments(role.group, tuple(images))
 
 
 def _sampling(role: Role) -> str:
     count = len(role.group.times)
-    return f"all {count} times" if count <= SAMPLE_ROWS else f"{len(role.rows)} of the {count:,} times, spread over the whole period"
+    return (
+        f"all {count} times"
+        if count <= SAMPLE_ROWS
+        else f"{len(role.rows)} of the {count:,} times, spread over the whole period"
+    )

@@ -1,4 +1,6 @@
-"""The pictures of a store's report: coverage calendars, versions by time, values, maps, monthly series. matplotlib is imported inside."""
+"""The pictures of a store's report: coverage calendars, versions by time, values, maps, monthly series.
+matplotlib is imported inside.
+"""
 
 from __future__ import annotations
 
@@ -42,7 +44,9 @@ QUALITATIVE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00",
 
 
 def calendars(states: Mapping[str, Array], times: Times, step: np.timedelta64) -> Any:
-    """One calendar a title: days by times of the day, or months by days where the period is longer than BY_DAYS."""
+    """One calendar a title: days by times of the day, or months by days where the period is longer than
+    BY_DAYS.
+    """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
@@ -60,7 +64,14 @@ def calendars(states: Mapping[str, Array], times: Times, step: np.timedelta64) -
         _calendar(axis, cells, labels, title, long, step)
     shown = [code for code in COLOURS if any((cells == code).any() for cells, _ in grids.values())]
     patches = [Patch(facecolor=COLOURS[code], label=NAMES[code]) for code in shown]
-    drawing.legend(handles=patches, loc="outside lower left", ncols=min(len(patches), 5), fontsize=8.5, frameon=False, labelcolor=INK)
+    drawing.legend(
+        handles=patches,
+        loc="outside lower left",
+        ncols=min(len(patches), 5),
+        fontsize=8.5,
+        frameon=False,
+        labelcolor=INK,
+    )
     return drawing
 
 
@@ -74,7 +85,9 @@ def _days(state: Array, times: Times, step: np.timedelta64) -> tuple[Array, list
 
 
 def _months(state: Array, times: Times, _: np.timedelta64) -> tuple[Array, list[str]]:
-    """Cells [months x EIGHTHS, 31] (-1: not in the period) and the months: a day is cut into eighths by what its times are."""
+    """Cells [months x EIGHTHS, 31] (-1: not in the period) and the months: a day is cut into eighths by what
+    its times are.
+    """
     days = times.astype("datetime64[D]")
     of_month = times.astype("datetime64[M]")
     cells = np.full((int((of_month[-1] - of_month[0]).astype(int)) + 1, EIGHTHS, 31), -1)
@@ -86,7 +99,9 @@ def _months(state: Array, times: Times, _: np.timedelta64) -> tuple[Array, list[
 
 
 def _eighths(states: Array) -> Array:
-    """The states of a day's times in EIGHTHS parts, what is there first; a state that occurs has two parts at least, to be seen."""
+    """The states of a day's times in EIGHTHS parts, what is there first; a state that occurs has two parts at
+    least, to be seen.
+    """
     codes, counts = np.unique(states, return_counts=True)
     order = np.argsort([list(COLOURS).index(int(code)) for code in codes])
     codes, counts = codes[order][: EIGHTHS // 2], counts[order][: EIGHTHS // 2]
@@ -101,13 +116,20 @@ def _runs(days: Array) -> list[tuple[np.datetime64, int, int]]:
     return list(zip(values, first.tolist(), [*first[1:].tolist(), len(days)], strict=True))
 
 
-def _calendar(axis: Any, cells: Array, labels: Sequence[str], title: str, long: bool, step: np.timedelta64) -> None:
+def _calendar(
+    axis: Any, cells: Array, labels: Sequence[str], title: str, long: bool, step: np.timedelta64
+) -> None:
     from matplotlib.colors import to_rgb
 
     image = np.ones((*cells.shape, 3))
     for code, colour in COLOURS.items():
         image[cells == code] = to_rgb(colour)
-    axis.imshow(image, aspect="auto", interpolation="nearest", extent=(-0.5, cells.shape[1] - 0.5, len(labels) - 0.5, -0.5))
+    axis.imshow(
+        image,
+        aspect="auto",
+        interpolation="nearest",
+        extent=(-0.5, cells.shape[1] - 0.5, len(labels) - 0.5, -0.5),
+    )
     axis.set_yticks(np.arange(len(labels) - 1) + 0.5, minor=True)
     if cells.shape[1] <= 48:
         axis.set_xticks(np.arange(cells.shape[1] - 1) + 0.5, minor=True)
@@ -116,7 +138,11 @@ def _calendar(axis: Any, cells: Array, labels: Sequence[str], title: str, long: 
     axis.set_yticks(range(0, len(labels), every), labels[::every])
     per_hour = 3600 / seconds(step)
     hours = [h for h in range(0, 24, 3) if h * per_hour < cells.shape[1]]
-    ticks = ([d - 1 for d in (1, 5, 10, 15, 20, 25, 31)], (1, 5, 10, 15, 20, 25, 31)) if long else ([h * per_hour for h in hours], hours)
+    ticks = (
+        ([d - 1 for d in (1, 5, 10, 15, 20, 25, 31)], (1, 5, 10, 15, 20, 25, 31))
+        if long
+        else ([h * per_hour for h in hours], hours)
+    )
     axis.set_xticks(*ticks)
     axis.set_xlabel("day of the month" if long else "hour of the day, UTC", fontsize=8.5, color=INK)
     axis.set_title(title, loc="left", fontsize=9.5, color=INK)
@@ -133,17 +159,27 @@ def versions(runs: Sequence[VersionRun], step: np.timedelta64) -> Any:
 
     placed = lanes(runs)
     rows = list(
-        dict.fromkeys((run.reader, lane) for run, lane in sorted(zip(runs, placed, strict=True), key=lambda p: (p[0].reader, p[1])))
+        dict.fromkeys(
+            (run.reader, lane)
+            for run, lane in sorted(zip(runs, placed, strict=True), key=lambda p: (p[0].reader, p[1]))
+        )
     )
     known = list(dict.fromkeys((run.reader, run.version) for run in runs))
     drawing = Figure(
-        figsize=(12.0, 0.9 + 0.34 * len(rows) + 0.2 * min(len(known), IN_LEGEND + 1)), dpi=DPI, layout="constrained", facecolor="white"
+        figsize=(12.0, 0.9 + 0.34 * len(rows) + 0.2 * min(len(known), IN_LEGEND + 1)),
+        dpi=DPI,
+        layout="constrained",
+        facecolor="white",
     )
     axis = drawing.subplots()
     colours = {key: QUALITATIVE[i % len(QUALITATIVE)] for i, key in enumerate(known)}
     for run, lane in zip(runs, placed, strict=True):
         begin, end = date2num(run.first), date2num(run.last + step)
-        axis.broken_barh([(begin, end - begin)], (rows.index((run.reader, lane)) - 0.35, 0.7), color=colours[run.reader, run.version])
+        axis.broken_barh(
+            [(begin, end - begin)],
+            (rows.index((run.reader, lane)) - 0.35, 0.7),
+            color=colours[run.reader, run.version],
+        )
     axis.set_yticks(range(len(rows)), [reader if lane == 0 else "" for reader, lane in rows])
     axis.set_ylim(len(rows) - 0.4, -0.6)
     locator = AutoDateLocator()
@@ -151,9 +187,15 @@ def versions(runs: Sequence[VersionRun], step: np.timedelta64) -> Any:
     axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     dress(axis)
     axis.tick_params(labelcolor=INK)
-    patches = [Patch(facecolor=colour, label=f"{reader}: {_cut(version, 110)}") for (reader, version), colour in colours.items()]
+    patches = [
+        Patch(facecolor=colour, label=f"{reader}: {_cut(version, 110)}")
+        for (reader, version), colour in colours.items()
+    ]
     if len(patches) > IN_LEGEND:
-        patches = [*patches[:IN_LEGEND], Patch(facecolor="white", label=f"and {len(patches) - IN_LEGEND} more versions")]
+        patches = [
+            *patches[:IN_LEGEND],
+            Patch(facecolor="white", label=f"and {len(patches) - IN_LEGEND} more versions"),
+        ]
     drawing.legend(handles=patches, loc="outside lower left", fontsize=8, frameon=False, labelcolor=INK)
     return drawing
 
@@ -162,7 +204,9 @@ def lanes(runs: Sequence[VersionRun]) -> list[int]:
     """By run, in which lane of its reader it lies: the first whose earlier runs have ended when it begins."""
     ends: dict[str, list[np.datetime64]] = {}
     found = [0] * len(runs)
-    for at in sorted(range(len(runs)), key=lambda i: (runs[i].reader, runs[i].first, runs[i].last, runs[i].version)):
+    for at in sorted(
+        range(len(runs)), key=lambda i: (runs[i].reader, runs[i].first, runs[i].last, runs[i].version)
+    ):
         run, own = runs[at], ends.setdefault(runs[at].reader, [])
         lane = next((i for i, end in enumerate(own) if end < run.first), len(own))
         own[lane : lane + 1] = [run.last]
@@ -175,7 +219,9 @@ def _cut(text: str, most: int) -> str:
 
 
 def _panels(count: int, columns: int, width: float, height: float) -> tuple[Any, list[Any]]:
-    """A figure of axes at fixed places (inches): finding places for hundreds of labels would cost more than drawing them."""
+    """A figure of axes at fixed places (inches): finding places for hundreds of labels would cost more than
+    drawing them.
+    """
     from matplotlib.figure import Figure
 
     columns = min(columns, count)
@@ -186,12 +232,18 @@ def _panels(count: int, columns: int, width: float, height: float) -> tuple[Any,
     for number in range(count):
         line, column = divmod(number, columns)
         left, bottom = column * width + 0.62, whole[1] - (line + 1) * height + 0.48
-        axes.append(drawing.add_axes((left / whole[0], bottom / whole[1], (width - 0.82) / whole[0], (height - 0.78) / whole[1])))
+        axes.append(
+            drawing.add_axes(
+                (left / whole[0], bottom / whole[1], (width - 0.82) / whole[0], (height - 0.78) / whole[1])
+            )
+        )
     return drawing, axes
 
 
 def distributions(sampled: Sequence[Sampled], rain: Mapping[str, tuple[Array, Array]]) -> Any:
-    """A histogram a variable in the unit that is shown; `rain` holds the store's own (edges mm, counts) of all hours."""
+    """A histogram a variable in the unit that is shown; `rain` holds the store's own (edges mm, counts) of
+    all hours.
+    """
     from matplotlib.ticker import MaxNLocator
 
     drawing, axes = _panels(len(sampled), 4, 2.95, 1.95)
@@ -232,7 +284,9 @@ def _rain(axis: Any, edges_mm: Array, counts: Array) -> None:
     left, right = edges_mm[1:last], edges_mm[2 : last + 1]
     axis.set_xscale("log")
     axis.set_yscale("log")
-    axis.bar(left, counts[1:last] / max(int(counts.sum()), 1), width=right - left, align="edge", color="#0072B2")
+    axis.bar(
+        left, counts[1:last] / max(int(counts.sum()), 1), width=right - left, align="edge", color="#0072B2"
+    )
     axis.set_ylabel("fraction (log)")
     for scale in (axis.xaxis, axis.yaxis):
         scale.set_major_locator(LogLocator(numticks=6))
@@ -241,7 +295,9 @@ def _rain(axis: Any, edges_mm: Array, counts: Array) -> None:
 
 
 def monthly_series(of: Monthly, found: Sequence[ChangePoint], units: Mapping[str, str]) -> Any:
-    """Monthly means with one standard deviation by variable; a change of mean or spread is a vertical line."""
+    """Monthly means with one standard deviation by variable; a change of mean
+    or spread is a vertical line.
+    """
     names = list(dict.fromkeys(name for name, _ in of.series))
     drawing, axes = _panels(len(names), 4, 2.95, 1.8)
     when = (of.months - of.months[0]).astype(int)
@@ -253,7 +309,11 @@ def monthly_series(of: Monthly, found: Sequence[ChangePoint], units: Mapping[str
         axis.plot(when, mean, color="#0072B2", marker="o", markersize=2.5, linewidth=1.2)
         for point in found:
             if point.variable == name:
-                axis.axvline((np.datetime64(point.month, "M") - of.months[0]).astype(int) - 0.5, color="#D55E00", linewidth=1.2)
+                axis.axvline(
+                    (np.datetime64(point.month, "M") - of.months[0]).astype(int) - 0.5,
+                    color="#D55E00",
+                    linewidth=1.2,
+                )
         axis.set_xticks(ticks, [str(of.months[0] + int(t)) for t in ticks])
         axis.set_title(f"{name}, {units[name]}", loc="left", fontsize=9.5, color=INK)
         dress(axis)

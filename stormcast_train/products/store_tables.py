@@ -74,7 +74,12 @@ def identity(store: Store) -> Section:
         )
     packed = {facts["pack"] for role, facts in store.manifest["groups"].items() if role != "static"}
     said = "Values are packed as int16." if packed == {"int16"} else "Values are float32."
-    return Section("What it is", (f"{said} NaN in the data, and a reason in the mask, wherever a value is missing.",), header, tuple(rows))
+    return Section(
+        "What it is",
+        (f"{said} NaN in the data, and a reason in the mask, wherever a value is missing.",),
+        header,
+        tuple(rows),
+    )
 
 
 def _every(step_seconds: int) -> str:
@@ -84,7 +89,15 @@ def _every(step_seconds: int) -> str:
 def versions(runs: Sequence[VersionRun], images: Images) -> Section:
     """What wrote the files, by reader and time."""
     header = ("source", "version", "from", "to")
-    rows = [(Cell(run.reader), Cell(run.version, words=True), Cell(stamp(str(run.first))), Cell(stamp(str(run.last)))) for run in runs]
+    rows = [
+        (
+            Cell(run.reader),
+            Cell(run.version, words=True),
+            Cell(stamp(str(run.first))),
+            Cell(stamp(str(run.last))),
+        )
+        for run in runs
+    ]
     said = () if rows else ("The store does not say what its files were written by.",)
     return Section("Source versions", (*said, *_more(rows)), header, tuple(rows[:MOST_ROWS]), images)
 
@@ -92,14 +105,23 @@ def versions(runs: Sequence[VersionRun], images: Images) -> Section:
 def gaps(manifest: Mapping[str, Any]) -> Section:
     """Times without any value of a variable, and why: all of them by reason, and the longest one by one."""
     header: tuple[str, ...] = ("role", "from", "to", "times", "variables", "reason", "what was found")
-    found = [(role, _length(gap, group), gap) for role, group in manifest["groups"].items() for gap in group["gaps"]]
+    found = [
+        (role, _length(gap, group), gap)
+        for role, group in manifest["groups"].items()
+        for gap in group["gaps"]
+    ]
     if not found:
         return Section("Gaps", ("No field is wholly missing at any time.",))
     by_reason: dict[str, list[int]] = {}
     for _, length, gap in found:
         by_reason.setdefault(", ".join(gap["reasons"]), []).append(length)
-    counted = "; ".join(f"{reason}: {len(lengths):,} gap(s), {sum(lengths):,} time(s)" for reason, lengths in sorted(by_reason.items()))
-    longest = sorted(sorted(found, key=lambda one: -one[1])[:MOST_GAPS], key=lambda one: (one[0], one[2]["first"]))
+    counted = "; ".join(
+        f"{reason}: {len(lengths):,} gap(s), {sum(lengths):,} time(s)"
+        for reason, lengths in sorted(by_reason.items())
+    )
+    longest = sorted(
+        sorted(found, key=lambda one: -one[1])[:MOST_GAPS], key=lambda one: (one[0], one[2]["first"])
+    )
     rows: tuple[tuple[Cell, ...], ...] = tuple(
         (
             Cell(role),
@@ -114,17 +136,29 @@ def gaps(manifest: Mapping[str, Any]) -> Section:
     )
     if not any(gap["details"] for _, _, gap in longest):
         header, rows = header[:-1], tuple(row[:-1] for row in rows)
-    shown = f"The {MOST_GAPS} longest of {len(found):,}; the manifest has them all." if len(found) > MOST_GAPS else "All of them:"
+    shown = (
+        f"The {MOST_GAPS} longest of {len(found):,}; the manifest has them all."
+        if len(found) > MOST_GAPS
+        else "All of them:"
+    )
     return Section("Gaps", (f"Fields that are wholly missing. {counted}.", shown), header, rows)
 
 
 def _length(gap: Mapping[str, Any], group: Mapping[str, Any]) -> int:
     """How many times a gap has, from its first to its last."""
-    return int((parse_time(gap["last"]) - parse_time(gap["first"])) / np.timedelta64(group["times"]["step_seconds"], "s")) + 1
+    return (
+        int(
+            (parse_time(gap["last"]) - parse_time(gap["first"]))
+            / np.timedelta64(group["times"]["step_seconds"], "s")
+        )
+        + 1
+    )
 
 
 def refused(manifest: Mapping[str, Any]) -> Section:
-    """Files of the archive that were not used, and why: refused when the archive was looked through, or unreadable when their hour came."""
+    """Files of the archive that were not used, and why: refused when the archive was looked through, or
+    unreadable when their hour came.
+    """
     named = {name: str(why) for name, why in (manifest.get("refused") or {}).items()}
     unreadable = DESCRIPTIONS[Reason.UNREADABLE]
     opened = {
@@ -139,7 +173,10 @@ def refused(manifest: Mapping[str, Any]) -> Section:
     rows += [(Cell(f"of {when}"), Cell(detail, words=True)) for when, detail in sorted(opened)]
     said = ["No file of the archive was refused, and none could not be read."]
     if rows:
-        said = [f"{len(named):,} file(s) of the archive were refused; {len(opened):,} more could not be read when their time came."]
+        said = [
+            f"{len(named):,} file(s) of the archive were refused; {len(opened):,} more could not be read "
+            "when their time came."
+        ]
     return Section("Refused files", (*said, *_more(rows)), ("file", "reason"), tuple(rows[:MOST_ROWS]))
 
 
@@ -150,23 +187,31 @@ def quality(records: Mapping[str, Sequence[Record]], manifest: Mapping[str, Any]
         group = manifest["groups"][role]
         for name in group["channels"]:
             fields, cells = fields_lost(own, name), group["partly_missing_cells"].get(name, {})
-            counts = [_count(fields.get(int(check), 0), cells.get(DESCRIPTIONS[check], 0)) for check in CHECKS]
+            counts = [
+                _count(fields.get(int(check), 0), cells.get(DESCRIPTIONS[check], 0)) for check in CHECKS
+            ]
             if any(cell.text != "-" for cell in counts):
                 rows.append((Cell(f"{role} {name}"), *counts))
     said = [
-        "Cells that each check took out of fields that are otherwise there; whole fields are counted as fields. "
-        "Cells outside a source's coverage are not counted here.",
-        "Checks look at the source's own cells, and the table counts cells of the store: a bad cell of the source takes every cell of "
-        "the store that it has a part in, so that the two counts differ with the grids. "
-        "Patterns told in words (rows, columns and cells) are of the source's grid.",
+        "Cells that each check took out of fields that are otherwise there; whole fields are counted as "
+        "fields. Cells outside a source's coverage are not counted here.",
+        "Checks look at the source's own cells, and the table counts cells of the store: a bad cell of the "
+        "source takes every cell of the store that it has a part in, so that the two counts differ with "
+        "the grids. Patterns told in words (rows, columns and cells) are of the source's grid.",
     ]
     if not rows:
         said = ["No check took anything, and no file lacked a cell."]
     switches = ((manifest.get("config") or {}).get("source") or {}).get("quality") or {}
-    off = [check for check, facts in switches.items() if isinstance(facts, dict) and not facts.get("enabled", True)]
+    off = [
+        check
+        for check, facts in switches.items()
+        if isinstance(facts, dict) and not facts.get("enabled", True)
+    ]
     if switches:
         said.append(f"Checks that were off: {', '.join(off)}." if off else "Every check was on.")
-    return Section("Quality", (*said, *_notes(records)), ("variable", *(DESCRIPTIONS[c] for c in CHECKS)), tuple(rows))
+    return Section(
+        "Quality", (*said, *_notes(records)), ("variable", *(DESCRIPTIONS[c] for c in CHECKS)), tuple(rows)
+    )
 
 
 def _count(fields: int, cells: int) -> Cell:
@@ -205,29 +250,55 @@ def change_points(found: Mapping[str, Scan], images: Images) -> Section:
         for role, scanned in found.items()
         for p in scanned.found
     ]
-    cannot = [f"{role}: cannot tell; {scanned.cannot_tell}." for role, scanned in found.items() if scanned.cannot_tell]
+    cannot = [
+        f"{role}: cannot tell; {scanned.cannot_tell}."
+        for role, scanned in found.items()
+        if scanned.cannot_tell
+    ]
     said = [
         *cannot,
-        "Steps of monthly mean, standard deviation and wet fraction, the seasons taken out; levels in the variable's own unit.",
+        "Steps of monthly mean, standard deviation and wet fraction, the seasons taken out; levels in the "
+        "variable's own unit.",
     ]
     if not rows and len(cannot) < len(found):
         said.append("None was found.")
-    return Section("Change points", tuple(said if len(cannot) < len(found) else cannot), header, tuple(rows), images)
+    return Section(
+        "Change points", tuple(said if len(cannot) < len(found) else cannot), header, tuple(rows), images
+    )
 
 
 def moments(group: Group, images: Images) -> Section:
     """Statistics of all times of a role."""
-    header = ("variable", "unit", "mean", "standard deviation", "minimum", "maximum", "times", "cells ever seen, %")
+    header = (
+        "variable",
+        "unit",
+        "mean",
+        "standard deviation",
+        "minimum",
+        "maximum",
+        "times",
+        "cells ever seen, %",
+    )
     rows = []
     for c, (name, facts) in enumerate(group.statistics("value", np.arange(len(group.times))).items()):
         numbers = (Cell(_number(facts[key])) for key in ("mean", "std", "minimum", "maximum"))
         seen = f"{100 * group.coverage[c].mean():.4g}"
-        rows.append((Cell(name), Cell(group.variables[name].units), *numbers, Cell(f"{int(group.available[:, c].sum()):,}"), Cell(seen)))
+        rows.append(
+            (
+                Cell(name),
+                Cell(group.variables[name].units),
+                *numbers,
+                Cell(f"{int(group.available[:, c].sum()):,}"),
+                Cell(seen),
+            )
+        )
     return Section(group.role, ("Statistics of every present cell and time.",), header, tuple(rows), images)
 
 
 def regridding(manifest: Mapping[str, Any]) -> Section:
-    """How each role came to its grid: what `manifest["regridding"]` tells (by role and then anything), else the weights' names."""
+    """How each role came to its grid: what `manifest["regridding"]` tells (by role and then anything), else
+    the weights' names.
+    """
     told: Mapping[str, Any] = manifest.get("regridding") or {}
     if told:
         flat = [{"role": role, **line} for role in in_order(told) for line in _lines(told[role])]
@@ -236,8 +307,12 @@ def regridding(manifest: Mapping[str, Any]) -> Section:
         said = "What is left of a wave after regridding, by its length, where columns say so: 1 is all of it."
         return Section("Regridding", (said,), tuple(key.replace("_", " ") for key in keys), rows)
     named = [Path(name).stem.split("-") for name in sorted(manifest.get("weights") or {})]
-    lines = tuple((Cell(role), Cell(rest[0] if rest else ""), Cell(" ".join(rest[1:]))) for role, *rest in named)
-    return Section("Regridding", () if lines else ("No weights were used.",), ("role", "method", "weights"), lines)
+    lines = tuple(
+        (Cell(role), Cell(rest[0] if rest else ""), Cell(" ".join(rest[1:]))) for role, *rest in named
+    )
+    return Section(
+        "Regridding", () if lines else ("No weights were used.",), ("role", "method", "weights"), lines
+    )
 
 
 def _by_number(key: str) -> float:
@@ -253,7 +328,8 @@ def _lines(value: Any, key: str | None = None) -> list[dict[str, Any]]:
     if not isinstance(value, dict):
         return [{"what": key, "value": value} if key else {"value": value}]
     if value and all(
-        isinstance(inner, dict) or (isinstance(inner, list) and inner and isinstance(inner[0], dict)) for inner in value.values()
+        isinstance(inner, dict) or (isinstance(inner, list) and inner and isinstance(inner[0], dict))
+        for inner in value.values()
     ):
         return [line for name, inner in value.items() for line in _lines(inner, name)]
     line: dict[str, Any] = {"what": key} if key else {}
@@ -270,7 +346,10 @@ def _value(value: Any, words: bool) -> Cell:
         return Cell("-")
     if isinstance(value, float):
         return Cell(f"{value:.4g}")
-    return Cell(", ".join(map(str, value)) if isinstance(value, list) else str(value), words=words and isinstance(value, str))
+    return Cell(
+        ", ".join(map(str, value)) if isinstance(value, list) else str(value),
+        words=words and isinstance(value, str),
+    )
 
 
 def provenance(manifest: Mapping[str, Any]) -> Section:
@@ -280,10 +359,13 @@ def provenance(manifest: Mapping[str, Any]) -> Section:
         "fingerprint": manifest["fingerprint"],
         **{f"fingerprint of {role}": group["fingerprint"] for role, group in manifest["groups"].items()},
         "period asked for": manifest.get("period") or "all there is",
-        "code": f"{code.get('version')}, commit {code.get('commit') or 'unknown'}{', changed since' if code.get('dirty') else ''}",
+        "code": f"{code.get('version')}, commit "
+        f"{code.get('commit') or 'unknown'}{', changed since' if code.get('dirty') else ''}",
     }
     config = manifest.get("config") or {}
-    facts |= {key: value["name"] for key, value in config.items() if isinstance(value, dict) and "name" in value}
+    facts |= {
+        key: value["name"] for key, value in config.items() if isinstance(value, dict) and "name" in value
+    }
     return Section("Provenance", facts=facts)
 
 
@@ -296,4 +378,8 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def _more(rows: Sequence[Any]) -> tuple[str, ...]:
-    return (f"The first {MOST_ROWS} of {len(rows):,} are shown; the manifest has them all.",) if len(rows) > MOST_ROWS else ()
+    return (
+        (f"The first {MOST_ROWS} of {len(rows):,} are shown; the manifest has them all.",)
+        if len(rows) > MOST_ROWS
+        else ()
+    )

@@ -1,4 +1,6 @@
-"""What `verify`'s baselines need beside a start's own fields: rollouts of the regression, its held-out errors, climatology."""
+"""What `verify`'s baselines need beside a start's own fields: rollouts of the regression, its held-out
+errors, climatology.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from stormcast_train.forecast.emulator import Emulator
     from stormcast_train.store.reader import Store
     from stormcast_train.verification.baselines import Climatology
-    from stormcast_train.verification.cases import Analysis, Driver
+    from stormcast_train.verification.cases import Analysis, DriverFields
     from stormcast_train.verification.derived import Fields
 
 Roll = Callable[[np.datetime64], "Fields"]
@@ -28,7 +30,8 @@ Roll = Callable[[np.datetime64], "Fields"]
 class BaselineInputs:
     """Everything the baselines are made of; `notes` say what each was made of, or why it is absent.
 
-    Errors are truth minus forecast of the held-out starts, [E, L, Y, X] by variable; empty where there are none.
+    Errors are truth minus forecast of the held-out starts, [E, L, Y, X] by variable; empty where there are
+    none.
     """
 
     analysis: Analysis
@@ -38,12 +41,14 @@ class BaselineInputs:
     climatology: dict[str, Climatology]
     regression_errors: Fields
     persistence_errors: Fields
-    driver: Driver
+    driver: DriverFields
     driver_name: str
     split: str
     notes: list[str]
 
-    def baselines(self, start: np.datetime64, valid: Times, members: int, rng: np.random.Generator) -> dict[str, Fields]:
+    def baselines(
+        self, start: np.datetime64, valid: Times, members: int, rng: np.random.Generator
+    ) -> dict[str, Fields]:
         """Every baseline of one start by name: fields [L, Y, X], or [M, L, Y, X] of the dressed ones."""
         from stormcast_train.verification.baselines import persistence
 
@@ -55,7 +60,10 @@ class BaselineInputs:
             "extrapolation": self._extrapolation(start),
             "driver": self.driver.at(valid),
         }
-        for name, errors in (("regression", self.regression_errors), ("persistence", self.persistence_errors)):
+        for name, errors in (
+            ("regression", self.regression_errors),
+            ("persistence", self.persistence_errors),
+        ):
             if errors and found[name] and members > 1:
                 found[f"dressed_{name}"] = self._dressed(found[name], errors, members, rng)
         return {name: fields for name, fields in found.items() if fields}
@@ -67,23 +75,34 @@ class BaselineInputs:
 
         drawn = draw_errors(len(next(iter(errors.values()))), members, rng)
         variables = self.analysis.variables
-        return with_derived({name: dressed(fields[name], errors[name], drawn, variables[name]) for name in errors}, self.score.derived)
+        return with_derived(
+            {name: dressed(fields[name], errors[name], drawn, variables[name]) for name in errors},
+            self.score.derived,
+        )
 
     def _extrapolation(self, start: np.datetime64) -> Fields:
         from stormcast_train.verification.baselines import extrapolation, frames_needed
 
-        names = [name for name, variable in self.analysis.variables.items() if variable.kind in ("accumulation", "reflectivity")]
+        names = [
+            name
+            for name, variable in self.analysis.variables.items()
+            if variable.kind in ("accumulation", "reflectivity")
+        ]
         past = start - np.arange(frames_needed(self.score.motion))[::-1] * self.analysis.step
         if not names or not self.analysis.whole(past).all():
             return {}
         frames = self.analysis.at(past)
         variables, leads = self.analysis.variables, list(self.lead_steps)
-        return {name: extrapolation(frames[name], leads, variables[name], self.score.motion) for name in names}
+        return {
+            name: extrapolation(frames[name], leads, variables[name], self.score.motion) for name in names
+        }
 
 
 @dataclass(frozen=True, eq=False)
 class Asked:
-    """The question that the inputs are for: the run, the analysis of the scored store, starts, leads, and where training data is."""
+    """The question that the inputs are for: the run, the analysis of the scored store, starts, leads, and
+    where training data is.
+    """
 
     run: str
     analysis: Analysis
@@ -95,31 +114,35 @@ class Asked:
 
 
 def prepare(asked: Asked, console: Console) -> BaselineInputs:
-    """Load what of the run is deterministic, find its training and validation times, and make what the baselines need.
+    """Load what of the run is deterministic, find its training and validation times, and make what the
+    baselines need.
 
     A run that draws with nothing beneath has no regression baseline, and the notes say so.
     """
     from stormcast_train.forecast.emulator import Emulator
-    from stormcast_train.verification.cases import Driver
+    from stormcast_train.verification.cases import DriverFields
 
     whole, analysis = Emulator.load(asked.run, _device()), asked.analysis
     single, emulator = whole.deterministic, whole.deterministic or whole
     missing = [name for name in analysis.names if name not in emulator.state]
     if missing:
         raise RequestError(
-            f"the run {asked.run} does not forecast {', '.join(missing)}, which the forecast holds; give the forecast's own run=",
+            f"the run {asked.run} does not forecast {', '.join(missing)}, which the forecast holds; give "
+            "the forecast's own run=",
             missing=missing,
         )
     training = _training_analysis(asked, emulator)
     notes = ["persistence: the field of the start at every lead."]
     climatology = _climatology(asked, training, emulator, notes)
     errors = _held_out_errors(asked, training, emulator, single, notes, console)
-    driver = Driver(analysis.store, analysis, asked.score.derived)
+    driver = DriverFields(analysis.store, analysis, asked.score.derived)
     notes += _standing_notes(asked.score, driver, single)
     roll = roller(single, analysis.store, asked.lead_steps, asked.score.derived) if single else None
     split = split_of(asked.starts, emulator, analysis.store)
     name = _driver_name(analysis.store)
-    return BaselineInputs(analysis, asked.score, asked.lead_steps, roll, climatology, *errors, driver, name, split, notes)
+    return BaselineInputs(
+        analysis, asked.score, asked.lead_steps, roll, climatology, *errors, driver, name, split, notes
+    )
 
 
 def _device() -> str:
@@ -128,19 +151,34 @@ def _device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def _standing_notes(score: ScoreConfig, driver: Driver, single: Emulator | None) -> list[str]:
-    from stormcast_train.verification.statistics import WEIGHTING
+def _standing_notes(score: ScoreConfig, driver: DriverFields, single: Emulator | None) -> list[str]:
+    from stormcast_train.verification.case_sums import WEIGHTING
 
     notes = [WEIGHTING]
     if single is None:
-        notes.append("regression, dressed_regression: absent, for the run draws its states with no deterministic stage beneath.")
+        notes.append(
+            "regression, dressed_regression: absent, for the run draws its states with no deterministic "
+            "stage beneath."
+        )
     else:
-        notes.append("regression: the deterministic rollout of the run's regression. A single field's fair CRPS is its MAE (members = 1).")
-    notes.append(f"extrapolation (rain and reflectivity): pysteps, {score.motion} motion, semi-Lagrangian; what comes from outside is dry.")
+        notes.append(
+            "regression: the deterministic rollout of the run's regression. A single field's fair CRPS is "
+            "its MAE (members = 1)."
+        )
+    notes.append(
+        f"extrapolation (rain and reflectivity): pysteps, {score.motion} motion, semi-Lagrangian; what "
+        "comes from outside is dry."
+    )
     if driver.names:
         notes.append("driver: the background's own fields at the valid time, bilinear on the state's grid.")
-    notes.append("ensemble: rmse, mae and bias are of the ensemble mean; brier and fss of its probabilities; psd_ratio of its members.")
-    notes.append("member: single members scored one by one, averaged. pmm: the probability-matched mean. Masked cells are never scored.")
+    notes.append(
+        "ensemble: rmse, mae and bias are of the ensemble mean; brier and fss of its probabilities; "
+        "psd_ratio of its members."
+    )
+    notes.append(
+        "member: single members scored one by one, averaged. pmm: the probability-matched mean. Masked "
+        "cells are never scored."
+    )
     return notes
 
 
@@ -154,7 +192,9 @@ def roller(emulator: Emulator, store: Store, lead_steps: tuple[int, ...], derive
 
     def roll(start: np.datetime64) -> Fields:
         check_start(emulator.scene, emulator.needs, store, start, steps)
-        leads = np.stack([states[0].cpu().numpy() for states in roll_members(emulator, reader, start, steps, [0], 0)])
+        leads = np.stack(
+            [states[0].cpu().numpy() for states in roll_members(emulator, reader, start, steps, [0], 0)]
+        )
         chosen = leads[np.array(lead_steps) - 1]
         return with_derived({name: chosen[:, i] for i, name in enumerate(emulator.state)}, derived)
 
@@ -162,13 +202,23 @@ def roller(emulator: Emulator, store: Store, lead_steps: tuple[int, ...], derive
 
 
 def split_of(starts: Times, emulator: Emulator, store: Store) -> str:
-    """Which split of the run's mix all starts belong to; `independent` for other times or another store, `mixed` for several."""
-    splits = {"test": emulator.split("test"), "validation": emulator.split("validation"), "train": emulator.trained_on}
+    """Which split of the run's mix all starts belong to, whichever store they are taken from; else
+    `independent` for other times of another store, `mixed` for anything else.
+    """
+    splits = {
+        "test": emulator.split("test"),
+        "validation": emulator.split("validation"),
+        "train": emulator.trained_on,
+    }
     for name, times in splits.items():
         if np.isin(starts, times).all():
             return name
     known = np.concatenate(list(splits.values()))
-    return "mixed" if emulator.store_fingerprint == store.fingerprint or np.isin(starts, known).any() else "independent"
+    return (
+        "mixed"
+        if emulator.store_fingerprint == store.fingerprint or np.isin(starts, known).any()
+        else "independent"
+    )
 
 
 def _training_analysis(asked: Asked, emulator: Emulator) -> Analysis | None:
@@ -197,7 +247,9 @@ def _store_of_run(run: str) -> Path | None:
     return Path(named) if named else None
 
 
-def _climatology(asked: Asked, training: Analysis | None, emulator: Emulator, notes: list[str]) -> dict[str, Climatology]:
+def _climatology(
+    asked: Asked, training: Analysis | None, emulator: Emulator, notes: list[str]
+) -> dict[str, Climatology]:
     """From the training split's hours; without them from the store's hours that are not scored."""
     from stormcast_train.verification.cases import climatologies
 
@@ -206,26 +258,44 @@ def _climatology(asked: Asked, training: Analysis | None, emulator: Emulator, no
     else:
         analysis = asked.analysis
         scored = (asked.starts[:, None] + np.arange(max(asked.lead_steps) + 1) * analysis.step).ravel()
-        made = climatologies(analysis, analysis.times[~np.isin(analysis.times, scored)], "this store, outside the scored hours")
+        made = climatologies(
+            analysis, analysis.times[~np.isin(analysis.times, scored)], "this store, outside the scored hours"
+        )
     if made:
         notes.append(f"climatology: the mean by hour of day (UTC) over {next(iter(made.values())).source}.")
     else:
-        notes.append("climatology: absent, for no hour outside the scored ones is at hand (training_store=DIR names the store trained on).")
+        notes.append(
+            "climatology: absent, for no hour outside the scored ones is at hand (training_store=DIR names "
+            "the store trained on)."
+        )
     return made
 
 
 def _held_out_errors(
-    asked: Asked, training: Analysis | None, emulator: Emulator, single: Emulator | None, notes: list[str], console: Console
+    asked: Asked,
+    training: Analysis | None,
+    emulator: Emulator,
+    single: Emulator | None,
+    notes: list[str],
+    console: Console,
 ) -> tuple[Fields, Fields]:
-    """Errors of the deterministic rollout (empty without one) and of persistence on starts spread over the validation split."""
+    """Errors of the deterministic rollout (empty without one) and of persistence on starts spread over the
+    validation split.
+    """
     from stormcast_train.verification.cases import spread_indices
 
     lead_steps = asked.lead_steps
     usable = _error_starts(training, emulator, lead_steps) if training else np.array([], "datetime64[s]")
     chosen = usable[spread_indices(len(usable), asked.error_starts)]
     if training is None or len(chosen) < 2:
-        why = "the validation split has under 2 usable starts" if training else "the run's validation times are in no store at hand"
-        notes.append(f"dressed_regression, dressed_persistence: absent, because {why} (training_store=DIR names one).")
+        why = (
+            "the validation split has under 2 usable starts"
+            if training
+            else "the run's validation times are in no store at hand"
+        )
+        notes.append(
+            f"dressed_regression, dressed_persistence: absent, because {why} (training_store=DIR names one)."
+        )
         return {}, {}
     roll = roller(single, training.store, lead_steps, ()) if single else None
     regression, persistence = list[Fields](), list[Fields]()
@@ -240,8 +310,9 @@ def _held_out_errors(
                 regression.append({name: (truth[name] - rolled[name]).astype(np.float32) for name in names})
             advance(1, iso(start))
     notes.append(
-        f"dressed_regression, dressed_persistence: the forecast plus its own error fields of {len(chosen)} validation starts from "
-        f"{iso(chosen[0])} to {iso(chosen[-1])}, by variable and lead; rain is clipped at 0."
+        f"dressed_regression, dressed_persistence: the forecast plus its own error fields of {len(chosen)} "
+        f"validation starts from {iso(chosen[0])} to {iso(chosen[-1])}, by variable and lead; rain is "
+        "clipped at 0."
     )
     return _stacked(regression), _stacked(persistence)
 

@@ -1,4 +1,6 @@
-"""`stormcast bench`: measured against the limit and against peers, in one run, on data that it makes itself."""
+"""`stormcast bench`: measured against the limit and against peers, in one
+run, on data that it makes itself.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,7 @@ from stormcast_train.base.device import Device
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
 from stormcast_train.bench.config import LoadSizes, PreprocessSizes, TrainSizes
-from stormcast_train.bench.rows import Measured, append, default_folder, facts, rows_of, table
+from stormcast_train.bench.result_rows import Measured, append, default_folder, facts, rows_of, table
 from stormcast_train.distributed.local import reporting, run_ranks
 from stormcast_train.distributed.ranks import must_launch, ranks_from_environment
 from stormcast_train.fields.grid import DomainConfig
@@ -79,7 +81,9 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     return _keep(config, measured, about, console)
 
 
-def _keep(config: Config, measured: list[Measured], about: Mapping[str, Any], console: Console) -> dict[str, Any]:
+def _keep(
+    config: Config, measured: list[Measured], about: Mapping[str, Any], console: Console
+) -> dict[str, Any]:
     """Write the rows, show the table."""
     rows = rows_of(config.what, measured, about)
     path = _out(config) / f"{config.what}.jsonl"
@@ -99,21 +103,30 @@ def _preprocess(config: Config, console: Console) -> list[Measured]:
 
     with TemporaryDirectory(prefix="stormcast_bench_") as scratch:
         archive = Path(config.archive).expanduser() if config.archive else Path(scratch) / "archive"
-        return measure(Bench(archive, Path(scratch), config.domain, config.source, config.preprocess), console.say)
+        return measure(
+            Bench(archive, Path(scratch), config.domain, config.source, config.preprocess), console.say
+        )
 
 
 def _train(config: Config, console: Console) -> dict[str, Any]:
-    """The parent makes what is needed and then is the rank, or starts the ranks; each side's seconds come from rank 0."""
+    """The parent makes what is needed and then is the rank, or starts the ranks; each side's seconds come
+    from rank 0.
+    """
     from stormcast_train.bench.training_run import measure, prepare
 
     ranks, folder = ranks_from_environment(), config.train.folder
     if folder is not None:
         with reporting() as result:
-            rows, told = measure(_train_bench(config, Path(folder)), config.train.batch or 1, ranks, Console(quiet=True))
+            rows, told = measure(
+                _train_bench(config, Path(folder)), config.train.batch or 1, ranks, Console(quiet=True)
+            )
             result.update({"rows": [asdict(row) for row in rows], "told": told})
         return result
     if ranks.world > 1:
-        raise RequestError("bench train starts its ranks itself, on one machine: give processes=N instead of torchrun or srun")
+        raise RequestError(
+            "bench train starts its ranks itself, on one machine: give processes=N instead of torchrun or "
+            "srun"
+        )
     with TemporaryDirectory(prefix="stormcast_bench_") as scratch:
         bench = _train_bench(config, Path(scratch))
         batch, device = prepare(bench)
@@ -145,7 +158,12 @@ def _train_bench(config: Config, folder: Path) -> TrainBench:
 
 def _words(config: Config) -> list[str]:
     """The command again, for a rank."""
-    return ["bench", "train", *config.overrides, *(["--config-dir", config.config_dir] if config.config_dir else [])]
+    return [
+        "bench",
+        "train",
+        *config.overrides,
+        *(["--config-dir", config.config_dir] if config.config_dir else []),
+    ]
 
 
 def _out(config: Config) -> Path:

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ DISK_GIB, SHARED_GIB = 5.0, 0.25
 
 
 @dataclass(frozen=True)
-class Finding:
+class Check:
     """One thing looked at. `needed`: where it is not ok, something will fail; otherwise it is a note."""
 
     name: str
@@ -64,13 +65,26 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     folder = Path(config.run)
     if not folder.is_dir():
         raise RequestError(f"run={config.run} is not a folder")
-    libraries: list[Callable[[], Finding]] = [lambda name=name, use=use: _library(name, use) for name, use in LIBRARIES.items()]  # type: ignore[misc]
-    looks = [_python, _torch, *libraries, _eccodes, lambda: _disk(folder), _shared_memory, _threads, lambda: _locks(folder), _network]
+    libraries: list[Callable[[], Check]] = [partial(_library, name, use) for name, use in LIBRARIES.items()]
+    looks = [
+        _python,
+        _torch,
+        *libraries,
+        _eccodes,
+        lambda: _disk(folder),
+        _shared_memory,
+        _threads,
+        lambda: _locks(folder),
+        _network,
+    ]
     findings = []
     for look in looks:
         found = look()
         mark = "ok  " if found.ok else ("FAIL" if found.needed else "note")
-        console.show(f"{mark}  {found.name:<34}{found.found}" + (f"\n      fix: {found.fix}" if found.fix and not found.ok else ""))
+        console.show(
+            f"{mark}  {found.name:<34}{found.found}"
+            + (f"\n      fix: {found.fix}" if found.fix and not found.ok else "")
+        )
         findings.append(found)
     missing = [f.name for f in findings if not f.ok and f.needed]
     facts = {"site": config.site.name, "ok": not missing, "findings": [asdict(f) for f in findings]}
@@ -79,68 +93,81 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     return facts
 
 
-def _python() -> Finding:
-    return Finding("python", sys.version_info >= (3, 11), sys.version.split()[0], "install Python 3.11 or newer")
+def _python() -> Check:
+    return Check(
+        "python", sys.version_info >= (3, 11), sys.version.split()[0], "install Python 3.11 or newer"
+    )
 
 
-def _torch() -> Finding:
+def _torch() -> Check:
     try:
         import torch
     except (ImportError, OSError) as error:
-        return Finding("torch", False, _first_line(error), REINSTALL)
+        return Check("torch", False, _first_line(error), REINSTALL)
     if torch.cuda.is_available():
-        return Finding("torch", True, f"{torch.__version__}, {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}")
+        return Check(
+            "torch",
+            True,
+            f"{torch.__version__}, {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}",
+        )
     built = f"built for CUDA {torch.version.cuda}" if torch.version.cuda else "built for the CPU"
-    return Finding("torch", True, f"{torch.__version__}, {built}, no accelerator here: everything runs on the CPU")
+    return Check(
+        "torch", True, f"{torch.__version__}, {built}, no accelerator here: everything runs on the CPU"
+    )
 
 
-def _library(name: str, use: str) -> Finding:
+def _library(name: str, use: str) -> Check:
     try:
         with library_noise():
             import stormcast_train.base.load_order  # noqa: F401
 
             module = importlib.import_module(name)
     except (ImportError, OSError, RuntimeError) as error:
-        return Finding(name, False, f"for {use}: {_first_line(error)}", REINSTALL)
-    return Finding(name, True, f"{getattr(module, '__version__', 'installed')}, for {use}")
+        return Check(name, False, f"for {use}: {_first_line(error)}", REINSTALL)
+    return Check(name, True, f"{getattr(module, '__version__', 'installed')}, for {use}")
 
 
-def _eccodes() -> Finding:
+def _eccodes() -> Check:
     try:
         import eccodes
 
-        return Finding("eccodes", True, str(eccodes.codes_get_api_version()))
+        return Check("eccodes", True, str(eccodes.codes_get_api_version()))
     except (ImportError, RuntimeError) as error:
         fix = "pip install eccodes (or apt-get install libeccodes0); only GRIB needs it"
-        return Finding("eccodes", False, _first_line(error), fix, needed=False)
+        return Check("eccodes", False, _first_line(error), fix, needed=False)
 
 
-def _disk(folder: Path) -> Finding:
+def _disk(folder: Path) -> Check:
     free = shutil.disk_usage(folder).free / 2**30
     writable = os.access(folder, os.W_OK)
     found = f"{free:.0f} GiB free, {'writable' if writable else 'not writable'}: {folder.resolve()}"
-    return Finding("disk", free > DISK_GIB and writable, found, f"free {DISK_GIB:.0f} GiB, or name another folder with run=")
+    return Check(
+        "disk",
+        free > DISK_GIB and writable,
+        found,
+        f"free {DISK_GIB:.0f} GiB, or name another folder with run=",
+    )
 
 
-def _shared_memory() -> Finding:
+def _shared_memory() -> Check:
     shared = Path("/dev/shm")
     if not shared.is_dir():
-        return Finding("shared memory", True, "no /dev/shm here; nothing of ours needs it")
+        return Check("shared memory", True, "no /dev/shm here; nothing of ours needs it")
     free = shutil.disk_usage(shared).free / 2**30
     fix = "start the container with --shm-size=1g (NCCL uses it between GPUs of a node)"
-    return Finding("shared memory", free > SHARED_GIB, f"{free:.1f} GiB free in /dev/shm", fix, needed=False)
+    return Check("shared memory", free > SHARED_GIB, f"{free:.1f} GiB free in /dev/shm", fix, needed=False)
 
 
-def _threads() -> Finding:
+def _threads() -> Check:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     asked = os.environ.get("OMP_NUM_THREADS")
     found = f"{cores} core(s), OMP_NUM_THREADS {'is ' + asked if asked else 'is not set'}"
     crowded = asked is not None and asked.isdigit() and int(asked) > cores
     fix = "export OMP_NUM_THREADS=1: ranks that share cores slow each other down up to 30 times"
-    return Finding("threads", not crowded, found, fix, needed=False)
+    return Check("threads", not crowded, found, fix, needed=False)
 
 
-def _locks(folder: Path) -> Finding:
+def _locks(folder: Path) -> Check:
     import fcntl
 
     try:
@@ -148,12 +175,12 @@ def _locks(folder: Path) -> Finding:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         fix = "keep runs on a file system with locks (Lustre: mount with -o flock); without, start a run only once at a time"
-        return Finding("file locks", False, f"{error} in {folder.resolve()}", fix, needed=False)
-    return Finding("file locks", True, f"work in {folder.resolve()}")
+        return Check("file locks", False, f"{error} in {folder.resolve()}", fix, needed=False)
+    return Check("file locks", True, f"work in {folder.resolve()}")
 
 
-def _network() -> Finding:
-    return Finding("network", True, "not needed: nothing is downloaded at run time")
+def _network() -> Check:
+    return Check("network", True, "not needed: nothing is downloaded at run time")
 
 
 def _first_line(error: BaseException) -> str:

@@ -15,7 +15,7 @@ from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import Times, iso, parse_time
 
 if TYPE_CHECKING:
-    from stormcast_train.forecast.archive import Archive, Plan, Unit
+    from stormcast_train.forecast.forecast_file import ForecastFile, MemberRange, Plan
 
 HELP = "roll an ensemble forecast from a trained run and write it as CF NetCDF or Zarr"
 EXAMPLE = "stormcast forecast run=runs/taiwan store=stores/taiwan_tiny start=2021-06-02T00 hours=6 members=8 out=forecast.nc"
@@ -41,7 +41,9 @@ class Config(Frozen):
     def starts(self) -> Times:
         """The start times, as given, each once."""
         if not self.start:
-            raise RequestError("'start=' is needed: a time, 2021-06-02T00, or several, [2021-06-02T00,2021-06-02T06]")
+            raise RequestError(
+                "'start=' is needed: a time, 2021-06-02T00, or several, [2021-06-02T00,2021-06-02T06]"
+            )
         asked = (self.start,) if isinstance(self.start, str) else self.start
         times = list(dict.fromkeys(parse_time(text) for text in asked))
         return np.array(times, "datetime64[s]")
@@ -52,34 +54,41 @@ def plan(config: Config) -> dict[str, Any]:
     archive_plan, done = _prepare(config)
     starts = ", ".join(iso(t) for t in archive_plan.starts)
     what = f"roll {archive_plan.steps} steps with {archive_plan.members} member(s) from {starts}"
-    return {"would": [f"do nothing: {config.out} holds this forecast" if done else f"{what} and write {config.out}"], "done": done}
+    return {
+        "would": [
+            f"do nothing: {config.out} holds this forecast" if done else f"{what} and write {config.out}"
+        ],
+        "done": done,
+    }
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
     """Roll the forecast and write it; says so where it is there already."""
-    from stormcast_train.forecast.archive import Archive
+    from stormcast_train.forecast.forecast_file import ForecastFile
 
     archive_plan, done = _prepare(config)
     result = {
         "out": config.out, "starts": [iso(t) for t in archive_plan.starts], "steps": archive_plan.steps,
-        "members": archive_plan.members, "seed": config.seed, "package_fingerprint": archive_plan.attributes["package_fingerprint"],
+        "members": archive_plan.members, "seed": config.seed,
+        "package_fingerprint": archive_plan.attributes["package_fingerprint"],
     }  # fmt: skip
     if done:
         console.say(f"done already: {config.out} holds this forecast")
         return {**result, "done": True}
-    archive = Archive(Path(config.out), archive_plan)
+    archive = ForecastFile(Path(config.out), archive_plan)
     if _compute(config, archive_plan, archive, console):
         archive.finish()
         console.say(
-            f"wrote {config.out}: {len(archive_plan.starts)} start(s), {archive_plan.members} member(s), {archive_plan.steps} steps"
+            f"wrote {config.out}: {len(archive_plan.starts)} start(s), {archive_plan.members} member(s), "
+            f"{archive_plan.steps} steps"
         )
     return {**result, "done": False}
 
 
 def _prepare(config: Config) -> tuple[Plan, bool]:
     """The plan, checked against package and store, and whether it is done."""
-    from stormcast_train.forecast.archive import Plan, finished
     from stormcast_train.forecast.chosen import open_header
+    from stormcast_train.forecast.forecast_file import Plan, finished
     from stormcast_train.forecast.starts import check_start, check_store, count_steps
     from stormcast_train.store.reader import open_store
 
@@ -99,11 +108,21 @@ def _prepare(config: Config) -> tuple[Plan, bool]:
     }
     share = -(-config.members * len(starts) // config.processes)
     group = max(1, min(config.members, MEMBERS_AT_ONCE, share))
-    made = Plan(header.scene.state, header.scene.grid, header.scene.step, starts, steps, config.members, config.seed, group, known)
+    made = Plan(
+        header.scene.state,
+        header.scene.grid,
+        header.scene.step,
+        starts,
+        steps,
+        config.members,
+        config.seed,
+        group,
+        known,
+    )
     return made, finished(Path(config.out), made.request)
 
 
-def _compute(config: Config, archive_plan: Plan, archive: Archive, console: Console) -> bool:
+def _compute(config: Config, archive_plan: Plan, archive: ForecastFile, console: Console) -> bool:
     """Compute the units that are missing; True where this process is the one to finish the file."""
     from stormcast_train.distributed.ranks import ranks_from_environment
 
@@ -140,21 +159,27 @@ def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Co
 
     import torch
 
-    from stormcast_train.forecast.archive import Archive
     from stormcast_train.forecast.emulator import Emulator
+    from stormcast_train.forecast.forecast_file import ForecastFile
     from stormcast_train.forecast.rollout import roll_members
     from stormcast_train.store.reader import open_store
 
-    archive = Archive(Path(config.out), archive_plan)
+    archive = ForecastFile(Path(config.out), archive_plan)
     missing = {unit.name for unit in archive.missing()}
-    units: Sequence[Unit] = [unit for unit in archive_plan.units()[rank::world] if unit.name in missing]
+    units: Sequence[MemberRange] = [
+        unit for unit in archive_plan.units()[rank::world] if unit.name in missing
+    ]
     emulator = Emulator.load(config.run, _device(config.device), config.ema)
     reader = emulator.reader(open_store(Path(config.store)))
-    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, torch.get_num_threads() // world))
+    torch.set_num_threads(
+        int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, torch.get_num_threads() // world)
+    )
     with (console or Console(quiet=True)).progress("forecast", len(units)) as advance:
         for unit in units:
             members = range(unit.first, unit.last)
-            leads = roll_members(emulator, reader, archive_plan.starts[unit.start], archive_plan.steps, members, config.seed)
+            leads = roll_members(
+                emulator, reader, archive_plan.starts[unit.start], archive_plan.steps, members, config.seed
+            )
             archive.write(unit, (states_MCHW.cpu().numpy() for states_MCHW in leads))
             advance(1, iso(archive_plan.starts[unit.start]))
 

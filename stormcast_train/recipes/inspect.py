@@ -1,4 +1,6 @@
-"""`stormcast inspect`: what a raw file, archive, store, run, package or forecast holds. Never imports torch."""
+"""`stormcast inspect`: what a raw file, archive, store, run, package or
+forecast holds. Never imports torch.
+"""
 
 from __future__ import annotations
 
@@ -44,7 +46,9 @@ def plan(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Describe the path; with `verify`, recompute a store's checksums; with `clock`, compare the clocks in it."""
+    """Describe the path; with `verify`, recompute a store's checksums; with `clock`, compare the clocks in
+    it.
+    """
     path = Path(config.path).expanduser()
     kind = kind_of(path)
     _check(config, kind)
@@ -64,7 +68,9 @@ def _check(config: Config, kind: Kind) -> None:
     if config.verify and kind != "store":
         raise RequestError(f"--verify recomputes the checksums of a store; {config.path} is a {kind}")
     if config.clock and kind not in ("archive", "store"):
-        raise RequestError(f"--clock compares the sources of an archive or the roles of a store; {config.path} is a {kind}")
+        raise RequestError(
+            f"--clock compares the sources of an archive or the roles of a store; {config.path} is a {kind}"
+        )
     if config.report and kind not in ("store", "run"):
         raise RequestError(f"report=true writes the page of a store or a run; {config.path} is a {kind}")
     if config.period and not config.clock:
@@ -74,7 +80,7 @@ def _check(config: Config, kind: Kind) -> None:
 def kind_of(path: Path) -> Kind:
     """What lies at the path, told by what it holds; RequestError where there is nothing."""
     from stormcast_train.runs.run import is_run
-    from stormcast_train.store.describe import is_store
+    from stormcast_train.store.describe_store import is_store
 
     if not path.exists():
         raise RequestError(f"{path} does not exist", path=str(path))
@@ -108,7 +114,7 @@ def _netcdf_forecast(path: Path) -> bool:
 def describe(path: Path, kind: Kind, source: SourceConfig) -> dict[str, Any]:
     """The facts of what lies at the path."""
     if kind == "store":
-        from stormcast_train.store.describe import describe_store
+        from stormcast_train.store.describe_store import describe_store
 
         return describe_store(path)
     if kind == "run":
@@ -118,16 +124,16 @@ def describe(path: Path, kind: Kind, source: SourceConfig) -> dict[str, Any]:
     if kind == "package":
         return {"kind": "package", "path": str(path), **read_json(path / "package.json")}
     if kind == "forecast":
-        from stormcast_train.forecast.archive import describe_forecast
+        from stormcast_train.forecast.forecast_file import describe_forecast
 
         return {"path": str(path), **describe_forecast(path)}
-    from stormcast_train.audit.describe import describe_archive, describe_file
+    from stormcast_train.audit.describe_files import describe_archive, describe_file
 
     return describe_file(path) if kind == "file" else describe_archive(path, source)
 
 
 def _verify(path: Path, console: Console) -> dict[str, Any]:
-    from stormcast_train.store.describe import rows_of, verify_store
+    from stormcast_train.store.describe_store import rows_of, verify_store
     from stormcast_train.store.reader import open_store
 
     store = open_store(path)
@@ -147,7 +153,11 @@ def _reports(path: Path, kind: Kind, console: Console) -> list[str]:
     if kind == "store":
         written = [write_store_report(open_store(path), path)]
     else:
-        places = [place for place in (path, *(path / name for name in stages_in(path))) if RunDirectory(place).exists]
+        places = [
+            place
+            for place in (path, *(path / name for name in stages_in(path)))
+            if RunDirectory(place).exists
+        ]
         written = [write_run_report(place, every=True) for place in places]
     for page in written:
         console.say(f"wrote {page}")
@@ -158,7 +168,9 @@ def _clock(path: Path, kind: Kind, config: Config, console: Console) -> dict[str
     from stormcast_train.audit import clock_report
 
     period = Period.parse(config.period) if config.period else None
-    told = clock_report.compare_clocks(path, kind, config.source, period, config.clock_hours, console.progress)
+    told = clock_report.compare_clocks(
+        path, kind, config.source, period, config.clock_hours, console.progress
+    )
     for line in clock_report.sentences(told):
         console.show(line)
     return told
@@ -167,7 +179,9 @@ def _clock(path: Path, kind: Kind, config: Config, console: Console) -> dict[str
 def sentences(described: dict[str, Any]) -> Iterator[str]:
     """The description for a person."""
     fingerprint = described.get("fingerprint")
-    yield f"{described.get('path')}: {described['kind']}" + (f", fingerprint {fingerprint}" if fingerprint else "")
+    yield f"{described.get('path')}: {described['kind']}" + (
+        f", fingerprint {fingerprint}" if fingerprint else ""
+    )
     if described["kind"] == "store":
         yield from _of_store(described)
     elif described["kind"] == "archive":
@@ -202,13 +216,24 @@ def _of_store(described: dict[str, Any]) -> Iterator[str]:
         group = described["groups"][role]
         times, (south, north, west, east) = group["times"], group["grid"]["bounds"]
         rows, columns = group["grid"]["shape"]
-        when = "" if role == "static" else f", {times['count']} times {times['first']} to {times['last']} every {times['step_seconds']} s"
+        when = (
+            ""
+            if role == "static"
+            else f", {times['count']} times {times['first']} to {times['last']} every "
+            f"{times['step_seconds']} s"
+        )
         yield f"  {role}: {rows} x {columns} points, {south:.3f}..{north:.3f} N {west:.3f}..{east:.3f} E{when}"
         for name in group["channels"]:
             facts = group["variables"][name]
             value = group["moments"][name]["value"]
-            level = "nothing" if value["mean"] is None else f"mean {value['mean']:.6g}, {value['minimum']:.6g}..{value['maximum']:.6g}"
-            have = f"at {facts['times_available']} times, {100 * facts['covered_fraction']:.1f} % of the cells"
+            level = (
+                "nothing"
+                if value["mean"] is None
+                else f"mean {value['mean']:.6g}, {value['minimum']:.6g}..{value['maximum']:.6g}"
+            )
+            have = (
+                f"at {facts['times_available']} times, {100 * facts['covered_fraction']:.1f} % of the cells"
+            )
             yield f"    {name:<8} {facts['units']:<8} {level}; {have}"
         for gap in group["gaps"][:SHOWN]:
             until = "" if gap["last"] == gap["first"] else f" to {gap['last']}"
@@ -222,7 +247,11 @@ def _of_archive(described: dict[str, Any]) -> Iterator[str]:
     for name, reader in described["readers"].items():
         yield f"  {name}: {reader['files']} files"
         for variable, span in reader["variables"].items():
-            lacking = f", {len(span['missing'])} missing ({', '.join(span['missing'][:3])} ...)" if span["missing"] else ""
+            lacking = (
+                f", {len(span['missing'])} missing ({', '.join(span['missing'][:3])} ...)"
+                if span["missing"]
+                else ""
+            )
             yield f"    {variable:<8} {span['count']} times {span['first']} to {span['last']}{lacking}"
         yield from _refused(reader["refused"])
 
@@ -236,7 +265,11 @@ def _of_file(described: dict[str, Any]) -> Iterator[str]:
     yield f"  times: {', '.join(described['times'][:SHOWN]) or 'none'}"
     yield from _more(described["times"], "times")
     for name, facts in described["variables"].items():
-        level = f"mean {facts['mean']:.6g}, {facts['minimum']:.6g}..{facts['maximum']:.6g}" if "mean" in facts else "nothing"
+        level = (
+            f"mean {facts['mean']:.6g}, {facts['minimum']:.6g}..{facts['maximum']:.6g}"
+            if "mean" in facts
+            else "nothing"
+        )
         yield f"    {name:<8} {facts['units']:<8} {level}; {100 * facts['missing_fraction']:.1f} % missing"
 
 

@@ -42,7 +42,11 @@ class Config(Frozen):
 def plan(config: Config) -> dict[str, Any]:
     """What would be drawn."""
     holder, variable, times, _ = choose(config)
-    shown = f"{len(times)} times" if config.animate else (f"at {iso(times[0])}" if len(times) else "(it has no time)")
+    shown = (
+        f"{len(times)} times"
+        if config.animate
+        else (f"at {iso(times[0])}" if len(times) else "(it has no time)")
+    )
     return {"would": [f"draw {variable} {shown} of the {holder.kind} {config.path} into {target(config)}"]}
 
 
@@ -63,7 +67,11 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     if config.animate:
         pictures.animation(holder, variable, times, others, difference, path, asked)
     else:
-        maps.save(pictures.picture(holder, variable, times[0] if len(times) else None, others, difference), path, asked)
+        maps.save(
+            pictures.picture(holder, variable, times[0] if len(times) else None, others, difference),
+            path,
+            asked,
+        )
     console.say(f"wrote {path}")
     return {**result, "done": False}
 
@@ -73,7 +81,9 @@ def request(config: Config, result: dict[str, Any]) -> str:
     named = [Path(p) for p in (config.path, config.against, config.store) if p is not None]
     files = [_telling(p) for p in named]
     stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
-    return digest(config.model_dump(mode="json", exclude={"out"}), result["variable"], result["times"], stamps)
+    return digest(
+        config.model_dump(mode="json", exclude={"out"}), result["variable"], result["times"], stamps
+    )
 
 
 def _telling(path: Path) -> Path:
@@ -96,7 +106,9 @@ def target(config: Config) -> Path:
 
 
 def choose(config: Config) -> tuple[Holder, str, Times, list[tuple[str, Holder]]]:
-    """What is drawn: the holder, the variable, the valid times, and what stands beside it; RequestError for what is not there."""
+    """What is drawn: the holder, the variable, the valid times, and what stands beside it; RequestError for
+    what is not there.
+    """
     from stormcast_train.products.holders import open_holder
 
     start = parse_time(config.start) if config.start else None
@@ -120,8 +132,14 @@ def beside(store: Path, variable: str, source: SourceConfig) -> list[tuple[str, 
     if not isinstance(open_holder(store, source), StoreHolder):
         raise RequestError(f"store={store} is not a store")
     opened = open_store(store)
-    roles = [(title, role) for title, role in (("truth", "state"), ("driver", "background")) if role in opened.roles]
-    return [(title, StoreHolder(opened, role)) for title, role in roles if variable in opened.group(role).channels]
+    roles = [
+        (title, role)
+        for title, role in (("truth", "state"), ("driver", "background"))
+        if role in opened.roles
+    ]
+    return [
+        (title, StoreHolder(opened, role)) for title, role in roles if variable in opened.group(role).channels
+    ]
 
 
 def within(known: Times, asked: str) -> Times:
@@ -140,14 +158,18 @@ def times_of(config: Config, holder: Holder, variable: str) -> Times:
     asked = config.time
     if config.lead is not None:
         if not isinstance(holder, ForecastHolder):
-            raise RequestError(f"lead={config.lead} is of a forecast; {config.path} is a {holder.kind}: give time=")
+            raise RequestError(
+                f"lead={config.lead} is of a forecast; {config.path} is a {holder.kind}: give time="
+            )
         asked = iso(holder.start + parse_duration(config.lead))
     if config.animate:
         if not len(known):
             raise RequestError(f"'{variable}' of {config.path} has no time axis: it cannot be animated")
         inside = known if asked is None else within(known, asked)
         if not len(inside):
-            raise RequestError(f"{config.path} has no '{variable}' in {asked}; it has {iso(known[0])} to {iso(known[-1])}")
+            raise RequestError(
+                f"{config.path} has no '{variable}' in {asked}; it has {iso(known[0])} to {iso(known[-1])}"
+            )
         return inside
     time = holder.checked_time(variable, parse_time(asked) if asked else None)
     return np.array([], "datetime64[s]") if time is None else np.array([time], "datetime64[s]")

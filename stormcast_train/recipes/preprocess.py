@@ -16,7 +16,7 @@ from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.preprocess.background import BackgroundConfig
 from stormcast_train.preprocess.engine import DaskConfig, Executor
 from stormcast_train.preprocess.parts import Part
-from stormcast_train.preprocess.request import Request
+from stormcast_train.preprocess.request import PreprocessRequest
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.store.packing import Pack
 
@@ -55,16 +55,21 @@ def plan(config: Config) -> dict[str, Any]:
     lines = []
     for role, axis in work.axes.items():
         last = axis.start + (axis.rows - 1) * axis.step
-        lines.append(f"{role}: {', '.join(roles[role])} at {axis.rows} times from {iso(axis.start)} to {iso(last)}")
+        lines.append(
+            f"{role}: {', '.join(roles[role])} at {axis.rows} times from {iso(axis.start)} to {iso(last)}"
+        )
         for name in without_files(work, role):
             lines.append(f"warning: no file gives {role} {name} in the whole period")
     refused = {r.path.name: r.reason for refusals in work.index.refusals.values() for r in refusals}
     would = [_doing(config, work), *lines]
-    return {"would": [*would, *(f"refuse {name}: {reason}" for name, reason in refused.items())], "refused": refused}
+    return {
+        "would": [*would, *(f"refuse {name}: {reason}" for name, reason in refused.items())],
+        "refused": refused,
+    }
 
 
 def _doing(config: Config, work: Work) -> str:
-    from stormcast_train.preprocess.build import outstanding
+    from stormcast_train.preprocess.build_store import outstanding
 
     found = outstanding(work)
     if found == (0, True):
@@ -76,7 +81,7 @@ def _doing(config: Config, work: Work) -> str:
 
 def run(config: Config, console: Console) -> dict[str, Any]:
     """Make, continue or extend the store."""
-    from stormcast_train.preprocess.build import preprocess
+    from stormcast_train.preprocess.build_store import preprocess
 
     request = request_of(config)
     done = preprocess(request, console)
@@ -90,9 +95,9 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     return done
 
 
-def request_of(config: Config) -> Request:
+def request_of(config: Config) -> PreprocessRequest:
     """The request in the terms of the floor below."""
-    return Request(
+    return PreprocessRequest(
         domain=config.domain,
         variables=config.variables.resolved(),
         source=config.source,

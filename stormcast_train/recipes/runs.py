@@ -44,6 +44,9 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 
 def _check(config: Config) -> None:
     if config.action not in ACTIONS:
-        raise RequestError(f"'runs {config.action}' does not exist.{nearest(config.action, ACTIONS)} Known: {', '.join(ACTIONS)}")
+        raise RequestError(
+            f"'runs {config.action}' does not exist.{nearest(config.action, ACTIONS)} Known: "
+            f"{', '.join(ACTIONS)}"
+        )
     if config.action == "show" and config.run is None:
         raise RequestError("name the run: stormcast runs show RUN")

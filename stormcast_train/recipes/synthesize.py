@@ -71,9 +71,18 @@ def run(config: Config, console: Console) -> dict[str, Any]:
             written += count
             if isinstance(job, MonthJob):
                 synthetic.note_month(archive, job)
-    console.say(f"wrote {written} files to {config.out}" if jobs else f"done already: {config.out} holds all of it")
+    console.say(
+        f"wrote {written} files to {config.out}" if jobs else f"done already: {config.out} holds all of it"
+    )
     folders = sorted(p.name for p in archive.path.iterdir() if p.is_dir())
-    return {"out": config.out, "seed": config.seed, "written": written, "done": not jobs, "faults": faults, "folders": folders}
+    return {
+        "out": config.out,
+        "seed": config.seed,
+        "written": written,
+        "done": not jobs,
+        "faults": faults,
+        "folders": folders,
+    }
 
 
 def _prepare(config: Config) -> tuple[Archive, Period | None, list[Job | MonthJob]]:
@@ -96,7 +105,9 @@ def _check(config: Config) -> None:
     if config.period is None and config.oracle is None:
         raise RequestError("'period=' is needed and was not given; write period=2021-06-01T00/2021-06-03T00")
     if config.oracle is not None and (config.oracle < 1 or config.hours < 1 or not len(config.starts())):
-        raise RequestError(f"oracle={config.oracle} needs start=T (one or several times), oracle= and hours= of at least 1")
+        raise RequestError(
+            f"oracle={config.oracle} needs start=T (one or several times), oracle= and hours= of at least 1"
+        )
     if config.oracle is None and config.start is not None:
         raise RequestError("start= belongs to oracle=M: give both, or neither")
     if config.workers < 1:
@@ -125,14 +136,24 @@ def _archive(config: Config) -> Archive:
     lattice = lattice_for(config.domain, config.spacing_m)
     covered = covers_qpepre(lattice)
     if config.qpepre is True and not covered:
-        raise RequestError(f"qpepre=true: domain {config.domain.name} does not cover QPEPRE's 120.0-122.0 E, 21.9-25.3 N")
+        raise RequestError(
+            f"qpepre=true: domain {config.domain.name} does not cover QPEPRE's 120.0-122.0 E, 21.9-25.3 N"
+        )
     if isinstance(config.domain, RegularDomain):
         bounds = config.domain.grid().bounds()
     else:
         lat, lon = (values[lattice.inner] for values in lattice.coordinates)
         bounds = float(lat.min()), float(lat.max()), float(lon.min()), float(lon.max())
     contents = contents_of(config.variables.resolved(), config.qpepre is not False and covered)
-    return Archive(Path(config.out), config.seed, lattice, bounds, contents, config.domain.model_dump(mode="json"), config.faults)
+    return Archive(
+        Path(config.out),
+        config.seed,
+        lattice,
+        bounds,
+        contents,
+        config.domain.model_dump(mode="json"),
+        config.faults,
+    )
 
 
 def _sentence(job: Job | MonthJob, archive: Archive) -> str:
@@ -143,5 +164,9 @@ def _sentence(job: Job | MonthJob, archive: Archive) -> str:
     first, last = (iso(np.datetime64(h, "h")) for h in (job.hours[0], job.hours[-1]))
     if job.start is not None:
         return f"write {len(job.members)} futures from {iso(np.datetime64(job.start, 'h'))} to {last} under oracle/"
-    folders = ["rwrf", *(["qpesums"] if archive.contents.qpesums else []), *(["qpepre"] if archive.contents.qpepre else [])]
+    folders = [
+        "rwrf",
+        *(["qpesums"] if archive.contents.qpesums else []),
+        *(["qpepre"] if archive.contents.qpepre else []),
+    ]
     return f"write {', '.join(folders)} of {len(job.hours)} hours from {first} to {last}"

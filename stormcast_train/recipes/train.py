@@ -1,4 +1,6 @@
-"""`stormcast train`: one stage, or the regression and then the diffusion on top of it, from a store to packages."""
+"""`stormcast train`: one stage, or the regression and then the diffusion on top of it, from a store to
+packages.
+"""
 
 from __future__ import annotations
 
@@ -35,12 +37,12 @@ from stormcast_train.store.view_request import requested_view
 from stormcast_train.training.loop.optim_config import Lengths, OptimConfig
 from stormcast_train.training.run.checks import check_batch, check_metrics
 from stormcast_train.training.run.identity import begin, identify, is_done
-from stormcast_train.training.run.request import Execution, StageRun
 from stormcast_train.training.run.run_stage import run_stage
+from stormcast_train.training.run.stage_run import Execution, StageRun
 from stormcast_train.training.setup.config import StageConfig, StageRequest
 from stormcast_train.training.setup.folds import Fold
 from stormcast_train.training.setup.resolve import resolve
-from stormcast_train.training.validation.plan import ValidationSpec
+from stormcast_train.training.validation.validation_plan import ValidationSpec
 from stormcast_train.verification.config import ScoreConfig
 
 HELP = "train a regression, or the residual diffusion on top of one, on any number of ranks; repeat the command to resume"
@@ -54,14 +56,18 @@ def duration_s(text: str | None) -> float | None:
         return None
     found = float(seconds(parse_duration(text)))
     if not found:
-        raise RequestError(f"'{text}' is no time at all: give a longer duration, or null for none", duration=text)
+        raise RequestError(
+            f"'{text}' is no time at all: give a longer duration, or null for none", duration=text
+        )
     return found
 
 
 class TrainKeys(Frozen):
-    """`train.*`; null leaves what `optim=` says. `batch_size`: global; `micro_batch`: of one backward pass on one rank.
+    """`train.*`; null leaves what `optim=` says. `batch_size`: global; `micro_batch`: of one backward pass on
+    one rank.
 
-    wall_clock: the command stops cleanly before so much time has passed; watchdog: a run without a finished step for so long is ended.
+    wall_clock: the command stops cleanly before so much time has passed; watchdog: a run without a finished
+    step for so long is ended.
     """
 
     batch_size: int | None = Field(default=None, ge=1)
@@ -83,11 +89,15 @@ class TrainKeys(Frozen):
         try:
             return yaml.safe_load(veto) if isinstance(veto, str) else veto
         except yaml.YAMLError as error:
-            raise ValueError(f'a veto is written {{"diffusion/spread_skill/*": [0.7, 1.4]}}, not {veto}') from error
+            raise ValueError(
+                f'a veto is written {{"diffusion/spread_skill/*": [0.7, 1.4]}}, not {veto}'
+            ) from error
 
     @field_validator("veto")
     @classmethod
-    def _not_reversed(cls, veto: dict[str, tuple[float, float]] | None) -> dict[str, tuple[float, float]] | None:
+    def _not_reversed(
+        cls, veto: dict[str, tuple[float, float]] | None
+    ) -> dict[str, tuple[float, float]] | None:
         for name, (low, high) in (veto or {}).items():
             if not low <= high:
                 raise ValueError(f"{name}: [{low:g}, {high:g}] holds no number; the lower limit comes first")
@@ -154,7 +164,8 @@ class ValidateKeys(Frozen):
             own["fss_windows_km"] = self.fss.windows_km
         ensemble = self.ensemble
         return ValidationSpec(
-            cases=self.cases, ensemble_cases=ensemble.cases, members=ensemble.members, steps=ensemble.steps, maps=self.maps,
+            cases=self.cases, ensemble_cases=ensemble.cases, members=ensemble.members, steps=ensemble.steps,
+            maps=self.maps,
             score=score.model_copy(update=own),
         )  # fmt: skip
 
@@ -220,7 +231,9 @@ def _planned(config: Config, runs: Sequence[StageRun]) -> dict[str, Any]:
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Train what is not trained yet, here or in ranks that are started here; describes the last stage's run."""
+    """Train what is not trained yet, here or in ranks that are started here;
+    describes the last stage's run.
+    """
     ranks, runs = ranks_from_environment(), stage_runs(config, _opened(config))
     launches = must_launch(config.processes, ranks)
     if launches or ranks.world == 1:
@@ -246,7 +259,9 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 
 
 def _report(stage_run: StageRun, console: Console) -> None:
-    """The run's page, where it is not newer than its last event; drawn here, when no rank waits for a picture."""
+    """The run's page, where it is not newer than its last event; drawn here, when no rank waits for a
+    picture.
+    """
     page, events = stage_run.directory.path / "report.html", stage_run.directory.path / "events.jsonl"
     if not page.is_file() or page.stat().st_mtime_ns < events.stat().st_mtime_ns:
         from stormcast_train.products.run_page import write_run_report
@@ -266,7 +281,9 @@ def _words(config: Config) -> list[str]:
 
 
 def stage_runs(config: Config, store: Store) -> list[StageRun]:
-    """The stages to train on the open store, in order; of several, each in a folder of its kind's name below RUN."""
+    """The stages to train on the open store, in order; of several, each in a folder of its kind's name below
+    RUN.
+    """
     if config.resume_from is not None:
         _check_resume_from(config)
     kinds = [kind_of(name) for name in config.stage.kinds()]
@@ -285,23 +302,36 @@ def _check_regression(config: Config, kinds: Sequence[Kind]) -> None:
     trained = {kind.name for kind in kinds}
     waiting = [kind for kind in kinds if kind.beneath is not None and kind.beneath not in trained]
     if waiting and config.regression is None:
-        (kind, *_), both = waiting, next((name for name, found in SEQUENCES.items() if waiting[0].name in found), None)
+        (kind, *_), both = (
+            waiting,
+            next((name for name, found in SEQUENCES.items() if waiting[0].name in found), None),
+        )
         instead = f", or stage={both}" if both else ""
-        raise RequestError(f"stage={kind.name} corrects a trained {kind.beneath}: give regression=RUN{instead}")
+        raise RequestError(
+            f"stage={kind.name} corrects a trained {kind.beneath}: give regression=RUN{instead}"
+        )
     if not waiting and config.regression is not None:
         takes = ", ".join(f"stage={name}" for name in STAGES if kind_of(name).beneath is not None)
-        raise RequestError(f"regression={config.regression} is for {takes}; stage={config.stage.kind} corrects none that is given")
+        raise RequestError(
+            f"regression={config.regression} is for {takes}; stage={config.stage.kind} corrects none that "
+            "is given"
+        )
 
 
 def _check_resume_from(config: Config) -> None:
     if config.init is not None:
-        raise RequestError("init= starts a new run from other weights, resume_from= goes on with a run as it was: give one of them")
+        raise RequestError(
+            "init= starts a new run from other weights, resume_from= goes on with a run as it was: give "
+            "one of them"
+        )
     if len(config.stage.kinds()) > 1:
         one = " or ".join(f"stage={name}" for name in config.stage.kinds())
         raise RequestError(f"resume_from={config.resume_from} goes on with one stage: give {one}")
 
 
-def _stage_run(config: Config, store: Store, name: str, kinds: Sequence[Kind], fold: Fold | None = None) -> StageRun:
+def _stage_run(
+    config: Config, store: Store, name: str, kinds: Sequence[Kind], fold: Fold | None = None
+) -> StageRun:
     """The run of one kind of stage; `kinds`: all that this command trains."""
     kind, several = kind_of(name), len(kinds) > 1
     folder = Path(config.run) / kind.name if several else Path(config.run)
@@ -310,7 +340,8 @@ def _stage_run(config: Config, store: Store, name: str, kinds: Sequence[Kind], f
     here = kind.beneath is not None and kind.beneath in {other.name for other in kinds}
     regression = str(Path(config.run) / str(kind.beneath)) if here else config.regression
     request = StageRequest(
-        stage=config.stage.only(name), network=config.network, objective=config.objective, mix=config.mix, events=config.events,
+        stage=config.stage.only(name), network=config.network, objective=config.objective, mix=config.mix,
+        events=config.events,
         seed=config.seed, store=config.store, regression=regression if kind.beneath else None, init=init,
         variables=_view(config, store), fold=fold, keep=str(folder),
     )  # fmt: skip
@@ -333,21 +364,29 @@ def _execution(config: Config, kind: Kind, kinds: Sequence[Kind]) -> Execution:
     keys = config.train
     validate: ValidateKeys = config.validate
     others = tuple(f"{other.name}/" for other in kinds if other is not kind)
-    best, kept = (None if (name or "").startswith(others) else name for name in (keys.best_metric, config.checkpoint.best))
+    best, kept = (
+        None if (name or "").startswith(others) else name
+        for name in (keys.best_metric, config.checkpoint.best)
+    )
     veto = {name: limits for name, limits in (keys.veto or {}).items() if not name.startswith(others)}
     checkpoint = config.checkpoint
     return Execution(
-        micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, parallel=keys.parallel, tf32=keys.tf32,
+        micro_batch=keys.micro_batch, precision=keys.precision, compile=keys.compile, parallel=keys.parallel,
+        tf32=keys.tf32,
         profile=config.profile, best_metric=best, veto=veto, validation=validate.spec(config.score),
-        deterministic=config.deterministic, device=config.device, log_every=config.log.every_samples, wandb=config.log.wandb,
-        validate_every=validate.every_samples, checkpoint_every=checkpoint.every_samples, checkpoints_kept=checkpoint.keep,
+        deterministic=config.deterministic, device=config.device, log_every=config.log.every_samples,
+        wandb=config.log.wandb,
+        validate_every=validate.every_samples, checkpoint_every=checkpoint.every_samples,
+        checkpoints_kept=checkpoint.keep,
         checkpoint_keep_every=checkpoint.keep_every_samples, checkpoint_best=kept,
         wall_clock_s=duration_s(keys.wall_clock), watchdog_s=duration_s(keys.watchdog),
     )  # fmt: skip
 
 
 def _awaited(stage_run: StageRun, before: Sequence[StageRun]) -> StageRun | None:
-    """The stage beneath this one, where this command trains it, or a fold of it, first; `before`: the stages that come first."""
+    """The stage beneath this one, where this command trains it, or a fold of it, first; `before`: the stages
+    that come first.
+    """
     whole = [run for run in before if run.request.fold is None and run.kind.name == stage_run.kind.beneath]
     if not whole or all(is_done(run, identify(run)) for run in before):
         return None
@@ -360,10 +399,16 @@ def _opened(config: Config) -> Store:
     held = ((store.manifest.get("config") or {}).get("domain") or {}).get("name")
     if config.domain is not None and held not in (None, config.domain.name):
         asked = config.domain.name
-        raise RequestError(f"store={config.store} is a store of domain={held}, and domain={asked} was asked", part="domain")
+        raise RequestError(
+            f"store={config.store} is a store of domain={held}, and domain={asked} was asked", part="domain"
+        )
     return store
 
 
 def _view(config: Config, store: Store) -> StoreView | None:
-    """What `variables` change of the store; its lists count where the request gives them, for the group's default is any set's."""
-    return requested_view(store, config.variables, {word.partition("=")[0].lstrip("+") for word in config.overrides})
+    """What `variables` change of the store; its lists count where the request gives them, for the group's
+    default is any set's.
+    """
+    return requested_view(
+        store, config.variables, {word.partition("=")[0].lstrip("+") for word in config.overrides}
+    )

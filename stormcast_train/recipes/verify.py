@@ -82,45 +82,68 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     question = ask(config)
     before = done_before(config, question.request)
     if before is not None:
-        other = "" if before["code"] == code_fingerprint() else " (made by other code than this; for new ones choose another out=)"
-        console.say(f"done already: {config.out} holds these scores{other}; see {Path(config.out) / 'report.html'}")
+        other = (
+            ""
+            if before["code"] == code_fingerprint()
+            else " (made by other code than this; for new ones choose another out=)"
+        )
+        console.say(
+            f"done already: {config.out} holds these scores{other}; see {Path(config.out) / 'report.html'}"
+        )
         return {**before["result"], "done": True}
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / RECORD, {"request": question.request, "state": "begun"})
     asked = Asked(
-        question.run, question.analysis, question.starts, question.lead_steps, config.score, config.training_store, config.error_starts
+        question.run,
+        question.analysis,
+        question.starts,
+        question.lead_steps,
+        config.score,
+        config.training_store,
+        config.error_starts,
     )
     inputs = prepare(asked, console)
     scoring, cases = score(config, question, inputs, console)
     result = publish(config, question, inputs, scoring, cases, console)
-    write_json(out / RECORD, {"request": question.request, "state": "done", "code": code_fingerprint(), "result": result})
+    write_json(
+        out / RECORD,
+        {"request": question.request, "state": "done", "code": code_fingerprint(), "result": result},
+    )
     return {**result, "done": False}
 
 
 def ask(config: Config) -> Question:
     """Open forecast and store and refuse what does not fit."""
     from stormcast_train.fields.grid import Grid
-    from stormcast_train.forecast.archive import open_forecast
+    from stormcast_train.forecast.forecast_file import open_forecast
     from stormcast_train.store.reader import open_store
     from stormcast_train.verification.cases import Analysis
 
     forecast, store = open_forecast(Path(config.forecast)), open_store(Path(config.store))
     names = tuple(str(name) for name in forecast.data_vars)
     analysis = Analysis(store, names, config.score.derived)
-    grid = Grid(np.asarray(forecast["lat"].values, np.float64), np.asarray(forecast["lon"].values, np.float64))
+    grid = Grid(
+        np.asarray(forecast["lat"].values, np.float64), np.asarray(forecast["lon"].values, np.float64)
+    )
     if grid.shape != analysis.grid.shape or not np.allclose(grid.bounds(), analysis.grid.bounds(), atol=1e-4):
         raise RequestError(
-            f"the forecast {config.forecast} has a grid of {_box(grid)}, the store {config.store} one of {_box(analysis.grid)}; "
-            "verify against a store of the forecast's domain"
+            f"the forecast {config.forecast} has a grid of {_box(grid)}, the store {config.store} one of "
+            f"{_box(analysis.grid)}; verify against a store of the forecast's domain"
         )
     run = config.run or forecast.attrs.get("run")
     if not run:
-        raise RequestError(f"the forecast {config.forecast} names no run; say which regression to compare with: run=RUN")
+        raise RequestError(
+            f"the forecast {config.forecast} names no run; say which regression to compare with: run=RUN"
+        )
     starts = forecast["forecast_reference_time"].values.astype("datetime64[s]")
     lead_steps = _lead_steps(forecast, analysis.step)
-    analysis.check(np.unique(np.concatenate([starts, (starts[:, None] + np.array(lead_steps) * analysis.step).ravel()])))
-    return Question(forecast, store, analysis, str(run), starts, lead_steps, _request(config, forecast, store, str(run)))
+    analysis.check(
+        np.unique(np.concatenate([starts, (starts[:, None] + np.array(lead_steps) * analysis.step).ravel()]))
+    )
+    return Question(
+        forecast, store, analysis, str(run), starts, lead_steps, _request(config, forecast, store, str(run))
+    )
 
 
 def _box(grid: Any) -> str:
@@ -133,7 +156,9 @@ def _lead_steps(forecast: xr.Dataset, step: np.timedelta64) -> tuple[int, ...]:
     steps = leads / step
     if (steps != np.round(steps)).any() or (steps < 1).any():
         listed = ", ".join(str(lead) for lead in leads)
-        raise RequestError(f"the forecast's leads ({listed}) are not whole steps of the store's {seconds(step)} s")
+        raise RequestError(
+            f"the forecast's leads ({listed}) are not whole steps of the store's {seconds(step)} s"
+        )
     return tuple(int(s) for s in steps)
 
 
@@ -160,24 +185,34 @@ def done_before(config: Config, request: str) -> dict[str, Any] | None:
     return dict(held) if held["state"] == "done" else None
 
 
-def score(config: Config, question: Question, inputs: BaselineInputs, console: Console) -> tuple[Scoring, list[Case]]:
-    """Score every start; keep the fields of the starts that are drawn: those with most rain, else the first."""
+def score(
+    config: Config, question: Question, inputs: BaselineInputs, console: Console
+) -> tuple[Scoring, list[Case]]:
+    """Score every start; keep the fields of the starts that are drawn: those
+    with most rain, else the first.
+    """
     from stormcast_train.verification.aggregate import Aggregate
+    from stormcast_train.verification.case_sums import measures
     from stormcast_train.verification.cases import score_start
     from stormcast_train.verification.compare import resampling
-    from stormcast_train.verification.statistics import measures
     from stormcast_train.verification.table import Facts, Scoring
 
     variables = question.analysis.variables
-    measured = {name: measures(variable, question.analysis.grid, config.score) for name, variable in variables.items()}
+    measured = {
+        name: measures(variable, question.analysis.grid, config.score) for name, variable in variables.items()
+    }
     regions = _regions(config, question)
     aggregate = Aggregate(tuple(k * seconds(question.analysis.step) for k in question.lead_steps))
     drawn: list[tuple[float, Case]] = []
     with console.progress("verify", len(question.starts)) as advance:
         for number, start in enumerate(question.starts):
             case = fields_of(config, question, inputs, number)
-            aggregate.add(start, score_start(start, case.truth, case.forecasts, measured, regions, config.score.seed))
-            drawn = sorted([*drawn, (_interest(case, question), case)], key=lambda pair: -pair[0])[: config.maps]
+            aggregate.add(
+                start, score_start(start, case.truth, case.forecasts, measured, regions, config.score.seed)
+            )
+            drawn = sorted([*drawn, (_interest(case, question), case)], key=lambda pair: -pair[0])[
+                : config.maps
+            ]
             advance(1, iso(start))
     facts = Facts(inputs.driver_name, "hindcast", inputs.split)
     resampled = resampling(aggregate.times(), config.score.bootstrap, config.score.seed)
@@ -185,7 +220,9 @@ def score(config: Config, question: Question, inputs: BaselineInputs, console: C
 
 
 def _interest(case: Case, question: Question) -> float:
-    amounts = [name for name, variable in question.analysis.variables.items() if variable.kind == "accumulation"]
+    amounts = [
+        name for name, variable in question.analysis.variables.items() if variable.kind == "accumulation"
+    ]
     return float(np.nanmean(np.nan_to_num(case.truth[amounts[0]]))) if amounts else 0.0
 
 
@@ -208,7 +245,10 @@ def fields_of(config: Config, question: Question, inputs: BaselineInputs, number
     start, analysis = question.starts[number], question.analysis
     valid = question.valid_times(start)
     values = question.forecast.isel(forecast_reference_time=number).load()
-    members = {str(name): values[name].transpose("realization", "forecast_period", "y", "x").values for name in values.data_vars}
+    members = {
+        str(name): values[name].transpose("realization", "forecast_period", "y", "x").values
+        for name in values.data_vars
+    }
     forecasts = ensemble_forecasts(with_derived(members, config.score.derived), analysis.variables)
     size = values.sizes["realization"]
     forecasts |= inputs.baselines(start, valid, size, generator(config.score.seed, "dressing", iso(start)))
@@ -216,27 +256,42 @@ def fields_of(config: Config, question: Question, inputs: BaselineInputs, number
 
 
 def publish(
-    config: Config, question: Question, inputs: BaselineInputs, scoring: Scoring, cases: list[Case], console: Console
+    config: Config,
+    question: Question,
+    inputs: BaselineInputs,
+    scoring: Scoring,
+    cases: list[Case],
+    console: Console,
 ) -> dict[str, Any]:
     """Write scores.csv, scores.nc, the PNGs and report.html; returns the headline."""
     from stormcast_train.products import score_page
     from stormcast_train.verification import table
-    from stormcast_train.verification.files import write_csv, write_netcdf
-    from stormcast_train.verification.statistics import WEIGHTING
+    from stormcast_train.verification.case_sums import WEIGHTING
+    from stormcast_train.verification.score_files import write_csv, write_netcdf
 
     out, scores, headline = Path(config.out), table.table(scoring), table.headline(scoring)
     provenance = {
         "forecast": config.forecast, "store": config.store, "run": question.run,
-        "package fingerprint": question.forecast.attrs.get("package_fingerprint", ""), "store fingerprint": question.store.fingerprint,
+        "package fingerprint": question.forecast.attrs.get("package_fingerprint", ""),
+        "store fingerprint": question.store.fingerprint,
         "score": config.score.model_dump_json(), "stormcast-train": version(), "code": code_fingerprint(),
-        "command": f"stormcast verify forecast={config.forecast} store={config.store} run={question.run} out={config.out}",
+        "command": f"stormcast verify forecast={config.forecast} store={config.store} run={question.run} "
+            f"out={config.out}",
     }  # fmt: skip
     write_csv(scores, out / "scores.csv")
-    write_netcdf(scores, out / "scores.nc", {k.replace(" ", "_"): str(v) for k, v in provenance.items()} | {"weighting": WEIGHTING})
+    write_netcdf(
+        scores,
+        out / "scores.nc",
+        {k.replace(" ", "_"): str(v) for k, v in provenance.items()} | {"weighting": WEIGHTING},
+    )
     images = score_page.draw(scoring, scores, cases, question.analysis.grid, out)
     score_page.write_page(out / "report.html", scoring, headline, images, inputs.notes, provenance)
-    console.say(f"wrote {out / 'report.html'} and {len(scores)} scores of {len(question.starts)} start(s) to {out / 'scores.csv'}")
+    console.say(
+        f"wrote {out / 'report.html'} and {len(scores)} scores of {len(question.starts)} start(s) to "
+        f"{out / 'scores.csv'}"
+    )
     return {
-        "out": str(out), "report": str(out / "report.html"), "scores": str(out / "scores.csv"), "n_cases": len(question.starts),
+        "out": str(out), "report": str(out / "report.html"), "scores": str(out / "scores.csv"),
+        "n_cases": len(question.starts),
         "n_blocks": scoring.resampling.n_blocks, "split": scoring.facts.split, "headline": headline,
     }  # fmt: skip

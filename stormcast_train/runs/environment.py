@@ -11,11 +11,19 @@ from typing import Any
 
 from stormcast_train.base.provenance import environment_record
 
-SHOWN = ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES", "SLURM_JOB_ID", "SLURM_JOB_NODELIST", "SLURM_CLUSTER_NAME")
+SHOWN = (
+    "OMP_NUM_THREADS",
+    "CUDA_VISIBLE_DEVICES",
+    "SLURM_JOB_ID",
+    "SLURM_JOB_NODELIST",
+    "SLURM_CLUSTER_NAME",
+)
 
 
 def attempt_environment(torch_facts: Mapping[str, Any]) -> dict[str, Any]:
-    """Interpreter, packages, host, processors, memory, the variables that matter, and `torch_facts` as they are."""
+    """Interpreter, packages, host, processors, memory, the variables that matter, and `torch_facts` as they
+    are.
+    """
     return {
         **environment_record(),
         "host": socket.gethostname(),

@@ -1,4 +1,6 @@
-"""`events.jsonl`: one JSON object a line, appended by rank 0 and flushed when written. The run directory's truth."""
+"""`events.jsonl`: one JSON object a line, appended by rank 0 and flushed when written. The run directory's
+truth.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ Event = dict[str, Any]
 
 
 class EventLog:
-    """Appends the events of one attempt. A line that a crash cut short stays behind, closed by a line feed, and is never read."""
+    """Appends the events of one attempt. A line that a crash cut short stays behind, closed by a line feed,
+    and is never read.
+    """
 
     def __init__(self, directory: Path, attempt: int) -> None:
         self._path = directory / NAME
@@ -25,7 +29,9 @@ class EventLog:
             self._append("\n")
 
     def write(self, event: str, samples: int, **facts: Any) -> Event:
-        """One line: event, time (UTC), samples, attempt, and the facts; numbers that are not finite become null."""
+        """One line: event, time (UTC), samples, attempt, and the facts; numbers that are not finite become
+        null.
+        """
         now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
         line = {"event": event, "time": now, "samples": samples, "attempt": self._attempt, **finite(facts)}
         self._append(json.dumps(line, default=plain, allow_nan=False, ensure_ascii=False) + "\n")
@@ -58,7 +64,9 @@ def read_events(directory: Path) -> list[Event]:
 
 
 def latest(events: Iterable[Event], event: str) -> list[Event]:
-    """The lines of this event in order of samples; of several attempts' lines for the same samples the latest attempt's."""
+    """The lines of this event in order of samples; of several attempts' lines for the same samples the latest
+    attempt's.
+    """
     kept: dict[int, Event] = {}
     for line in events:
         if line["event"] == event and line["attempt"] >= kept.get(line["samples"], line)["attempt"]:

@@ -7,7 +7,8 @@ from typing import Any
 
 COLUMNS = ("run", "stage", "state", "samples", "of", "loss", "fingerprint")
 SHEET = (
-    "path", "stage", "state", "samples", "total_samples", "attempts", "loss", "seed", "fingerprint", "store", "regression", "commit",
+    "path", "stage", "state", "samples", "total_samples", "attempts", "loss", "seed", "fingerprint", "store",
+    "regression", "commit",
     "weights_sha256",
 )  # fmt: skip
 
@@ -16,12 +17,22 @@ def table(described: Sequence[Mapping[str, Any]]) -> str:
     """One line a run."""
     rows = [COLUMNS, *[_row(run) for run in described]]
     widths = [max(len(row[i]) for row in rows) for i in range(len(COLUMNS))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )
 
 
 def _row(run: Mapping[str, Any]) -> tuple[str, ...]:
     loss = "" if run["loss"] is None else f"{run['loss']:.4f}"
-    return (run["path"], run["stage"], run["state"], str(run["samples"]), str(run["total_samples"]), loss, run["fingerprint"][:12])
+    return (
+        run["path"],
+        run["stage"],
+        run["state"],
+        str(run["samples"]),
+        str(run["total_samples"]),
+        loss,
+        run["fingerprint"][:12],
+    )
 
 
 def sheet(run: Mapping[str, Any]) -> str:
@@ -34,5 +45,9 @@ def sheet(run: Mapping[str, Any]) -> str:
     told = {name: value for name, value in sorted(run["metrics"].items()) if value is not None}
     lines += [f"  {name:<44}{value:.5g}" for name, value in told.items() if ":" not in name]
     detailed = sum(":" in name for name in told)  # by threshold, band or ring
-    lines += [f"  and {detailed} more by threshold, window, wavelength and distance from the edge: events.jsonl"] if detailed else []
+    lines += (
+        [f"  and {detailed} more by threshold, window, wavelength and distance from the edge: events.jsonl"]
+        if detailed
+        else []
+    )
     return "\n".join(lines)

@@ -21,7 +21,16 @@ from stormcast_train.runs.events import Event, latest, read_events
 IDENTITY = "fingerprint.json"
 STAGES = "stages.json"  # in the folder of several stages
 LOCK = ".lock"
-OWN_NAMES = {LOCK, IDENTITY, "science.yaml", "execution.yaml", "site.yaml", "environment.json", "code.json", "submit.sbatch"}
+OWN_NAMES = {
+    LOCK,
+    IDENTITY,
+    "science.yaml",
+    "execution.yaml",
+    "site.yaml",
+    "environment.json",
+    "code.json",
+    "submit.sbatch",
+}
 State = Literal["new", "running", "stopped", "done", "failed"]
 ENDS: dict[str, State] = {"done": "done", "stopped": "stopped", "failed": "failed"}
 
@@ -51,7 +60,11 @@ class RunDirectory:
 
     def packages(self) -> dict[str, Path]:
         """The packages that are there, by name."""
-        return {which: self.package(which) for which in ("best", "last") if (self.package(which) / "package.json").is_file()}
+        return {
+            which: self.package(which)
+            for which in ("best", "last")
+            if (self.package(which) / "package.json").is_file()
+        }
 
     def foreign(self) -> list[str]:
         """Names in a directory that is no run and that no run leaves: another thing lives there."""
@@ -59,12 +72,17 @@ class RunDirectory:
             return []
         if not self.path.is_dir():
             return [self.path.name]
-        return sorted(p.name for p in self.path.iterdir() if p.name not in OWN_NAMES and not p.name.startswith("."))
+        return sorted(
+            p.name for p in self.path.iterdir() if p.name not in OWN_NAMES and not p.name.startswith(".")
+        )
 
     def identity(self) -> dict[str, Any]:
         """What `fingerprint.json` holds; RequestError where this is no run."""
         if not self.exists:
-            raise RequestError(f"{self.path} is not a run: it has no {IDENTITY}; `stormcast runs list FOLDER` shows what there is")
+            raise RequestError(
+                f"{self.path} is not a run: it has no {IDENTITY}; `stormcast runs list FOLDER` shows what "
+                "there is"
+            )
         return dict(read_json(self.path / IDENTITY))
 
     def document(self, name: str) -> dict[str, Any]:
@@ -73,7 +91,9 @@ class RunDirectory:
         loaded = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
         return {str(k): v for k, v in loaded.items()} if isinstance(loaded, dict) else {}
 
-    def record(self, identity: Mapping[str, Any], documents: Mapping[str, Any], records: Mapping[str, Any]) -> None:
+    def record(
+        self, identity: Mapping[str, Any], documents: Mapping[str, Any], records: Mapping[str, Any]
+    ) -> None:
         """Write the YAML documents and JSON records, each atomically, and `fingerprint.json` last."""
         self.path.mkdir(parents=True, exist_ok=True)
         for name, content in documents.items():
@@ -87,25 +107,37 @@ class RunDirectory:
         return 1 + max((int(e["attempt"]) for e in read_events(self.path)), default=0)
 
     def state(self, events: list[Event] | None = None) -> State:
-        """`failed` is also a run that ended without a word (killed, node lost); the same command resumes it."""
+        """`failed` is also a run that ended without a word (killed, node
+        lost); the same command resumes it.
+        """
         known = read_events(self.path) if events is None else events
         if not known:
             return "running" if self.exists and self._held() else "new"
         return ENDS.get(known[-1]["event"]) or ("running" if self._held() else "failed")
 
     def untouched(self) -> bool:
-        """Whether nothing has come of the run: it was recorded, then refused before it began; nobody holds it, and it continues no other."""
-        return self.state() == "new" and not any(self.checkpoints.glob("*")) and not self.identity().get("resumed_from")
+        """Whether nothing has come of the run: it was recorded, then refused before it began; nobody holds
+        it, and it continues no other.
+        """
+        return (
+            self.state() == "new"
+            and not any(self.checkpoints.glob("*"))
+            and not self.identity().get("resumed_from")
+        )
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Hold the run for one writer; FailedError when another process has it. Without file locks nothing is held."""
+        """Hold the run for one writer; FailedError when another process has it. Without file locks nothing is
+        held.
+        """
         self.path.mkdir(parents=True, exist_ok=True)
         with open(self.path / LOCK, "a") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
-                raise FailedError(f"another process is training the run {self.path}; wait for it or end it") from error
+                raise FailedError(
+                    f"another process is training the run {self.path}; wait for it or end it"
+                ) from error
             except OSError as error:
                 if error.errno not in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP):
                     raise
@@ -128,9 +160,11 @@ def is_run(path: str | Path) -> bool:
 
 
 def stages_in(folder: Path) -> list[str]:
-    """Names of the stages that one command trains below the folder, in order; empty where it is no such folder.
+    """Names of the stages that one command trains below the folder, in order; empty where it is no such
+    folder.
 
-    `stages.json` has them; a folder from before that file has a run that names another beside it as the stage beneath it.
+    `stages.json` has them; a folder from before that file has a run that names another beside it as the stage
+    beneath it.
     """
     if (folder / STAGES).is_file():
         return [str(name) for name in read_json(folder / STAGES)]
@@ -142,7 +176,9 @@ def stages_in(folder: Path) -> list[str]:
 
 
 def find_run(path: str | Path) -> RunDirectory:
-    """The run at `path`; of stages that are trained one on the other the last. RequestError where there is none."""
+    """The run at `path`; of stages that are trained one on the other the last. RequestError where there is
+    none.
+    """
     folder = Path(path)
     found, stages = RunDirectory(folder), stages_in(folder)
     if not found.exists and stages:
@@ -153,12 +189,16 @@ def find_run(path: str | Path) -> RunDirectory:
             raise RequestError(f"the {stages[-1]} of {folder} has not begun{said}", run=str(folder))
     if not found.exists:
         said = "is not a run" if folder.exists() else "does not exist"
-        raise RequestError(f"the run {folder} {said}; `stormcast runs list FOLDER` shows the runs below a folder", run=str(folder))
+        raise RequestError(
+            f"the run {folder} {said}; `stormcast runs list FOLDER` shows the runs below a folder",
+            run=str(folder),
+        )
     return found
 
 
 def resolve_package(spec: str) -> Path:
-    """The package folder that `RUN`, `RUN@last`, `RUN@best`, `RUN@best:METRIC` or `RUN@SAMPLES` names, or `spec` itself if it is one.
+    """The package folder that `RUN`, `RUN@last`, `RUN@best`, `RUN@best:METRIC` or `RUN@SAMPLES` names, or
+    `spec` itself if it is one.
 
     Plain RUN is its best package, else its last.
     """
@@ -168,7 +208,10 @@ def resolve_package(spec: str) -> Path:
     run = find_run(name)
     have = run.packages()
     if not have:
-        raise RequestError(f"the run {run.path} has no package yet (state: {run.state()}); repeat its train command", run=spec)
+        raise RequestError(
+            f"the run {run.path} has no package yet (state: {run.state()}); repeat its train command",
+            run=spec,
+        )
     if not which:
         return have.get("best") or have["last"]
     kind, _, metric = which.partition(":")
@@ -178,7 +221,10 @@ def resolve_package(spec: str) -> Path:
         raise RequestError(f"the run {run.path} has no package '{which}'; it has {', '.join(have)}", run=spec)
     chosen = _facts(have[kind]).get("criterion")
     if metric and metric != chosen:
-        raise RequestError(f"the best package of {run.path} was chosen by '{chosen}', not by '{metric}' (train.best_metric)", run=spec)
+        raise RequestError(
+            f"the best package of {run.path} was chosen by '{chosen}', not by '{metric}' (train.best_metric)",
+            run=spec,
+        )
     return have[kind]
 
 
@@ -189,7 +235,10 @@ def _facts(package: Path) -> dict[str, Any]:
 def _at_samples(run: RunDirectory, have: Mapping[str, Path], samples: int) -> Path:
     kept = {int(_facts(path).get("samples", -1)): path for path in have.values()}
     if samples not in kept:
-        raise RequestError(f"the run {run.path} keeps no package at {samples} samples; it keeps {', '.join(map(str, sorted(kept)))}")
+        raise RequestError(
+            f"the run {run.path} keeps no package at {samples} samples; it keeps "
+            f"{', '.join(map(str, sorted(kept)))}"
+        )
     return kept[samples]
 
 
@@ -205,7 +254,9 @@ def weights_sha256(package: Path) -> str:
 
 
 def describe_run(path: str | Path, with_weights: bool = True) -> dict[str, Any]:
-    """What a run is and how far it came; `weights_sha256` (of package/last) is null where there is none or it is not asked for."""
+    """What a run is and how far it came; `weights_sha256` (of package/last) is null where there is none or it
+    is not asked for.
+    """
     run = find_run(path)
     identity, events = run.identity(), read_events(run.path)
     science, site = run.document("science"), run.document("site")
@@ -233,7 +284,9 @@ def describe_run(path: str | Path, with_weights: bool = True) -> dict[str, Any]:
 
 
 def _sampler_facts(packages: Mapping[str, Path]) -> dict[str, Any]:
-    """`sampler_variance_ratio` by variable of the package that plain RUN names; nothing where it has no sampler or no validation."""
+    """`sampler_variance_ratio` by variable of the package that plain RUN names; nothing where it has no
+    sampler or no validation.
+    """
     chosen = packages.get("best") or packages.get("last")
     known = (_facts(chosen).get("sampler") or {}) if chosen else {}
     return {"sampler_variance_ratio": known["variance_ratio"]} if known else {}
@@ -244,4 +297,8 @@ def list_runs(root: str | Path) -> list[dict[str, Any]]:
     folder = Path(root)
     if not folder.is_dir():
         raise RequestError(f"{folder} is not a folder")
-    return [describe_run(found.parent, with_weights=False) for found in sorted(folder.rglob(IDENTITY)) if "package" not in found.parts]
+    return [
+        describe_run(found.parent, with_weights=False)
+        for found in sorted(folder.rglob(IDENTITY))
+        if "package" not in found.parts
+    ]

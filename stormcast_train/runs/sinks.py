@@ -1,4 +1,6 @@
-"""Weights & Biases as a mirror of `events.jsonl`: it can be switched on late, or rebuilt, since the file holds everything."""
+"""Weights & Biases as a mirror of `events.jsonl`: it can be switched on late, or rebuilt, since the file
+holds everything.
+"""
 
 from __future__ import annotations
 
@@ -14,19 +16,24 @@ MIRRORED = ("train", "validate")
 
 
 class WandbMirror:
-    """Sends the events that the run directory holds and that it has not sent yet. `wandb` is imported here and nowhere else."""
+    """Sends the events that the run directory holds and that it has not sent yet. `wandb` is imported here
+    and nowhere else.
+    """
 
     def __init__(self, directory: Path, mode: Mode, project: str, identity: Mapping[str, Any]) -> None:
         try:
             import wandb
         except ImportError as error:
-            raise RequestError("log.wandb needs the package wandb: pip install wandb, or log.wandb=null") from error
+            raise RequestError(
+                "log.wandb needs the package wandb: pip install wandb, or log.wandb=null"
+            ) from error
         self._directory = directory
         self._sent = -1
         settings = wandb.Settings(silent=True, console="off")
         run_id = identity["fingerprint"][:16]
         self._run = wandb.init(
-            project=project, id=run_id, name=directory.name, resume="allow", mode=mode, dir=str(directory), config=dict(identity),
+            project=project, id=run_id, name=directory.name, resume="allow", mode=mode, dir=str(directory),
+            config=dict(identity),
             settings=settings,
         )  # fmt: skip
 
@@ -47,4 +54,7 @@ class WandbMirror:
 def numbers(event: Event) -> dict[str, float]:
     """The numbers of an event under names that sort by kind: `train/loss`, `regression/rmse/t2m`."""
     kept = {k: v for k, v in event.items() if isinstance(v, int | float) and k not in ("samples", "attempt")}
-    return {k if "/" in k and event["event"] == "validate" else f"{event['event']}/{k}": float(v) for k, v in kept.items()}
+    return {
+        k if "/" in k and event["event"] == "validate" else f"{event['event']}/{k}": float(v)
+        for k, v in kept.items()
+    }

@@ -17,7 +17,7 @@ from stormcast_train.sources.config import CfReader, CfVariable
 from stormcast_train.sources.cube import Cube
 from stormcast_train.sources.cubes import Coordinates, GriddedFile, open_gridded
 from stormcast_train.sources.era5 import common_times
-from stormcast_train.sources.memory import Contents, Held
+from stormcast_train.sources.memory import FileContents, Held
 from stormcast_train.sources.opened import opened, reading
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files, stacked
 from stormcast_train.sources.units import conversion, normalised
@@ -39,30 +39,50 @@ def _find(file: GriddedFile, path: Path, declared: CfVariable) -> tuple[Cube, in
         why = f" ({file.skipped[declared.source]})" if declared.source in file.skipped else ""
         hint = f"{nearest(declared.source, held)} It holds {', '.join(held) or 'none'}"
         raise UnreadableError(f"{path} holds no field '{declared.source}'{why}.{hint}", path=str(path))
-    chosen = [c for c in named if all(str(c.attrs.get(f"GRIB_{k}", c.attrs.get(k))) == str(v) for k, v in declared.keys.items())]
+    chosen = [
+        c
+        for c in named
+        if all(str(c.attrs.get(f"GRIB_{k}", c.attrs.get(k))) == str(v) for k, v in declared.keys.items())
+    ]
     if not chosen:
-        raise UnreadableError(f"{path}: no '{declared.source}' has keys {declared.keys}; it has {_kinds(named)}", path=str(path))
+        raise UnreadableError(
+            f"{path}: no '{declared.source}' has keys {declared.keys}; it has {_kinds(named)}", path=str(path)
+        )
     rows = [(c, 0 if declared.level is None else c.level_row(declared.level)) for c in chosen]
     found = [(c, row) for c, row in rows if row is not None] or rows
     if len({(str(c.attrs.get("GRIB_typeOfLevel")), str(c.attrs.get("GRIB_stepType"))) for c, _ in found}) > 1:
-        raise UnreadableError(f"{path} holds '{declared.source}' as {_kinds([c for c, _ in found])}; say which with keys:", path=str(path))
+        raise UnreadableError(
+            f"{path} holds '{declared.source}' as {_kinds([c for c, _ in found])}; say which with keys:",
+            path=str(path),
+        )
     return _checked(*found[0], path, declared)
 
 
 def _kinds(cubes: Sequence[Cube]) -> str:
     """How cubes of one name differ, as `keys:` would say it."""
     keys = ("typeOfLevel", "stepType")
-    return ", ".join("{" + ", ".join(f"{k}: {c.attrs.get(f'GRIB_{k}')}" for k in keys) + f"}} at {c.levels.tolist()}" for c in cubes)
+    return ", ".join(
+        "{" + ", ".join(f"{k}: {c.attrs.get(f'GRIB_{k}')}" for k in keys) + f"}} at {c.levels.tolist()}"
+        for c in cubes
+    )
 
 
 def _checked(cube: Cube, row: int | None, path: Path, declared: CfVariable) -> tuple[Cube, int]:
     """The cube and row where level and unit are as declared; UnreadableError where not."""
     if declared.level is None and len(cube.levels) > 1:
-        raise UnreadableError(f"{path}: '{cube.name}' has levels {cube.levels.tolist()}; say which with level:", path=str(path))
+        raise UnreadableError(
+            f"{path}: '{cube.name}' has levels {cube.levels.tolist()}; say which with level:", path=str(path)
+        )
     if row is None:
-        raise UnreadableError(f"{path}: '{cube.name}' has no level {declared.level}; it has {cube.levels.tolist()}", path=str(path))
+        raise UnreadableError(
+            f"{path}: '{cube.name}' has no level {declared.level}; it has {cube.levels.tolist()}",
+            path=str(path),
+        )
     if declared.units is not None and normalised(declared.units) != cube.units:
-        raise UnreadableError(f"{path}: '{cube.name}' is in '{cube.units}', the config expects '{declared.units}'", path=str(path))
+        raise UnreadableError(
+            f"{path}: '{cube.name}' is in '{cube.units}', the config expects '{declared.units}'",
+            path=str(path),
+        )
     return cube, row
 
 
@@ -74,13 +94,19 @@ def _scale(name: str, declared: CfVariable, cube: Cube, path: Path) -> tuple[flo
     if found is None:
         wanted = describe(name).units
         raise UnreadableError(
-            f"{path}: '{cube.name}' is in '{cube.units}', not {wanted} for {name}; declare scale: and offset:", path=str(path)
+            f"{path}: '{cube.name}' is in '{cube.units}', not {wanted} for {name}; declare scale: and "
+            "offset:",
+            path=str(path),
         )
     return found
 
 
-def _fields(file: GriddedFile, path: Path, time: np.datetime64 | None, variables: Mapping[str, CfVariable]) -> xr.Dataset:
-    """The declared variables at exactly this time (as stamped in the file); UnreadableError where one is not there."""
+def _fields(
+    file: GriddedFile, path: Path, time: np.datetime64 | None, variables: Mapping[str, CfVariable]
+) -> xr.Dataset:
+    """The declared variables at exactly this time (as stamped in the file); UnreadableError where one is not
+    there.
+    """
     found: dict[str, NDArray[np.float32]] = {}
     first: Cube | None = None
     version = ""
@@ -88,23 +114,37 @@ def _fields(file: GriddedFile, path: Path, time: np.datetime64 | None, variables
         cube, level_row = _find(file, path, declared)
         row = 0 if time is None else (cube.row(time) if len(cube.times) else 0)
         if row is None:
-            raise UnreadableError(f"{path}: '{cube.name}' has no time {iso(time) if time is not None else ''}", path=str(path))
+            raise UnreadableError(
+                f"{path}: '{cube.name}' has no time {iso(time) if time is not None else ''}", path=str(path)
+            )
         first, version = first or cube, version or cube.version(row)
         if not (np.array_equal(cube.lat, first.lat) and np.array_equal(cube.lon, first.lon)):
-            raise UnreadableError(f"{path} holds {', '.join(variables)} on different grids; ask for them one by one", path=str(path))
+            raise UnreadableError(
+                f"{path} holds {', '.join(variables)} on different grids; ask for them one by one",
+                path=str(path),
+            )
         scale, offset = _scale(name, declared, cube, path)
         with reading(path):
             values = cube.plane(row, level_row)
-        found[name] = values if (scale, offset) == (1.0, 0.0) else (values * np.float64(scale) + offset).astype(np.float32)
+        found[name] = (
+            values
+            if (scale, offset) == (1.0, 0.0)
+            else (values * np.float64(scale) + offset).astype(np.float32)
+        )
     assert first is not None
     return dataset(found, first.lat, first.lon, time, version or path.suffix.lstrip("."))
 
 
-def read(path: Path | str, variables: Mapping[str, CfVariable | str] | None = None, time: np.datetime64 | str | None = None) -> xr.Dataset:
-    """A file's fields on their own grid: those of the mapping in canonical units, or all under their own names and units.
+def read(
+    path: Path | str,
+    variables: Mapping[str, CfVariable | str] | None = None,
+    time: np.datetime64 | str | None = None,
+) -> xr.Dataset:
+    """A file's fields on their own grid: those of the mapping in canonical units, or all under their own
+    names and units.
 
-    With `time`, or where the file holds one time: [y, x] with scalar `valid_time`; otherwise [time, y, x] over the times
-    that all share. Times are the file's own.
+    With `time`, or where the file holds one time: [y, x] with scalar `valid_time`; otherwise [time, y, x]
+    over the times that all share. Times are the file's own.
     """
     path = Path(path)
     file = opened(path, _opener(Coordinates()))
@@ -114,15 +154,21 @@ def read(path: Path | str, variables: Mapping[str, CfVariable | str] | None = No
     if time is not None:
         return _fields(file, path, parse_time(time), declared)
     shared = common_times([_find(file, path, v)[0] for v in declared.values()])
-    return stacked([_fields(file, path, t, declared) for t in shared] or [_fields(file, path, None, declared)])
+    return stacked(
+        [_fields(file, path, t, declared) for t in shared] or [_fields(file, path, None, declared)]
+    )
 
 
 def _as_they_are(file: GriddedFile, path: Path, time: np.datetime64 | str | None) -> xr.Dataset:
-    """The first variable with time, latitude and longitude and all others on its grid and times, one level each."""
+    """The first variable with time, latitude and longitude and all others on its grid and times, one level
+    each.
+    """
     cubes = [c for c in file.cubes if len(c.levels) < 2]
     lead = next((c for c in cubes if len(c.times)), cubes[0] if cubes else None)
     if lead is None:
-        raise UnreadableError(f"{path} holds no field with latitude and longitude; {file.skipped}", path=str(path))
+        raise UnreadableError(
+            f"{path} holds no field with latitude and longitude; {file.skipped}", path=str(path)
+        )
     times = lead.times if time is None else np.array([parse_time(time)])
     alike = [c for c in cubes if np.array_equal(c.lat, lead.lat) and np.array_equal(c.lon, lead.lon)]
     alike = [lead, *(c for c in alike if c is not lead and np.array_equal(c.times, lead.times))]
@@ -136,7 +182,9 @@ def _as_they_are(file: GriddedFile, path: Path, time: np.datetime64 | str | None
 def _own(cubes: Sequence[Cube], time: np.datetime64 | None) -> xr.Dataset:
     rows = [0 if time is None else c.row(time) for c in cubes]
     fields = {c.name: c.plane(row or 0, 0) for c, row in zip(cubes, rows, strict=True)}
-    return dataset(fields, cubes[0].lat, cubes[0].lon, time, cubes[0].version(0), units={c.name: c.units for c in cubes})
+    return dataset(
+        fields, cubes[0].lat, cubes[0].lon, time, cubes[0].version(0), units={c.name: c.units for c in cubes}
+    )
 
 
 class Cf(Source):
@@ -165,7 +213,7 @@ class Cf(Source):
             records += self._inside(contents, path, period)
         return sorted(records, key=lambda r: (r.time, str(r.path))), refusals
 
-    def _look(self, path: Path) -> Contents:
+    def _look(self, path: Path) -> FileContents:
         """The declared variables that the file holds, and when; UnreadableError where it holds none."""
         file = opened(path, self._open)
         held: list[Held] = []
@@ -181,13 +229,17 @@ class Cf(Source):
                 held.append(Held((name,), cube.times + self._shift(name)))
         if len(problems) == len(self.reader.variables):
             raise UnreadableError("; ".join(problems), path=str(path))
-        return Contents(tuple(held))
+        return FileContents(tuple(held))
 
-    def _inside(self, contents: Contents, path: Path, period: Period | None) -> list[Record]:
+    def _inside(self, contents: FileContents, path: Path, period: Period | None) -> list[Record]:
         """A record for each valid time of the period."""
         by_time: dict[np.datetime64, list[str]] = {}
         for held in contents.held:
-            for time in held.times if period is None else held.times[(held.times >= period.start) & (held.times < period.end)]:
+            for time in (
+                held.times
+                if period is None
+                else held.times[(held.times >= period.start) & (held.times < period.end)]
+            ):
                 by_time.setdefault(time, []).extend(held.names)
         return [Record(time, path, tuple(names)) for time, names in by_time.items()]
 
@@ -196,26 +248,43 @@ class Cf(Source):
         file = opened(record.path, self._open)
         present = [n for n in names if n in record.names]
         if not present:
-            raise UnreadableError(f"{record.path} holds none of {', '.join(names)} at {iso(record.time)}", path=str(record.path))
-        parts = [_fields(file, record.path, record.time - self._shift(n), {n: self.reader.variables[n]}) for n in present]
-        if any(not (part["lat"].equals(parts[0]["lat"]) and part["lon"].equals(parts[0]["lon"])) for part in parts):
-            raise UnreadableError(f"{record.path} holds {', '.join(present)} on different grids; ask for them one by one")
+            raise UnreadableError(
+                f"{record.path} holds none of {', '.join(names)} at {iso(record.time)}", path=str(record.path)
+            )
+        parts = [
+            _fields(file, record.path, record.time - self._shift(n), {n: self.reader.variables[n]})
+            for n in present
+        ]
+        if any(
+            not (part["lat"].equals(parts[0]["lat"]) and part["lon"].equals(parts[0]["lon"]))
+            for part in parts
+        ):
+            raise UnreadableError(
+                f"{record.path} holds {', '.join(present)} on different grids; ask for them one by one"
+            )
         merged = parts[0].assign({n: part[n].variable for n, part in zip(present, parts, strict=True)})
         for name in names:
             if name not in merged:
-                merged[name] = xr.full_like(merged[present[0]], np.nan).assign_attrs(units=describe(name).units)
+                merged[name] = xr.full_like(merged[present[0]], np.nan).assign_attrs(
+                    units=describe(name).units
+                )
         return merged.assign_coords(valid_time=((), record.time.astype("datetime64[ns]")))
 
     def _known(self, names: Sequence[str]) -> None:
         unknown = [n for n in names if n not in self.reader.variables]
         if unknown:
-            raise RequestError(f"the config of '{self.name}' maps {', '.join(self.reader.variables)}, not {', '.join(unknown)}")
+            raise RequestError(
+                f"the config of '{self.name}' maps {', '.join(self.reader.variables)}, not "
+                f"{', '.join(unknown)}"
+            )
 
     def read_static(self, names: Sequence[str]) -> xr.Dataset:
         self._known(names)
         for path in find_files(self.archive, self.reader.root, self.reader.pattern):
             try:
-                return _fields(opened(path, self._open), path, None, {n: self.reader.variables[n] for n in names})
+                return _fields(
+                    opened(path, self._open), path, None, {n: self.reader.variables[n] for n in names}
+                )
             except UnreadableError:
                 continue  # the scan reports it
         raise RequestError(f"no readable file of {self.archive} holds {', '.join(names)}")

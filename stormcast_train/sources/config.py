@@ -34,10 +34,12 @@ GRIDDED_SUFFIXES = ("**/*.nc", "**/*.nc4", "**/*.zip", "**/*.grib", "**/*.grib2"
 class RwrpReader(Frozen):
     """RWRP/RWRF hourly analyses (`_interp`) or raw wrfout/wrfinput.
 
-    root: folders below the archive, every one that exists is read. lead: how far an analysis's valid time lies after its
-    reference time (`0h`, or `1h` where the file is the first hour of a forecast). domain: nest number, null for any.
-    levels: pressure levels (hPa) that raw files are offered on. role: `forecast` takes the reference time from the file or its
-    folder and, for each valid time, the shortest lead of `lead_from`..`lead_to` (both included, null: any).
+    root: folders below the archive, every one that exists is read. lead: how far an analysis's valid time
+    lies after its reference time (`0h`, or `1h` where the file is the first hour of a forecast). domain: nest
+    number, null for any.
+    levels: pressure levels (hPa) that raw files are offered on. role: `forecast` takes the reference time
+    from the file or its folder and, for each valid time, the shortest lead of `lead_from`..`lead_to` (both
+    included, null: any).
     """
 
     kind: Literal["rwrp"] = "rwrp"
@@ -54,11 +56,13 @@ class RwrpReader(Frozen):
 class QpesumsReader(Frozen):
     """QPESUMS binary mosaics.
 
-    products: file name stem -> variable; where two supply the same variable at the same time, the first one named here is
-    used. every: only valid times that are a multiple of this count (null: all of them); hourly totals end at HH:00.
-    utc_offset: hours that the stamps are ahead of UTC. leads: how far the valid time of a nowcast lies after its stamp; such
-    products are records of `role: forecast` only (and need a `pattern`), all others of `role: analysis` only. shift_degrees:
-    added to (lat, lon), for instance (-0.0018, 0.0082) from TWD67 to WGS84 at Taiwan; off by default, it is less than a cell.
+    products: file name stem -> variable; where two supply the same variable at the same time, the first one
+    named here is used. every: only valid times that are a multiple of this count (null: all of them); hourly
+    totals end at HH:00.
+    utc_offset: hours that the stamps are ahead of UTC. leads: how far the valid time of a nowcast lies after
+    its stamp; such products are records of `role: forecast` only (and need a `pattern`), all others of `role:
+    analysis` only. shift_degrees: added to (lat, lon), for instance (-0.0018, 0.0082) from TWD67 to WGS84 at
+    Taiwan; off by default, it is less than a cell.
     """
 
     kind: Literal["qpesums"] = "qpesums"
@@ -75,10 +79,11 @@ class QpesumsReader(Frozen):
 class CwaReader(Frozen):
     """CWA open data grids, XML or JSON.
 
-    products: data id, or the part of a history name after its stamp -> variable. every: only valid times (UTC) that are a
-    multiple of this count (null: all of them). utc_offset: hours that times without an offset of their own are ahead of UTC,
-    the 2018 ones that their label calls UTC among them; an ISO time with an offset is taken at its word. name_offset: hours
-    that the stamps of history names (`YYYYMMDDHHMMcompref_mosaic.xml`) are ahead of UTC. shift_degrees: as for QPESUMS.
+    products: data id, or the part of a history name after its stamp -> variable. every: only valid times
+    (UTC) that are a multiple of this count (null: all of them). utc_offset: hours that times without an
+    offset of their own are ahead of UTC, the 2018 ones that their label calls UTC among them; an ISO time
+    with an offset is taken at its word. name_offset: hours that the stamps of history names
+    (`YYYYMMDDHHMMcompref_mosaic.xml`) are ahead of UTC. shift_degrees: as for QPESUMS.
     """
 
     kind: Literal["cwa"] = "cwa"
@@ -94,7 +99,8 @@ class CwaReader(Frozen):
 class QpepreReader(Frozen):
     """QPEPRE text: one hour's rain, matched by the END time in its name.
 
-    utc_offset: hours that the stamps are ahead of UTC. missing: a code that marks a missing value besides any negative.
+    utc_offset: hours that the stamps are ahead of UTC. missing: a code that marks a missing value besides any
+    negative.
     shape: (rows, columns) that a whole file has; null accepts any rectangle.
     """
 
@@ -119,11 +125,14 @@ class Era5Reader(Frozen):
 
 
 class GlobalModelReader(Frozen):
-    """Forecasts of a global model: Zarr, NetCDF or GRIB with reference time and lead, or `MODEL_YYYYMMDDHH-LEAD.grb`.
+    """Forecasts of a global model: Zarr, NetCDF or GRIB with reference time and lead, or
+    `MODEL_YYYYMMDDHH-LEAD.grb`.
 
-    lead_from, lead_to: leads outside are not taken (`lead_to` null: no limit). prefer: which of several forecasts of one valid
-    time comes first. member: which one of an ensemble, by its number. names: further names in the files -> variable.
-    unitless: what integers of time and lead without units count (`nanoseconds`: Earth2Studio with zarr 3.0); null refuses them.
+    lead_from, lead_to: leads outside are not taken (`lead_to` null: no limit). prefer: which of several
+    forecasts of one valid time comes first. member: which one of an ensemble, by its number. names: further
+    names in the files -> variable.
+    unitless: what integers of time and lead without units count (`nanoseconds`: Earth2Studio with zarr 3.0);
+    null refuses them.
     """
 
     kind: Literal["global_model"] = "global_model"
@@ -141,8 +150,8 @@ class CfVariable(Frozen):
     """A variable in a CF file: canonical value = stored value * scale + offset.
 
     units: what the file must declare (null: anything; without scale and offset a known unit is converted).
-    level: picked by value along the file's vertical coordinate. keys: GRIB keys that the message must have, where the name alone
-    is ambiguous (`{typeOfLevel: heightAboveGround}`).
+    level: picked by value along the file's vertical coordinate. keys: GRIB keys that the message must have,
+    where the name alone is ambiguous (`{typeOfLevel: heightAboveGround}`).
     """
 
     source: str
@@ -156,8 +165,10 @@ class CfVariable(Frozen):
 class CfReader(Frozen):
     """Any CF NetCDF, Zarr or GRIB.
 
-    variables: canonical name -> where it is in the file. stamp: whether an accumulation's time is its end, start or middle.
-    box: (south, north, west, east); only the rows and columns around it are read (of a satellite's disk: none that sees space).
+    variables: canonical name -> where it is in the file. stamp: whether an accumulation's time is its end,
+    start or middle.
+    box: (south, north, west, east); only the rows and columns around it are read (of a satellite's disk: none
+    that sees space).
     """
 
     kind: Literal["cf"] = "cf"
@@ -196,15 +207,22 @@ ReaderConfig = Annotated[
     | Annotated[PluginReader, Tag("plugin")],
     Discriminator(_tag),
 ]
-DEFAULT_METHODS: dict[str, Method] = {"instant": "bilinear", "accumulation": "bilinear", "reflectivity": "nearest", "static": "bilinear"}
+DEFAULT_METHODS: dict[str, Method] = {
+    "instant": "bilinear",
+    "accumulation": "bilinear",
+    "reflectivity": "nearest",
+    "static": "bilinear",
+}
 
 
 class SourceConfig(Frozen):
     """`source=`: readers by name, and for each role the reader of each variable (`*`: all others).
 
     groups: the readers of further roles (`variables.groups`), by role; the state's where one is not named.
-    policy: how a value at a time comes from the times a source has, by variable or by reader; exact where nothing is said.
-    regrid: method per variable name or kind. background_coarsen: means over n x n cells of the background's reader.
+    policy: how a value at a time comes from the times a source has, by variable or by reader; exact where
+    nothing is said.
+    regrid: method per variable name or kind. background_coarsen: means over n x n cells of the background's
+    reader.
     quality: the checks of raw fields, each with its switch.
     no_echo_dbz: the one floor that "covered, nothing seen" becomes, for all sources of reflectivity.
     """
@@ -228,7 +246,9 @@ class SourceConfig(Frozen):
             for variable, reader in chosen.items():
                 if reader not in self.readers:
                     known = f"{nearest(reader, self.readers)} Known: {sorted(self.readers)}"
-                    raise ValueError(f"{role}.{variable} names the reader '{reader}', which this source lacks.{known}")
+                    raise ValueError(
+                        f"{role}.{variable} names the reader '{reader}', which this source lacks.{known}"
+                    )
         return self
 
     @model_validator(mode="after")
@@ -236,7 +256,9 @@ class SourceConfig(Frozen):
         for name, policy in self.policy.items():
             if isinstance(policy, Accumulate):
                 if name in self.readers:
-                    raise ValueError(f"policy.{name}: accumulate is said of a variable (rain1h), not of a reader")
+                    raise ValueError(
+                        f"policy.{name}: accumulate is said of a variable (rain1h), not of a reader"
+                    )
                 policy.pieces(name)
             elif name not in self.readers:
                 describe(name)
@@ -248,11 +270,16 @@ class SourceConfig(Frozen):
         chosen = named.get(role, self.state)
         reader = chosen.get(variable, chosen.get("*"))
         if reader is None:
-            raise RequestError(f"source={self.name} names no reader for {role} variable '{variable}' (it has {sorted(chosen) or 'none'})")
+            raise RequestError(
+                f"source={self.name} names no reader for {role} variable '{variable}' (it has "
+                f"{sorted(chosen) or 'none'})"
+            )
         return reader
 
     def policy_of(self, role: str, variable: str) -> Exact | Hold | Accumulate | Interpolate:
-        """How a value of this variable at a time is made: by the variable's name, else by its reader, else exactly."""
+        """How a value of this variable at a time is made: by the variable's name, else by its reader, else
+        exactly.
+        """
         found = self.policy.get(variable) or self.policy.get(self.reader_of(role, variable)) or EXACT
         return fitting(found, variable)
 

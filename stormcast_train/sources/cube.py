@@ -17,10 +17,13 @@ NO_LEVELS: NDArray[np.float64] = np.array([], np.float64)
 
 @dataclass(frozen=True, eq=False)
 class Cube:
-    """One variable of a file. `plane(time row, level row)` reads [y, x] float32, NaN where missing, in the file's row order.
+    """One variable of a file. `plane(time row, level row)` reads [y, x] float32, NaN where missing, in the
+    file's row order.
 
-    times: [T] valid times UTC, empty for a field without time. levels: [L], hPa where `pressure`, empty without levels.
-    references: [T] the reference time of each row of a forecast, else empty. lat, lon: 1-D [y], [x] or 2-D [y, x].
+    times: [T] valid times UTC, empty for a field without time. levels: [L], hPa where `pressure`, empty
+    without levels.
+    references: [T] the reference time of each row of a forecast, else empty. lat, lon: 1-D [y], [x] or 2-D
+    [y, x].
     versions: what produced each time ([T] or one).
     """
 
@@ -38,7 +41,9 @@ class Cube:
     references: Times = field(default_factory=lambda: NO_TIMES)
 
     def row(self, time: np.datetime64, reference: np.datetime64 | None = None) -> int | None:
-        """The index of exactly this valid time (of the forecast of that reference time); None where the cube lacks it."""
+        """The index of exactly this valid time (of the forecast of that reference time); None where the cube
+        lacks it.
+        """
         time = time.astype("datetime64[s]")
         if reference is None:
             place = int(np.searchsorted(self.times, time))  # a century of hours is not compared one by one

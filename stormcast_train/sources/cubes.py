@@ -1,4 +1,6 @@
-"""Gridded files of any kind as cubes: one variable over time and level, still on disk, found by value and read by plane."""
+"""Gridded files of any kind as cubes: one variable over time and level, still on disk, found by value and
+read by plane.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +18,13 @@ from numpy.typing import NDArray
 
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Period
-from stormcast_train.sources.blocks import check_written, day_blocks, plane_of_block, zarr_chunk
 from stormcast_train.sources.cube import NO_LEVELS, Cube
 from stormcast_train.sources.grib import grib_cubes
 from stormcast_train.sources.leads import TimeAxes, TimeReader
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.places import check_places, touching
 from stormcast_train.sources.units import normalised
+from stormcast_train.sources.zarr_chunks import check_written, day_blocks, plane_of_block, zarr_chunk
 
 CHUNK_CACHE_LIMIT = 64 << 20
 _LATITUDES = ("latitude", "lat", "XLAT", "nav_lat")
@@ -56,8 +58,9 @@ class GriddedFile:
 class Coordinates:
     """Names of the coordinates where a file's own conventions do not tell, and how forecasts are taken.
 
-    forecasts: whether a valid time may occur in several forecasts. member: which one of an ensemble (-1: the first). unitless: what integers
-    of time and lead without units count, None to refuse them. box: (south, north, west, east) to which it is cut.
+    forecasts: whether a valid time may occur in several forecasts. member: which one of an ensemble (-1: the
+    first). unitless: what integers of time and lead without units count, None to refuse them. box: (south,
+    north, west, east) to which it is cut.
     """
 
     time: str | None = None
@@ -85,7 +88,9 @@ def open_gridded(path: Path, coordinates: Coordinates = Coordinates()) -> Gridde
 
 
 def _open_zip(path: Path, coordinates: Coordinates) -> GriddedFile:
-    """The members of a CDS ZIP, held in memory (it may be named `.nc`); cubes keep their own valid times, so they merge on them."""
+    """The members of a CDS ZIP, held in memory (it may be named `.nc`); cubes keep their own valid times, so
+    they merge on them.
+    """
     datasets: list[xr.Dataset] = []
     closers: list[Callable[[], Any]] = []
     held = 0
@@ -95,7 +100,9 @@ def _open_zip(path: Path, coordinates: Coordinates) -> GriddedFile:
             opened, closing = _as_dataset(open_netcdf(Path(member), content))
             datasets, closers, held = [*datasets, *opened], [*closers, *closing], held + len(content)
         if not datasets:
-            raise UnreadableError(f"{path} is a ZIP without any .nc member; it holds {archive.namelist()[:5]}", path=str(path))
+            raise UnreadableError(
+                f"{path} is a ZIP without any .nc member; it holds {archive.namelist()[:5]}", path=str(path)
+            )
     return _from_datasets(datasets, closers, coordinates, held)
 
 
@@ -108,18 +115,26 @@ def _as_dataset(handle: netCDF4.Dataset) -> tuple[list[xr.Dataset], list[Callabl
 
 
 def _cache_one_time(variable: Any) -> None:
-    """Let HDF5 keep the chunks that one time touches, so that the next hour does not decompress them again."""
+    """Let HDF5 keep the chunks that one time touches, so that the next hour
+    does not decompress them again.
+    """
     chunks = variable.chunking()
     if not isinstance(chunks, list) or not chunks or variable.dtype is str:
         return
-    across = math.prod(math.ceil(size / chunk) * chunk for size, chunk in zip(variable.shape[1:], chunks[1:], strict=True))
+    across = math.prod(
+        math.ceil(size / chunk) * chunk for size, chunk in zip(variable.shape[1:], chunks[1:], strict=True)
+    )
     needed = chunks[0] * across * variable.dtype.itemsize
     if needed <= CHUNK_CACHE_LIMIT:
         variable.set_var_chunk_cache(size=max(2 * needed, 1 << 20), nelems=4099, preemption=1.0)
 
 
 def _from_datasets(
-    datasets: Sequence[xr.Dataset], closers: list[Callable[[], Any]], coordinates: Coordinates, held: int, folder: Path | None = None
+    datasets: Sequence[xr.Dataset],
+    closers: list[Callable[[], Any]],
+    coordinates: Coordinates,
+    held: int,
+    folder: Path | None = None,
 ) -> GriddedFile:
     cubes: list[Cube] = []
     skipped: dict[str, str] = {}
@@ -131,7 +146,14 @@ def _from_datasets(
                 for name, variable, at in _members(dataset, key, coordinates.member):
                     made = _cube(dataset, name, variable, coordinates, clock)
                     if isinstance(made, Cube) and folder is not None and coordinates.forecasts:
-                        made = _written(made, clock.axes(variable), folder, key, at, tuple(map(str, dataset.variables[key].dims)))
+                        made = _written(
+                            made,
+                            clock.axes(variable),
+                            folder,
+                            key,
+                            at,
+                            tuple(map(str, dataset.variables[key].dims)),
+                        )
                     if isinstance(made, Cube):
                         cubes.append(made)
                     else:
@@ -144,27 +166,40 @@ def _from_datasets(
     return GriddedFile(cubes, skipped, closers, held, empty)
 
 
-def _members(dataset: xr.Dataset, name: str, member: int | None) -> list[tuple[str, xr.Variable, dict[str, int]]]:
-    """A variable by its name, or, where one of its dimensions names variables, each of these; of one member where asked.
+def _members(
+    dataset: xr.Dataset, name: str, member: int | None
+) -> list[tuple[str, xr.Variable, dict[str, int]]]:
+    """A variable by its name, or, where one of its dimensions names variables, each of these; of one member
+    where asked.
 
     With where it lies along the dimensions that it has lost.
     """
     variable = dataset.variables[name]
     at: dict[str, int] = {}
     for dim in (d for d in _MEMBERS if member is not None and (d in variable.dims or d in dataset.variables)):
-        numbers = np.atleast_1d(dataset.variables[dim].values) if dim in dataset.variables else np.arange(dataset.sizes[dim])
+        numbers = (
+            np.atleast_1d(dataset.variables[dim].values)
+            if dim in dataset.variables
+            else np.arange(dataset.sizes[dim])
+        )
         found = np.flatnonzero(numbers == member) if member != FIRST_MEMBER else np.array([0])
         if not len(found):
             raise UnreadableError(f"it holds no {dim} {member}; it holds {numbers[:8].tolist()}")
         at |= {dim: int(found[0])} if dim in variable.dims else {}
     variable = variable.isel(at)
-    for dim in (d for d in _NAMED if d in variable.dims and d in dataset.variables and dataset.variables[d].dtype.kind in "UOTS"):
+    for dim in (
+        d
+        for d in _NAMED
+        if d in variable.dims and d in dataset.variables and dataset.variables[d].dtype.kind in "UOTS"
+    ):
         names = [n.decode() if isinstance(n, bytes) else str(n) for n in dataset.variables[dim].values]
         return [(own, variable.isel({dim: i}), at | {dim: i}) for i, own in enumerate(names)]
     return [(name, variable, at)]
 
 
-def _written(cube: Cube, axes: TimeAxes, folder: Path, name: str, at: Mapping[str, int], dims: tuple[str, ...]) -> Cube:
+def _written(
+    cube: Cube, axes: TimeAxes, folder: Path, name: str, at: Mapping[str, int], dims: tuple[str, ...]
+) -> Cube:
     """The cube, whose planes are refused where their chunks were never written."""
 
     def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
@@ -174,7 +209,9 @@ def _written(cube: Cube, axes: TimeAxes, folder: Path, name: str, at: Mapping[st
     return replace(cube, plane=plane)
 
 
-def _cube(dataset: xr.Dataset, name: str, variable: xr.Variable, coordinates: Coordinates, clock: TimeReader) -> Cube | str:
+def _cube(
+    dataset: xr.Dataset, name: str, variable: xr.Variable, coordinates: Coordinates, clock: TimeReader
+) -> Cube | str:
     """The cube of one variable, or the reason why it is none."""
     horizontal = _horizontal(dataset, variable, coordinates)
     if horizontal is None:
@@ -196,7 +233,10 @@ def _cube(dataset: xr.Dataset, name: str, variable: xr.Variable, coordinates: Co
         return f"its dimension {', '.join(unknown)} is neither time, level, latitude nor longitude"
 
     def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
-        rows = {**(axes.index(time_row) if len(axes.times) else {}), **({level_dim: level_row} if level_dim else {})}
+        rows = {
+            **(axes.index(time_row) if len(axes.times) else {}),
+            **({level_dim: level_row} if level_dim else {}),
+        }
         rows |= dict.fromkeys(rest, 0)
         if level_dim and zarr_chunk(variable, level_dim) > 1:
             return plane_of_block(variable, rows, level_dim, plane_dims)
@@ -207,7 +247,19 @@ def _cube(dataset: xr.Dataset, name: str, variable: xr.Variable, coordinates: Co
     days = day_blocks(variable, axes.dims, plane_dims)
     attrs = {str(k): v for k, v in variable.attrs.items()}
     units = normalised(attrs.get("units", ""))
-    return Cube(name, units, axes.times, levels, pressure, lat, lon, plane, versions, attrs=attrs, references=axes.references)
+    return Cube(
+        name,
+        units,
+        axes.times,
+        levels,
+        pressure,
+        lat,
+        lon,
+        plane,
+        versions,
+        attrs=attrs,
+        references=axes.references,
+    )
 
 
 def _first_present(part: xr.Variable, plane_dims: tuple[str, ...]) -> NDArray[np.float32]:
@@ -242,14 +294,27 @@ def _degrees(coordinate: xr.Variable) -> NDArray[np.float64]:
 
 
 def _find(
-    dataset: xr.Dataset, variable: xr.Variable, given: str | None, usual: Sequence[str], standard: str, units: str
+    dataset: xr.Dataset,
+    variable: xr.Variable,
+    given: str | None,
+    usual: Sequence[str],
+    standard: str,
+    units: str,
 ) -> xr.Variable | None:
-    """The coordinate of that name, of a usual name, or of that standard name or unit, lying on dimensions of the variable."""
+    """The coordinate of that name, of a usual name, or of that standard name or unit, lying on dimensions of
+    the variable.
+    """
     if given is not None:
         if given not in dataset.variables:
-            raise UnreadableError(f"there is no coordinate '{given}'; the file holds {sorted(map(str, dataset.variables))[:20]}")
+            raise UnreadableError(
+                f"there is no coordinate '{given}'; the file holds {sorted(map(str, dataset.variables))[:20]}"
+            )
         return dataset.variables[given]
-    by_kind = [n for n, v in dataset.variables.items() if v.attrs.get("standard_name") == standard or v.attrs.get("units") == units]
+    by_kind = [
+        n
+        for n, v in dataset.variables.items()
+        if v.attrs.get("standard_name") == standard or v.attrs.get("units") == units
+    ]
     for name in [*usual, *by_kind]:
         if name in dataset.variables:
             candidate = dataset.variables[name]
@@ -258,12 +323,18 @@ def _find(
     return None
 
 
-def _levels(dataset: xr.Dataset, variable: xr.Variable, taken: Sequence[str]) -> tuple[str, NDArray[np.float64], bool]:
+def _levels(
+    dataset: xr.Dataset, variable: xr.Variable, taken: Sequence[str]
+) -> tuple[str, NDArray[np.float64], bool]:
     """(dimension, values, whether they are pressures in hPa) of a variable's vertical dimension."""
     for dim in (str(d) for d in variable.dims if d not in taken and d in dataset.variables):
         coordinate = dataset.variables[dim]
         units = normalised(str(coordinate.attrs.get("units", "")))
-        pressure = units in ("hPa", "Pa") or coordinate.attrs.get("standard_name") == "air_pressure" or dim in _LEVELS
+        pressure = (
+            units in ("hPa", "Pa")
+            or coordinate.attrs.get("standard_name") == "air_pressure"
+            or dim in _LEVELS
+        )
         vertical = pressure or "positive" in coordinate.attrs or coordinate.attrs.get("axis") == "Z"
         if vertical and coordinate.dtype.kind in "iuf":
             values = np.asarray(coordinate.values, np.float64)

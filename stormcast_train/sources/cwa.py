@@ -1,8 +1,10 @@
-"""CWA open data grids (O-A0059-001 composite reflectivity, O-B0045-001 past hour's rain), XML or JSON, raw or gzip.
+"""CWA open data grids (O-A0059-001 composite reflectivity, O-B0045-001 past hour's rain), XML or JSON, raw or
+gzip.
 
-One line of comma-separated numbers, x fastest, from the south-west point, beside a head that came in three generations:
-`cwbopendata` with Chinese parameter names (2018; its time is labelled UTC and is local), the same list with ISO times and
-the radars (2021-23), and `cwaopendata` with named keys (2024 on). Everything that CWA stamps is Taipei time: it becomes UTC.
+One line of comma-separated numbers, x fastest, from the south-west point, beside a head that came in three
+generations: `cwbopendata` with Chinese parameter names (2018; its time is labelled UTC and is local), the
+same list with ISO times and the radars (2021-23), and `cwaopendata` with named keys (2024 on). Everything
+that CWA stamps is Taipei time: it becomes UTC.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, iso, parse_duration, seconds
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import CwaReader
-from stormcast_train.sources.memory import Contents, Held
+from stormcast_train.sources.memory import FileContents, Held
 from stormcast_train.sources.opened import reading
 from stormcast_train.sources.qpesums import NO_ECHO_CODE, radar_set
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files
@@ -44,7 +46,9 @@ _MAX_CELLS = 1 << 28
 
 @dataclass(frozen=True)
 class Head:
-    """What stands around the numbers: valid time (UTC), (rows, columns), the south-west point and spacing in degrees."""
+    """What stands around the numbers: valid time (UTC), (rows, columns), the south-west point and spacing in
+    degrees.
+    """
 
     time: np.datetime64
     shape: tuple[int, int]
@@ -63,12 +67,16 @@ def recognised(head: bytes) -> bool:
     return start.startswith((b"<", b"{")) and any(root.encode() in start for root in _ROOTS)
 
 
-def read(path: Path | str, variable: str | None = None, no_echo_dbz: float = 0.0, reader: CwaReader | None = None) -> xr.Dataset:
-    """One file on its own grid: `refc` dBZ or `rain1h` mm [y, x], the contributing radars (where told) in `attrs["radars"]`.
+def read(
+    path: Path | str, variable: str | None = None, no_echo_dbz: float = 0.0, reader: CwaReader | None = None
+) -> xr.Dataset:
+    """One file on its own grid: `refc` dBZ or `rain1h` mm [y, x], the contributing radars (where told) in
+    `attrs["radars"]`.
 
-    variable: told by the data id, else by the file name, else by the unit. Reflectivity -99 (covered, nothing seen) becomes
-    `no_echo_dbz`, -999 and any negative rain NaN; other negative reflectivities are data. Raises UnreadableError for a
-    truncated file, a count of numbers other than nx * ny, another product, or a time other than the name's.
+    variable: told by the data id, else by the file name, else by the unit. Reflectivity -99 (covered, nothing
+    seen) becomes `no_echo_dbz`, -999 and any negative rain NaN; other negative reflectivities are data.
+    Raises UnreadableError for a truncated file, a count of numbers other than nx * ny, another product, or a
+    time other than the name's.
     """
     path, reader = Path(path), reader or CwaReader()
     named = _stamp(path, reader)
@@ -94,7 +102,8 @@ def _unpacked(path: Path) -> bytes:
 
 
 def parse(content: bytes) -> Mapping[str, Any]:
-    """A whole file below its root element, XML in the shape of JSON: names without namespace, repeated ones as a list.
+    """A whole file below its root element, XML in the shape of JSON: names without namespace, repeated ones
+    as a list.
 
     Raises ValueError where it is cut, is neither XML nor JSON, or has another root.
     """
@@ -143,11 +152,15 @@ def _plain(element: ET.Element) -> Any:
 
 
 def _partial(content: bytes) -> Mapping[str, Any]:
-    """As `parse` for the first bytes of a file: what stands before the numbers. ValueError where that lies elsewhere."""
+    """As `parse` for the first bytes of a file: what stands before the numbers. ValueError where that lies
+    elsewhere.
+    """
     content = content.removeprefix(b"\xef\xbb\xbf").lstrip()
     if content.startswith(b"{"):
         text = content.decode("utf-8", "ignore")
-        info, _ = json.JSONDecoder().raw_decode(text[text.index(":", text.index('"datasetInfo"')) + 1 :].lstrip())
+        info, _ = json.JSONDecoder().raw_decode(
+            text[text.index(":", text.index('"datasetInfo"')) + 1 :].lstrip()
+        )
         told = dict(re.findall(r'"(dataid)"\s*:\s*"([^"]*)"', text))
         return {**told, "dataset": {"datasetInfo": info}}
     parser: Any = ET.XMLPullParser(("start",))
@@ -176,13 +189,29 @@ def parse_head(tree: Mapping[str, Any], utc_offset: float = 8.0) -> Head:
     facts = _listed(parameters["parameter"]) if "parameter" in parameters else _named(parameters)
     south, west, spacing = (float(facts[k]) for k in ("south", "west", "spacing"))
     ny, nx = int(facts["ny"]), int(facts["nx"])
-    sensible = min(ny, nx) > 0 and ny * nx <= _MAX_CELLS and spacing > 0 and -90 <= south <= 90 and -180 <= west <= 360
+    sensible = (
+        min(ny, nx) > 0
+        and ny * nx <= _MAX_CELLS
+        and spacing > 0
+        and -90 <= south <= 90
+        and -180 <= west <= 360
+    )
     if not sensible:
         raise ValueError(f"its head says {nx} x {ny} points every {spacing} degrees from {south} N {west} E")
     time = _utc(facts["time"], utc_offset)
     radars = tuple(r.removesuffix("雷達").strip() for r in re.split("[、,]", facts["radars"]) if r.strip())
     description = str(info.get("datasetDescription", ""))
-    return Head(time, (ny, nx), south, west, spacing, normalised(facts["units"]), str(tree.get("dataid", "")), description, radars)
+    return Head(
+        time,
+        (ny, nx),
+        south,
+        west,
+        spacing,
+        normalised(facts["units"]),
+        str(tree.get("dataid", "")),
+        description,
+        radars,
+    )
 
 
 def _named(parameters: Mapping[str, str]) -> dict[str, str]:
@@ -196,7 +225,9 @@ def _named(parameters: Mapping[str, str]) -> dict[str, str]:
         "ny": "GridDimensionY",
     }
     facts = {fact: str(_at(parameters, key)) for fact, key in keys.items()}
-    units = next((v for k, v in parameters.items() if k not in keys.values() and normalised(v) in ("dBZ", "mm")), None)
+    units = next(
+        (v for k, v in parameters.items() if k not in keys.values() and normalised(v) in ("dBZ", "mm")), None
+    )
     if units is None:
         raise ValueError(f"its parameterSet names no unit dBZ or mm; it holds {dict(parameters)}")
     return {**facts, "units": units, "radars": str(parameters.get("RadarName", ""))}
@@ -212,13 +243,22 @@ def _listed(parameters: Any) -> dict[str, str]:
     for place, entry in enumerate(e for e in entries if not _of_radars(e)):
         label = str(entry.get("parameterName", ""))
         by_place = tuple(_LABELS.values())[place] if place < len(_LABELS) else label
-        facts[next((v for word, v in _LABELS.items() if label.startswith(word)), by_place)] = str(entry.get("parameterValue", ""))
+        facts[next((v for word, v in _LABELS.items() if label.startswith(word)), by_place)] = str(
+            entry.get("parameterValue", "")
+        )
     lacking = [f for f in _LABELS.values() if not facts.get(f)]
     if lacking:
         raise ValueError(f"its parameters lack {', '.join(lacking)}; they hold {facts}")
     west, south = facts["corner"].split(",")
     nx, ny = re.split(r"\s*[*xX]\s*", facts["shape"])
-    return {**facts, "west": west, "south": south, "nx": nx, "ny": ny, "radars": str(radars[0]) if radars else ""}
+    return {
+        **facts,
+        "west": west,
+        "south": south,
+        "nx": nx,
+        "ny": ny,
+        "radars": str(radars[0]) if radars else "",
+    }
 
 
 def _of_radars(entry: Mapping[str, str]) -> bool:
@@ -226,7 +266,9 @@ def _of_radars(entry: Mapping[str, str]) -> bool:
 
 
 def _utc(text: str, offset_h: float) -> np.datetime64:
-    """UTC of an ISO time with its own offset, or of a local one (ISO or YYYYMMDDHHMM) that is `offset_h` ahead of UTC."""
+    """UTC of an ISO time with its own offset, or of a local one (ISO or YYYYMMDDHHMM) that is `offset_h`
+    ahead of UTC.
+    """
     text = text.strip()
     compact = re.fullmatch(r"(\d{4})(\d\d)(\d\d)(\d\d)(\d\d)(\d\d)?", text)
     moment = datetime(*(int(p or 0) for p in compact.groups())) if compact else datetime.fromisoformat(text)  # type: ignore[arg-type]
@@ -248,7 +290,9 @@ def _numbers(text: Any, shape: tuple[int, int]) -> NDArray[np.float64]:
         except (DeprecationWarning, ValueError) as error:
             raise ValueError(f"its content is not a list of numbers ({error})") from error
     if values.size != count:
-        raise ValueError(f"its head asks for {shape[1]} x {shape[0]} = {count} numbers and it holds {values.size}")
+        raise ValueError(
+            f"its head asks for {shape[1]} x {shape[0]} = {count} numbers and it holds {values.size}"
+        )
     return values.reshape(shape)
 
 
@@ -263,22 +307,30 @@ def _physical(values: NDArray[np.float64], name: str, no_echo_dbz: float) -> NDA
 
 
 def _variable(path: Path, head: Head, asked: str | None, products: Mapping[str, str]) -> str:
-    """The canonical name: by the data id, else by the name's stem, else by the unit; its unit must be the head's."""
+    """The canonical name: by the data id, else by the name's stem, else by the unit; its unit must be the
+    head's.
+    """
     found, history = _DATA_ID.search(head.data_id), _HISTORY.match(path.name)
     told = next((v for key, v in products.items() if found and found[0] in key), None)
     if told is None and (found or _FORECAST in head.description):
         known = f"no product known here: {', '.join(products)}"
-        raise UnreadableError(f"{path} holds '{head.data_id}' ({head.description or 'undescribed'}), {known}", path=str(path))
+        raise UnreadableError(
+            f"{path} holds '{head.data_id}' ({head.description or 'undescribed'}), {known}", path=str(path)
+        )
     by_unit = next((v for v in products.values() if describe(v).units == head.units), None)
     name = asked or told or products.get(history["stem"] if history else "") or by_unit
     if name is None or describe(name).units != head.units or (told and told != name):
         wanted = f"{name} ({describe(name).units})" if name else "a product known here"
-        raise UnreadableError(f"{path} should hold {wanted} and holds '{head.data_id}' in '{head.units}'", path=str(path))
+        raise UnreadableError(
+            f"{path} should hold {wanted} and holds '{head.data_id}' in '{head.units}'", path=str(path)
+        )
     return name
 
 
 def _stamp(path: Path, reader: CwaReader) -> np.datetime64 | None:
-    """The UTC time in a history name; None for any other name. UnreadableError for a stamp that is no time."""
+    """The UTC time in a history name; None for any other name.
+    UnreadableError for a stamp that is no time.
+    """
     found = _HISTORY.match(path.name)
     if not found:
         return None
@@ -289,7 +341,9 @@ def _stamp(path: Path, reader: CwaReader) -> np.datetime64 | None:
 class Cwa(Source):
     """The files of an archive: history names tell time and product, the heads of all others are read."""
 
-    def __init__(self, name: str, archive: Path, reader: CwaReader | None = None, no_echo_dbz: float = 0.0) -> None:
+    def __init__(
+        self, name: str, archive: Path, reader: CwaReader | None = None, no_echo_dbz: float = 0.0
+    ) -> None:
         self.reader = reader or CwaReader()
         super().__init__(name, clock=Clock(self.reader.utc_offset, "end"))
         self.archive = archive
@@ -318,11 +372,11 @@ class Cwa(Source):
         (held,) = self.contents(path, self._look).held
         return held.times[0], held.names[0]
 
-    def _look(self, path: Path) -> Contents:
+    def _look(self, path: Path) -> FileContents:
         with reading(path):
             head = self._head(path)
         name = _variable(path, head, None, self.reader.products)
-        return Contents((Held((name,), np.array([head.time], "datetime64[s]")),))
+        return FileContents((Held((name,), np.array([head.time], "datetime64[s]")),))
 
     def _head(self, path: Path) -> Head:
         """From the first bytes of a file; from all of it where its head lies elsewhere."""

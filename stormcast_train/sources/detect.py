@@ -20,7 +20,9 @@ Kind = Literal["rwrp", "qpesums", "cwa", "qpepre", "era5", "global_model", "cf"]
 
 
 def detect(path: Path | str) -> Kind:
-    """The kind of reader for a raw file. Raises UnreadableError for a file that is none of ours, or broken."""
+    """The kind of reader for a raw file. Raises UnreadableError for a file
+    that is none of ours, or broken.
+    """
     path = Path(path)
     with reading(path):
         if path.is_dir():
@@ -44,12 +46,16 @@ def detect(path: Path | str) -> Kind:
         if len(magic.decode("ascii").split("\n")[0].split()) == 4:
             return "qpepre"
     raise UnreadableError(
-        f"{path} is none of the raw formats read here (RWRP, QPESUMS, CWA, QPEPRE, ERA5, a global model's forecast, CF)", path=str(path)
+        f"{path} is none of the raw formats read here (RWRP, QPESUMS, CWA, QPEPRE, ERA5, a global model's "
+        "forecast, CF)",
+        path=str(path),
     )
 
 
 def _gridded(path: Path) -> Kind:
-    """A global model's file has forecasts of known names with a lead; ERA5's own accumulations have steps too, and no other field has."""
+    """A global model's file has forecasts of known names with a lead; ERA5's own accumulations have steps
+    too, and no other field has.
+    """
     gridded = open_gridded(path, Coordinates(forecasts=True, member=FIRST_MEMBER))
     try:
         forecasts = global_model.catalogue(gridded.cubes)
@@ -61,7 +67,9 @@ def _gridded(path: Path) -> Kind:
         gridded.close()
 
 
-def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None) -> xr.Dataset:
+def read(
+    path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None
+) -> xr.Dataset:
     """A raw file of any kind on its own grid, as the `read` of its reader gives it."""
     kind = detect(path)
     if kind == "rwrp":

@@ -1,6 +1,8 @@
-"""ERA5 in any layout: new and old CDS NetCDF, the CDS ZIP, NCDR's hourly and monthly splits, GRIB, ARCO and WeatherBench Zarr.
+"""ERA5 in any layout: new and old CDS NetCDF, the CDS ZIP, NCDR's hourly and monthly splits, GRIB, ARCO and
+WeatherBench Zarr.
 
-Names become the canonical ones with levels picked by value; `tp` (m, hour ending at the valid time) is also `rain1h` in mm.
+Names become the canonical ones with levels picked by value; `tp` (m, hour ending at the valid time) is also
+`rain1h` in mm.
 """
 
 from __future__ import annotations
@@ -20,9 +22,19 @@ from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import Era5Reader
 from stormcast_train.sources.cube import Cube
 from stormcast_train.sources.cubes import GriddedFile, open_gridded
-from stormcast_train.sources.memory import Contents, Held
+from stormcast_train.sources.memory import FileContents, Held
 from stormcast_train.sources.opened import opened, reading
-from stormcast_train.sources.source import Clock, Fields, Record, Refusal, Source, check_size, collect, find_files, stacked
+from stormcast_train.sources.source import (
+    Clock,
+    Fields,
+    Record,
+    Refusal,
+    Source,
+    check_size,
+    collect,
+    find_files,
+    stacked,
+)
 from stormcast_train.sources.units import conversion
 
 SURFACE = {
@@ -81,7 +93,11 @@ def other_sum(cube: Cube) -> str:
     length = cube.attrs.get("accumulated_s", HOUR_S) if set(known) & {"tp", "total_precipitation"} else HOUR_S
     if length == HOUR_S:
         return ""
-    return "its sums run over " + (f"{length / HOUR_S:g} h" if length >= 0 else "more hours from step to step") + ", never an hour"
+    return (
+        "its sums run over "
+        + (f"{length / HOUR_S:g} h" if length >= 0 else "more hours from step to step")
+        + ", never an hour"
+    )
 
 
 def _names(cube: Cube, further: Mapping[str, str]) -> list[tuple[str, int]]:
@@ -89,7 +105,11 @@ def _names(cube: Cube, further: Mapping[str, str]) -> list[tuple[str, int]]:
     given = next((further[n] for n in known if n in further), None)
     if cube.pressure and len(cube.levels):
         letter = given or next((LEVELS[n] for n in known if n in LEVELS), None)
-        whole = [(round(float(level)), i) for i, level in enumerate(cube.levels) if abs(level - round(float(level))) < 1e-6]
+        whole = [
+            (round(float(level)), i)
+            for i, level in enumerate(cube.levels)
+            if abs(level - round(float(level))) < 1e-6
+        ]
         return [(f"{letter}{level}", i) for level, i in whole] if letter else []
     if len(cube.levels) > 1:
         return []
@@ -114,7 +134,10 @@ def _values(name: str, place: Place, row: int, path: Path) -> NDArray[np.float32
     found = place.cube.units or DEFAULT_UNITS.get(name) or ("m" if name == "rain1h" else wanted)
     factor = conversion(found, wanted)
     if factor is None:
-        raise UnreadableError(f"{path}: '{place.cube.name}' is in '{found}', which cannot become {wanted} for {name}", path=str(path))
+        raise UnreadableError(
+            f"{path}: '{place.cube.name}' is in '{found}', which cannot become {wanted} for {name}",
+            path=str(path),
+        )
     with reading(path):
         values = place.cube.plane(row, place.level_row)
     if name in ("tp", "rain1h"):
@@ -123,7 +146,13 @@ def _values(name: str, place: Place, row: int, path: Path) -> NDArray[np.float32
     return values if factor == (1.0, 0.0) else (values * np.float64(factor[0]) + factor[1]).astype(np.float32)
 
 
-def _fields(file: GriddedFile, path: Path, time: np.datetime64 | None, names: Sequence[str], further: Mapping[str, str]) -> Fields:
+def _fields(
+    file: GriddedFile,
+    path: Path,
+    time: np.datetime64 | None,
+    names: Sequence[str],
+    further: Mapping[str, str],
+) -> Fields:
     return fields(_catalogue_of(file, further), path, time, names)
 
 
@@ -152,27 +181,39 @@ def fields(
     used: list[tuple[Cube, int]] = []
     for name in names:
         for place in places.get(name, []):
-            row = 0 if time is None or (name in STATIC and len(place.cube.times) < 2) else place.cube.row(time, reference)
+            row = (
+                0
+                if time is None or (name in STATIC and len(place.cube.times) < 2)
+                else place.cube.row(time, reference)
+            )
             if row is not None:
                 found[name] = _values(name, place, row, path)
                 used.append((place.cube, row))
                 break
     if not used:
         when = f" at {iso(time)}" if time is not None else ""
-        raise UnreadableError(f"{path} holds none of {', '.join(names)}{when}; it holds {', '.join(sorted(places)[:30])}", path=str(path))
+        raise UnreadableError(
+            f"{path} holds none of {', '.join(names)}{when}; it holds {', '.join(sorted(places)[:30])}",
+            path=str(path),
+        )
     first = used[0][0]
     if any(not (np.array_equal(c.lat, first.lat) and np.array_equal(c.lon, first.lon)) for c, _ in used):
-        raise UnreadableError(f"{path} holds {', '.join(found)} on different grids; ask for them one by one", path=str(path))
+        raise UnreadableError(
+            f"{path} holds {', '.join(found)} on different grids; ask for them one by one", path=str(path)
+        )
     absent = np.full_like(next(iter(found.values())), np.nan)
     versions = sorted({f"{model} {c.version(row)}".strip() for c, row in used})
     return collect({n: found.get(n, absent) for n in names}, first.lat, first.lon, time, ", ".join(versions))
 
 
-def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None) -> xr.Dataset:
+def read(
+    path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None
+) -> xr.Dataset:
     """A file's fields by canonical name (all that are known, or `names`) on their own grid.
 
-    With `time`, or where the file holds one time: [y, x] with scalar `valid_time`. Otherwise [time, y, x] over the times
-    that all the names share. Raises UnreadableError, RequestError for a name that the file lacks.
+    With `time`, or where the file holds one time: [y, x] with scalar `valid_time`. Otherwise [time, y, x]
+    over the times that all the names share. Raises UnreadableError, RequestError for a name that the file
+    lacks.
     """
     path = Path(path)
     file = opened(path, _open)
@@ -201,24 +242,33 @@ def common_times(cubes: Sequence[Cube]) -> Times:
 
 def empty_part(empty: Mapping[str, Period], path: Path, period: Period | None) -> list[Refusal]:
     """What of the period the file itself declares to hold no data (in words -> when)."""
-    wanted = [said for said, when in empty.items() if period is None or (when.start < period.end and period.start < when.end)]
+    wanted = [
+        said
+        for said, when in empty.items()
+        if period is None or (when.start < period.end and period.start < when.end)
+    ]
     return [Refusal(path, f"{said}; they are gaps") for said in wanted]
 
 
-def _inside(contents: Contents, path: Path, period: Period | None) -> list[Record]:
+def _inside(contents: FileContents, path: Path, period: Period | None) -> list[Record]:
     """A record for each time of the period that the file holds."""
     by_time: dict[np.datetime64, tuple[int, ...]] = {}
     for key, times in enumerate(held.times for held in contents.held):
         for time in times if period is None else times[(times >= period.start) & (times < period.end)]:
             by_time[time] = (*by_time.get(time, ()), key)
-    named = {keys: tuple(sorted({n for k in keys for n in contents.held[k].names})) for keys in set(by_time.values())}
+    named = {
+        keys: tuple(sorted({n for k in keys for n in contents.held[k].names}))
+        for keys in set(by_time.values())
+    }
     return [Record(t, path, named[keys]) for t, keys in by_time.items()]
 
 
 class Era5(Source):
     """The files of an archive; several may supply other names at the same time."""
 
-    def __init__(self, name: str, archive: Path, reader: Era5Reader | None = None, no_echo_dbz: float = 0.0) -> None:
+    def __init__(
+        self, name: str, archive: Path, reader: Era5Reader | None = None, no_echo_dbz: float = 0.0
+    ) -> None:
         self.reader = reader or Era5Reader()
         super().__init__(name, clock=Clock(0.0, "end"))
         self.archive = archive
@@ -229,11 +279,13 @@ class Era5(Source):
         for path in find_files(self.archive, self.reader.root, self.reader.pattern):
             try:
                 split = self._split(path)
-                contents = Contents(()) if split else self.contents(path, self._look)
+                contents = FileContents(()) if split else self.contents(path, self._look)
             except UnreadableError as error:
                 refusals.append(Refusal(path, str(error)))
                 continue
-            records += [r for r in split or _inside(contents, path, period) if period is None or r.time in period]
+            records += [
+                r for r in split or _inside(contents, path, period) if period is None or r.time in period
+            ]
             refusals += [] if _HOURLY.match(path.name) else empty_part(contents.empty, path, period)
         return sorted(records, key=lambda r: (r.time, str(r.path))), refusals
 
@@ -243,7 +295,9 @@ class Era5(Source):
         if not found:
             return None
         prefix = found["variable"]
-        name = self.reader.names.get(prefix) or SURFACE.get(prefix) or (prefix if split_level(prefix) else None)
+        name = (
+            self.reader.names.get(prefix) or SURFACE.get(prefix) or (prefix if split_level(prefix) else None)
+        )
         if name is None or name in STATIC:
             return None
         day = found["day"]
@@ -251,7 +305,7 @@ class Era5(Source):
             time = np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{int(found['hour']):02d}", "s")
         return [Record(time, path, ("tp", "rain1h") if name == "tp" else (name,))]
 
-    def _look(self, path: Path) -> Contents:
+    def _look(self, path: Path) -> FileContents:
         """What the file's header tells; UnreadableError where it holds nothing known."""
         file = opened(path, _open)
         places = catalogue(file.cubes, self.reader.names)
@@ -261,7 +315,9 @@ class Era5(Source):
         for name, where in places.items():
             for times in (p.cube.times for p in where if name not in STATIC):
                 clocks.setdefault(id(times), (times, set()))[1].add(name)
-        return Contents(tuple(Held(tuple(sorted(names)), times) for times, names in clocks.values()), file.empty)
+        return FileContents(
+            tuple(Held(tuple(sorted(names)), times) for times, names in clocks.values()), file.empty
+        )
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         return self.read_fields(record, names).dataset()

@@ -1,8 +1,9 @@
 """Forecasts of global models (AI or not) as drivers: reference time, lead and valid time, each its own.
 
-Layouts: Earth2Studio Zarr and NetCDF (`time, lead_time, lat, lon`, names of its vocabulary, or one array with a `variable` axis),
-WeatherBench forecasts, cfgrib's `time, step, valid_time`, GRIB, and GRIB named `MODEL_YYYYMMDDHH-LEAD.grb` (lead in hours).
-Where several forecasts hold a valid time, the preferred one (shortest lead) comes first.
+Layouts: Earth2Studio Zarr and NetCDF (`time, lead_time, lat, lon`, names of its vocabulary, or one array with
+a `variable` axis), WeatherBench forecasts, cfgrib's `time, step, valid_time`, GRIB, and GRIB named
+`MODEL_YYYYMMDDHH-LEAD.grb` (lead in hours). Where several forecasts hold a valid time, the preferred one
+(shortest lead) comes first.
 """
 
 from __future__ import annotations
@@ -24,11 +25,15 @@ from stormcast_train.sources.config import GlobalModelReader
 from stormcast_train.sources.cube import Cube
 from stormcast_train.sources.cubes import FIRST_MEMBER, Coordinates, GriddedFile, open_gridded
 from stormcast_train.sources.era5 import Place, other_sum
-from stormcast_train.sources.memory import Contents, Held
+from stormcast_train.sources.memory import FileContents, Held
 from stormcast_train.sources.opened import opened, reading
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, check_size, find_files, stacked
 
-NAMES = {"u100m": "u100m", "v100m": "v100m", "tp01": "tp"}  # of Earth2Studio's vocabulary, besides those that ERA5's files use too
+NAMES = {
+    "u100m": "u100m",
+    "v100m": "v100m",
+    "tp01": "tp",
+}  # of Earth2Studio's vocabulary, besides those that ERA5's files use too
 _NAMED = re.compile(r"^(?P<model>.+?)[-_](?P<base>\d{10})(?:-(?P<lead>\d{1,4})h?)?\.(?i:grb2?|grib2?|nc4?)$")
 
 
@@ -44,7 +49,11 @@ def catalogue(cubes: Sequence[Cube], further: Mapping[str, str] | None = None) -
     """Canonical name -> where it is, for all cubes that are forecasts and have one; static fields aside."""
     further = further or {}
     known = [c for c in cubes if len(c.references) and not unread(c, further)]
-    return {n: places for n, places in era5.catalogue(known, NAMES | dict(further)).items() if n not in era5.STATIC}
+    return {
+        n: places
+        for n, places in era5.catalogue(known, NAMES | dict(further)).items()
+        if n not in era5.STATIC
+    }
 
 
 def unread(cube: Cube, further: Mapping[str, str]) -> str:
@@ -65,7 +74,9 @@ def _left_out(file: GriddedFile, further: Mapping[str, str]) -> str:
 
 @dataclass(frozen=True)
 class Wanted:
-    """Which forecasts are taken: leads from `low` to `high` (both included, null: no limit), valid times in `period`."""
+    """Which forecasts are taken: leads from `low` to `high` (both included, null: no limit), valid times in
+    `period`.
+    """
 
     low: np.timedelta64
     high: np.timedelta64 | None
@@ -87,8 +98,12 @@ def clocks(places: Mapping[str, Sequence[Place]]) -> tuple[Held, ...]:
     return tuple(Held(tuple(sorted(names)), cube.times, cube.references) for cube, names in found.values())
 
 
-def forecasts(held: Sequence[Held], wanted: Wanted) -> dict[tuple[np.datetime64, np.datetime64], tuple[str, ...]]:
-    """(valid time, reference time) -> names. A sum over an interval is there from the lead at which the interval lies in the forecast."""
+def forecasts(
+    held: Sequence[Held], wanted: Wanted
+) -> dict[tuple[np.datetime64, np.datetime64], tuple[str, ...]]:
+    """(valid time, reference time) -> names. A sum over an interval is there from the lead at which the
+    interval lies in the forecast.
+    """
     found: dict[tuple[np.datetime64, np.datetime64], frozenset[str]] = {}
     for one in held:
         taken = wanted.rows(one.times, one.references)
@@ -101,7 +116,9 @@ def forecasts(held: Sequence[Held], wanted: Wanted) -> dict[tuple[np.datetime64,
 
 @dataclass(frozen=True)
 class Name:
-    """What a file's name says: the model, the reference time, and the lead (none where the file holds several)."""
+    """What a file's name says: the model, the reference time, and the lead (none where the file holds
+    several).
+    """
 
     model: str
     reference: np.datetime64
@@ -109,18 +126,26 @@ class Name:
 
 
 def parse_name(path: Path) -> Name | None:
-    """The reference time and lead in `MODEL_YYYYMMDDHH[-LEAD].grb`; None for other names, UnreadableError where they are no time."""
+    """The reference time and lead in `MODEL_YYYYMMDDHH[-LEAD].grb`; None for other names, UnreadableError
+    where they are no time.
+    """
     found = _NAMED.match(path.name)
     if not found:
         return None
     base = found["base"]
     with reading(path):
         reference = np.datetime64(f"{base[:4]}-{base[4:6]}-{base[6:8]}T{base[8:]}", "s")
-    return Name(found["model"], reference, np.timedelta64(int(found["lead"]) * 3600, "s") if found["lead"] else None)
+    return Name(
+        found["model"], reference, np.timedelta64(int(found["lead"]) * 3600, "s") if found["lead"] else None
+    )
 
 
-def _fields(file: GriddedFile, record: Record, names: Sequence[str], further: Mapping[str, str]) -> xr.Dataset:
-    """The fields of one forecast at one valid time; UnreadableError where its clock disagrees with the file's name."""
+def _fields(
+    file: GriddedFile, record: Record, names: Sequence[str], further: Mapping[str, str]
+) -> xr.Dataset:
+    """The fields of one forecast at one valid time; UnreadableError where its clock disagrees with the file's
+    name.
+    """
     assert record.reference_time is not None, "a forecast has a reference time"
     places = catalogue(file.cubes, further)
     named = parse_name(record.path)
@@ -128,26 +153,42 @@ def _fields(file: GriddedFile, record: Record, names: Sequence[str], further: Ma
     model = "forecast" if named is None else named.model
     field = era5.fields(places, record.path, record.time, names, model, reference).dataset()
     when = {"standard_name": "forecast_reference_time"}
-    return field.assign_coords(forecast_reference_time=((), record.reference_time.astype("datetime64[ns]"), when))
+    return field.assign_coords(
+        forecast_reference_time=((), record.reference_time.astype("datetime64[ns]"), when)
+    )
 
 
 def _checked(named: Name, places: Mapping[str, Sequence[Place]], record: Record) -> np.datetime64:
-    """The reference time under which the file itself holds what its name says; UnreadableError where it holds another time."""
-    held = {pair for where in places.values() for pair in zip(where[0].cube.times, where[0].cube.references, strict=True)}
+    """The reference time under which the file itself holds what its name says; UnreadableError where it holds
+    another time.
+    """
+    held = {
+        pair
+        for where in places.values()
+        for pair in zip(where[0].cube.times, where[0].cube.references, strict=True)
+    }
     if named.lead is not None and held == {(record.time, record.time)}:
-        return record.time  # a header without leads, stamped with the valid time: the reference time is in the name alone
+        return (
+            record.time
+        )  # a header without leads, stamped with the valid time: the reference time is in the name alone
     if (record.time, named.reference) not in held:
         inside = ", ".join(f"{iso(r)} + {(t - r) / HOUR:g} h" for t, r in sorted(held)[:3])
         meant = f"{iso(named.reference)} + {(record.time - named.reference) / HOUR:g} h"
-        raise UnreadableError(f"{record.path} is named for {meant} and holds {inside or 'no forecast'}", path=str(record.path))
+        raise UnreadableError(
+            f"{record.path} is named for {meant} and holds {inside or 'no forecast'}", path=str(record.path)
+        )
     return named.reference
 
 
-def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None) -> xr.Dataset:
-    """A file's fields by canonical name (all that are known, or `names`) on their own grid, from the shortest lead of each valid time (of the first member).
+def read(
+    path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None
+) -> xr.Dataset:
+    """A file's fields by canonical name (all that are known, or `names`) on their own grid, from the shortest
+    lead of each valid time (of the first member).
 
-    With `time`, or where the file holds one valid time: [y, x] with scalar `valid_time`; otherwise [time, y, x] over the valid
-    times that have all the names. Raises UnreadableError, RequestError for a name or time that the file lacks.
+    With `time`, or where the file holds one valid time: [y, x] with scalar `valid_time`; otherwise [time, y,
+    x] over the valid times that have all the names. Raises UnreadableError, RequestError for a name or time
+    that the file lacks.
     """
     path = Path(path)
     file = opened(path, _opener(FIRST_MEMBER, None))
@@ -159,12 +200,17 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
     if lacking or not wanted:
         said = f"it holds {', '.join(sorted(known)) or 'nothing known'} {_left_out(file, {})}".strip()
         raise RequestError(f"{path} does not hold {', '.join(lacking) or 'any known variable'}; {said}")
-    complete = sorted((pair for pair, found in held.items() if set(wanted) <= set(found)), key=lambda p: (p[0], -p[1].astype(np.int64)))
+    complete = sorted(
+        (pair for pair, found in held.items() if set(wanted) <= set(found)),
+        key=lambda p: (p[0], -p[1].astype(np.int64)),
+    )
     shortest = dict(reversed(complete))
     times = sorted(shortest) if time is None else [parse_time(time)]
     if not times or times[0] not in shortest:
         inside = f"from {iso(min(shortest))} to {iso(max(shortest))}" if shortest else "at no common time"
-        raise RequestError(f"{path} does not hold {', '.join(wanted)} at {time or 'one time'}; it holds them {inside}")
+        raise RequestError(
+            f"{path} does not hold {', '.join(wanted)} at {time or 'one time'}; it holds them {inside}"
+        )
     first = places[wanted[0]][0].cube
     check_size(path, len(times) * len(wanted), len(first.lat) * first.lon.shape[-1])
     return stacked([_fields(file, Record(t, path, wanted, shortest[t]), wanted, {}) for t in times])
@@ -179,7 +225,9 @@ def _lead(record: Record) -> np.int64:
 class GlobalModel(Source):
     """The forecasts of an archive, the preferred one of each valid time first."""
 
-    def __init__(self, name: str, archive: Path, reader: GlobalModelReader | None = None, no_echo_dbz: float = 0.0) -> None:
+    def __init__(
+        self, name: str, archive: Path, reader: GlobalModelReader | None = None, no_echo_dbz: float = 0.0
+    ) -> None:
         super().__init__(name, "forecast", Clock(0.0, "end"))
         self.archive = archive
         self.reader = reader or GlobalModelReader()
@@ -187,7 +235,10 @@ class GlobalModel(Source):
         low, last = parse_duration(self.reader.lead_from), self.reader.lead_to
         self._leads = Wanted(low, None if last is None else parse_duration(last))
         if self._leads.high is not None and self._leads.high < low:
-            raise RequestError(f"source.readers.{name}: lead_to={last} lies before lead_from={self.reader.lead_from}; no lead is taken")
+            raise RequestError(
+                f"source.readers.{name}: lead_to={last} lies before lead_from={self.reader.lead_from}; no "
+                "lead is taken"
+            )
 
     def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:
         wanted = replace(self._leads, period=period)
@@ -210,24 +261,32 @@ class GlobalModel(Source):
         return sorted(records, key=lambda r: (r.time, sign * _lead(r), str(r.path))), refusals
 
     def _inside(self, path: Path, named: Name | None, wanted: Wanted) -> list[Record]:
-        """A record for each forecast and valid time that the file holds, by its header; UnreadableError where it holds none."""
+        """A record for each forecast and valid time that the file holds, by its header; UnreadableError where
+        it holds none.
+        """
         contents = self.contents(path, self._look)
         if not contents.held:
             raise UnreadableError(f"{path} holds no known variable of a forecast {contents.said}".strip())
         starts = {r for held in contents.held for r in np.unique(held.references)}
         if named is not None and starts != {named.reference}:
             inside = ", ".join(map(iso, sorted(starts)[:3]))
-            raise UnreadableError(f"{path} is named for {iso(named.reference)} and holds forecasts from {inside}")
+            raise UnreadableError(
+                f"{path} is named for {iso(named.reference)} and holds forecasts from {inside}"
+            )
         return [Record(t, path, names, r) for (t, r), names in forecasts(contents.held, wanted).items()]
 
-    def _look(self, path: Path) -> Contents:
+    def _look(self, path: Path) -> FileContents:
         """What the file's header tells; why, where it holds nothing known."""
         file = opened(path, self._open)
         held = clocks(catalogue(file.cubes, self.reader.names))
-        return Contents(held, said="" if held else _left_out(file, self.reader.names))
+        return FileContents(held, said="" if held else _left_out(file, self.reader.names))
 
-    def _single(self, files: Sequence[tuple[Path, Name]], wanted: Wanted, refusals: list[Refusal]) -> list[Record]:
-        """Records of files that hold one lead each, told by their names; what they hold, by the first and last readable one."""
+    def _single(
+        self, files: Sequence[tuple[Path, Name]], wanted: Wanted, refusals: list[Refusal]
+    ) -> list[Record]:
+        """Records of files that hold one lead each, told by their names; what they hold, by the first and
+        last readable one.
+        """
         meant = [(path, n.reference + (n.lead or 0), n.reference) for path, n in files]
         inside = wanted.rows(np.array([t for _, t, _ in meant]), np.array([r for _, _, r in meant]))
         taken = [m for m, keep in zip(meant, inside, strict=True) if keep]
@@ -247,7 +306,9 @@ class GlobalModel(Source):
         refusals += [Refusal(path, reason) for path, reason in unreadable.items()]
         names = tuple(sorted(held))
         early = tuple(n for n in names if not describe(n).interval_s)
-        records = [Record(t, p, names if t - r >= HOUR else early, r) for p, t, r in taken if p not in unreadable]
+        records = [
+            Record(t, p, names if t - r >= HOUR else early, r) for p, t, r in taken if p not in unreadable
+        ]
         return [record for record in records if record.names]
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:

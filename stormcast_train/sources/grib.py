@@ -1,4 +1,6 @@
-"""GRIB through cfgrib: each variable opened on its own by its keys, so that mixed levels and step types never collide."""
+"""GRIB through cfgrib: each variable opened on its own by its keys, so that mixed levels and step types never
+collide.
+"""
 
 from __future__ import annotations
 
@@ -33,10 +35,14 @@ def _grib_errors() -> Iterator[None]:
         raise ValueError(f"ecCodes says: {error}") from error
 
 
-def grib_cubes(path: Path, forecasts: bool = False, member: int | None = None) -> tuple[list[Cube], dict[str, str]]:
-    """The cubes of a GRIB file by valid time (base time plus step), and the variables that cannot be one with the reason.
+def grib_cubes(
+    path: Path, forecasts: bool = False, member: int | None = None
+) -> tuple[list[Cube], dict[str, str]]:
+    """The cubes of a GRIB file by valid time (base time plus step), and the variables that cannot be one with
+    the reason.
 
-    forecasts: a cube for each reference time, so that a valid time may occur in several. member: which one of an ensemble.
+    forecasts: a cube for each reference time, so that a valid time may occur in several. member: which one of
+    an ensemble.
     The index is made in memory: an archive may be read-only.
     """
     with _grib_errors():
@@ -46,7 +52,10 @@ def grib_cubes(path: Path, forecasts: bool = False, member: int | None = None) -
         made: list[tuple[str, Cube | str]] = []
         for reference in sorted(_values(index, "time")) if forecasts else [None]:
             of_reference = index if reference is None else index.subindex(time=reference)
-            parts = [(str(query["shortName"]), of_reference.subindex(**query)) for query in _variables(of_reference)]
+            parts = [
+                (str(query["shortName"]), of_reference.subindex(**query))
+                for query in _variables(of_reference)
+            ]
             found = [(name, _cube(part, reference), part) for name, part in parts]
             stored = [cube for _, cube, _ in found if isinstance(cube, Cube)]
             made += [(name, _earth_relative(cube, part, stored)) for name, cube, part in found]
@@ -78,8 +87,21 @@ def _index(path: Path) -> Any:
     from cfgrib import cfmessage, messages
 
     stream = messages.FileStream(os.fspath(path), errors="raise")
-    keys = sorted({*cfgrib.dataset.INDEX_KEYS, *_KEYS, *_STEP_KEYS, *_ORIGIN_KEYS, "valid_time", "time", "step", "number"})
-    return messages.FileIndex.from_indexpath_or_filestream(stream, keys, indexpath="", computed_keys=cfmessage.COMPUTED_KEYS)
+    keys = sorted(
+        {
+            *cfgrib.dataset.INDEX_KEYS,
+            *_KEYS,
+            *_STEP_KEYS,
+            *_ORIGIN_KEYS,
+            "valid_time",
+            "time",
+            "step",
+            "number",
+        }
+    )
+    return messages.FileIndex.from_indexpath_or_filestream(
+        stream, keys, indexpath="", computed_keys=cfmessage.COMPUTED_KEYS
+    )
 
 
 def _variables(index: Any) -> list[dict[str, Any]]:
@@ -89,7 +111,9 @@ def _variables(index: Any) -> list[dict[str, Any]]:
 
 
 def _cube(index: Any, reference: int | None = None) -> Cube | str:
-    """One variable's cube; a reason where two messages share a valid time and level, or where the grid is not regular."""
+    """One variable's cube; a reason where two messages share a valid time and level, or where the grid is not
+    regular.
+    """
     from cfgrib.dataset import open_from_index
 
     opened = open_from_index(index, time_dims=("valid_time",), errors="raise", squeeze=False)
@@ -101,7 +125,11 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
     if clash:
         return clash
     times, levels, pressure = _axes(opened, index)
-    others = [d for d in dims[:-2] if d != "valid_time" and opened.variables[d].data.size > 1 and d != index["typeOfLevel"][0]]
+    others = [
+        d
+        for d in dims[:-2]
+        if d != "valid_time" and opened.variables[d].data.size > 1 and d != index["typeOfLevel"][0]
+    ]
     if others:
         return f"its dimension {', '.join(others)} is neither time nor level"
     rows, columns = variable.data.shape[-2:]
@@ -109,7 +137,10 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
     place = geometry(index.first(), lat, lon, (rows, columns))
     if isinstance(place, str):
         return place
-    time_axis, level_axis = dims.index("valid_time"), dims.index(index["typeOfLevel"][0]) if len(levels) else -1
+    time_axis, level_axis = (
+        dims.index("valid_time"),
+        dims.index(index["typeOfLevel"][0]) if len(levels) else -1,
+    )
 
     def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
         item: list[Any] = [0] * (len(dims) - 2)
@@ -124,13 +155,28 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
     alias = str(attributes.get("GRIB_shortName", name))
     version = "GRIB " + str(attributes.get("GRIB_dataType", ""))
     references = times[:0] if reference is None else np.full(len(times), np.datetime64(int(reference), "s"))
-    return Cube(name, units, times, levels, pressure, place.lat, place.lon, plane, (version,), (alias,), attributes, references)
+    return Cube(
+        name,
+        units,
+        times,
+        levels,
+        pressure,
+        place.lat,
+        place.lon,
+        plane,
+        (version,),
+        (alias,),
+        attributes,
+        references,
+    )
 
 
 def _accumulated(index: Any) -> dict[str, Any]:
-    """`accumulated_s`: over how many seconds a sum runs, by its message; -1 where that differs from step to step.
+    """`accumulated_s`: over how many seconds a sum runs, by its message; -1 where that differs from step to
+    step.
 
-    In ERA5's own forecasts (class `ea`, stream `oper`) every step holds its own hour (ECMWF, "ERA5: data documentation").
+    In ERA5's own forecasts (class `ea`, stream `oper`) every step holds its own hour (ECMWF, "ERA5: data
+    documentation").
     """
     from cfgrib.cfmessage import GRIB_STEP_UNITS_TO_SECONDS
 
@@ -157,12 +203,18 @@ def _axes(opened: Any, index: Any) -> tuple[Times, NDArray[np.float64], bool]:
     if kind not in opened.variables:
         return times, NO_LEVELS, False
     levels = np.atleast_1d(np.asarray(opened.variables[kind].data, np.float64))
-    return times, levels / 100.0 if kind == "isobaricInPa" else levels, kind in ("isobaricInhPa", "isobaricInPa")
+    return (
+        times,
+        levels / 100.0 if kind == "isobaricInPa" else levels,
+        kind in ("isobaricInhPa", "isobaricInPa"),
+    )
 
 
 def _clash(index: Any) -> str:
     """Why the messages cannot be told apart by valid time, level and member; empty where they can."""
-    positions = [index.index_keys.index(k) for k in ("valid_time", "level:float", "number") if k in index.index_keys]
+    positions = [
+        index.index_keys.index(k) for k in ("valid_time", "level:float", "number") if k in index.index_keys
+    ]
     seen: set[tuple[Any, ...]] = set()
     for header, messages in index.iter_index():
         place = tuple(header[p] for p in positions)

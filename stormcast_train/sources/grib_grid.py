@@ -1,8 +1,10 @@
-"""Where the points of a GRIB message lie, in the order its values are stored, and winds along the grid's axes turned to the earth.
+"""Where the points of a GRIB message lie, in the order its values are stored, and winds along the grid's axes
+turned to the earth.
 
-cfgrib and ecCodes leave two things to their callers. Values are stored as the scanning mode says (GRIB2 flag table 3.4), but
-cfgrib reshapes them as if rows came one after another, from the west where coordinates are 1-D; and ecCodes walks a Lambert grid
-from its first point to the north-east whatever the scanning mode says, a whole domain off where rows run from the north.
+cfgrib and ecCodes leave two things to their callers. Values are stored as the scanning mode says (GRIB2 flag
+table 3.4), but cfgrib reshapes them as if rows came one after another, from the west where coordinates are
+1-D; and ecCodes walks a Lambert grid from its first point to the north-east whatever the scanning mode says,
+a whole domain off where rows run from the north.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ _WIND = re.compile(r"^(\d*)([uv])$")
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """lat, lon: 1-D [y], [x] or 2-D [y, x] in stored order; `ordered` brings values as cfgrib gives them into that order."""
+    """lat, lon: 1-D [y], [x] or 2-D [y, x] in stored order; `ordered` brings values as cfgrib gives them into
+    that order.
+    """
 
     lat: NDArray[np.float64]
     lon: NDArray[np.float64]
@@ -35,12 +39,16 @@ class Geometry:
 
 
 def geometry(message: Mapping[str, Any], lat: Array, lon: Array, shape: tuple[int, int]) -> Geometry | str:
-    """The geometry of a message whose coordinates by ecCodes are lat and lon; a reason where they cannot be trusted."""
+    """The geometry of a message whose coordinates by ecCodes are lat and lon; a reason where they cannot be
+    trusted.
+    """
     columns_first = bool(message.get("jPointsAreConsecutive", 0))
     westward, northward = bool(message.get("iScansNegatively", 0)), bool(message.get("jScansPositively", 0))
     kind = str(message["gridType"])
     if columns_first and message.get("alternativeRowScanning", 0):
-        return "its columns run in turns (jPointsAreConsecutive with alternativeRowScanning), which is not read"
+        return (
+            "its columns run in turns (jPointsAreConsecutive with alternativeRowScanning), which is not read"
+        )
     if kind in _UNSCANNED and (westward or not northward):
         return f"ecCodes ignores the scanning mode of gridType {kind}: its points would lie elsewhere; have rows run from the south-west"
 
@@ -53,12 +61,16 @@ def geometry(message: Mapping[str, Any], lat: Array, lon: Array, shape: tuple[in
     if lat.ndim == 2:
         lat, lon = ordered(lat), ordered(lon)
     elif kind in _ALONG_PARALLELS:
-        lon = _from_the_west(lon, float(message[f"longitudeOf{'Last' if westward else 'First'}GridPointInDegrees"]))
+        lon = _from_the_west(
+            lon, float(message[f"longitudeOf{'Last' if westward else 'First'}GridPointInDegrees"])
+        )
     return Geometry(np.asarray(lat, np.float64), np.asarray(lon, np.float64), ordered)
 
 
 def _from_the_west(lon: Array, west: float) -> Array:
-    """The meridians in the order of the columns: ecCodes sorts them, and a GRIB1 grid across the date line counts some from -180."""
+    """The meridians in the order of the columns: ecCodes sorts them, and a GRIB1 grid across the date line
+    counts some from -180.
+    """
     return np.roll(lon, -int(np.abs((lon - west + 180.0) % 360.0 - 180.0).argmin()))
 
 
@@ -68,15 +80,23 @@ def projection(message: Mapping[str, Any]) -> Proj:
     axes = {"a": message.get("earthMajorAxisInMetres"), "b": message.get("earthMinorAxisInMetres")}
     earth = {"R": radius} if radius else axes
     if None in earth.values():
-        raise ValueError(f"its shapeOfTheEarth={message.get('shapeOfTheEarth')} tells neither a radius nor two axes")
+        raise ValueError(
+            f"its shapeOfTheEarth={message.get('shapeOfTheEarth')} tells neither a radius nor two axes"
+        )
     parallels = {"lat_1": message["Latin1InDegrees"], "lat_2": message["Latin2InDegrees"]}
-    return Proj(proj="lcc", lat_0=message["LaDInDegrees"], lon_0=message["LoVInDegrees"], **parallels, **earth)
+    return Proj(
+        proj="lcc", lat_0=message["LaDInDegrees"], lon_0=message["LoVInDegrees"], **parallels, **earth
+    )
 
 
-def _lambert_points(message: Mapping[str, Any], shape: tuple[int, int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _lambert_points(
+    message: Mapping[str, Any], shape: tuple[int, int]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """lat, lon [y, x] counted from the first stored point along the scanning directions."""
     lambert = projection(message)
-    x0, y0 = lambert(message["longitudeOfFirstGridPointInDegrees"], message["latitudeOfFirstGridPointInDegrees"])
+    x0, y0 = lambert(
+        message["longitudeOfFirstGridPointInDegrees"], message["latitudeOfFirstGridPointInDegrees"]
+    )
     east = -1 if message.get("iScansNegatively", 0) else 1
     north = 1 if message.get("jScansPositively", 0) else -1
     x_X = x0 + east * float(message["DxInMetres"]) * np.arange(shape[1])
@@ -97,18 +117,23 @@ def _component(cube: Cube) -> re.Match[str] | None:
 
 
 def turned(cube: Cube, message: Mapping[str, Any], others: Sequence[Cube]) -> Cube | str:
-    """The cube with winds relative to the earth; a reason where the grid or the other component does not allow it."""
+    """The cube with winds relative to the earth; a reason where the grid or the other component does not
+    allow it.
+    """
     kind = cube.attrs.get("GRIB_gridType")
     if kind != "lambert":
         return (
-            f"its wind is relative to the grid (uvRelativeToGrid=1), which is turned to the earth for Lambert grids only, not {kind}; "
-            "convert it first (wgrib2 -new_grid_winds earth)"
+            "its wind is relative to the grid (uvRelativeToGrid=1), which is turned to the earth for "
+            f"Lambert grids only, not {kind}; convert it first (wgrib2 -new_grid_winds earth)"
         )
     found = _component(cube)
     assert found is not None, "only winds are turned"
     wanted = found[1] + ("v" if found[2] == "u" else "u")
     alike = [
-        o for o in others if wanted in o.aliases and all(o.attrs.get(k) == cube.attrs.get(k) for k in ("GRIB_typeOfLevel", "GRIB_stepType"))
+        o
+        for o in others
+        if wanted in o.aliases
+        and all(o.attrs.get(k) == cube.attrs.get(k) for k in ("GRIB_typeOfLevel", "GRIB_stepType"))
     ]
     if not alike or not relative_to_grid(alike[0]):
         return f"its wind is relative to the grid (uvRelativeToGrid=1) and the file holds no such '{wanted}' to turn it to the earth with"
@@ -121,9 +146,15 @@ def turned(cube: Cube, message: Mapping[str, Any], others: Sequence[Cube]) -> Cu
         return np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
 
     def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
-        rows = other.row(cube.times[time_row]), (other.level_row(cube.levels[level_row]) if len(cube.levels) else 0)
+        rows = (
+            other.row(cube.times[time_row]),
+            (other.level_row(cube.levels[level_row]) if len(cube.levels) else 0),
+        )
         if rows[0] is None or rows[1] is None:
-            raise ValueError(f"'{cube.name}' is relative to the grid and '{other.name}' is not there at the same time and level")
+            raise ValueError(
+                f"'{cube.name}' is relative to the grid and '{other.name}' is not there at the same time "
+                "and level"
+            )
         cosine, sine = angle()
         own, across = cube.plane(time_row, level_row), other.plane(rows[0], rows[1])
         return np.asarray(own * cosine + sign * across * sine, np.float32)

@@ -1,7 +1,9 @@
-"""The clock of a gridded variable: its valid times, and for forecasts the reference time that each of them was made from.
+"""The clock of a gridded variable: its valid times, and for forecasts the reference time that each of them
+was made from.
 
-A forecast has two of reference time, lead and valid time on its axes: Earth2Studio `time, lead_time`, cfgrib `time, step`,
-WeatherBench `time, prediction_timedelta`, CF `forecast_reference_time, forecast_period`. Where the third is there too, it must agree.
+A forecast has two of reference time, lead and valid time on its axes: Earth2Studio `time, lead_time`, cfgrib
+`time, step`, WeatherBench `time, prediction_timedelta`, CF `forecast_reference_time, forecast_period`. Where
+the third is there too, it must agree.
 """
 
 from __future__ import annotations
@@ -35,7 +37,8 @@ _SECONDS = {spelling: seconds for seconds, spellings in _UNIT_SECONDS.items() fo
 class TimeAxes:
     """Rows of time of a variable: row r lies at `index(r)` along `dims`.
 
-    times: [T] valid times UTC, empty without time. references: [T] reference times UTC, empty where it is no forecast.
+    times: [T] valid times UTC, empty without time. references: [T] reference times UTC, empty where it is no
+    forecast.
     kept: [T] the places of the rows along the flattened dimensions, where not all of them hold data.
     """
 
@@ -48,7 +51,10 @@ class TimeAxes:
     def index(self, row: int) -> dict[str, int]:
         """The position of a row along each of the time dimensions."""
         place = row if self.kept is None else int(self.kept[row])
-        return {dim: int(i) for dim, i in zip(self.dims, np.unravel_index(place, self.shape or (1,)), strict=False)}
+        return {
+            dim: int(i)
+            for dim, i in zip(self.dims, np.unravel_index(place, self.shape or (1,)), strict=False)
+        }
 
     def overlapping(self) -> bool:
         """Whether several forecasts hold the same valid time."""
@@ -58,8 +64,9 @@ class TimeAxes:
 class TimeReader:
     """The clocks of one dataset, each made once: variables on the same dimensions share theirs.
 
-    time: the name of the time coordinate where conventions do not tell. unitless: what integers without units count (time
-    since 1970), or None to refuse them. `empty`: hours of the axes that the dataset declares to hold no data, in words.
+    time: the name of the time coordinate where conventions do not tell. unitless: what integers without units
+    count (time since 1970), or None to refuse them. `empty`: hours of the axes that the dataset declares to
+    hold no data, in words.
     """
 
     def __init__(self, dataset: xr.Dataset, time: str | None = None, unitless: str | None = None) -> None:
@@ -97,13 +104,19 @@ class TimeReader:
 
     def _lead(self, variable: xr.Variable) -> tuple[str, xr.Variable] | None:
         """The variable's leads in whole seconds, and the name of their coordinate; None where it has none."""
-        standard = [str(n) for n, v in self._dataset.variables.items() if v.attrs.get("standard_name") == "forecast_period"]
+        standard = [
+            str(n)
+            for n, v in self._dataset.variables.items()
+            if v.attrs.get("standard_name") == "forecast_period"
+        ]
         for name in (*LEADS, *standard):
             found = self._along(variable, name)
             if found is not None:
                 return name, xr.Variable(found.dims, _lead_seconds(name, found, self._unitless))
             if name in variable.dims:
-                raise UnreadableError(f"its dimension '{name}' has no values, so that no valid time can be told")
+                raise UnreadableError(
+                    f"its dimension '{name}' has no values, so that no valid time can be told"
+                )
         return None
 
     def _analysis(self, variable: xr.Variable) -> TimeAxes:
@@ -124,28 +137,43 @@ class TimeReader:
         if first is None and declared is None:
             if lead.ndim == 0:
                 return TimeAxes()
-            raise UnreadableError(f"it has leads ('{lead_name}') and no reference time that could be read; it has {sorted(read) or 'none'}")
+            raise UnreadableError(
+                f"it has leads ('{lead_name}') and no reference time that could be read; it has "
+                f"{sorted(read) or 'none'}"
+            )
         valid = clocks[first] + lead if first is not None else declared
         assert valid is not None
         if declared is not None and not bool((valid == declared).all()):
-            raise UnreadableError(f"its valid times are not its reference times plus '{lead_name}': its clock cannot be trusted")
+            raise UnreadableError(
+                f"its valid times are not its reference times plus '{lead_name}': its clock cannot be trusted"
+            )
         references = valid - lead
         valid = references + lead  # on all the dimensions of both
-        return TimeAxes(tuple(map(str, valid.dims)), valid.shape, valid.values.ravel(), references.values.ravel())
+        return TimeAxes(
+            tuple(map(str, valid.dims)), valid.shape, valid.values.ravel(), references.values.ravel()
+        )
 
     def _clock(self, name: str, found: xr.Variable) -> xr.Variable | None:
         """A coordinate as datetime64[s]; None where it is no time."""
         units = str(found.attrs.get("units", ""))
         if found.dtype.kind == "M":
             return _to_seconds(found)
-        if not units and self._unitless and found.dtype.kind in "iu" and name in (*REFERENCES, "time", "valid_time"):
+        if (
+            not units
+            and self._unitless
+            and found.dtype.kind in "iu"
+            and name in (*REFERENCES, "time", "valid_time")
+        ):
             found, units = found.copy(deep=False), f"{self._unitless} since 1970-01-01"
             found.attrs = {**found.attrs, "units": units}
         if " since " not in units:
             return None
         decoded = xr.decode_cf(xr.Dataset({"t": found}))["t"].variable
         if decoded.dtype.kind != "M":
-            raise UnreadableError(f"its '{name}' is in the calendar '{found.attrs.get('calendar')}', which no real clock follows")
+            raise UnreadableError(
+                f"its '{name}' is in the calendar '{found.attrs.get('calendar')}', which no real clock "
+                "follows"
+            )
         return _to_seconds(decoded)
 
 
@@ -156,7 +184,9 @@ def _to_seconds(times: xr.Variable) -> xr.Variable:
 
 
 def _lead_seconds(name: str, found: xr.Variable, unitless: str | None) -> NDArray[np.timedelta64]:
-    """Leads as timedelta64[s]; UnreadableError where their unit is not known, or where one is negative, missing or no whole second."""
+    """Leads as timedelta64[s]; UnreadableError where their unit is not known, or where one is negative,
+    missing or no whole second.
+    """
     values, units = np.asarray(found.values), str(found.attrs.get("units", "")).strip()
     if values.dtype.kind == "m":
         seconds = values.astype("timedelta64[ns]").astype(np.int64) * 1e-9
@@ -165,14 +195,21 @@ def _lead_seconds(name: str, found: xr.Variable, unitless: str | None) -> NDArra
         unit = units or (unitless or "")
         if not unit:
             raise UnreadableError(
-                f"its leads '{name}' ({values.ravel()[:4].tolist()} ..) have no units; where they are known, say unitless: nanoseconds"
+                f"its leads '{name}' ({values.ravel()[:4].tolist()} ..) have no units; where they are "
+                "known, say unitless: nanoseconds"
             )
         factor = _SECONDS.get(unit.lower(), _SECONDS.get(unit.lower().removesuffix("s")))
         if factor is None or values.dtype.kind not in "iuf":
-            raise UnreadableError(f"its leads '{name}' are in '{unit}', which is no unit of time; known are {', '.join(sorted(_SECONDS))}")
+            raise UnreadableError(
+                f"its leads '{name}' are in '{unit}', which is no unit of time; known are "
+                f"{', '.join(sorted(_SECONDS))}"
+            )
         seconds = values.astype(np.float64) * factor
     if not np.isfinite(seconds).all() or (seconds < 0).any():
-        raise UnreadableError(f"its leads '{name}' hold {np.unique(values)[:3].tolist()}: a lead is not negative and not missing")
+        raise UnreadableError(
+            f"its leads '{name}' hold {np.unique(values)[:3].tolist()}: a lead is not negative and not "
+            "missing"
+        )
     if (np.abs(seconds - np.round(seconds)) > 1e-3).any():
         raise UnreadableError(f"its leads '{name}' are no whole seconds")
     return np.round(seconds).astype(np.int64).astype("timedelta64[s]")
@@ -181,14 +218,17 @@ def _lead_seconds(name: str, found: xr.Variable, unitless: str | None) -> NDArra
 def _unique(axes: TimeAxes) -> TimeAxes:
     rising = len(axes.references) == 0 and bool((np.diff(axes.times) > np.timedelta64(0, "s")).all())
     if not rising:
-        pairs = np.stack([a.astype(np.int64) for a in (axes.times, axes.references) if len(a)] or [np.zeros(0, np.int64)])
+        pairs = np.stack(
+            [a.astype(np.int64) for a in (axes.times, axes.references) if len(a)] or [np.zeros(0, np.int64)]
+        )
         if np.unique(pairs, axis=1).shape[1] != pairs.shape[1]:
             raise UnreadableError("it has the same time twice: its time axis cannot be trusted")
     return axes
 
 
 def data_span(attrs: dict[Any, Any]) -> tuple[np.datetime64 | None, np.datetime64 | None]:
-    """First time with data and first time after them, by the attributes `valid_time_start` and `valid_time_stop` of ARCO-ERA5.
+    """First time with data and first time after them, by the attributes `valid_time_start` and
+    `valid_time_stop` of ARCO-ERA5.
 
     A stop that is a date holds data to the end of its day (github.com/google-research/arco-era5).
     """
@@ -200,8 +240,14 @@ def data_span(attrs: dict[Any, Any]) -> tuple[np.datetime64 | None, np.datetime6
             raise UnreadableError(f"its attribute {key} is '{attrs[key]}', which is no time") from None
         found.append(given)
     start, stop = found
-    after = None if stop is None else (stop + 1 if np.datetime_data(stop.dtype)[0] in "YMD" else stop.astype("datetime64[s]") + 1)
-    return (None if start is None else start.astype("datetime64[s]")), (None if after is None else after.astype("datetime64[s]"))
+    after = (
+        None
+        if stop is None
+        else (stop + 1 if np.datetime_data(stop.dtype)[0] in "YMD" else stop.astype("datetime64[s]") + 1)
+    )
+    return (None if start is None else start.astype("datetime64[s]")), (
+        None if after is None else after.astype("datetime64[s]")
+    )
 
 
 def _within(axes: TimeAxes, inside: NDArray[np.bool_]) -> TimeAxes:

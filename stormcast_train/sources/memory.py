@@ -1,10 +1,14 @@
 """What headers told, kept beside a store: a file that has not changed since is not opened again.
 
-    {"checksum": CRC-32 of all that follows, "format": 1, "made_by": DIGEST, "readers": {READER: {"config": DIGEST, "names": [[NAME, ..], ..],
-     "files": {PATH: {"stamp": [..], "held": [[I, TIMES, REFERENCES], ..]} or {"stamp": [..], "refused": WHY}}}}}
+    {"checksum": CRC-32 of all that follows, "format": 1, "made_by": DIGEST, "readers": {READER: {"config":
+    DIGEST, "names": [[NAME, ..], ..],
+     "files": {PATH: {"stamp": [..], "held": [[I, TIMES, REFERENCES], ..]} or {"stamp": [..], "refused":
+     WHY}}}}}
 
-PATH is relative to the archive, I a place in `names`; times are runs [start, step, count] in seconds since 1970, one after another.
-It is only a cache: whatever is damaged, of another format, of other code or of another config is looked at anew, and everything is once it is removed.
+PATH is relative to the archive, I a place in `names`; times are runs [start, step, count] in seconds since
+1970, one after another.
+It is only a cache: whatever is damaged, of another format, of other code or of another config is looked at
+anew, and everything is once it is removed.
 """
 
 from __future__ import annotations
@@ -33,12 +37,16 @@ from stormcast_train.sources.stamp import facts_of
 
 FORMAT = 1
 LIBRARIES = ("netCDF4", "h5netcdf", "xarray", "zarr", "cfgrib", "eccodes")
-_HERE = "\0"  # stands for the file's own path in a reason: the memory does not depend on where the archive lies
+_HERE = (
+    "\0"  # stands for the file's own path in a reason: the memory does not depend on where the archive lies
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Held:
-    """Canonical names that a file holds at valid times [T]. references: the reference time of each [T], empty where it has none."""
+    """Canonical names that a file holds at valid times [T]. references: the reference time of each [T], empty
+    where it has none.
+    """
 
     names: tuple[str, ...]
     times: Times
@@ -46,15 +54,17 @@ class Held:
 
 
 @dataclass(frozen=True, eq=False)
-class Contents:
-    """What a file's header told, of all its times. empty: what it declares to hold no data, in words -> when. said: what is left out, and why."""
+class FileContents:
+    """What a file's header told, of all its times. empty: what it declares to hold no data, in words -> when.
+    said: what is left out, and why.
+    """
 
     held: tuple[Held, ...]
     empty: Mapping[str, Period] = field(default_factory=dict)
     said: str = ""
 
 
-Look = Callable[[Path], Contents]
+Look = Callable[[Path], FileContents]
 
 
 class Memory:
@@ -67,14 +77,20 @@ class Memory:
         self._archive = archive
         self._asked: set[str] = set()
 
-    def recall(self, path: Path, look: Look) -> Contents:
-        """What `look` told of this file, now or when it was last as it is. Raises UnreadableError, also a remembered one."""
+    def recall(self, path: Path, look: Look) -> FileContents:
+        """What `look` told of this file, now or when it was last as it is. Raises UnreadableError, also a
+        remembered one.
+        """
         key = self._key(path)
         self._asked.add(key)
         known = self.files.get(key)
         try:
             stamp = list(facts_of(path))
-            if known is not None and "refused" in known and known["stamp"] == [*stamp, os.stat(path).st_ctime_ns]:
+            if (
+                known is not None
+                and "refused" in known
+                and known["stamp"] == [*stamp, os.stat(path).st_ctime_ns]
+            ):
                 raise UnreadableError(known["refused"].replace(_HERE, str(path)), path=str(path))
         except OSError:
             self._forget(key)
@@ -85,7 +101,7 @@ class Memory:
             forget(path)
         return self._looked(key, path, stamp, look)
 
-    def _looked(self, key: str, path: Path, stamp: list[int | str], look: Look) -> Contents:
+    def _looked(self, key: str, path: Path, stamp: list[int | str], look: Look) -> FileContents:
         try:
             contents = look(path)
         except UnreadableError as error:
@@ -93,7 +109,9 @@ class Memory:
                 self._forget(key)
                 raise
             refused = str(error).replace(str(path), _HERE)
-            with contextlib.suppress(OSError):  # permissions change the inode alone: a file that became readable is looked at again
+            with contextlib.suppress(
+                OSError
+            ):  # permissions change the inode alone: a file that became readable is looked at again
                 self._keep(key, {"stamp": [*stamp, os.stat(path).st_ctime_ns], "refused": refused})
             raise
         self._keep(key, {"stamp": stamp, **_encoded(contents)})
@@ -116,7 +134,9 @@ class Memory:
 
 
 def _passing(error: UnreadableError) -> bool:
-    """Whether the system refused (permissions, too many open files, a lost mount), not the file: libraries number their own errors below 0."""
+    """Whether the system refused (permissions, too many open files, a lost mount), not the file: libraries
+    number their own errors below 0.
+    """
     cause = error.__cause__
     return isinstance(cause, OSError) and (cause.errno or 0) > 0
 
@@ -139,7 +159,9 @@ class ArchiveMemory:
             key = digest(config)[:16]
             known = (self._known or {}).get(reader)
             there = known is not None and known["config"] == key
-            self._readers[reader] = Memory(self._archive, key, _named(known) if known is not None and there else {})
+            self._readers[reader] = Memory(
+                self._archive, key, _named(known) if known is not None and there else {}
+            )
         return self._readers[reader]
 
     def save(self) -> None:
@@ -147,7 +169,9 @@ class ArchiveMemory:
         for memory in self._readers.values():
             memory.forget_gone()
         if self._foreign or any(memory.changed for memory in self._readers.values()):
-            with contextlib.suppress(OSError):  # a read-only or full disk: the next run opens the headers again
+            with contextlib.suppress(
+                OSError
+            ):  # a read-only or full disk: the next run opens the headers again
                 write_bytes(self._path, self._bytes())
             self._foreign = False
             for memory in self._readers.values():
@@ -196,7 +220,9 @@ def _named(part: dict[str, Any]) -> dict[str, dict[str, Any]]:
 
 
 def _plain(memory: Memory) -> dict[str, Any]:
-    """Entries by path, with numbers in the place of names: a name list that thousands of files share is written once."""
+    """Entries by path, with numbers in the place of names: a name list that thousands of files share is
+    written once.
+    """
     names = sorted({held[0] for entry in memory.files.values() for held in entry.get("held", ())})
     places = {n: i for i, n in enumerate(names)}
     files: dict[str, Any] = {}
@@ -206,23 +232,31 @@ def _plain(memory: Memory) -> dict[str, Any]:
     return {"config": memory.config, "names": names, "files": files}
 
 
-def _encoded(contents: Contents) -> dict[str, Any]:
+def _encoded(contents: FileContents) -> dict[str, Any]:
     entry: dict[str, Any] = {"held": [[h.names, runs(h.times), runs(h.references)] for h in contents.held]}
     if contents.empty:
         entry["empty"] = {
-            said: [int(t.astype("datetime64[s]").astype(np.int64)) for t in (p.start, p.end)] for said, p in contents.empty.items()
+            said: [int(t.astype("datetime64[s]").astype(np.int64)) for t in (p.start, p.end)]
+            for said, p in contents.empty.items()
         }
     return entry | ({"said": contents.said} if contents.said else {})
 
 
-def _decoded(entry: Mapping[str, Any]) -> Contents:
-    held = tuple(Held(names, times_of(times), times_of(references)) for names, times, references in entry["held"])
-    empty = {said: Period(np.datetime64(low, "s"), np.datetime64(high, "s")) for said, (low, high) in entry.get("empty", {}).items()}
-    return Contents(held, empty, entry.get("said", ""))
+def _decoded(entry: Mapping[str, Any]) -> FileContents:
+    held = tuple(
+        Held(names, times_of(times), times_of(references)) for names, times, references in entry["held"]
+    )
+    empty = {
+        said: Period(np.datetime64(low, "s"), np.datetime64(high, "s"))
+        for said, (low, high) in entry.get("empty", {}).items()
+    }
+    return FileContents(held, empty, entry.get("said", ""))
 
 
 def runs(times: Times) -> list[int]:
-    """Times [T] as [start, step, count, start, step, count, ..] in seconds: a century of hours is three numbers."""
+    """Times [T] as [start, step, count, start, step, count, ..] in seconds: a century of hours is three
+    numbers.
+    """
     at = times.astype("datetime64[s]").astype(np.int64)
     steps = np.diff(at)
     turns = (np.flatnonzero(np.diff(steps)) + 1).tolist()  # places in `steps` where another step begins
@@ -240,5 +274,8 @@ def times_of(found: list[int]) -> Times:
     """The times [T] that `runs` wrote."""
     if not found:
         return NO_TIMES
-    parts = [start + step * np.arange(count, dtype=np.int64) for start, step, count in np.array(found, np.int64).reshape(-1, 3)]
+    parts = [
+        start + step * np.arange(count, dtype=np.int64)
+        for start, step, count in np.array(found, np.int64).reshape(-1, 3)
+    ]
     return np.concatenate(parts).astype("datetime64[s]")

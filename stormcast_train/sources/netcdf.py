@@ -1,4 +1,5 @@
-"""NetCDF files opened whole: the library reads zeros past the end of a truncated classic file, so its length is checked first.
+"""NetCDF files opened whole: the library reads zeros past the end of a truncated classic file, so its length
+is checked first.
 
 Layout: "The NetCDF Classic Format Specification" (CDF-1, CDF-2, CDF-5), Unidata. HDF5 checks its own length.
 """
@@ -21,7 +22,9 @@ _STREAMING = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 
 
 def open_netcdf(path: Path, content: bytes | None = None) -> netCDF4.Dataset:
-    """The opened file, or the one whose bytes are `content`; ValueError where a classic file is shorter than its header says."""
+    """The opened file, or the one whose bytes are `content`; ValueError where a classic file is shorter than
+    its header says.
+    """
     if content is not None:
         _check(io.BytesIO(content), len(content))
         return netCDF4.Dataset(path.name, memory=content)
@@ -82,7 +85,9 @@ class _Header:
         item = _ITEM_BYTES[self._number(">I")]
         self._number()  # vsize: wrong by design for large variables
         record = bool(own) and own[0] == 0
-        return _Variable(record, self._number(self.offset_format), item * math.prod(own[1:] if record else own))
+        return _Variable(
+            record, self._number(self.offset_format), item * math.prod(own[1:] if record else own)
+        )
 
     def end_of_data(self) -> int:
         """The first byte after the last value, padding aside."""

@@ -16,7 +16,17 @@ from stormcast_train.base.errors import StormcastError, UnreadableError
 
 MAX_FILES = 48
 MAX_BYTES = 1 << 30
-BROKEN = (OSError, RuntimeError, ValueError, LookupError, EOFError, ArithmeticError, struct.error, zipfile.BadZipFile, zlib.error)
+BROKEN = (
+    OSError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    EOFError,
+    ArithmeticError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 class Closable(Protocol):
@@ -28,11 +38,14 @@ class Closable(Protocol):
 
 
 T = TypeVar("T", bound=Closable)
-_kept: OrderedDict[tuple[str, Any], tuple[tuple[int, ...], Any]] = OrderedDict()  # (path, opener) -> (process and file facts, value)
+_kept: OrderedDict[tuple[str, Any], tuple[tuple[int, ...], Any]] = (
+    OrderedDict()
+)  # (path, opener) -> (process and file facts, value)
 
 
 def opened(path: Path, opener: Callable[[Path], T]) -> T:
-    """What `opener(path)` gives, from this process's least-recently-used few; a file changed on disk is opened anew.
+    """What `opener(path)` gives, from this process's least-recently-used few; a file changed on disk is
+    opened anew.
 
     The value may be closed by the next call. Raises UnreadableError.
     """
@@ -51,7 +64,9 @@ def opened(path: Path, opener: Callable[[Path], T]) -> T:
 
 
 def _evict() -> None:
-    while len(_kept) > 1 and (len(_kept) > MAX_FILES or sum(v.bytes_held for _, v in _kept.values()) > MAX_BYTES):
+    while len(_kept) > 1 and (
+        len(_kept) > MAX_FILES or sum(v.bytes_held for _, v in _kept.values()) > MAX_BYTES
+    ):
         _drop(next(iter(_kept)))
 
 
@@ -86,7 +101,9 @@ def reading(path: Path) -> Iterator[None]:
         if odd:
             raise UnreadableError(f"{path} {odd}", path=str(path)) from error
         cause = " ".join(str(error).split())[:300] or type(error).__name__
-        raise UnreadableError(f"{path} cannot be read: {cause}. It may be truncated, or of another format", path=str(path)) from error
+        raise UnreadableError(
+            f"{path} cannot be read: {cause}. It may be truncated, or of another format", path=str(path)
+        ) from error
 
 
 def _odd(path: Path) -> str:

@@ -9,8 +9,11 @@ from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.longitude import goes_round, within
 
 
-def touching(lat: NDArray[np.float64], lon: NDArray[np.float64], box: tuple[float, float, float, float]) -> tuple[slice, slice]:
-    """The rows and columns that have a point in the box, and one more on every side; the rest, such as space around a satellite's disk, is left.
+def touching(
+    lat: NDArray[np.float64], lon: NDArray[np.float64], box: tuple[float, float, float, float]
+) -> tuple[slice, slice]:
+    """The rows and columns that have a point in the box, and one more on every side; the rest, such as space
+    around a satellite's disk, is left.
 
     All columns of a globe whose ends meet in the box.
     """
@@ -22,11 +25,15 @@ def touching(lat: NDArray[np.float64], lon: NDArray[np.float64], box: tuple[floa
         raise UnreadableError(f"no point of its grid lies in the box {box} (south, north, west, east)")
     if lon.ndim == 1 and (columns[0] == 0 or columns[-1] == len(lon) - 1) and goes_round(lon):
         columns = np.arange(len(lon))  # the neighbour beyond one end is at the other
-    return slice(max(int(rows[0]) - 1, 0), int(rows[-1]) + 2), slice(max(int(columns[0]) - 1, 0), int(columns[-1]) + 2)
+    return slice(max(int(rows[0]) - 1, 0), int(rows[-1]) + 2), slice(
+        max(int(columns[0]) - 1, 0), int(columns[-1]) + 2
+    )
 
 
 def check_places(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> None:
-    """UnreadableError where points have no place on earth: no interpolation between their neighbours could be trusted."""
+    """UnreadableError where points have no place on earth: no interpolation between their neighbours could be
+    trusted.
+    """
     lost = [~(np.abs(lat) <= 90.0), ~(np.abs(lon) <= 540.0)]
     share = np.mean(lost[0] | lost[1] if lat.ndim == 2 else np.concatenate(lost))
     if share:

@@ -1,4 +1,6 @@
-"""How a variable's value at a time comes from the times that its source has: exactly, held, summed, or interpolated. Never the nearest."""
+"""How a variable's value at a time comes from the times that its source has: exactly, held, summed, or
+interpolated. Never the nearest.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ class Exact(Frozen):
 
 
 class Hold(Frozen):
-    """The newest value not older than `limit`: for what changes slowly (sea surface temperature). Never for accumulations."""
+    """The newest value not older than `limit`: for what changes slowly (sea surface temperature). Never for
+    accumulations.
+    """
 
     kind: Literal["hold"] = "hold"
     limit: str
@@ -33,7 +37,9 @@ class Hold(Frozen):
 
 
 class Accumulate(Frozen):
-    """The sum of the shorter accumulations `of` (such as rain10m) that make up the variable's interval; one missing is a gap."""
+    """The sum of the shorter accumulations `of` (such as rain10m) that make up the variable's interval; one
+    missing is a gap.
+    """
 
     kind: Literal["accumulate"] = "accumulate"
     of: str
@@ -43,7 +49,8 @@ class Accumulate(Frozen):
         whole, part = describe(variable).interval_s, describe(self.of).interval_s
         if part == 0 or whole == 0 or whole % part or whole == part:
             raise ValueError(
-                f"{variable} ({whole} s) is no sum of {self.of} ({part} s): both must be accumulations, one a multiple of the other"
+                f"{variable} ({whole} s) is no sum of {self.of} ({part} s): both must be accumulations, one "
+                "a multiple of the other"
             )
         return whole // part
 
@@ -64,8 +71,12 @@ Policy = Annotated[Exact | Hold | Accumulate | Interpolate, Field(discriminator=
 EXACT = Exact()
 
 
-def fitting(policy: Exact | Hold | Accumulate | Interpolate, variable: str) -> Exact | Hold | Accumulate | Interpolate:
-    """The policy as it applies to this variable: amounts of a time are neither held nor interpolated, echoes not interpolated."""
+def fitting(
+    policy: Exact | Hold | Accumulate | Interpolate, variable: str
+) -> Exact | Hold | Accumulate | Interpolate:
+    """The policy as it applies to this variable: amounts of a time are neither held nor interpolated, echoes
+    not interpolated.
+    """
     kind = describe(variable).kind
     if kind == "accumulation" and policy.kind in ("hold", "interpolate"):
         return EXACT

@@ -1,4 +1,6 @@
-"""QPEPRE text (NCDR): one hour's rain as lines of index, longitude, latitude, mm; matched by the END time in its name."""
+"""QPEPRE text (NCDR): one hour's rain as lines of index, longitude, latitude, mm; matched by the END time in
+its name.
+"""
 
 from __future__ import annotations
 
@@ -21,14 +23,19 @@ from stormcast_train.sources.source import Clock, Record, Refusal, Source, datas
 _NAME = re.compile(r"^qpepre_(?P<start>\d{12})-(?P<end>\d{12})_1_h\.txt$", re.IGNORECASE)
 _LINE, _MM = 36, 26  # bytes of the usual line, LF included, and where its last field begins
 _POINTS = (11, 21, 32)  # where the usual line has its decimal points
-_FIELDS = (slice(-29), slice(-29, -19), slice(-19, -9), slice(-9, None))  # from a line's end: a long index is wider
+_FIELDS = (
+    slice(-29),
+    slice(-29, -19),
+    slice(-19, -9),
+    slice(-9, None),
+)  # from a line's end: a long index is wider
 
 
 def read(path: Path | str, reader: QpepreReader | None = None) -> xr.Dataset:
     """One file on its own grid: `rain1h` mm [y, x]; negatives and the `missing` code are NaN.
 
-    `valid_time` is the END in its name, absent where the name has none. Any rectangle is accepted unless `reader` says
-    otherwise. Raises UnreadableError for lines out of sequence or a grid with holes.
+    `valid_time` is the END in its name, absent where the name has none. Any rectangle is accepted unless
+    `reader` says otherwise. Raises UnreadableError for lines out of sequence or a grid with holes.
     """
     path = Path(path)
     reader = reader or QpepreReader(shape=None)
@@ -44,7 +51,9 @@ def read(path: Path | str, reader: QpepreReader | None = None) -> xr.Dataset:
 
 
 def _parsed(content: bytes) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """(lat [y], lon [x], mm [y, x]); of the usual layout only the last column is parsed anew from file to file."""
+    """(lat [y], lon [x], mm [y, x]); of the usual layout only the last column is parsed anew from file to
+    file.
+    """
     whole = content if content.endswith(b"\n") else content + b"\n"
     if len(content) > 0 and len(whole) % _LINE == 0:
         cells = np.frombuffer(whole, np.uint8).reshape(-1, _LINE)
@@ -78,7 +87,9 @@ def _numbers(text: str, count: int) -> NDArray[np.float64]:
 
 
 def _table(text: str) -> NDArray[np.float64]:
-    """[N, 4] numbers: parted by blanks, or by the fixed widths 6, 10, 10, 9 where a wide value leaves no blank."""
+    """[N, 4] numbers: parted by blanks, or by the fixed widths 6, 10, 10, 9 where a wide value leaves no
+    blank.
+    """
     lines = [line.rstrip() for line in text.splitlines()]
     if not lines:
         raise ValueError("it is empty")
@@ -91,7 +102,9 @@ def _table(text: str) -> NDArray[np.float64]:
 
 
 def _rectangle(places: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(lat [y], lon [x]) of lines (index, lon, lat) with longitude first; ValueError where a line is lost or doubled."""
+    """(lat [y], lon [x]) of lines (index, lon, lat) with longitude first; ValueError where a line is lost or
+    doubled.
+    """
     if not np.array_equal(places[:, 0], np.arange(1, len(places) + 1)):
         raise ValueError("its line numbers are not 1, 2, 3, ...: a line is lost or doubled")
     columns = int(np.argmax(places[:, 2] != places[0, 2])) or len(places)
@@ -121,7 +134,9 @@ def _stamp(text: str) -> np.datetime64:
 class Qpepre(Source):
     """The text files of an archive, one hour each, found by their names."""
 
-    def __init__(self, name: str, archive: Path, reader: QpepreReader | None = None, no_echo_dbz: float = 0.0) -> None:
+    def __init__(
+        self, name: str, archive: Path, reader: QpepreReader | None = None, no_echo_dbz: float = 0.0
+    ) -> None:
         self.reader = reader or QpepreReader()
         super().__init__(name, clock=Clock(self.reader.utc_offset, "end"))
         self.archive = archive

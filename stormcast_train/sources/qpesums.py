@@ -1,7 +1,9 @@
-"""QPESUMS native binary mosaics (COMPREF, MREF3D21L, CB_GC_PCP_1H_RAD, qpfqpe_060min): the header decides grid, scale, codes.
+"""QPESUMS native binary mosaics (COMPREF, MREF3D21L, CB_GC_PCP_1H_RAD, qpfqpe_060min): the header decides
+grid, scale, codes.
 
-Little-endian stream, raw or gzip (told by its first bytes); row 0 is the south although the header names the north-west
-corner. Stamps are UTC and, for accumulations, the end of the interval; a nowcast's stamp is its reference time.
+Little-endian stream, raw or gzip (told by its first bytes); row 0 is the south although the header names the
+north-west corner. Stamps are UTC and, for accumulations, the end of the interval; a nowcast's stamp is its
+reference time.
 """
 
 from __future__ import annotations
@@ -25,15 +27,24 @@ from stormcast_train.sources.opened import reading
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files
 
 NO_ECHO_CODE = -99.0  # dBZ: covered, nothing seen
-_STAMP = re.compile(r"^(?P<product>.+?)\.(?P<day>\d{8})\.(?P<minute>\d{4})(?:\d{2})?(?:\.gz)?$", re.IGNORECASE)
-_HEADER_VARIABLES = (("1h", "mm", "rain1h"), ("10m", "mm", "rain10m"), ("cref", "dbz", "refc"), ("composite refl", "dbz", "refc"))
+_STAMP = re.compile(
+    r"^(?P<product>.+?)\.(?P<day>\d{8})\.(?P<minute>\d{4})(?:\d{2})?(?:\.gz)?$", re.IGNORECASE
+)
+_HEADER_VARIABLES = (
+    ("1h", "mm", "rain1h"),
+    ("10m", "mm", "rain10m"),
+    ("cref", "dbz", "refc"),
+    ("composite refl", "dbz", "refc"),
+)
 _NO_VALUE = np.int16(-32768)
 _MAX_CELLS = 1 << 28
 
 
 @dataclass(frozen=True)
-class Header:
-    """What the first bytes say; `missing` in physical units, `data_at` the offset of the values, `size` the whole file's bytes."""
+class QpesumsHeader:
+    """What the first bytes say; `missing` in physical units, `data_at` the offset of the values, `size` the
+    whole file's bytes.
+    """
 
     time: np.datetime64
     shape: tuple[int, int, int]
@@ -53,7 +64,7 @@ class Header:
         return self.data_at + 2 * nz * ny * nx
 
 
-def parse_header(content: bytes) -> Header:
+def parse_header(content: bytes) -> QpesumsHeader:
     """The header of an uncompressed file; ValueError or struct.error where it makes no sense."""
     when = struct.unpack_from("<6i", content, 0)
     nx, ny, nz = struct.unpack_from("<3i", content, 24)
@@ -68,12 +79,17 @@ def parse_header(content: bytes) -> Header:
     (z_scale,) = struct.unpack_from("<i", content, after)
     scale, missing, radar_count = struct.unpack_from("<3i", content, after + 70)
     if map_scale <= 0 or dxy_scale <= 0 or scale <= 0 or not 0 <= radar_count <= 1000:
-        raise ValueError(f"its header says map_scale={map_scale} dxy_scale={dxy_scale} var_scale={scale} nradar={radar_count}")
+        raise ValueError(
+            f"its header says map_scale={map_scale} dxy_scale={dxy_scale} var_scale={scale} "
+            f"nradar={radar_count}"
+        )
     radars_at = after + 82
     names = [_text(content[radars_at + 4 * i : radars_at + 4 * i + 4]) for i in range(radar_count)]
     lat = np.round(north / map_scale - np.arange(ny - 1, -1, -1) * (dy / dxy_scale), 9)
-    return Header(
-        time=np.datetime64(f"{when[0]:04d}-{when[1]:02d}-{when[2]:02d}T{when[3]:02d}:{when[4]:02d}:{when[5]:02d}", "s"),
+    return QpesumsHeader(
+        time=np.datetime64(
+            f"{when[0]:04d}-{when[1]:02d}-{when[2]:02d}T{when[3]:02d}:{when[4]:02d}:{when[5]:02d}", "s"
+        ),
         shape=(nz, ny, nx),
         lat=lat,
         lon=np.round(west / map_scale + np.arange(nx) * (dx / dxy_scale), 9),
@@ -92,13 +108,19 @@ def _text(raw: bytes) -> str:
     return raw.split(b"\0", 1)[0].decode("ascii", "replace").strip()
 
 
-def read(path: Path | str, variable: str | None = None, no_echo_dbz: float = 0.0, reader: QpesumsReader | None = None) -> xr.Dataset:
-    """One file on its own grid: `rain1h` mm or `refc` dBZ [y, x], the contributing radars in `attrs["radars"]`.
+def read(
+    path: Path | str,
+    variable: str | None = None,
+    no_echo_dbz: float = 0.0,
+    reader: QpesumsReader | None = None,
+) -> xr.Dataset:
+    """One file on its own grid: `rain1h` mm or `refc` dBZ [y, x], the contributing radars in
+    `attrs["radars"]`.
 
-    variable: told by the file name, else by the header. Missing and uncovered cells are NaN; covered cells without echo
-    become `no_echo_dbz`; all other values, weak negative echoes among them, are data. Several heights become the maximum of
-    the column. A nowcast carries its stamp in `attrs["reference_time"]`. Raises UnreadableError for a truncated file or one
-    whose header contradicts its name.
+    variable: told by the file name, else by the header. Missing and uncovered cells are NaN; covered cells
+    without echo become `no_echo_dbz`; all other values, weak negative echoes among them, are data. Several
+    heights become the maximum of the column. A nowcast carries its stamp in `attrs["reference_time"]`. Raises
+    UnreadableError for a truncated file or one whose header contradicts its name.
     """
     path, reader = Path(path), reader or QpesumsReader()
     with reading(path):
@@ -112,7 +134,9 @@ def read(path: Path | str, variable: str | None = None, no_echo_dbz: float = 0.0
     stamped = header.time - _offset(reader)
     named = _stamp(path, reader)
     if named is not None and named != stamped:
-        raise UnreadableError(f"{path} is named for {iso(named)} and its header says {iso(stamped)} (UTC)", path=str(path))
+        raise UnreadableError(
+            f"{path} is named for {iso(named)} and its header says {iso(stamped)} (UTC)", path=str(path)
+        )
     with reading(path):
         values = _physical(raw, header, name, no_echo_dbz)
     lat, lon = header.lat + reader.shift_degrees[0], header.lon + reader.shift_degrees[1]
@@ -131,15 +155,19 @@ def radar_set(radars: Sequence[str]) -> str:
     return f" radars {'+'.join(names)}" if names else ""
 
 
-def _physical(raw: NDArray[np.int16], header: Header, name: str, no_echo_dbz: float) -> NDArray[np.float32]:
+def _physical(
+    raw: NDArray[np.int16], header: QpesumsHeader, name: str, no_echo_dbz: float
+) -> NDArray[np.float32]:
     """[y, x] in the variable's unit. Several heights become the column's strongest echo (reflectivity only).
 
-    The maximum is taken of the codes as stored: dBZ grow with the linear reflectivity, so it is the same cell either way.
-    A column has no echo where some height is covered and none has an echo.
+    The maximum is taken of the codes as stored: dBZ grow with the linear reflectivity, so it is the same cell
+    either way. A column has no echo where some height is covered and none has an echo.
     """
     reflectivity = describe(name).kind == "reflectivity"
     if len(raw) > 1 and not reflectivity:
-        raise ValueError(f"'{name}' with {len(raw)} heights makes no sense; only reflectivity may have several")
+        raise ValueError(
+            f"'{name}' with {len(raw)} heights makes no sense; only reflectivity may have several"
+        )
     nothing = (raw == round(NO_ECHO_CODE * header.scale)) & reflectivity
     column = np.where(nothing | (raw == header.missing * header.scale), _NO_VALUE, raw).max(axis=0)
     values: NDArray[np.float32] = (column / np.float64(header.scale)).astype(np.float32)
@@ -148,24 +176,34 @@ def _physical(raw: NDArray[np.int16], header: Header, name: str, no_echo_dbz: fl
     return values
 
 
-def _variable(path: Path, header: Header, asked: str | None, reader: QpesumsReader) -> str:
-    """The canonical name: asked for, or told by the file name, or by the header; its unit must be the header's."""
+def _variable(path: Path, header: QpesumsHeader, asked: str | None, reader: QpesumsReader) -> str:
+    """The canonical name: asked for, or told by the file name, or by the header; its unit must be the
+    header's.
+    """
     found = _STAMP.match(path.name)
     name = asked or reader.products.get(found["product"] if found else "")
     text, units = header.product.lower(), header.units.lower()
     if "qpf" in text and not _lead(path, reader):
         told = f"{path} holds the nowcast '{header.product}', valid after its stamp"
-        raise UnreadableError(f"{told}; its name must be of a product among leads: {', '.join(reader.leads)}", path=str(path))
+        raise UnreadableError(
+            f"{told}; its name must be of a product among leads: {', '.join(reader.leads)}", path=str(path)
+        )
     if name is None and header.shape[0] > 1 and units.startswith("dbz"):
         name = "refc"
     if name is None:
-        name = next((v for word, unit, v in _HEADER_VARIABLES if word in text and units.startswith(unit)), None)
+        name = next(
+            (v for word, unit, v in _HEADER_VARIABLES if word in text and units.startswith(unit)), None
+        )
     if name is None:
         raise UnreadableError(
-            f"{path} holds '{header.product}' in '{header.units}', no product known here: {reader.products}", path=str(path)
+            f"{path} holds '{header.product}' in '{header.units}', no product known here: {reader.products}",
+            path=str(path),
         )
     if not units.startswith(describe(name).units.lower()):
-        raise UnreadableError(f"{path} should hold {name} ({describe(name).units}) and its header says '{header.units}'", path=str(path))
+        raise UnreadableError(
+            f"{path} should hold {name} ({describe(name).units}) and its header says '{header.units}'",
+            path=str(path),
+        )
     return name
 
 
@@ -186,13 +224,19 @@ def _stamp(path: Path, reader: QpesumsReader) -> np.datetime64 | None:
         return None
     day, minute = found["day"], found["minute"]
     with reading(path):
-        return np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{minute[:2]}:{minute[2:]}", "s") - _offset(reader)
+        return np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{minute[:2]}:{minute[2:]}", "s") - _offset(
+            reader
+        )
 
 
 class Qpesums(Source):
-    """The mosaics of an archive, found by their names; the header is checked against the name when a file is read."""
+    """The mosaics of an archive, found by their names; the header is checked against the name when a file is
+    read.
+    """
 
-    def __init__(self, name: str, archive: Path, reader: QpesumsReader | None = None, no_echo_dbz: float = 0.0) -> None:
+    def __init__(
+        self, name: str, archive: Path, reader: QpesumsReader | None = None, no_echo_dbz: float = 0.0
+    ) -> None:
         self.reader = reader or QpesumsReader()
         super().__init__(name, self.reader.role, Clock(self.reader.utc_offset, "end"))
         self.archive = archive
@@ -214,16 +258,26 @@ class Qpesums(Source):
         return [record for *_, record in sorted(found, key=lambda f: f[:3])], refusals
 
     def _told(self, path: Path) -> tuple[str, Record]:
-        """(product, record) by the file's name. UnreadableError for another name, or a product of the other role."""
+        """(product, record) by the file's name. UnreadableError for another name, or a product of the other
+        role.
+        """
         stamp, found = _stamp(path, self.reader), _STAMP.match(path.name)
         if found is None or stamp is None or found["product"] not in self.reader.products:
             known = ", ".join(sorted(self.reader.products))
-            raise UnreadableError(f"its name is not PRODUCT.YYYYMMDD.HHMM[.gz] of a product among {known}", path=str(path))
+            raise UnreadableError(
+                f"its name is not PRODUCT.YYYYMMDD.HHMM[.gz] of a product among {known}", path=str(path)
+            )
         lead = _lead(path, self.reader)
         if bool(lead) != (self.role == "forecast"):
-            told = "a nowcast: read it with role: forecast" if lead else "no nowcast: read it with role: analysis"
+            told = (
+                "a nowcast: read it with role: forecast"
+                if lead
+                else "no nowcast: read it with role: analysis"
+            )
             raise UnreadableError(f"{found['product']} is {told}", path=str(path))
-        return found["product"], Record(stamp + lead, path, (self.reader.products[found["product"]],), stamp if lead else None)
+        return found["product"], Record(
+            stamp + lead, path, (self.reader.products[found["product"]],), stamp if lead else None
+        )
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         unknown = [n for n in names if n not in record.names]

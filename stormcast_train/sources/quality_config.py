@@ -1,4 +1,6 @@
-"""`quality:` of a source config: which checks of raw fields are on, and their limits. Each limit is in its variable's own unit."""
+"""`quality:` of a source config: which checks of raw fields are on, and their limits. Each limit is in its
+variable's own unit.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from pydantic import BeforeValidator, Field
 from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.variables import split_level
 
-# Per hour. A fast, deep typhoon is a spike of the pressure itself: 80 hPa that fall off as 1 - exp(-25 km / r) put 43 hPa
-# between its centre and a point one hour (40 km) away, on both sides.
+# Per hour. A fast, deep typhoon is a spike of the pressure itself: 80 hPa that fall off as 1 - exp(-25 km /
+# r) put 43 hPa between its centre and a point one hour (40 km) away, on both sides.
 SPIKES = {
     "t2m": 15.0, "d2m": 15.0, "sst": 5.0, "msl": 5000.0, "sp": 5000.0, "tcwv": 40.0,
     "u10m": 40.0, "v10m": 40.0, "u100m": 45.0, "v100m": 45.0,
@@ -32,7 +34,8 @@ class RangeCheck(Frozen):
 
 
 class StuckCheck(Frozen):
-    """A field that is bit-identical in `runs` or more consecutive times; never of a static field, nor of one that is the same everywhere.
+    """A field that is bit-identical in `runs` or more consecutive times; never of a static field, nor of one
+    that is the same everywhere.
 
     exempt: variables that their sources change once a day.
     """
@@ -43,13 +46,17 @@ class StuckCheck(Frozen):
 
 
 class SpikeCheck(Frozen):
-    """A cell that leaves the times before and after, in the same direction, by more than its variable's limit."""
+    """A cell that leaves the times before and after, in the same direction, by more than its variable's
+    limit.
+    """
 
     enabled: bool = True
     limits: Annotated[dict[str, float | None], _over(SPIKES)] = Field(default=SPIKES, validate_default=True)
 
     def limit(self, name: str) -> float | None:
-        """The limit of a variable in its unit; None where it has none (rain and reflectivity come and go within the hour)."""
+        """The limit of a variable in its unit; None where it has none (rain and reflectivity come and go
+        within the hour).
+        """
         level = split_level(name)
         return self.limits.get(name, SPIKES_ON_LEVELS.get(level[0]) if level else None)
 
@@ -57,20 +64,24 @@ class SpikeCheck(Frozen):
 class SpeckleCheck(Frozen):
     """A radar cell at or above its limit whose neighbours all show nothing.
 
-    dry_mm: rain below this is none. no_echo_dbz: reflectivity up to this (or up to the source's own floor) is none.
+    dry_mm: rain below this is none. no_echo_dbz: reflectivity up to this (or up to the source's own floor) is
+    none.
     """
 
     enabled: bool = True
-    limits: Annotated[dict[str, float | None], _over(SPECKLES)] = Field(default=SPECKLES, validate_default=True)
+    limits: Annotated[dict[str, float | None], _over(SPECKLES)] = Field(
+        default=SPECKLES, validate_default=True
+    )
     dry_mm: float = Field(default=0.1, gt=0)
     no_echo_dbz: float = 5.0
 
 
 class BlockageCheck(Frozen):
-    """Cells that are wet less than `fraction` as often as their surroundings, where those promise `expected_hours` wet hours.
+    """Cells that are wet less than `fraction` as often as their surroundings, where those promise
+    `expected_hours` wet hours.
 
-    window: width of the surroundings, cells. edge: what the cells just outside must reach of the surroundings: a beam ends
-    within a cell or two, a rain shadow fades.
+    window: width of the surroundings, cells. edge: what the cells just outside must reach of the
+    surroundings: a beam ends within a cell or two, a rain shadow fades.
     """
 
     enabled: bool = True
@@ -81,10 +92,11 @@ class BlockageCheck(Frozen):
 
 
 class AbsurdCheck(Frozen):
-    """An hour above its limit that the ring around it, the reflectivity above it or a gauge beside it contradicts.
+    """An hour above its limit that the ring around it, the reflectivity above it or a gauge beside it
+    contradicts.
 
-    ring_fraction: what the ring's upper quartile must reach of the value. echo_dbz: the least that the strongest echo nearby
-    must have. gauge_fraction: what the nearest gauge must reach of the value.
+    ring_fraction: what the ring's upper quartile must reach of the value. echo_dbz: the least that the
+    strongest echo nearby must have. gauge_fraction: what the nearest gauge must reach of the value.
     """
 
     enabled: bool = True

@@ -1,7 +1,7 @@
 """RWRP/RWRF hourly files: `_interp` files and raw wrfout/wrfinput, as analyses or as forecasts.
 
-The first of a file's `Times` must agree with its name. What a file can give is told in `sources.wrf_fields`, which of several
-files of one time comes first in `sources.wrf_archive`.
+The first of a file's `Times` must agree with its name. What a file can give is told in `sources.wrf_fields`,
+which of several files of one time comes first in `sources.wrf_archive`.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from stormcast_train.sources.wrf_fields import RAIN, STATIC, fields, held_names,
 from stormcast_train.sources.wrf_file import Named, check_name, open_wrf, parse_name
 
 
-def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None) -> xr.Dataset:
+def read(
+    path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None
+) -> xr.Dataset:
     """A file's fields by canonical name (its surface fields, or `names`) on its own 2-D grid.
 
-    With `time`, or where the file holds one time: [y, x] with scalar `valid_time`; otherwise [time, y, x]. `rain1h` of a raw
-    file needs the hour before, in the file or in one beside it. Raises UnreadableError where `Times` and the name disagree or
-    that rain cannot be told, RequestError for a name or time that the file lacks.
+    With `time`, or where the file holds one time: [y, x] with scalar `valid_time`; otherwise [time, y, x].
+    `rain1h` of a raw file needs the hour before, in the file or in one beside it. Raises UnreadableError
+    where `Times` and the name disagree or that rain cannot be told, RequestError for a name or time that the
+    file lacks.
     """
     path = Path(path)
     named = parse_name(path)
@@ -37,10 +40,15 @@ def read(path: Path | str, names: Sequence[str] | None = None, time: np.datetime
         wanted = tuple(names or [n for n in held if not split_level(n) and n not in (*STATIC, RAIN)] or held)
         lacking = [n for n in wanted if n not in held and not supplies(file, n)]
         if lacking or not wanted:
-            raise RequestError(f"{path} does not hold {', '.join(lacking) or 'any known variable'}; it holds {', '.join(held)}")
+            raise RequestError(
+                f"{path} does not hold {', '.join(lacking) or 'any known variable'}; it holds "
+                f"{', '.join(held)}"
+            )
         rows = range(len(file.times)) if time is None else [file.row(parse_time(time))]
         beside = _named(path.parent.iterdir())[0] if RAIN in wanted and named is not None else []
-        return stacked([fields(file, row, wanted, _earlier(named, file.times[row], beside)).dataset() for row in rows])
+        return stacked(
+            [fields(file, row, wanted, _earlier(named, file.times[row], beside)).dataset() for row in rows]
+        )
 
 
 def _named(paths: Iterable[Path]) -> tuple[list[Named], list[Refusal]]:
@@ -61,13 +69,17 @@ def _named(paths: Iterable[Path]) -> tuple[list[Named], list[Refusal]]:
 
 
 def _earlier(named: Named | None, time: np.datetime64, others: Sequence[Named]) -> list[Path]:
-    """Files that may hold the hour before: named for it, or the last one named before it in the same folder; that folder first."""
+    """Files that may hold the hour before: named for it, or the last one named before it in the same folder;
+    that folder first.
+    """
     if named is None:
         return []
     before = time - HOUR
     alike = [n for n in others if n.domain == named.domain and n.kind == named.kind and n.path != named.path]
     exact = [n for n in alike if n.stamp == before]
-    beside = sorted((n for n in alike if n.path.parent == named.path.parent and n.stamp < before), key=lambda n: n.stamp)
+    beside = sorted(
+        (n for n in alike if n.path.parent == named.path.parent and n.stamp < before), key=lambda n: n.stamp
+    )
     ordered = [*(n for n in exact if n.path.parent == named.path.parent), *beside[-1:]]
     return list(dict.fromkeys(n.path for n in (*ordered, *exact)))
 
@@ -75,23 +87,34 @@ def _earlier(named: Named | None, time: np.datetime64, others: Sequence[Named]) 
 class Rwrp(Source):
     """The hourly files of an archive."""
 
-    def __init__(self, name: str, archive: Path, reader: RwrpReader | None = None, no_echo_dbz: float = 0.0) -> None:
+    def __init__(
+        self, name: str, archive: Path, reader: RwrpReader | None = None, no_echo_dbz: float = 0.0
+    ) -> None:
         self.reader = reader or RwrpReader()
         super().__init__(name, self.reader.role, Clock(0.0, "end"))
         self.archive = archive
         self._listed: list[Named] | None = None
         key = f"source.readers.{name}"
-        lead, shortest, longest = (parse_duration(t) for t in (self.reader.lead, self.reader.lead_from, self.reader.lead_to or "0h"))
+        lead, shortest, longest = (
+            parse_duration(t) for t in (self.reader.lead, self.reader.lead_from, self.reader.lead_to or "0h")
+        )
         if self.reader.lead_to is not None and longest < shortest:
-            raise RequestError(f"{key}.lead_to={self.reader.lead_to} is shorter than {key}.lead_from={self.reader.lead_from}")
+            raise RequestError(
+                f"{key}.lead_to={self.reader.lead_to} is shorter than {key}.lead_from={self.reader.lead_from}"
+            )
         if self.role == "forecast" and lead:
-            raise RequestError(f"{key}.lead is for analyses; of a forecast choose leads with {key}.lead_from and {key}.lead_to")
+            raise RequestError(
+                f"{key}.lead is for analyses; of a forecast choose leads with {key}.lead_from and "
+                f"{key}.lead_to"
+            )
 
     def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:
         named, refusals = self._list()
         self._listed = named
         self._one_nest(n for n in named if period is None or n.stamp in period)
-        records, more = records_of(named, self.reader, self.archive, period, Headers(self.reader.levels, self.contents))
+        records, more = records_of(
+            named, self.reader, self.archive, period, Headers(self.reader.levels, self.contents)
+        )
         return records, [*refusals, *more]
 
     def _list(self) -> tuple[list[Named], list[Refusal]]:
@@ -102,10 +125,17 @@ class Rwrp(Source):
         nests = sorted({f"{n.domain:02d}" if n.domain is not None else "None" for n in named})
         if len(nests) > 1:
             key = f"source.readers.{self.name}.domain"
-            raise RequestError(f"{self.archive} holds the nests d{', d'.join(nests)}, which lie on other grids; choose one with {key}=N")
+            raise RequestError(
+                f"{self.archive} holds the nests d{', d'.join(nests)}, which lie on other grids; choose one "
+                f"with {key}=N"
+            )
 
     def _files(self) -> list[Path]:
-        return [p for p in find_files(self.archive, self.reader.root, self.reader.pattern) if not p.name.endswith((".tmp", ".part"))]
+        return [
+            p
+            for p in find_files(self.archive, self.reader.root, self.reader.pattern)
+            if not p.name.endswith((".tmp", ".part"))
+        ]
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         return self.read_fields(record, names).dataset()
@@ -131,4 +161,6 @@ class Rwrp(Source):
                         return fields(file, 0, names).dataset()
             except UnreadableError:
                 continue  # the scan or its reading says why
-        raise RequestError(f"no readable RWRP file of {self.archive} holds {', '.join(names)} (HGT, LANDMASK)")
+        raise RequestError(
+            f"no readable RWRP file of {self.archive} holds {', '.join(names)} (HGT, LANDMASK)"
+        )

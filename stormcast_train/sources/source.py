@@ -1,4 +1,5 @@
-"""What every reader is: it finds records by name and header, and reads one valid time on the source's own grid.
+"""What every reader is: it finds records by name and header, and reads one valid time on the source's own
+grid.
 
 Fields returned have dims (y, x), rows south to north and columns west to east, canonical names and units
 (`fields.variables`), NaN where missing. Readers never regrid and never match a time to the nearest.
@@ -27,7 +28,7 @@ from stormcast_train.fields.grid import Grid, orient, orientation
 from stormcast_train.fields.times import Period, parse_time
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import PluginReader, SourceConfig
-from stormcast_train.sources.memory import Contents, Look, Memory
+from stormcast_train.sources.memory import FileContents, Look, Memory
 
 KINDS = {
     "rwrp": "stormcast_train.sources.rwrp:Rwrp",
@@ -62,18 +63,24 @@ class Refusal:
 
 @dataclass(frozen=True)
 class Clock:
-    """How a source's stamps relate to valid time: UTC = stamp - `utc_offset_h`; accumulations are stamped at `stamp`."""
+    """How a source's stamps relate to valid time: UTC = stamp - `utc_offset_h`; accumulations are stamped at
+    `stamp`.
+    """
 
     utc_offset_h: float = 0.0
     stamp: Literal["end", "start", "middle"] = "end"
 
 
 class Source(ABC):
-    """One kind of raw file below an archive folder. memory: what its headers told before, where somebody keeps that."""
+    """One kind of raw file below an archive folder. memory: what its headers told before, where somebody
+    keeps that.
+    """
 
     memory: Memory | None = None
 
-    def __init__(self, name: str, role: Literal["analysis", "forecast"] = "analysis", clock: Clock | None = None) -> None:
+    def __init__(
+        self, name: str, role: Literal["analysis", "forecast"] = "analysis", clock: Clock | None = None
+    ) -> None:
         self.name = name
         self.role = role
         self.clock = clock or Clock()
@@ -88,47 +95,68 @@ class Source(ABC):
 
     @abstractmethod
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
-        """The named fields of one record: float32 [y, x], coords `lat`, `lon` (1-D if regular, else 2-D), scalar `valid_time`.
+        """The named fields of one record: float32 [y, x], coords `lat`, `lon` (1-D if regular, else 2-D),
+        scalar `valid_time`.
 
-        A name that the file lacks is all NaN. `attrs["source_version"]` says what wrote the file. Raises UnreadableError.
+        A name that the file lacks is all NaN. `attrs["source_version"]` says what wrote the file. Raises
+        UnreadableError.
         """
 
     def read_fields(self, record: Record, names: Sequence[str]) -> Fields:
         """What `read` gives, without the wrapping: what preprocessing takes, many thousand times."""
         return Fields.of(self.read(record, names))
 
-    def contents(self, path: Path, look: Look) -> Contents:
-        """What a file holds: remembered where it has not changed since, else what `look` tells now. Raises UnreadableError."""
+    def contents(self, path: Path, look: Look) -> FileContents:
+        """What a file holds: remembered where it has not changed since, else what `look` tells now. Raises
+        UnreadableError.
+        """
         return look(path) if self.memory is None else self.memory.recall(path, look)
 
     def read_static(self, names: Sequence[str]) -> xr.Dataset:
-        """The named static fields (`orog` m, `lsm` 1) from the first readable file that has them; RequestError where none has."""
+        """The named static fields (`orog` m, `lsm` 1) from the first readable file that has them;
+        RequestError where none has.
+        """
         raise RequestError(f"source '{self.name}' holds no static fields (asked for {', '.join(names)})")
 
 
 def find_files(archive: Path, roots: Sequence[str], patterns: Sequence[str]) -> list[Path]:
-    """Files (or `.zarr` folders) that match any pattern below any of the root folders that exist, sorted by path."""
+    """Files (or `.zarr` folders) that match any pattern below any of the root folders that exist, sorted by
+    path.
+    """
     folders = {(archive / root).resolve(): archive / root for root in roots if (archive / root).is_dir()}
     if not folders:
         there = sorted(p.name for p in archive.iterdir())[:12] if archive.is_dir() else None
         held = f"it holds {', '.join(there) or 'nothing'}" if there is not None else "it does not exist"
         asked = " or ".join(map(repr, roots))
-        raise RequestError(f"the archive {archive} has no folder {asked}: {held}. Give archive=DIR or another source=")
-    anywhere = [p.removeprefix("**/") for p in patterns if p.startswith("**/") and "/" not in p.removeprefix("**/")]
+        raise RequestError(
+            f"the archive {archive} has no folder {asked}: {held}. Give archive=DIR or another source="
+        )
+    anywhere = [
+        p.removeprefix("**/") for p in patterns if p.startswith("**/") and "/" not in p.removeprefix("**/")
+    ]
     wanted = re.compile("|".join(map(fnmatch.translate, anywhere)) or r"(?!)", re.IGNORECASE).match
-    found = {p.removeprefix("./") for p in _walk([str(folder) for folder in folders.values()], wanted)} if anywhere else set()
+    found = (
+        {p.removeprefix("./") for p in _walk([str(folder) for folder in folders.values()], wanted)}
+        if anywhere
+        else set()
+    )
     for pattern in (p for p in patterns if p.removeprefix("**/") not in anywhere):
         globbed = (p for folder in folders.values() for p in folder.glob(pattern))
-        found |= {str(p) for p in globbed if not p.name.startswith(".") and (p.is_file() or p.suffix == ".zarr" or not p.exists())}
+        found |= {
+            str(p)
+            for p in globbed
+            if not p.name.startswith(".") and (p.is_file() or p.suffix == ".zarr" or not p.exists())
+        }
     return [Path(p) for p in sorted(found, key=lambda p: p.replace("/", "\0"))]  # as paths sort: part by part
 
 
 def _walk(tops: Sequence[str], wanted: Callable[[str], object]) -> list[str]:
-    """Files and `.zarr` folders below folders by their name; the millions of chunks inside a Zarr are not visited, no file is asked for its facts.
+    """Files and `.zarr` folders below folders by their name; the millions of chunks inside a Zarr are not
+    visited, no file is asked for its facts.
 
-    A dead link, and a folder named like a file that holds none, are given too: their reader says what is wrong with them. Links to
-    folders are followed; a folder is visited once, by its own name where it lies below. FailedError for a folder that cannot be
-    listed: its files would be gaps without a reason.
+    A dead link, and a folder named like a file that holds none, are given too: their reader says what is
+    wrong with them. Links to folders are followed; a folder is visited once, by its own name where it lies
+    below. FailedError for a folder that cannot be listed: its files would be gaps without a reason.
     """
     found: list[str] = []
     odd: list[str] = []
@@ -172,7 +200,8 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
 
 @dataclass(frozen=True, eq=False)
 class Fields:
-    """What a reader read of one time: planes float32 [y, x] by name on one grid, rows south to north, NaN where missing.
+    """What a reader read of one time: planes float32 [y, x] by name on one grid, rows south to north, NaN
+    where missing.
 
     units: of planes that are not canonical (by name), left as the file has them.
     """
@@ -185,16 +214,29 @@ class Fields:
     units: Mapping[str, str] | None = None
 
     def dataset(self) -> xr.Dataset:
-        """The Dataset that readers return, with units and names of `fields.variables`; its coordinates are its own."""
+        """The Dataset that readers return, with units and names of `fields.variables`; its coordinates are
+        its own.
+        """
         dims = {"lat": ("y",), "lon": ("x",)} if self.grid.regular else {"lat": ("y", "x"), "lon": ("y", "x")}
         coords: dict[str, Any] = {
-            "lat": (dims["lat"], self.grid.lat.copy(), {"units": "degrees_north", "standard_name": "latitude"}),
-            "lon": (dims["lon"], self.grid.lon.copy(), {"units": "degrees_east", "standard_name": "longitude"}),
+            "lat": (
+                dims["lat"],
+                self.grid.lat.copy(),
+                {"units": "degrees_north", "standard_name": "latitude"},
+            ),
+            "lon": (
+                dims["lon"],
+                self.grid.lon.copy(),
+                {"units": "degrees_east", "standard_name": "longitude"},
+            ),
         }
         if self.valid_time is not None:
             coords["valid_time"] = ((), self.valid_time.astype("datetime64[s]").astype("datetime64[ns]"))
         units = self.units
-        data = {n: (("y", "x"), values, {"units": units[n]} if units else _attributes(n)) for n, values in self.planes.items()}
+        data = {
+            n: (("y", "x"), values, {"units": units[n]} if units else _attributes(n))
+            for n, values in self.planes.items()
+        }
         return xr.Dataset(data, coords=coords, attrs={"source_version": self.version, **self.attrs})
 
     @classmethod
@@ -218,7 +260,9 @@ def collect(
     """Planes [y, x] as a file has them, with its coordinates, turned south to north and west to east."""
     assert planes, "fields need at least one plane"
     turn = orientation(np.asarray(lat), np.asarray(lon))
-    turned = {name: np.ascontiguousarray(turn.turn(values), dtype=np.float32) for name, values in planes.items()}
+    turned = {
+        name: np.ascontiguousarray(turn.turn(values), dtype=np.float32) for name, values in planes.items()
+    }
     return Fields(turn.grid, turned, valid_time, version, attrs or {}, units)
 
 
@@ -231,7 +275,8 @@ def dataset(
     attrs: Mapping[str, Any] | None = None,
     units: Mapping[str, str] | None = None,
 ) -> xr.Dataset:
-    """Fields [y, x] on their own grid as the Dataset that readers return, oriented, with units and names of `fields.variables`.
+    """Fields [y, x] on their own grid as the Dataset that readers return, oriented, with units and names of
+    `fields.variables`.
 
     units: of fields that are not canonical (by name), left as the file has them.
     """
@@ -266,31 +311,43 @@ def build_sources(config: SourceConfig, archive: Path) -> dict[str, Source]:
         if isinstance(reader, PluginReader):
             source = load_class(reader.kind)(name, Path(archive), **reader.options)
         else:
-            source = load_class(KINDS[reader.kind])(name, Path(archive), reader, no_echo_dbz=config.no_echo_dbz)
+            source = load_class(KINDS[reader.kind])(
+                name, Path(archive), reader, no_echo_dbz=config.no_echo_dbz
+            )
         if not isinstance(source, Source):
-            raise RequestError(f"reader '{name}': {reader.kind} is not a stormcast_train.sources.source.Source")
+            raise RequestError(
+                f"reader '{name}': {reader.kind} is not a stormcast_train.sources.source.Source"
+            )
         built[name] = source
     return built
 
 
 def check_size(path: Path, planes: int, cells: int) -> None:
-    """RequestError where reading so many planes of a file at once would take more memory than a look at it may."""
+    """RequestError where reading so many planes of a file at once would take more memory than a look at it
+    may.
+    """
     if 4 * planes * cells > READ_LIMIT_BYTES:
         size = f"{4 * planes * cells / 2**30:.0f} GiB"
         raise RequestError(
-            f"{path} holds {planes} fields of {cells} points ({size}) for what is asked; ask for one time, or for fewer variables"
+            f"{path} holds {planes} fields of {cells} points ({size}) for what is asked; ask for one time, "
+            "or for fewer variables"
         )
 
 
 def stacked(fields: Sequence[xr.Dataset]) -> xr.Dataset:
-    """One dataset as it is; several as [time, y, x] along their valid times. UnreadableError where their grid moves."""
+    """One dataset as it is; several as [time, y, x] along their valid times. UnreadableError where their grid
+    moves.
+    """
     if len(fields) == 1:
         return fields[0]
     lat, lon = fields[0]["lat"].variable, fields[0]["lon"].variable
     if any(not (np.array_equal(f["lat"], lat) and np.array_equal(f["lon"], lon)) for f in fields):
         raise UnreadableError("the file's grid moves from time to time (a moving nest): ask for one time")
     times = np.array([f["valid_time"].values for f in fields])
-    data = {name: (("time", "y", "x"), np.stack([f[name].values for f in fields]), fields[0][name].attrs) for name in fields[0].data_vars}
+    data = {
+        name: (("time", "y", "x"), np.stack([f[name].values for f in fields]), fields[0][name].attrs)
+        for name in fields[0].data_vars
+    }
     coords = {"time": times, "lat": lat, "lon": lon}
     versions = sorted({str(f.attrs["source_version"]) for f in fields})
     return xr.Dataset(data, coords=coords, attrs={**fields[0].attrs, "source_version": ", ".join(versions)})

@@ -1,4 +1,6 @@
-"""Whether a file is still the one that was looked at: its size and times; of a Zarr folder, those of what it is made of."""
+"""Whether a file is still the one that was looked at: its size and times; of a Zarr folder, those of what it
+is made of.
+"""
 
 from __future__ import annotations
 
@@ -16,10 +18,12 @@ FEW = 32  # folders of one depth; where there are more, those of a later depth a
 
 
 def facts_of(path: Path) -> tuple[int | str, ...]:
-    """What changes when the file does: (size, time of change in ns); of a folder, a digest of its parts'. OSError where it is gone.
+    """What changes when the file does: (size, time of change in ns); of a folder, a digest of its parts'.
+    OSError where it is gone.
 
-    A `.zarr` folder's parts: itself, each file in it, each array's metadata and folder, and its folders of chunks depth by
-    depth while one has at most `FEW` entries. A chunk that is added or replaced (a rename) changes the folder it lies in.
+    A `.zarr` folder's parts: itself, each file in it, each array's metadata and folder, and its folders of
+    chunks depth by depth while one has at most `FEW` entries. A chunk that is added or replaced (a rename)
+    changes the folder it lies in.
     """
     found = os.stat(path)
     if stat.S_ISDIR(found.st_mode):

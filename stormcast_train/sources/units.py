@@ -63,7 +63,9 @@ _FACTORS: dict[tuple[str, str], tuple[float, float]] = {
 
 
 def normalised(units: str) -> str:
-    """The one spelling of a unit: `m s**-1`, `m/s` and `m s^-1` are all `m s-1`; an unknown unit stays as it is."""
+    """The one spelling of a unit: `m s**-1`, `m/s` and `m s^-1` are all `m s-1`; an unknown unit stays as it
+    is.
+    """
     plain = re.sub(r"\s+", " ", str(units).strip()).replace("**", "").replace("^", "")
     return _SPELLINGS.get(plain.lower().replace("(0 - 1)", "(0-1)"), plain)
 

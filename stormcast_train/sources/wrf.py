@@ -1,9 +1,9 @@
 """Fields derived from the model levels of raw wrfout/wrfinput files.
 
-p = P + PB, geopotential = PH + PHB, theta = T + 300 K, tk = theta (p / 1e5 Pa)^(2/7) (Skamarock et al., "A Description of the
-Advanced Research WRF Model", NCAR/TN-556+STR). Staggered values are means of the two neighbours; winds are turned to the earth
-by COSALPHA and SINALPHA. A pressure level is interpolated linearly in ln p between the two model levels around it; below the
-lowest and above the highest model level it is NaN.
+p = P + PB, geopotential = PH + PHB, theta = T + 300 K, tk = theta (p / 1e5 Pa)^(2/7) (Skamarock et al., "A
+Description of the Advanced Research WRF Model", NCAR/TN-556+STR). Staggered values are means of the two
+neighbours; winds are turned to the earth by COSALPHA and SINALPHA. A pressure level is interpolated linearly
+in ln p between the two model levels around it; below the lowest and above the highest model level it is NaN.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def derivable(file: WrfFile, name: str) -> bool:
 def derivable_names(file: WrfFile, levels_hpa: Sequence[int]) -> list[str]:
     """The fields that can be derived from the file, those on pressure levels for these levels."""
     letters = [letter for letter, needs in LEVEL_NEEDS.items() if file.has(*needs)]
-    return [n for n in SURFACE_NEEDS if derivable(file, n)] + [f"{letter}{p}" for letter in letters for p in levels_hpa]
+    return [n for n in SURFACE_NEEDS if derivable(file, n)] + [
+        f"{letter}{p}" for letter in letters for p in levels_hpa
+    ]
 
 
 def saturation_pressure_pa(temperature_k: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -68,7 +70,9 @@ def saturation_pressure_pa(temperature_k: NDArray[np.float64]) -> NDArray[np.flo
 
 
 def dew_point_k(ratio: NDArray[np.float64], pressure_pa: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Dew point of a mixing ratio (kg kg-1) at a pressure: Bolton's equation 10 turned round; vapour of 0.1 Pa at least."""
+    """Dew point of a mixing ratio (kg kg-1) at a pressure: Bolton's equation 10 turned round; vapour of 0.1
+    Pa at least.
+    """
     vapour_pa = np.maximum(ratio * pressure_pa / (VAPOUR_RATIO + ratio), 0.1)
     logarithm = np.log(vapour_pa / 611.2)
     return 273.15 + 243.5 * logarithm / (17.67 - logarithm)
@@ -96,7 +100,9 @@ class RawHour:
             "d2m": lambda: dew_point_k(self._plane("Q2"), self._plane("PSFC")),
             "tcwv": self._column_vapour,
             "msl": self._sea_level_pressure,
-            "refc": lambda: np.fmax.reduce(self.file.column("REFL_10CM", self.row_number), axis=0).astype(np.float64),
+            "refc": lambda: np.fmax.reduce(self.file.column("REFL_10CM", self.row_number), axis=0).astype(
+                np.float64
+            ),
         }
         return makers[name]()
 
@@ -145,7 +151,9 @@ class RawHour:
         return -density * STANDARD_GRAVITY * self._pair("W", lower_YX)  # omega of hydrostatic balance
 
     def _bracket(self, pressure_pa: np.float64 | Plane) -> tuple[NDArray[np.intp], Plane]:
-        """The model level at or below a pressure, and the weight of the one above it (NaN outside the column)."""
+        """The model level at or below a pressure, and the weight of the one above it (NaN outside the
+        column).
+        """
         pressure = self._pressure()
         target = np.broadcast_to(pressure_pa, pressure.shape[1:])
         lower = np.zeros(target.shape, np.intp)
@@ -157,15 +165,25 @@ class RawHour:
         return lower, np.where((pair[0] >= target) & (pair[1] <= target), weight, np.nan)
 
     @staticmethod
-    def _taken(column: NDArray[np.float32], lower_YX: NDArray[np.intp], shift: tuple[int, int, int] = (0, 0, 0)) -> Pair:
-        """Values at a level of each point and at the one above, from a neighbour that lies `shift` (z, y, x) away."""
+    def _taken(
+        column: NDArray[np.float32], lower_YX: NDArray[np.intp], shift: tuple[int, int, int] = (0, 0, 0)
+    ) -> Pair:
+        """Values at a level of each point and at the one above, from a neighbour that lies `shift` (z, y, x)
+        away.
+        """
         _, rows, columns = column.shape
-        points = (np.arange(lower_YX.shape[0]) + shift[1])[:, None] * columns + np.arange(lower_YX.shape[1]) + shift[2]
+        points = (
+            (np.arange(lower_YX.shape[0]) + shift[1])[:, None] * columns
+            + np.arange(lower_YX.shape[1])
+            + shift[2]
+        )
         at_YX = (lower_YX + shift[0]) * (rows * columns) + points
         return np.stack([column.take(at_YX), column.take(at_YX + rows * columns)]).astype(np.float64)
 
     def _pair(self, name: str, lower_YX: NDArray[np.intp]) -> Pair:
-        """A variable (empty: the pressure) on the two model levels; between the mass points, the mean of the two neighbours."""
+        """A variable (empty: the pressure) on the two model levels; between the mass points, the mean of the
+        two neighbours.
+        """
         column = self.file.column(name, self.row_number) if name else self._pressure()
         z, y, x = self.file.staggered(name) if name else (False, False, False)
         pair = self._taken(column, lower_YX)
@@ -180,7 +198,9 @@ class RawHour:
         return np.asarray(theta * (self._pair("", lower_YX) / REFERENCE_PA) ** KAPPA, np.float64)
 
     def _column_vapour(self) -> Plane:
-        """Vapour from the surface to the highest model level: the integral of q dp / g by trapezia, q constant below the lowest."""
+        """Vapour from the surface to the highest model level: the integral of q dp / g by trapezia, q
+        constant below the lowest.
+        """
         ratio, pressure = self.file.column("QVAPOR", self.row_number), self._pressure()
         below_p, below_q = self._plane("PSFC"), _specific(ratio[0])
         total = np.zeros(below_p.shape)
@@ -193,9 +213,10 @@ class RawHour:
     def _sea_level_pressure(self) -> Plane:
         """Reduction from the lowest model level with 6.5 K per km from the temperature 100 hPa above it.
 
-        The steps of RIP4's and wrf-python's `DCOMPUTESEAPRS`, whose name `slp` the `_interp` files use. Two things are as they
-        were meant: the level 100 hPa up is interpolated by the quotient of logarithms, not their product, and the correction
-        of warm columns (290.66 K) is Shuell's in NCEP's UPP (`NGMSLP`), which leaves cold columns alone.
+        The steps of RIP4's and wrf-python's `DCOMPUTESEAPRS`, whose name `slp` the `_interp` files use. Two
+        things are as they were meant: the level 100 hPa up is interpolated by the quotient of logarithms, not
+        their product, and the correction of warm columns (290.66 K) is Shuell's in NCEP's UPP (`NGMSLP`),
+        which leaves cold columns alone.
         """
         pressure, lapse, critical = self._pressure()[0].astype(np.float64), 0.0065, 273.16 + 17.5
         lower_YX, weight_YX = self._bracket(pressure - 1e4)
@@ -207,7 +228,10 @@ class RawHour:
         warm = np.where(ground_k <= critical, critical, critical - 0.005 * (ground_k - critical) ** 2)
         sea_k = np.where(sea_k > critical, warm, sea_k)
         lowest_m = self._geopotential(np.zeros(pressure.shape, np.intp))[0] / STANDARD_GRAVITY
-        return np.asarray(pressure * np.exp(2 * STANDARD_GRAVITY * lowest_m / (GAS_CONSTANT * (sea_k + ground_k))), np.float64)
+        return np.asarray(
+            pressure * np.exp(2 * STANDARD_GRAVITY * lowest_m / (GAS_CONSTANT * (sea_k + ground_k))),
+            np.float64,
+        )
 
 
 def _specific(ratio: NDArray[np.float32]) -> Plane:

@@ -1,7 +1,8 @@
 """The files of an RWRP/RWRF/WRF archive as records by valid time, with as few headers opened as that needs.
 
-Files of one time are preferred in this order. Analyses: `_interp` before wrfout before wrfinput, then the shortest time since
-the cycle that the folder is named for (or since the file's first time), then the path. Forecasts: the shortest lead first.
+Files of one time are preferred in this order. Analyses: `_interp` before wrfout before wrfinput, then the
+shortest time since the cycle that the folder is named for (or since the file's first time), then the path.
+Forecasts: the shortest lead first.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import HOUR, Period, Times, iso, parse_duration
 from stormcast_train.sources.config import RwrpReader
 from stormcast_train.sources.leads import NO_TIMES
-from stormcast_train.sources.memory import Contents, Held, Look
+from stormcast_train.sources.memory import FileContents, Held, Look
 from stormcast_train.sources.source import Record, Refusal
 from stormcast_train.sources.wrf_fields import RAIN, STATIC, held_names
 from stormcast_train.sources.wrf_file import KINDS, Named, folder_time, open_wrf
@@ -27,20 +28,20 @@ SMALL_BYTES = 1 << 20  # below it sizes say little (headers): raw files are open
 
 
 @dataclass(frozen=True)
-class Header:
+class WrfHeader:
     """What a header tells: valid times [T], canonical names, and when the run began."""
 
     times: Times
     names: tuple[str, ...]
     start: np.datetime64 | None
 
-    def contents(self) -> Contents:
+    def contents(self) -> FileContents:
         """As it is remembered."""
         references = NO_TIMES if self.start is None else np.full(len(self.times), self.start)
-        return Contents((Held(self.names, self.times, references),))
+        return FileContents((Held(self.names, self.times, references),))
 
     @classmethod
-    def of(cls, contents: Contents) -> Header:
+    def of(cls, contents: FileContents) -> WrfHeader:
         """As it was remembered."""
         (held,) = contents.held
         return cls(held.times, held.names, held.references[0] if len(held.references) else None)
@@ -62,31 +63,34 @@ class Found:
         return self.named.domain, self.named.kind, self.reference if reader.role == "forecast" else None
 
 
-def read_header(path: Path, levels_hpa: Sequence[int]) -> Header:
+def read_header(path: Path, levels_hpa: Sequence[int]) -> WrfHeader:
     """What the file's header tells; raises UnreadableError."""
     with open_wrf(path) as file:
-        return Header(file.times, held_names(file, levels_hpa), file.start)
+        return WrfHeader(file.times, held_names(file, levels_hpa), file.start)
 
 
 @dataclass(frozen=True)
 class Headers:
-    """Where headers come from: `contents` asks the source's memory before it looks. levels: hPa, that raw files are offered on."""
+    """Where headers come from: `contents` asks the source's memory before it looks. levels: hPa, that raw
+    files are offered on.
+    """
 
     levels: Sequence[int]
-    contents: Callable[[Path, Look], Contents]
+    contents: Callable[[Path, Look], FileContents]
 
-    def read(self, path: Path) -> Header:
+    def read(self, path: Path) -> WrfHeader:
         """What the file's header tells, now or when it was last as it is; raises UnreadableError."""
-        return Header.of(self.contents(path, lambda p: read_header(p, self.levels).contents()))
+        return WrfHeader.of(self.contents(path, lambda p: read_header(p, self.levels).contents()))
 
 
 def records_of(
     named: Sequence[Named], reader: RwrpReader, archive: Path, period: Period | None, headers: Headers
 ) -> tuple[list[Record], list[Refusal]]:
-    """The records of these files in the period, the preferred first where several are of one time, and what cannot be used.
+    """The records of these files in the period, the preferred first where several are of one time, and what
+    cannot be used.
 
-    An hour's rain is a record of its own, offered where a file holds the hour before: it can be refused when it is read,
-    and that must not cost the other fields.
+    An hour's rain is a record of its own, offered where a file holds the hour before: it can be refused when
+    it is read, and that must not cost the other fields.
     """
     early = [n for n in named if period is None or n.stamp < period.end]
     refusals: list[Refusal] = []
@@ -106,7 +110,9 @@ def records_of(
     return records, refusals
 
 
-def _analyses(named: Sequence[Named], reader: RwrpReader, archive: Path, period: Period | None, source: Headers) -> list[Found]:
+def _analyses(
+    named: Sequence[Named], reader: RwrpReader, archive: Path, period: Period | None, source: Headers
+) -> list[Found]:
     lead = parse_duration(reader.lead)
     found: list[Found] = []
     for kind in KINDS:
@@ -123,16 +129,20 @@ def _analyses(named: Sequence[Named], reader: RwrpReader, archive: Path, period:
     return found
 
 
-def _times(named: Named, header: Header | None) -> Iterable[np.datetime64]:
-    """The times of a file; that of its name alone where it is not opened, or contradicts itself (reading it says so)."""
+def _times(named: Named, header: WrfHeader | None) -> Iterable[np.datetime64]:
+    """The times of a file; that of its name alone where it is not opened, or contradicts itself (reading it
+    says so).
+    """
     return header.times if header is not None and header.times[0] == named.stamp else (named.stamp,)
 
 
-def _sampled(named: Sequence[Named], source: Headers, period: Period | None) -> dict[Path, Header]:
-    """Headers of the first and last readable file of a kind, and of those large enough to hold several times."""
+def _sampled(named: Sequence[Named], source: Headers, period: Period | None) -> dict[Path, WrfHeader]:
+    """Headers of the first and last readable file of a kind, and of those
+    large enough to hold several times.
+    """
     inside = [n for n in named if period is None or n.stamp in period] or list(named)
     inside.sort(key=lambda n: (n.stamp, str(n.path)))
-    headers: dict[Path, Header] = {}
+    headers: dict[Path, WrfHeader] = {}
     for ordered in (inside, inside[::-1]):
         for one in ordered:
             with contextlib.suppress(UnreadableError):  # reading it says why
@@ -159,7 +169,9 @@ def _size(path: Path) -> int:
 def _forecasts(
     named: Sequence[Named], reader: RwrpReader, archive: Path, period: Period | None, source: Headers
 ) -> tuple[list[Found], list[Refusal]]:
-    """Every header is opened: the reference time is the run's start that the file tells, else the time its folder is named for."""
+    """Every header is opened: the reference time is the run's start that the file tells, else the time its
+    folder is named for.
+    """
     shortest = parse_duration(reader.lead_from)
     longest = parse_duration(reader.lead_to) if reader.lead_to is not None else None
     earliest = period.start - longest - HOUR if period is not None and longest is not None else None
@@ -173,8 +185,16 @@ def _forecasts(
             continue
         reference = header.start if header.start is not None else folder_time(one.path, archive)
         if reference is None or reference > one.stamp:
-            told = "nothing tells its" if reference is None else f"its time lies before its own {iso(reference)} as"
-            refusals.append(Refusal(one.path, f"{told} reference time (SIMULATION_START_DATE, or a folder such as 2025120300)"))
+            told = (
+                "nothing tells its"
+                if reference is None
+                else f"its time lies before its own {iso(reference)} as"
+            )
+            refusals.append(
+                Refusal(
+                    one.path, f"{told} reference time (SIMULATION_START_DATE, or a folder such as 2025120300)"
+                )
+            )
             continue
         for time in _times(one, header):
             lead = time - reference

@@ -1,8 +1,10 @@
-"""Canonical fields of a WRF-like file: which it can give, told by its header, and one time of them on the file's own grid.
+"""Canonical fields of a WRF-like file: which it can give, told by its header, and one time of them on the
+file's own grid.
 
-A field that the file holds ready (`_interp`, surface variables) is taken as it is and converted; others are derived from the
-model levels (`sources.wrf`) or from two times (`sources.wrf_rain`). In `_interp` files levels are picked by the value in
-`pres_levels`; slp hPa becomes msl Pa, z_p m becomes geopotential, and a mixing ratio becomes specific humidity.
+A field that the file holds ready (`_interp`, surface variables) is taken as it is and converted; others are
+derived from the model levels (`sources.wrf`) or from two times (`sources.wrf_rain`). In `_interp` files
+levels are picked by the value in `pres_levels`; slp hPa becomes msl Pa, z_p m becomes geopotential, and a
+mixing ratio becomes specific humidity.
 """
 
 from __future__ import annotations
@@ -48,7 +50,9 @@ RAIN = "rain1h"
 
 
 def held_names(file: WrfFile, levels_hpa: Sequence[int]) -> tuple[str, ...]:
-    """Canonical names of the fields it can give; model levels are offered on `levels_hpa`, and winds only relative to the earth."""
+    """Canonical names of the fields it can give; model levels are offered on `levels_hpa`, and winds only
+    relative to the earth.
+    """
     found = [n for n, (own, _) in SURFACE.items() if file.has(own)]
     if file.has("pres_levels"):
         ready = [round(float(p)) for p in file.pressure_levels]
@@ -65,7 +69,8 @@ def supplies(file: WrfFile, name: str) -> bool:
 def fields(file: WrfFile, row: int, names: Sequence[str], earlier: Sequence[Path] = ()) -> Fields:
     """The named fields at one time row; a name that the file lacks is all NaN.
 
-    earlier: files that may hold the hour before, for `rain1h`. Raises UnreadableError where that rain cannot be told.
+    earlier: files that may hold the hour before, for `rain1h`. Raises UnreadableError where that rain cannot
+    be told.
     """
     lat, lon = _places(file.plane("XLAT", row), file.plane("XLONG", row))
     raw = RawHour(file, row)
@@ -78,7 +83,9 @@ def fields(file: WrfFile, row: int, names: Sequence[str], earlier: Sequence[Path
 _last: list[tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]] = []
 
 
-def _places(lat: NDArray[np.float32], lon: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _places(
+    lat: NDArray[np.float32], lon: NDArray[np.float32]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Float64 coordinates, the same arrays as long as the file's are the same."""
     if not (_last and np.array_equal(_last[0][0], lat) and np.array_equal(_last[0][1], lon)):
         if not (np.isfinite(lat).all() and np.isfinite(lon).all()):
@@ -92,7 +99,9 @@ def _exact(degrees: NDArray[np.float32]) -> NDArray[np.float64]:
     return np.asarray(np.round(degrees.astype(np.float64), 6), np.float64)
 
 
-def _field(file: WrfFile, raw: RawHour, name: str, row: int, earlier: Sequence[Path]) -> NDArray[np.float32] | None:
+def _field(
+    file: WrfFile, raw: RawHour, name: str, row: int, earlier: Sequence[Path]
+) -> NDArray[np.float32] | None:
     """[y, x] in the canonical unit, or None where the file lacks it."""
     if name == RAIN:
         return hourly_rain(file, row, earlier) if has_rain(file) else None
@@ -105,7 +114,9 @@ def _field(file: WrfFile, raw: RawHour, name: str, row: int, earlier: Sequence[P
 
 def _ready_surface(file: WrfFile, name: str, row: int) -> NDArray[np.float32] | None:
     own, assumed = SURFACE.get(name, ("", ""))
-    return _converted(file, own, assumed, describe(name).units, file.plane(own, row)) if file.has(own) else None
+    return (
+        _converted(file, own, assumed, describe(name).units, file.plane(own, row)) if file.has(own) else None
+    )
 
 
 def _ready_level(file: WrfFile, name: str, letter: str, level: int, row: int) -> NDArray[np.float32] | None:
@@ -119,7 +130,9 @@ def _ready_level(file: WrfFile, name: str, letter: str, level: int, row: int) ->
     return values / (1 + values) if letter == "q" else values  # q = r / (1 + r)
 
 
-def _converted(file: WrfFile, own: str, assumed: str, wanted: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
+def _converted(
+    file: WrfFile, own: str, assumed: str, wanted: str, values: NDArray[np.float32]
+) -> NDArray[np.float32]:
     declared = file.units(own)
     found = assumed if declared in ("", "1") else declared
     factor = conversion(found, wanted)

@@ -1,4 +1,6 @@
-"""A WRF-like NetCDF file as it is: the time in its name, its `Times`, its run, and its planes and columns in their own units."""
+"""A WRF-like NetCDF file as it is: the time in its name, its `Times`, its run, and its planes and columns in
+their own units.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,11 @@ from stormcast_train.sources.opened import reading
 from stormcast_train.sources.units import normalised
 
 Kind = Literal["interp", "wrfout", "wrfinput"]
-KINDS: tuple[Kind, ...] = ("interp", "wrfout", "wrfinput")  # the order in which files of one time are preferred
+KINDS: tuple[Kind, ...] = (
+    "interp",
+    "wrfout",
+    "wrfinput",
+)  # the order in which files of one time are preferred
 UNWRITTEN = 1e30  # beyond it lies the library's default fill, also where a file does not declare it
 _COLON = r"(?:%3A|[:_%-])?"
 _NAME = re.compile(
@@ -46,18 +52,26 @@ class Named:
 
 
 def parse_name(path: Path) -> Named | None:
-    """What the name tells; None where it holds no time. Raises UnreadableError where the digits are no time."""
+    """What the name tells; None where it holds no time. Raises
+    UnreadableError where the digits are no time.
+    """
     found = _NAME.match(path.name)
     if not found:
         return None
     with reading(path):
-        stamp = np.datetime64(f"{found['day']}T{found['hour']}:{found['minute'] or '00'}:{found['second'] or '00'}", "s")
-    kind: Kind = "interp" if found["interp"] else "wrfinput" if found["stem"].lower() == "wrfinput" else "wrfout"
+        stamp = np.datetime64(
+            f"{found['day']}T{found['hour']}:{found['minute'] or '00'}:{found['second'] or '00'}", "s"
+        )
+    kind: Kind = (
+        "interp" if found["interp"] else "wrfinput" if found["stem"].lower() == "wrfinput" else "wrfout"
+    )
     return Named(path, stamp, kind, int(found["domain"]) if found["domain"] else None)
 
 
 def folder_time(path: Path, archive: Path) -> np.datetime64 | None:
-    """The time that the nearest folder below the archive is named for (`2025120300`, `2021-06-01_00`); None without one."""
+    """The time that the nearest folder below the archive is named for (`2025120300`, `2021-06-01_00`); None
+    without one.
+    """
     return _folder_time(os.path.dirname(path), str(archive))
 
 
@@ -92,7 +106,9 @@ class WrfFile:
 
     @property
     def start(self) -> np.datetime64 | None:
-        """When its run began (SIMULATION_START_DATE outlives restarts; else START_DATE); None where it does not say."""
+        """When its run began (SIMULATION_START_DATE outlives restarts; else START_DATE); None where it does
+        not say.
+        """
         for name in ("SIMULATION_START_DATE", "START_DATE"):
             text = str(getattr(self.handle, name, "")).strip()
             if _TIMES.match(text):
@@ -104,7 +120,10 @@ class WrfFile:
         found = np.flatnonzero(self.times == time)
         if not len(found):
             inside = ", ".join(iso(t) for t in self.times[:4])
-            raise UnreadableError(f"{self.path} is asked or named for {iso(time)} and its 'Times' say {inside}", path=str(self.path))
+            raise UnreadableError(
+                f"{self.path} is asked or named for {iso(time)} and its 'Times' say {inside}",
+                path=str(self.path),
+            )
         return int(found[0])
 
     def units(self, name: str) -> str:
@@ -125,7 +144,9 @@ class WrfFile:
         return self._levels
 
     def plane(self, name: str, row: int, level_row: int | None = None) -> NDArray[np.float32]:
-        """[y, x] of a variable at a time (and level); its `Time` dimension may be lacking. Fill values are NaN."""
+        """[y, x] of a variable at a time (and level); its `Time` dimension may be lacking. Fill values are
+        NaN.
+        """
         return _written(self._read(name, row, level_row))
 
     def column(self, name: str, row: int) -> NDArray[np.float32]:
@@ -135,7 +156,9 @@ class WrfFile:
         return self._kept[name, row]
 
     def total(self, base: str, perturbation: str, row: int) -> NDArray[np.float32]:
-        """[z, y, x] of a base state plus its perturbation, summed when first asked for. Fill values are NaN."""
+        """[z, y, x] of a base state plus its perturbation, summed when first
+        asked for. Fill values are NaN.
+        """
         key = (f"{base}+{perturbation}", row)
         if key not in self._kept:
             values = self._read(base, row, None)
@@ -145,7 +168,8 @@ class WrfFile:
 
     def _read(self, name: str, row: int, level_row: int | None) -> NDArray[np.float32]:
         variable = self.handle[name]
-        # without a declared fill, looking for the default one costs a pass; beyond UNWRITTEN it is found anyway
+        # without a declared fill, looking for the default one costs a pass; beyond UNWRITTEN it is found
+        # anyway
         variable.set_auto_mask("_FillValue" in variable.ncattrs() or "missing_value" in variable.ncattrs())
         index: tuple[int, ...] = (row,) if variable.dimensions[0] == "Time" else ()
         values = variable[(*index, level_row) if level_row is not None else index or slice(None)]
@@ -161,7 +185,9 @@ def _written(values: NDArray[np.float32]) -> NDArray[np.float32]:
 
 @contextmanager
 def open_wrf(path: Path) -> Iterator[WrfFile]:
-    """The file for as long as it is used: one hour is read once, and an open HDF5 file cannot be written by others."""
+    """The file for as long as it is used: one hour is read once, and an open HDF5 file cannot be written by
+    others.
+    """
     with reading(path), open_netcdf(path) as handle:
         yield WrfFile(path, handle, _times(handle, path))
 
@@ -170,12 +196,16 @@ def check_name(file: WrfFile, named: Named | None) -> None:
     """UnreadableError where the name's time is not the first of the file's `Times`."""
     if named is not None and named.stamp != file.times[0]:
         inside = ", ".join(iso(t) for t in file.times[:4])
-        raise UnreadableError(f"{file.path} is named for {iso(named.stamp)} and its 'Times' say {inside}", path=str(file.path))
+        raise UnreadableError(
+            f"{file.path} is named for {iso(named.stamp)} and its 'Times' say {inside}", path=str(file.path)
+        )
 
 
 def _times(handle: netCDF4.Dataset, path: Path) -> Times:
     if "Times" not in handle.variables:
-        raise UnreadableError(f"{path} has no variable 'Times': it is no RWRP, RWRF or WRF file", path=str(path))
+        raise UnreadableError(
+            f"{path} has no variable 'Times': it is no RWRP, RWRF or WRF file", path=str(path)
+        )
     characters = np.atleast_1d(np.ma.filled(handle["Times"][:], b""))
     rows = characters.reshape(len(characters), -1) if characters.ndim > 1 else characters.reshape(-1, 1)
     texts = [b"".join(bytes(c) for c in row).decode("ascii", "replace").strip("\0 ") for row in rows]

@@ -1,7 +1,8 @@
-"""One hour's rain of a raw WRF run: the difference of its accumulations at two times, and every reason not to take it.
+"""One hour's rain of a raw WRF run: the difference of its accumulations at two times, and every reason not to
+take it.
 
-RAINNC and RAINC (and RAINSH) are millimetres since the run began; with buckets, I_RAINNC and I_RAINC count the times that
-BUCKET_MM was taken off (WRF Users' Guide, "bucket_mm").
+RAINNC and RAINC (and RAINSH) are millimetres since the run began; with buckets, I_RAINNC and I_RAINC count
+the times that BUCKET_MM was taken off (WRF Users' Guide, "bucket_mm").
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from stormcast_train.sources.wrf_file import WrfFile, open_wrf
 
 ACCUMULATIONS = ("RAINNC", "RAINC", "RAINSH")
 BUCKETS = {"RAINNC": "I_RAINNC", "RAINC": "I_RAINC"}
-ROUNDING_MM = 1e-3  # accumulations are float32, and their hourly difference is never less than nothing but for rounding
+ROUNDING_MM = (
+    1e-3  # accumulations are float32, and their hourly difference is never less than nothing but for rounding
+)
 
 
 def has_rain(file: WrfFile) -> bool:
@@ -27,7 +30,8 @@ def has_rain(file: WrfFile) -> bool:
 
 
 def hourly_rain(file: WrfFile, row: int, earlier: Sequence[Path]) -> NDArray[np.float32]:
-    """[y, x] mm of the hour that ends at this time; the hour before is in the same file or in one of `earlier`, tried in order.
+    """[y, x] mm of the hour that ends at this time; the hour before is in the same file or in one of
+    `earlier`, tried in order.
 
     Raises UnreadableError where no file of the same run and grid holds it, or where rain was lost in between.
     """
@@ -49,14 +53,19 @@ def hourly_rain(file: WrfFile, row: int, earlier: Sequence[Path]) -> NDArray[np.
 def _same_run(file: WrfFile, other: WrfFile) -> None:
     if file.start is None or file.start != other.start:
         starts = [iso(s) if s is not None else "an untold time" for s in (file.start, other.start)]
-        raise UnreadableError(f"{other.path} is of the run started {starts[1]}, not {starts[0]}: rain is never differenced across cycles")
+        raise UnreadableError(
+            f"{other.path} is of the run started {starts[1]}, not {starts[0]}: rain is never differenced "
+            "across cycles"
+        )
 
 
 def _difference(file: WrfFile, row: int, other: WrfFile, other_row: int) -> NDArray[np.float32]:
     _same_grid(file, row, other, other_row)
     _same_clock(file, row, other, other_row)
     if not all(file.has(name) == other.has(name) for name in ACCUMULATIONS):
-        raise _refused(file, row, f"{other.path.name} and it hold different ones of {', '.join(ACCUMULATIONS)}")
+        raise _refused(
+            file, row, f"{other.path.name} and it hold different ones of {', '.join(ACCUMULATIONS)}"
+        )
     rain_mm = _accumulated(file, row) - _accumulated(other, other_row)
     lost = rain_mm < -ROUNDING_MM
     if lost.any():
@@ -69,14 +78,20 @@ def _same_grid(file: WrfFile, row: int, other: WrfFile, other_row: int) -> None:
     for name in ("XLAT", "XLONG"):
         now, then = file.plane(name, row), other.plane(name, other_row)
         if now.shape != then.shape or not np.allclose(now, then, rtol=0, atol=1e-5):
-            raise _refused(file, row, f"its {name} has changed since the hour before: the nest moves, or is another one")
+            raise _refused(
+                file, row, f"its {name} has changed since the hour before: the nest moves, or is another one"
+            )
 
 
 def _same_clock(file: WrfFile, row: int, other: WrfFile, other_row: int) -> None:
     """XTIME counts a run's minutes: it tells cycles that were put into one file."""
     now, then = _minutes(file, row), _minutes(other, other_row)
     if now is not None and then is not None and abs(now - then - 60.0) > 1.0:
-        raise _refused(file, row, f"its XTIME is {now:g} minutes and {then:g} an hour before: the times are of different runs")
+        raise _refused(
+            file,
+            row,
+            f"its XTIME is {now:g} minutes and {then:g} an hour before: the times are of different runs",
+        )
 
 
 def _minutes(file: WrfFile, row: int) -> float | None:
@@ -94,7 +109,9 @@ def _accumulated(file: WrfFile, row: int) -> NDArray[np.float64]:
         total += file.plane(name, row)
         if bucket_mm > 0 and name in BUCKETS:
             if not file.has(BUCKETS[name]):
-                raise _refused(file, row, f"it counts rain in buckets of {bucket_mm:g} mm and lacks {BUCKETS[name]}")
+                raise _refused(
+                    file, row, f"it counts rain in buckets of {bucket_mm:g} mm and lacks {BUCKETS[name]}"
+                )
             total += bucket_mm * file.plane(BUCKETS[name], row).astype(np.float64)
     return total
 

@@ -6,11 +6,13 @@ from torch import nn
 
 from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.interpolate import Interpolator
-from stormcast_train.networks.halo import with_halo
+from stormcast_train.networks.halo_encoder import with_halo
 
 
 def with_encoder(network: nn.Module, conditions: Conditions, seed: int) -> nn.Module:
-    """The network as it is, or with an encoder in front (weights drawn from `seed`), on the conditions' device."""
+    """The network as it is, or with an encoder in front (weights drawn from `seed`), on the conditions'
+    device.
+    """
     spec = conditions.spec.halo
     if conditions.halo is None or spec is None or spec.encoder is None:
         return network

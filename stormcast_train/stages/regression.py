@@ -25,7 +25,9 @@ class RegressionStep:
     target: Target
     beneath: None = None
 
-    def noise(self, seed: int, purpose: tuple[str | int, ...], indices: Sequence[int], shape: Sequence[int]) -> None:
+    def noise(
+        self, seed: int, purpose: tuple[str | int, ...], indices: Sequence[int], shape: Sequence[int]
+    ) -> None:
         """See `Step.noise`."""
         return
 
@@ -59,11 +61,15 @@ class Regression(Kind):
         mirror = step.conditions.mirror(setting.seed, batch.positions)
         batch = mirror.batch(batch) if mirror else batch
         window = step.conditions.perturb(batch.window, setting.seed, batch.positions)
-        condition = step.conditions.assemble(window, offsets_BC11=step.conditions.offsets(setting.seed, batch.positions))
+        condition = step.conditions.assemble(
+            window, offsets_BC11=step.conditions.offsets(setting.seed, batch.positions)
+        )
         wanted_BCHW = step.target.encode(batch.target_BCHW, window)
         return setting.cropped(Example(condition, wanted_BCHW, batch.target_present_BCHW), batch)
 
-    def loss(self, step: RegressionStep, network: nn.Module, example: Example, count: FixedCount) -> LossTerms:
+    def loss(
+        self, step: RegressionStep, network: nn.Module, example: Example, count: FixedCount
+    ) -> LossTerms:
         """See `Kind.loss`."""
         from stormcast_train.objectives.squared import squared_error
 

@@ -1,4 +1,5 @@
-"""Residual diffusion: what a frozen regression leaves over, drawn (Karras et al. 2022 on the residual, as in StormCast).
+"""Residual diffusion: what a frozen regression leaves over, drawn (Karras et al. 2022 on the residual, as in
+StormCast).
 
 Shape suffixes: B samples, C channels, H rows, W columns.
 """
@@ -9,7 +10,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from stormcast_train.stages.stage import Example, Kind, LossTerms, Measured, NetworkRequest, Own, Parts, Setting
+from stormcast_train.stages.stage import (
+    Example,
+    Kind,
+    LossTerms,
+    MetricPart,
+    NetworkRequest,
+    Own,
+    Parts,
+    Setting,
+)
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +36,9 @@ FINER = 4  # the sampler is held against one with so many times the steps
 
 @dataclass(frozen=True, eq=False)
 class ResidualStep:
-    """The next state as the mean beneath plus a drawn residual, scaled by `residual_C11` (normalised units per unit of sigma)."""
+    """The next state as the mean beneath plus a drawn residual, scaled by `residual_C11` (normalised units
+    per unit of sigma).
+    """
 
     network: nn.Module
     conditions: Conditions
@@ -40,10 +52,14 @@ class ResidualStep:
         return self.conditions.assemble(window, self.target.encode(mean_BCHW, window), offsets_BC11)
 
     def clean(self, next_BCHW: Tensor, mean_BCHW: Tensor) -> Tensor:
-        """The scaled residual: standard deviation near sigma_data in every channel, and more where the newest state is missing."""
+        """The scaled residual: standard deviation near sigma_data in every channel, and more where the newest
+        state is missing.
+        """
         return (next_BCHW - mean_BCHW) / self.residual_C11
 
-    def noise(self, seed: int, purpose: tuple[str | int, ...], indices: Sequence[int], shape: Sequence[int]) -> Tensor:
+    def noise(
+        self, seed: int, purpose: tuple[str | int, ...], indices: Sequence[int], shape: Sequence[int]
+    ) -> Tensor:
         """See `Step.noise`: [B, C, H, W], or with churn [B, 1 + steps, C, H, W]."""
         draws = (1 + self.spec.steps, *shape) if self.spec.churn else tuple(shape)
         return keyed_noise(self.spec, seed, purpose, indices, draws, self.residual_C11.device)
@@ -58,11 +74,13 @@ class ResidualStep:
         """A draw of the scaled residual [B, C, H, W] for given unit noise and mean, without gradients."""
         import torch
 
-        from stormcast_train.networks.halo import complete
+        from stormcast_train.networks.halo_encoder import complete
         from stormcast_train.objectives.sampler import draw_residual
 
         with torch.no_grad():
-            condition_BCHW = complete(self.network, self.condition(window, mean_BCHW))  # once, not at every step of the sampler
+            condition_BCHW = complete(
+                self.network, self.condition(window, mean_BCHW)
+            )  # once, not at every step of the sampler
 
             def clean(noisy_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
                 found: Tensor = self.network(noisy_BCHW, sigma_B, condition=condition_BCHW)
@@ -72,10 +90,17 @@ class ResidualStep:
 
 
 def keyed_noise(
-    spec: NoiseSpec, seed: int, purpose: tuple[str | int, ...], indices: Sequence[int], shape: Sequence[int], device: torch.device
+    spec: NoiseSpec,
+    seed: int,
+    purpose: tuple[str | int, ...],
+    indices: Sequence[int],
+    shape: Sequence[int],
+    device: torch.device,
 ) -> Tensor:
-    """Noise of variance 1 [B, *shape] as the specification asks, a function of (seed, purpose, indices[b]) alone."""
-    from stormcast_train.data.noise import normal
+    """Noise of variance 1 [B, *shape] as the specification asks, a function of (seed, purpose, indices[b])
+    alone.
+    """
+    from stormcast_train.data.keyed_random import normal
     from stormcast_train.objectives.edm import heavy_tailed
 
     noise = normal(seed, purpose, indices, shape, device)
@@ -110,7 +135,9 @@ class ResidualDiffusion(Kind):
         from stormcast_train.objectives.edm import precondition
 
         assert request.objective is not None
-        denoiser = build_denoiser(request.config, request.shape, request.inputs, request.outputs, request.seed)
+        denoiser = build_denoiser(
+            request.config, request.shape, request.inputs, request.outputs, request.seed
+        )
         return precondition(denoiser, request.objective.noise)
 
     def build_step(self, parts: Parts) -> ResidualStep:
@@ -129,8 +156,10 @@ class ResidualDiffusion(Kind):
         return setting.kept_mean is not None and not step.conditions.spec.perturbed
 
     def example(self, step: ResidualStep, batch: Batch, setting: Setting) -> Example:
-        """See `Kind.example`; noise level, noise and conditioning noise are keyed by the batch's positions."""
-        from stormcast_train.data.noise import normal
+        """See `Kind.example`; noise level, noise and conditioning noise are
+        keyed by the batch's positions.
+        """
+        from stormcast_train.data.keyed_random import normal
         from stormcast_train.objectives.edm import training_sigma
 
         seed, positions, device = setting.seed, batch.positions, batch.target_BCHW.device
@@ -143,7 +172,9 @@ class ResidualDiffusion(Kind):
         clean_BCHW = step.clean(batch.target_BCHW, mean_BCHW) * present_BCHW
         made = setting.cropped(Example(condition, clean_BCHW, present_BCHW), batch)
         sigma_B = training_sigma(step.spec, normal(seed, ("sigma",), positions, (2,), device))
-        noise_BCHW = keyed_noise(step.spec, seed, ("noise",), positions, tuple(made.wanted_BCHW.shape[1:]), device)
+        noise_BCHW = keyed_noise(
+            step.spec, seed, ("noise",), positions, tuple(made.wanted_BCHW.shape[1:]), device
+        )
         return replace(made, sigma_B=sigma_B, noise_BCHW=noise_BCHW)
 
     def loss(self, step: ResidualStep, network: nn.Module, example: Example, count: FixedCount) -> LossTerms:
@@ -155,14 +186,23 @@ class ResidualDiffusion(Kind):
         sigma_B, noise_BCHW, present_BCHW = example.sigma_B, example.noise_BCHW, example.present_BCHW
         assert sigma_B is not None
         assert noise_BCHW is not None
-        error_BCHW = denoising_error(network, step.spec, example.wanted_BCHW, present_BCHW, example.condition, sigma_B, noise_BCHW)
-        return LossTerms(*count.terms(error_BCHW), by_level(sigma_B, count.per_sample(error_BCHW), torch.ones_like(sigma_B)))
+        error_BCHW = denoising_error(
+            network, step.spec, example.wanted_BCHW, present_BCHW, example.condition, sigma_B, noise_BCHW
+        )
+        return LossTerms(
+            *count.terms(error_BCHW),
+            by_level(sigma_B, count.per_sample(error_BCHW), torch.ones_like(sigma_B)),
+        )
 
-    def measure(self, step: ResidualStep, batch: Batch, cases: Sequence[int], seed: int) -> Iterator[Measured]:
-        """See `Kind.measure`: `denoising_loss` on fixed noise, and by range of the level. A loss, so every cell counts alike."""
+    def measure(
+        self, step: ResidualStep, batch: Batch, cases: Sequence[int], seed: int
+    ) -> Iterator[MetricPart]:
+        """See `Kind.measure`: `denoising_loss` on fixed noise, and by range of the level. A loss, so every
+        cell counts alike.
+        """
         import torch
 
-        from stormcast_train.data.noise import normal
+        from stormcast_train.data.keyed_random import normal
         from stormcast_train.objectives.edm import by_level, denoising_error, training_sigma
 
         present_BCHW, mean_BCHW = batch.target_present_BCHW, step.beneath.next_state(batch.window)
@@ -172,16 +212,24 @@ class ResidualDiffusion(Kind):
         noise_BCHW = keyed_noise(step.spec, seed, ("validation_noise",), cases, shape, device)
         condition = step.condition(batch.window, mean_BCHW)
         with torch.no_grad():
-            error_BCHW = denoising_error(step.network, step.spec, clean_BCHW, present_BCHW, condition, sigma_B, noise_BCHW)
+            error_BCHW = denoising_error(
+                step.network, step.spec, clean_BCHW, present_BCHW, condition, sigma_B, noise_BCHW
+            )
         error_BC, count_BC = (part.double().sum(dim=(2, 3)) for part in (error_BCHW, present_BCHW))
-        for name, error, count in zip(step.conditions.state, error_BC.sum(dim=0).tolist(), count_BC.sum(dim=0).tolist(), strict=True):
-            yield Measured("denoising_loss", name, error, count)
+        for name, error, count in zip(
+            step.conditions.state, error_BC.sum(dim=0).tolist(), count_BC.sum(dim=0).tolist(), strict=True
+        ):
+            yield MetricPart("denoising_loss", name, error, count)
         for level, (error, count) in by_level(sigma_B, error_BC.sum(dim=1), count_BC.sum(dim=1)).items():
             if count:
-                yield Measured("denoising_loss_at", level, float(error), float(count))
+                yield MetricPart("denoising_loss_at", level, float(error), float(count))
 
-    def measure_few(self, step: ResidualStep, batch: Batch, cases: Sequence[int], seed: int) -> Iterator[Measured]:
-        """See `Kind.measure_few`: `sampler_variance_ratio`, of drawn residuals over those with FINER times the steps, same latents."""
+    def measure_few(
+        self, step: ResidualStep, batch: Batch, cases: Sequence[int], seed: int
+    ) -> Iterator[MetricPart]:
+        """See `Kind.measure_few`: `sampler_variance_ratio`, of drawn residuals over those with FINER times
+        the steps, same latents.
+        """
         from stormcast_train.data.spectrum import Spectrum
 
         spectrum, mean_BCHW, shape = (
@@ -193,10 +241,12 @@ class ResidualDiffusion(Kind):
         for spec in (step.spec, step.spec.finer(FINER)):
             sampler = replace(step, spec=spec)
             latents = sampler.noise(seed, ("convergence",), cases, shape)
-            drawn.append(sampler.residual(batch.window, latents, mean_BCHW).double() * step.target.coverage_CHW)
+            drawn.append(
+                sampler.residual(batch.window, latents, mean_BCHW).double() * step.target.coverage_CHW
+            )
         squares_2C = [field_BCHW.square().sum(dim=(0, 2, 3)).tolist() for field_BCHW in drawn]
         powers_2CK = [spectrum(field_BCHW)[1].sum(dim=0).tolist() for field_BCHW in drawn]
         for c, name in enumerate(step.conditions.state):
-            yield Measured("sampler_variance_ratio", name, squares_2C[0][c], squares_2C[1][c])
+            yield MetricPart("sampler_variance_ratio", name, squares_2C[0][c], squares_2C[1][c])
             for band, ours, finer in zip(spectrum.bands, powers_2CK[0][c], powers_2CK[1][c], strict=True):
-                yield Measured("sampler_variance_ratio", f"{name}:{band}", ours, finer)
+                yield MetricPart("sampler_variance_ratio", f"{name}:{band}", ours, finer)

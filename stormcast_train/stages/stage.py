@@ -1,7 +1,9 @@
-"""What a kind of stage is, and which kinds there are: everything that is special to one stands in its own file. Torch-free.
+"""What a kind of stage is, and which kinds there are: everything that is special to one stands in its own
+file. Torch-free.
 
-Training, forecast, validation, pages and configs ask a kind for what they need and know none by name. A further kind is a class and a
-line of STAGES, or a class anywhere that `stage.kind=package.module:Thing` names.
+Training, forecast, validation, pages and configs ask a kind for what they need and know none by name. A
+further kind is a class and a line of STAGES, or a class anywhere that `stage.kind=package.module:Thing`
+names.
 Shape suffixes: B samples, C channels, H rows, W columns.
 """
 
@@ -35,9 +37,11 @@ SEQUENCES = {"both": ("regression", "diffusion")}  # trained one after the other
 
 
 class LossTerms(NamedTuple):
-    """`total` is the scalar to differentiate: a mean over a fixed count (micro-batch, channels, covered cells or all of a crop).
+    """`total` is the scalar to differentiate: a mean over a fixed count (micro-batch, channels, covered cells
+    or all of a crop).
 
-    `by_noise`: where levels of noise are trained, by range of the level, the sum of its samples' losses and their number [2].
+    `by_noise`: where levels of noise are trained, by range of the level, the sum of its samples' losses and
+    their number [2].
     """
 
     total: Tensor
@@ -47,7 +51,9 @@ class LossTerms(NamedTuple):
 
 @dataclass(frozen=True)
 class Example:
-    """All that a micro-batch's loss needs and that no trained weight changes. Its noise, where it has some, and the noise's level."""
+    """All that a micro-batch's loss needs and that no trained weight changes. Its noise, where it has some,
+    and the noise's level.
+    """
 
     condition: Condition
     wanted_BCHW: Tensor
@@ -56,8 +62,10 @@ class Example:
     noise_BCHW: Tensor | None = None
 
 
-class Measured(NamedTuple):
-    """A part of a validation metric: `stage/quantity/where` is the sum of all numerators over the sum of all denominators."""
+class MetricPart(NamedTuple):
+    """A part of a validation metric: `stage/quantity/where` is the sum of all numerators over the sum of all
+    denominators.
+    """
 
     quantity: str
     where: str
@@ -67,7 +75,9 @@ class Measured(NamedTuple):
 
 @dataclass(frozen=True)
 class Own:
-    """A quantity of a kind's own that `Kind.measure` gives, by variable; `by_wavelength`: also by band, as `VARIABLE:KMkm`."""
+    """A quantity of a kind's own that `Kind.measure` gives, by variable; `by_wavelength`: also by band, as
+    `VARIABLE:KMkm`.
+    """
 
     quantity: str
     by_wavelength: bool = False
@@ -75,7 +85,9 @@ class Own:
 
 @dataclass(frozen=True)
 class NetworkRequest:
-    """What a kind builds its network from. shape: of the grid; inputs: channels of the condition; outputs: of the state."""
+    """What a kind builds its network from. shape: of the grid; inputs: channels of the condition; outputs: of
+    the state.
+    """
 
     config: NetworkConfig
     shape: tuple[int, int]
@@ -87,7 +99,9 @@ class NetworkRequest:
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a step is made of. beneath: the frozen step that this one corrects; measured: see `Kind.measured`."""
+    """What a step is made of. beneath: the frozen step that this one
+    corrects; measured: see `Kind.measured`.
+    """
 
     network: nn.Module
     conditions: Conditions
@@ -100,9 +114,11 @@ class Parts:
 
 @dataclass(frozen=True, eq=False)
 class Setting:
-    """How training shows a sample: the run's seed, the windows of the grid (None: whole fields), and what gives the mean beneath.
+    """How training shows a sample: the run's seed, the windows of the grid (None: whole fields), and what
+    gives the mean beneath.
 
-    mean: of a batch's window as it is shown [B, C, H, W]; kept_mean: the same of the store's own windows, looked up.
+    mean: of a batch's window as it is shown [B, C, H, W]; kept_mean: the same of the store's own windows,
+    looked up.
     """
 
     seed: int
@@ -111,28 +127,35 @@ class Setting:
     kept_mean: Callable[[Sequence[int]], Tensor] | None = None
 
     def mean_of(self, batch: Batch, shown: Window) -> Tensor:
-        """The mean beneath of a batch whose windows are shown so [B, C, H, W]; looked up where they are the store's own."""
+        """The mean beneath of a batch whose windows are shown so [B, C, H, W]; looked up where they are the
+        store's own.
+        """
         assert self.mean is not None
         if self.kept_mean is not None and shown is batch.window:
             return self.kept_mean(batch.dataset_indices)
         return self.mean(shown)
 
     def cropped(self, example: Example, batch: Batch) -> Example:
-        """The example's windows of the grid, drawn by the batch's positions; all of it where there are none."""
+        """The example's windows of the grid, drawn by the batch's positions;
+        all of it where there are none.
+        """
         if self.crops is None:
             return example
         assert not isinstance(example.condition, tuple)  # `check_crop` refuses a halo's encoder
         crop = self.crops.draw(self.seed, batch.positions, batch.window.times)
-        condition, wanted_BCHW, present_BCHW = map(crop, (example.condition, example.wanted_BCHW, example.present_BCHW))
+        condition, wanted_BCHW, present_BCHW = map(
+            crop, (example.condition, example.wanted_BCHW, example.present_BCHW)
+        )
         return replace(example, condition=condition, wanted_BCHW=wanted_BCHW, present_BCHW=present_BCHW)
 
 
 class Kind(ABC):
     """One kind of stage; it holds nothing, so one object serves every run of it.
 
-    name: the first part of its metrics' names. beneath: the kind of the frozen stage whose mean it corrects. draws: its members
-    differ. has_objective: `objective=` is part of its science. conditions: its own defaults of `stage.conditions`. best: the quantity that chooses its best package. own: quantities
-    that its validations measure beside those of rollouts.
+    name: the first part of its metrics' names. beneath: the kind of the frozen stage whose mean it corrects.
+    draws: its members differ. has_objective: `objective=` is part of its science. conditions: its own
+    defaults of `stage.conditions`. best: the quantity that chooses its best package. own: quantities that its
+    validations measure beside those of rollouts.
     """
 
     name: ClassVar[str]
@@ -149,7 +172,9 @@ class Kind(ABC):
         return not self.draws
 
     def objective(self, asked: ObjectiveConfig, largest_variance: float | None) -> ObjectiveSpec | None:
-        """The objective with nothing left open, where the kind has one; largest_variance: of the residual beneath, see `resolve`."""
+        """The objective with nothing left open, where the kind has one; largest_variance: of the residual
+        beneath, see `resolve`.
+        """
         return None
 
     def inputs_before_conditions(self, state: Sequence[str]) -> tuple[str, ...]:
@@ -165,7 +190,9 @@ class Kind(ABC):
         """One step of a forecast."""
 
     def needs_no_network(self, step: Step, setting: Setting) -> bool:
-        """Whether an example needs no network: a thread may then make the next one while a CPU works on this one."""
+        """Whether an example needs no network: a thread may then make the next one while a CPU works on this
+        one.
+        """
         return True
 
     @abstractmethod
@@ -176,29 +203,39 @@ class Kind(ABC):
     def loss(self, step: Any, network: nn.Module, example: Example, count: FixedCount) -> LossTerms:
         """The loss of `network` (the step's own, possibly wrapped, in train mode) on one micro-batch."""
 
-    def measure(self, step: Any, batch: Batch, cases: Sequence[int], seed: int) -> Iterator[Measured]:
-        """What a validation measures of these fixed cases in one step, beside rollouts; `seed` and case numbers key every draw."""
+    def measure(self, step: Any, batch: Batch, cases: Sequence[int], seed: int) -> Iterator[MetricPart]:
+        """What a validation measures of these fixed cases in one step, beside rollouts; `seed` and case
+        numbers key every draw.
+        """
         return iter(())
 
-    def measure_few(self, step: Any, batch: Batch, cases: Sequence[int], seed: int) -> Iterator[Measured]:
+    def measure_few(self, step: Any, batch: Batch, cases: Sequence[int], seed: int) -> Iterator[MetricPart]:
         """The same of a few cases, for what costs many evaluations of the network."""
         return iter(())
 
 
 @lru_cache(maxsize=32)
 def kind_of(name: str) -> Kind:
-    """The kind of stage of that name, or that `package.module:Thing` names; RequestError where there is none."""
+    """The kind of stage of that name, or that `package.module:Thing` names;
+    RequestError where there is none.
+    """
     place = STAGES.get(name, name)
     module, colon, thing = place.partition(":")
     if not colon:
         known = [*STAGES, *SEQUENCES]
-        raise RequestError(f"stage={name} does not exist.{nearest(name, known)} Known: {', '.join(known)}, or package.module:Thing")
+        raise RequestError(
+            f"stage={name} does not exist.{nearest(name, known)} Known: {', '.join(known)}, or "
+            "package.module:Thing"
+        )
     try:
         made = getattr(importlib.import_module(module), thing)()
     except (ImportError, AttributeError, TypeError) as error:
         raise RequestError(f"stage.kind={name} cannot be loaded: {error}") from error
     if not isinstance(made, Kind):
-        raise RequestError(f"stage.kind={name} is no kind of stage: it must be a subclass of stormcast_train.stages.stage.Kind")
+        raise RequestError(
+            f"stage.kind={name} is no kind of stage: it must be a subclass of "
+            "stormcast_train.stages.stage.Kind"
+        )
     return made
 
 

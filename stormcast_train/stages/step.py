@@ -15,7 +15,9 @@ from stormcast_train.data.conditions import Conditions, Target
 
 
 class Step(Protocol):
-    """From a window to the next state. `network` is used as it is: put it in eval mode for anything but training."""
+    """From a window to the next state. `network` is used as it is: put it in eval mode for anything but
+    training.
+    """
 
     @property
     def network(self) -> nn.Module: ...
@@ -31,13 +33,18 @@ class Step(Protocol):
         """The frozen step that this one corrects."""
         ...
 
-    def noise(self, seed: int, purpose: tuple[str | int, ...], indices: Sequence[int], shape: Sequence[int]) -> Tensor | None:
-        """What `next_state` draws from, sample b a function of (seed, purpose, indices[b]) alone; None where nothing is drawn.
+    def noise(
+        self, seed: int, purpose: tuple[str | int, ...], indices: Sequence[int], shape: Sequence[int]
+    ) -> Tensor | None:
+        """What `next_state` draws from, sample b a function of (seed, purpose, indices[b]) alone; None where
+        nothing is drawn.
 
         shape: of one state [C, H, W].
         """
         ...
 
     def next_state(self, window: Window, noise: Tensor | None = None) -> Tensor:
-        """The next state, normalised, [B, C, H, W], without gradients; not yet limited to what is physical."""
+        """The next state, normalised, [B, C, H, W], without gradients; not yet
+        limited to what is physical.
+        """
         ...

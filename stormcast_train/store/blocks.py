@@ -34,7 +34,9 @@ class BlockArray:
         """Replace the chunk of a shard; an array without cells (no rain, no histogram) has no files."""
         if 0 in self.inner:
             return
-        write_bytes(self._path(shard), z.compress(block.astype(np.dtype(self.dtype).newbyteorder("<")).tobytes()))
+        write_bytes(
+            self._path(shard), z.compress(block.astype(np.dtype(self.dtype).newbyteorder("<")).tobytes())
+        )
 
     def read(self, shard: int) -> NDArray[Any]:
         """The chunk of a shard [rows_per_shard, *inner]."""
@@ -57,7 +59,9 @@ class BlockArray:
             return
         chunk = (self.rows_per_shard, *self.inner)
         codecs = [z.LITTLE, z.ZSTD, z.CRC]
-        document = z.array_document(self.dtype, (rows, *self.inner), chunk, self.dimensions, codecs, 0, self.attributes)
+        document = z.array_document(
+            self.dtype, (rows, *self.inner), chunk, self.dimensions, codecs, 0, self.attributes
+        )
         write_json(self.folder / "zarr.json", document)
 
     def _record(self, shard: int) -> Path:
@@ -85,8 +89,22 @@ class Blocks:
         rows, channels, folder = layout.rows_per_shard, len(layout.variables), layout.moments_folder
         rain, wet = counted(layout.variables), wettable(layout.variables)
         return cls(
-            BlockArray(layout.folder / "checksum", rows, (channels,), "u4", ("time", "channel"), {"algorithm": "crc32c"}),
-            BlockArray(folder / "mask_checksum", rows, (channels,), "u4", ("time", "channel"), {"algorithm": "crc32c"}),
+            BlockArray(
+                layout.folder / "checksum",
+                rows,
+                (channels,),
+                "u4",
+                ("time", "channel"),
+                {"algorithm": "crc32c"},
+            ),
+            BlockArray(
+                folder / "mask_checksum",
+                rows,
+                (channels,),
+                "u4",
+                ("time", "channel"),
+                {"algorithm": "crc32c"},
+            ),
             BlockArray(
                 folder / "moments",
                 rows,
@@ -110,6 +128,10 @@ class Blocks:
                 (len(wet), 2, *layout.grid.shape),
                 "u2",
                 ("shard", "counted", "quantity", "y", "x"),
-                {"counted": [layout.names[c] for c, _ in wet], "at_least": [t for _, t in wet], "quantity": ["wet", "heard"]},
+                {
+                    "counted": [layout.names[c] for c, _ in wet],
+                    "at_least": [t for _, t in wet],
+                    "quantity": ["wet", "heard"],
+                },
             ),
         )

@@ -29,7 +29,8 @@ Plotter = Callable[..., Any]
 class Group:
     """One role of a store on its own grid and clock. Arrays: T times, N rows asked for, C channels, y, x.
 
-    chosen: some of its variables, described as a training asks (`store.view`); None for all, as the store tells them.
+    chosen: some of its variables, described as a training asks (`store.view`); None for all, as the store
+    tells them.
     """
 
     def __init__(self, layout: GroupLayout, chosen: tuple[Variable, ...] | None = None) -> None:
@@ -87,24 +88,32 @@ class Group:
         if wrong.any():
             span = f"{iso(self.times[0])} to {iso(self.times[-1])} every {self.step.astype(int)} s"
             raise RequestError(
-                f"{iso(asked[wrong][0])} is not a time of the store's {self.role}, which has {span}", time=iso(asked[wrong][0])
+                f"{iso(asked[wrong][0])} is not a time of the store's {self.role}, which has {span}",
+                time=iso(asked[wrong][0]),
             )
         return rows
 
     def index(self, channels: Sequence[str] | None) -> list[int]:
-        """Positions in the store's rows of the named channels (all of them for None); an unknown name is a RequestError."""
+        """Positions in the store's rows of the named channels (all of them for None); an unknown name is a
+        RequestError.
+        """
         if channels is None:
             return list(self._places)
         for name in channels:
             if name not in self.channels:
                 suggestion = nearest(name, self.channels)
                 raise RequestError(
-                    f"the store's {self.role} holds no '{name}'.{suggestion} It has {', '.join(self.channels)}", variable=name
+                    f"the store's {self.role} holds no '{name}'.{suggestion} It has "
+                    f"{', '.join(self.channels)}",
+                    variable=name,
                 )
         return [self.layout.names.index(name) for name in channels]
 
-    def read(self, rows: Any, channels: Sequence[str] | None = None, out: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """Values float32 [N, C, y, x] in physical units, NaN where masked; only the asked channels' bytes are read.
+    def read(
+        self, rows: Any, channels: Sequence[str] | None = None, out: NDArray[np.float32] | None = None
+    ) -> NDArray[np.float32]:
+        """Values float32 [N, C, y, x] in physical units, NaN where masked; only the asked channels' bytes are
+        read.
 
         With `out` (that shape, C-contiguous) the bytes go straight there. Safe to call from several threads.
         """
@@ -135,28 +144,35 @@ class Group:
 
     @cached_property
     def moments(self) -> m.Moments:
-        """Moments of every row [T, C, kind, quantity] (`store.moments`), of the transforms the store was made with."""
+        """Moments of every row [T, C, kind, quantity] (`store.moments`), of the transforms the store was made
+        with.
+        """
         moments: m.Moments = Blocks.of(self.layout).moments.read_rows(len(self.times))
         return moments if self._chosen == self.layout.variables else moments[:, self._places]
 
     def statistics(self, kind: Kind, rows: Any) -> dict[str, dict[str, float]]:
         """mean, std, count, minimum, maximum by variable over these rows, merged in order of time.
 
-        kind: `value`, `transformed`, or `tendency` (of the transformed variable over one step, where both rows are asked for). Those
-        of a transform that the store was not made with are read from rows (`store.sampling`).
+        kind: `value`, `transformed`, or `tendency` (of the transformed variable over one step, where both
+        rows are asked for). Those of a transform that the store was not made with are read from rows
+        (`store.sampling`).
         """
         total_CQ = self.reduced(kind, rows)
         return {name: m.summary(total_CQ[c]) for c, name in enumerate(self.channels)}
 
     def reduced(self, kind: Kind, rows: Any) -> m.Moments:
-        """The moments [C, quantity] that `statistics` sums up: they merge with another store's (`store.moments.merge`)."""
+        """The moments [C, quantity] that `statistics` sums up: they merge with another store's
+        (`store.moments.merge`).
+        """
         chosen = np.unique(self._checked(rows))
         if kind == "tendency":
             chosen = chosen[np.isin(chosen - 1, chosen)]
         total_CQ = m.reduce(self.moments[chosen][:, :, m.KINDS.index(kind)])
         for c, variable in enumerate(self._chosen):
             if kind != "value" and variable.transform != self.layout.variables[self._places[c]].transform:
-                total_CQ[c] = moments_of(variable, partial(self._plane, variable.name), chosen, kind == "tendency")
+                total_CQ[c] = moments_of(
+                    variable, partial(self._plane, variable.name), chosen, kind == "tendency"
+                )
         return total_CQ
 
     def _plane(self, name: str, row: int) -> NDArray[np.float32]:
@@ -171,18 +187,30 @@ class Group:
         """Bin edges (mm) and counts [N, bins] of a rain variable in each of these rows."""
         rain = m.counted(self.layout.variables)
         if name not in rain:
-            raise RequestError(f"no histogram is kept of '{name}'; there is one of {', '.join(rain) or 'nothing'}")
+            raise RequestError(
+                f"no histogram is kept of '{name}'; there is one of {', '.join(rain) or 'nothing'}"
+            )
         counts = Blocks.of(self.layout).histogram.read_rows(len(self.times))
         return m.EDGES.copy(), counts[self._checked(rows), rain.index(name)]
 
     def fingerprint(self, rows: Any = None, channels: Sequence[str] | None = None) -> str:
-        """SHA-256 of values, masks, units, coordinates and times of these rows and channels (all by default)."""
+        """SHA-256 of values, masks, units, coordinates and times of these rows
+        and channels (all by default).
+        """
         numbers = np.arange(len(self.times)) if rows is None else np.unique(self._checked(rows))
         index, blocks = self.index(channels), Blocks.of(self.layout)
-        checksums = [b.read_rows(len(self.times))[numbers][:, index] for b in (blocks.checksum, blocks.mask_checksum)]
+        checksums = [
+            b.read_rows(len(self.times))[numbers][:, index] for b in (blocks.checksum, blocks.mask_checksum)
+        ]
         layout = self.layout
         part = GroupLayout(
-            layout.store, layout.role, tuple(layout.variables[i] for i in index), layout.grid, layout.start, layout.step, layout.pack
+            layout.store,
+            layout.role,
+            tuple(layout.variables[i] for i in index),
+            layout.grid,
+            layout.start,
+            layout.step,
+            layout.pack,
         )
         return group_fingerprint(part, self.times[numbers], *checksums)
 

@@ -1,13 +1,15 @@
 """Where everything of a store lies, and what a group is: names, grid, clock, shards.
 
-    <store>/zarr.json  manifest.json  plan.json  index.json (what the archive's headers told: a cache, in no fingerprint)
-    <store>/<role>/{values,mask,checksum,time,channel,lat,lon[,scale,offset,transform]}     the data, for anyone
-    <store>/moments/<role>/{moments,histogram,seen,mask_checksum,available,coverage}          statistics by row, for us
-    <store>/shards/<role>/<k>.json                                                            what shard k was made from
-    <store>/weights/<id>.npz                                                                  regrid weights
+    <store>/zarr.json  manifest.json  plan.json  index.json (what the archive's headers told: a cache, in no
+    fingerprint) <store>/<role>/{values,mask,checksum,time,channel,lat,lon[,scale,offset,transform]}     the
+    data, for anyone <store>/moments/<role>/{moments,histogram,seen,mask_checksum,available,coverage}
+    statistics by row, for us <store>/shards/<role>/<k>.json
+    what shard k was made from <store>/weights/<id>.npz
+    regrid weights
 
-A shard holds as many rows as a UTC day has, counted from the first time of the axis (Zarr's chunks begin at index 0): with
-a period that begins at 00 UTC, a shard is a UTC day. A chunk is one time and all channels. Shapes: T times, C channels, y, x.
+A shard holds as many rows as a UTC day has, counted from the first time of the axis (Zarr's chunks begin at
+index 0): with a period that begins at 00 UTC, a shard is a UTC day. A chunk is one time and all channels.
+Shapes: T times, C channels, y, x.
 """
 
 from __future__ import annotations
@@ -35,7 +37,12 @@ DAY_S = 86400
 EPOCH = np.datetime64(0, "s")
 TIME_CHUNK = 4096
 ROLE_ORDER = ("state", "background", "static")
-TIME_ATTRIBUTES = {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian", "standard_name": "time", "axis": "T"}
+TIME_ATTRIBUTES = {
+    "units": "seconds since 1970-01-01",
+    "calendar": "proleptic_gregorian",
+    "standard_name": "time",
+    "axis": "T",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,18 +135,34 @@ class GroupLayout:
         )
 
     def constants(self) -> dict[str, NDArray[Any]]:
-        """Arrays [C] that follow from the variables: the channels' names and, of packed values, their coding."""
+        """Arrays [C] that follow from the variables: the channels' names and,
+        of packed values, their coding.
+        """
         named = {"channel": np.array(self.names, dtype=np.str_)}
         if self.pack == "none":
             return named
         scale, offset, kind = zip(*((c.scale, c.offset, c.kind) for c in self.codings), strict=True)
-        return named | {"scale": np.array(scale), "offset": np.array(offset), "transform": np.array(kind, dtype=np.str_)}
+        return named | {
+            "scale": np.array(scale),
+            "offset": np.array(offset),
+            "transform": np.array(kind, dtype=np.str_),
+        }
 
     def create(self) -> None:
         """Write what never changes: the group's attributes, its grid, its channels."""
         lat_dims, lon_dims = (("y",), ("x",)) if self.grid.regular else (("y", "x"), ("y", "x"))
-        z.write_array(self.folder / "lat", self.grid.lat, lat_dims, {"units": "degrees_north", "standard_name": "latitude"})
-        z.write_array(self.folder / "lon", self.grid.lon, lon_dims, {"units": "degrees_east", "standard_name": "longitude"})
+        z.write_array(
+            self.folder / "lat",
+            self.grid.lat,
+            lat_dims,
+            {"units": "degrees_north", "standard_name": "latitude"},
+        )
+        z.write_array(
+            self.folder / "lon",
+            self.grid.lon,
+            lon_dims,
+            {"units": "degrees_east", "standard_name": "longitude"},
+        )
         for name, values_C in self.constants().items():
             z.write_array(self.folder / name, values_C, ("channel",))
         write_json(self.folder / "zarr.json", z.group_document(self.describe()))
@@ -148,10 +171,20 @@ class GroupLayout:
 
     def publish_axis(self, rows: int) -> None:
         """Make the first `rows` rows visible: the time axis, then the shapes of the arrays."""
-        z.write_array(self.folder / "time", self.times(rows).astype("<i8"), ("time",), TIME_ATTRIBUTES, growing=TIME_CHUNK)
+        z.write_array(
+            self.folder / "time",
+            self.times(rows).astype("<i8"),
+            ("time",),
+            TIME_ATTRIBUTES,
+            growing=TIME_CHUNK,
+        )
         channels, y, x = self.plane
         dimensions = ("time", "channel", "y", "x")
-        shape, shard, chunk = (rows, channels, y, x), (self.rows_per_shard, channels, y, x), (1, channels, y, x)
+        shape, shard, chunk = (
+            (rows, channels, y, x),
+            (self.rows_per_shard, channels, y, x),
+            (1, channels, y, x),
+        )
         fill: Any = MISSING_CODE if self.pack == "int16" else "NaN"
         attributes = {"coordinates": "lat lon", "units": [v.units for v in self.variables]}
         code = self.dtype.kind + str(self.dtype.itemsize)
@@ -165,13 +198,18 @@ class GroupLayout:
 
 
 def attributes_of(store: Path, role: str) -> dict[str, Any]:
-    """What a group's own document says of it (`GroupLayout.describe`); RequestError where there is none, or one of another format."""
+    """What a group's own document says of it (`GroupLayout.describe`); RequestError where there is none, or
+    one of another format.
+    """
     folder = store / role
     if not (folder / "zarr.json").is_file():
         raise RequestError(f"{store} has no group '{role}'", store=str(store), role=role)
     facts: dict[str, Any] = read_json(folder / "zarr.json", MAKE_AGAIN)["attributes"]
     if facts.get("format") != FORMAT:
-        raise RequestError(f"{folder} is of format {facts.get('format')}, not {FORMAT}: make the store again", store=str(store))
+        raise RequestError(
+            f"{folder} is of format {facts.get('format')}, not {FORMAT}: make the store again",
+            store=str(store),
+        )
     return facts
 
 
@@ -187,7 +225,9 @@ def write_again(record: Path) -> str:
 
 
 def describe_variable(variable: Variable) -> dict[str, Any]:
-    """All facts of a variable as JSON; an infinite bound, which JSON cannot say, is left out (it is the default)."""
+    """All facts of a variable as JSON; an infinite bound, which JSON cannot say, is left out (it is the
+    default).
+    """
     facts = {**variable.model_dump(), "low": variable.low, "high": variable.high}
     return {key: value for key, value in facts.items() if key not in ("low", "high") or np.isfinite(value)}
 

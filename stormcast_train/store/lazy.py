@@ -40,12 +40,24 @@ def dataset(group: Group, attributes: dict[str, str]) -> xr.Dataset:
         "lon": (dims["lon"], group.grid.lon, {"units": "degrees_east", "standard_name": "longitude"}),
     }
     if not static:
-        coords["time"] = ("time", group.times.astype("datetime64[ns]"), {"standard_name": "time", "axis": "T"})
+        coords["time"] = (
+            "time",
+            group.times.astype("datetime64[ns]"),
+            {"standard_name": "time", "axis": "T"},
+        )
     data = {}
     for name, variable in group.variables.items():
-        facts = {"units": variable.units, "long_name": variable.long_name, "standard_name": variable.standard_name}
+        facts = {
+            "units": variable.units,
+            "long_name": variable.long_name,
+            "standard_name": variable.standard_name,
+        }
         if variable.interval_s:
             facts["cell_methods"] = f"time: sum (interval: {variable.interval_s} s)"
-        lazy = xr.Variable(("time", "y", "x"), indexing.LazilyIndexedArray(_Plane(group, name)), {k: v for k, v in facts.items() if v})
+        lazy = xr.Variable(
+            ("time", "y", "x"),
+            indexing.LazilyIndexedArray(_Plane(group, name)),
+            {k: v for k, v in facts.items() if v},
+        )
         data[name] = lazy.isel(time=0) if static else lazy
     return xr.Dataset(data, coords=coords, attrs={"Conventions": "CF-1.10", "role": group.role, **attributes})

@@ -1,4 +1,6 @@
-"""`manifest.json` and everything else that is known only when all shards are there: borders, coverage, fingerprint."""
+"""`manifest.json` and everything else that is known only when all shards are there: borders, coverage,
+fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ from stormcast_train.store.versions import version_runs
 
 
 def finish(
-    store: Path, layouts: Sequence[tuple[GroupLayout, int]], facts: Callable[[dict[str, Any]], dict[str, Any]] = lambda _: {}
+    store: Path,
+    layouts: Sequence[tuple[GroupLayout, int]],
+    facts: Callable[[dict[str, Any]], dict[str, Any]] = lambda _: {},
 ) -> dict[str, Any]:
     """Join the shards of each group (with its number of rows) and write the manifest, last; returns it.
 
@@ -58,9 +62,19 @@ def finish(
 
 
 def seals(store: Path, layouts: Sequence[GroupLayout]) -> dict[str, str]:
-    """SHA-256 of what describes the data and has no checksum of its own: metadata documents, weights, and all records of each group."""
-    names = [path.relative_to(store).as_posix() for pattern in ("**/zarr.json", "weights/*", "plan.json") for path in store.glob(pattern)]
-    found = {name: digest((store / name).read_bytes()) for name in sorted(names) if not Path(name).name.startswith(".")}
+    """SHA-256 of what describes the data and has no checksum of its own: metadata documents, weights, and all
+    records of each group.
+    """
+    names = [
+        path.relative_to(store).as_posix()
+        for pattern in ("**/zarr.json", "weights/*", "plan.json")
+        for path in store.glob(pattern)
+    ]
+    found = {
+        name: digest((store / name).read_bytes())
+        for name in sorted(names)
+        if not Path(name).name.startswith(".")
+    }
     for layout in layouts:
         records = sorted((store / "shards" / layout.role).glob("*.json"), key=lambda path: int(path.stem))
         found[f"shards/{layout.role}/*.json"] = digest(*(path.read_bytes() for path in records))
@@ -69,12 +83,21 @@ def seals(store: Path, layouts: Sequence[GroupLayout]) -> dict[str, str]:
 
 def seal_of(manifest: dict[str, Any]) -> str:
     """SHA-256 of a manifest without its seal."""
-    return digest(json.loads(json.dumps({key: value for key, value in manifest.items() if key != "seal"}, default=plain)))
+    return digest(
+        json.loads(
+            json.dumps({key: value for key, value in manifest.items() if key != "seal"}, default=plain)
+        )
+    )
 
 
 def _code_facts() -> dict[str, Any]:
     record = code_record()
-    return {"version": record["version"], "fingerprint": record["fingerprint"], "commit": record["commit"], "dirty": bool(record["patch"])}
+    return {
+        "version": record["version"],
+        "fingerprint": record["fingerprint"],
+        "commit": record["commit"],
+        "dirty": bool(record["patch"]),
+    }
 
 
 def publish(layout: GroupLayout, rows: int, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -94,11 +117,24 @@ def publish(layout: GroupLayout, rows: int, records: Sequence[dict[str, Any]]) -
     layout.publish_axis(rows)
     times = layout.times(rows)
     return {
-        "fingerprint": group_fingerprint(layout, times, blocks.checksum.read_rows(rows), blocks.mask_checksum.read_rows(rows)),
+        "fingerprint": group_fingerprint(
+            layout, times, blocks.checksum.read_rows(rows), blocks.mask_checksum.read_rows(rows)
+        ),
         "channels": list(layout.names),
-        "variables": {v.name: _variable_facts(v, coverage[c], available[:, c]) for c, v in enumerate(layout.variables)},
-        "grid": {"shape": list(layout.grid.shape), "bounds": layout.grid.bounds(), "fingerprint": layout.grid.fingerprint},
-        "times": {"first": iso(times[0]), "last": iso(times[-1]), "step_seconds": seconds(layout.step), "count": rows},
+        "variables": {
+            v.name: _variable_facts(v, coverage[c], available[:, c]) for c, v in enumerate(layout.variables)
+        },
+        "grid": {
+            "shape": list(layout.grid.shape),
+            "bounds": layout.grid.bounds(),
+            "fingerprint": layout.grid.fingerprint,
+        },
+        "times": {
+            "first": iso(times[0]),
+            "last": iso(times[-1]),
+            "step_seconds": seconds(layout.step),
+            "count": rows,
+        },
         "pack": layout.pack,
         "moments": _moments_facts(layout, m.reduce(moments)),
         "gaps": _gaps(layout, times, records),
@@ -130,28 +166,42 @@ def _sums(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]
     return total
 
 
-def group_fingerprint(layout: GroupLayout, times: Times, checksum: NDArray[np.uint32], mask_checksum: NDArray[np.uint32]) -> str:
-    """SHA-256 of a group's values and masks (by their checksums), units, transforms, coding, coordinates and times."""
+def group_fingerprint(
+    layout: GroupLayout, times: Times, checksum: NDArray[np.uint32], mask_checksum: NDArray[np.uint32]
+) -> str:
+    """SHA-256 of a group's values and masks (by their checksums), units, transforms, coding, coordinates and
+    times.
+    """
     facts = [(v.name, v.units, v.transform.model_dump()) for v in layout.variables]
     coding = [(c.scale, c.offset, c.kind) for c in layout.codings]
-    return digest(layout.role, facts, coding, layout.grid.lat, layout.grid.lon, times, checksum, mask_checksum)
+    return digest(
+        layout.role, facts, coding, layout.grid.lat, layout.grid.lon, times, checksum, mask_checksum
+    )
 
 
-def _variable_facts(variable: Variable, coverage: NDArray[np.uint8], available: NDArray[np.uint8]) -> dict[str, Any]:
-    return describe_variable(variable) | {"covered_fraction": float(coverage.mean()), "times_available": int(available.sum())}
+def _variable_facts(
+    variable: Variable, coverage: NDArray[np.uint8], available: NDArray[np.uint8]
+) -> dict[str, Any]:
+    return describe_variable(variable) | {
+        "covered_fraction": float(coverage.mean()),
+        "times_available": int(available.sum()),
+    }
 
 
 def _moments_facts(layout: GroupLayout, total: m.Moments) -> dict[str, Any]:
     by_name = {}
     for c, name in enumerate(layout.names):
         kinds = {kind: m.summary(total[c, k]) for k, kind in enumerate(m.KINDS)}
-        by_name[name] = {kind: {q: (v if np.isfinite(v) else None) for q, v in s.items()} for kind, s in kinds.items()}
+        by_name[name] = {
+            kind: {q: (v if np.isfinite(v) else None) for q, v in s.items()} for kind, s in kinds.items()
+        }
     return by_name
 
 
 def _gaps(layout: GroupLayout, times: Times, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Whole channels missing at a time with their own reason, in order of time: channels with the same reason and detail are
-    one entry, and so are runs of times at which they are the same channels."""
+    """Whole channels missing at a time with their own reason, in order of time: channels with the same reason
+    and detail are one entry, and so are runs of times at which they are the same channels.
+    """
     found: list[dict[str, Any]] = []
     open_runs: dict[_Gap, dict[str, Any]] = {}
     for time, row in zip(times, (row for record in records for row in record["rows"]), strict=True):
@@ -161,7 +211,12 @@ def _gaps(layout: GroupLayout, times: Times, records: Sequence[dict[str, Any]]) 
             if key not in open_runs:
                 names, code, detail = key
                 reasons, details = [DESCRIPTIONS[Reason(code)]], [detail] if detail else []
-                open_runs[key] = {"first": iso(time), "variables": list(names), "reasons": reasons, "details": details}
+                open_runs[key] = {
+                    "first": iso(time),
+                    "variables": list(names),
+                    "reasons": reasons,
+                    "details": details,
+                }
                 found.append(open_runs[key])
             open_runs[key]["last"] = iso(time)
     return found
@@ -190,7 +245,9 @@ def _cells(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
 
 
 def join_borders(layout: GroupLayout, rows: int) -> None:
-    """The tendency of each shard's first row, from the last row of the shard before: read from the store, so no engine matters."""
+    """The tendency of each shard's first row, from the last row of the shard before: read from the store, so
+    no engine matters.
+    """
     blocks, reader = Blocks.of(layout), RowReader(layout)
     for shard in range(1, layout.shards(rows)):
         first = shard * layout.rows_per_shard

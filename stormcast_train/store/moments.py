@@ -1,8 +1,9 @@
-"""Statistics of single rows that merge: count, mean, sum of squared deviations, minimum, maximum; and rain histograms.
+"""Statistics of single rows that merge: count, mean, sum of squared deviations, minimum, maximum; and rain
+histograms.
 
-Rows are reduced pairwise in the order of time, so every engine and every number of workers gives the same bits. Shapes: C
-channels, K kinds (value, transformed, tendency), 5 quantities. A tendency is x[t] - x[t-1] of the transformed variable over
-one step of the axis, where both are present.
+Rows are reduced pairwise in the order of time, so every engine and every number of workers gives the same
+bits. Shapes: C channels, K kinds (value, transformed, tendency), 5 quantities. A tendency is x[t] - x[t-1] of
+the transformed variable over one step of the axis, where both are present.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from stormcast_train.fields.variables import Variable
 
 KINDS = ("value", "transformed", "tendency")
 QUANTITIES = ("count", "mean", "m2", "minimum", "maximum")
-EDGES = np.concatenate([[0.0], np.round(0.1 * 10 ** (np.arange(0, 33) / 8), 6), [np.inf]])  # mm: dry, then eight bins a decade
+EDGES = np.concatenate(
+    [[0.0], np.round(0.1 * 10 ** (np.arange(0, 33) / 8), 6), [np.inf]]
+)  # mm: dry, then eight bins a decade
 WET_MM = 0.1
 ECHO_DB = 5.0  # above the floor: seen
 BLOCK = 1 << 15  # values: 256 KiB of float64
@@ -30,7 +33,9 @@ def counted(variables: Sequence[Variable]) -> tuple[str, ...]:
 
 
 def wettable(variables: Sequence[Variable]) -> list[tuple[int, float]]:
-    """(channel, threshold) of the variables whose wet cells are counted: rain from 0.1 mm, reflectivity above its no-echo floor."""
+    """(channel, threshold) of the variables whose wet cells are counted: rain from 0.1 mm, reflectivity above
+    its no-echo floor.
+    """
     found = []
     for channel, v in enumerate(variables):
         if v.kind == "accumulation" and v.units == "mm":
@@ -45,8 +50,12 @@ def of_plane(values: NDArray[np.floating]) -> Moments:
     return _moments(values.ravel(), None)
 
 
-def of_row(row_CYX: NDArray[np.float32], variables: Sequence[Variable]) -> tuple[Moments, list[NDArray[np.float32]]]:
-    """Moments [C, K, 5] of one time (no tendency yet) and its transformed planes [y, x], the same objects where nothing changes."""
+def of_row(
+    row_CYX: NDArray[np.float32], variables: Sequence[Variable]
+) -> tuple[Moments, list[NDArray[np.float32]]]:
+    """Moments [C, K, 5] of one time (no tendency yet) and its transformed planes [y, x], the same objects
+    where nothing changes.
+    """
     moments = np.broadcast_to(NOTHING, (len(variables), len(KINDS), 5)).copy()
     transformed: list[NDArray[np.float32]] = []
     for c, variable in enumerate(variables):
@@ -66,7 +75,9 @@ def of_tendency(now: Sequence[NDArray[np.float32]], before: Sequence[NDArray[np.
 
 
 def _moments(now: NDArray[np.floating], before: NDArray[np.floating] | None) -> Moments:
-    """Moments [5] of `now`, or of `now - before`; in blocks that stay in the processor's cache, summed in float64."""
+    """Moments [5] of `now`, or of `now - before`; in blocks that stay in the processor's cache, summed in
+    float64.
+    """
     if not now.size:
         return NOTHING.copy()
     size = min(BLOCK, now.size)
@@ -84,7 +95,9 @@ Five = tuple[float, float, float, float, float]
 
 
 def _block(part: NDArray[np.floating], wide: NDArray[np.float64]) -> Five:
-    """Moments of a block, two-pass; NaN left out. `wide` is overwritten. No BLAS: its threads would spin, and its sums differ."""
+    """Moments of a block, two-pass; NaN left out. `wide` is overwritten. No BLAS: its threads would spin, and
+    its sums differ.
+    """
     wide[...] = part
     mean = float(np.add.reduce(wide)) / wide.size
     if np.isnan(mean):
@@ -104,11 +117,19 @@ def _joined(a: Five, b: Five) -> Five:
     if not b[0]:
         return a
     shift = b[1] - a[1]
-    return count, a[1] + shift * (b[0] / count), a[2] + b[2] + shift * shift * (a[0] * b[0] / count), min(a[3], b[3]), max(a[4], b[4])
+    return (
+        count,
+        a[1] + shift * (b[0] / count),
+        a[2] + b[2] + shift * shift * (a[0] * b[0] / count),
+        min(a[3], b[3]),
+        max(a[4], b[4]),
+    )
 
 
 def histogram(row_CYX: NDArray[np.float32], variables: Sequence[Variable]) -> NDArray[np.int64]:
-    """Counts [counted, bins] of the present values of the rain variables, bins `EDGES` (left edge included)."""
+    """Counts [counted, bins] of the present values of the rain variables,
+    bins `EDGES` (left edge included).
+    """
     rain = counted(variables)
     planes = [row_CYX[c] for c, v in enumerate(variables) if v.name in rain]
     counts = [np.histogram(p[~np.isnan(p)].clip(0), bins=EDGES)[0] for p in planes]
@@ -127,7 +148,9 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def reduce(rows: Moments) -> Moments:
-    """Merge moments [T, ..., 5] along the first axis: neighbours in pairs, again and again, always in the order of time."""
+    """Merge moments [T, ..., 5] along the first axis: neighbours in pairs, again and again, always in the
+    order of time.
+    """
     if not len(rows):
         return np.broadcast_to(NOTHING, rows.shape[1:]).copy()
     while len(rows) > 1:
@@ -138,8 +161,16 @@ def reduce(rows: Moments) -> Moments:
 
 
 def summary(moments: Moments) -> dict[str, float]:
-    """mean, std (of the population), count, minimum, maximum of moments [5]; NaN where nothing was counted."""
+    """mean, std (of the population), count, minimum, maximum of moments [5];
+    NaN where nothing was counted.
+    """
     count, mean, m2, low, high = (float(v) for v in moments)
     if count == 0:
-        return {"mean": float("nan"), "std": float("nan"), "count": 0.0, "minimum": float("nan"), "maximum": float("nan")}
+        return {
+            "mean": float("nan"),
+            "std": float("nan"),
+            "count": 0.0,
+            "minimum": float("nan"),
+            "maximum": float("nan"),
+        }
     return {"mean": mean, "std": float(np.sqrt(m2 / count)), "count": count, "minimum": low, "maximum": high}

@@ -1,4 +1,6 @@
-"""How values lie on disk: float32 as they are, or int16 codes of a fixed range after the variable's transform."""
+"""How values lie on disk: float32 as they are, or int16 codes of a fixed range after the variable's
+transform.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ CODES = 65534  # -32767 .. 32767
 
 @dataclass(frozen=True)
 class Coding:
-    """value = inverse(code * scale + offset), `inverse` of the transform named `kind` (or none, `identity`)."""
+    """value = inverse(code * scale + offset), `inverse` of the transform
+    named `kind` (or none, `identity`).
+    """
 
     variable: Variable
     scale: float
@@ -28,17 +32,33 @@ class Coding:
 
     @classmethod
     def of(cls, variable: Variable) -> Coding:
-        """The coding of a variable's own range; with a `quantum`, whole multiples of it, untransformed and exact."""
+        """The coding of a variable's own range; with a `quantum`, whole multiples of it, untransformed and
+        exact.
+        """
         if variable.quantum:
-            middle = 0.0 if variable.low >= 0 and variable.high <= 32767 * variable.quantum else (variable.low + variable.high) / 2
+            middle = (
+                0.0
+                if variable.low >= 0 and variable.high <= 32767 * variable.quantum
+                else (variable.low + variable.high) / 2
+            )
             coding = cls(variable, variable.quantum, middle, "identity")
             if not variable.high - middle <= 32767 * variable.quantum:
-                raise RequestError(f"{variable.name}: {variable.low}..{variable.high} in steps of {variable.quantum} do not fit int16")
+                raise RequestError(
+                    f"{variable.name}: {variable.low}..{variable.high} in steps of {variable.quantum} do "
+                    "not fit int16"
+                )
             return coding
         edges = variable.transform.forward(np.array([variable.low, variable.high], dtype=np.float64))
         if not np.isfinite(edges).all():
-            raise RequestError(f"pack=int16 needs a finite range for {variable.name}; give it low and high in conf/variables")
-        return cls(variable, float(edges[1] - edges[0]) / CODES, float(edges[0] + edges[1]) / 2, variable.transform.kind)
+            raise RequestError(
+                f"pack=int16 needs a finite range for {variable.name}; give it low and high in conf/variables"
+            )
+        return cls(
+            variable,
+            float(edges[1] - edges[0]) / CODES,
+            float(edges[0] + edges[1]) / 2,
+            variable.transform.kind,
+        )
 
     def encode(self, values: NDArray[np.float32]) -> NDArray[np.int16]:
         """Codes; NaN becomes the sentinel."""

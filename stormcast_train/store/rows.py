@@ -1,4 +1,6 @@
-"""Rows of a group from its shards: `pread` straight into the caller's buffer. Arrays: N rows asked for, C channels, Y, X."""
+"""Rows of a group from its shards: `pread` straight into the caller's buffer. Arrays: N rows asked for, C
+channels, Y, X.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,9 @@ OPEN_SHARDS = 96  # files kept open per kind; one is closed when the last thread
 
 
 class RowReader:
-    """Reads values and masks of single rows; safe for threads. A shard that does not exist is rows not received."""
+    """Reads values and masks of single rows; safe for threads. A shard that does not exist is rows not
+    received.
+    """
 
     def __init__(self, layout: GroupLayout) -> None:
         self.layout = layout
@@ -35,7 +39,9 @@ class RowReader:
         self.__init__(layout)  # type: ignore[misc]
 
     def values(self, row: int, runs: Sequence[tuple[int, int, int]], out_CYX: NDArray[np.float32]) -> None:
-        """Channels of a row into `out_CYX`: each run (first channel on disk, first in `out`, how many) is one read."""
+        """Channels of a row into `out_CYX`: each run (first channel on disk, first in `out`, how many) is one
+        read.
+        """
         shard, number = self._values_of(row)
         if shard is None or not shard.has(number):
             out_CYX[...] = np.nan
@@ -46,13 +52,21 @@ class RowReader:
         else:
             self._decoded(shard, number, runs, out_CYX)
 
-    def _decoded(self, shard: z.ShardFile, number: int, runs: Sequence[tuple[int, int, int]], out_CYX: NDArray[np.float32]) -> None:
+    def _decoded(
+        self,
+        shard: z.ShardFile,
+        number: int,
+        runs: Sequence[tuple[int, int, int]],
+        out_CYX: NDArray[np.float32],
+    ) -> None:
         layout = self.layout
         for source, target, count in runs:
             raw = np.empty((count, *layout.plane[1:]), dtype=layout.dtype)
             shard.read_into(number, source * self._plane_bytes, raw.data.cast("B"))
             for c in range(count):
-                out_CYX[target + c] = raw[c] if layout.pack == "none" else layout.codings[source + c].decode(raw[c])
+                out_CYX[target + c] = (
+                    raw[c] if layout.pack == "none" else layout.codings[source + c].decode(raw[c])
+                )
 
     def raw(self, row: int) -> NDArray[np.generic] | None:
         """All channels of a row as they lie on disk; None where the row is all missing."""
@@ -90,7 +104,9 @@ class RowReader:
         return self._shard("values", of), number
 
     def _shard(self, kind: Literal["values", "mask"], of: int) -> z.ShardFile | None:
-        """The open shard; looked up by number, because making a path of every row costs as much as reading a small one."""
+        """The open shard; looked up by number, because making a path of every row costs as much as reading a
+        small one.
+        """
         key = (kind, of)
         with self._lock:
             kept = self._kept.get(key)

@@ -1,7 +1,8 @@
-"""Statistics of a transform that the store was not made with, from the rows themselves. Deterministic; Y rows, X columns.
+"""Statistics of a transform that the store was not made with, from the rows themselves. Deterministic; Y
+rows, X columns.
 
-Of more than SAMPLED_ROWS rows that many are read, evenly spaced, with the rows before them for the changes; of fewer all, in which
-case the numbers are those of a store made with that transform, to the bit.
+Of more than SAMPLED_ROWS rows that many are read, evenly spaced, with the rows before them for the changes;
+of fewer all, in which case the numbers are those of a store made with that transform, to the bit.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ Read = Callable[[int], NDArray[np.float32]]
 
 
 def moments_of(variable: Variable, read: Read, rows: NDArray[np.int64], tendency: bool) -> m.Moments:
-    """Moments [5] of the transformed values of these rows, or of their change since the row before; `read` gives a plane [y, x]."""
+    """Moments [5] of the transformed values of these rows, or of their change since the row before; `read`
+    gives a plane [y, x].
+    """
     chosen = rows if len(rows) <= SAMPLED_ROWS else rows[np.arange(SAMPLED_ROWS) * len(rows) // SAMPLED_ROWS]
     before: tuple[int, NDArray[np.float32]] | None = None
     found = []

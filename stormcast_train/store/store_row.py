@@ -13,7 +13,9 @@ Mask = NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class Mark:
-    """Cells [y, x] of a channel that a check across hours refuses (None: all of them), with the reason's code."""
+    """Cells [y, x] of a channel that a check across hours refuses (None: all of them), with the reason's
+    code.
+    """
 
     code: int
     cells_YX: NDArray[np.bool_] | None = None
@@ -23,10 +25,10 @@ class Mark:
 class StoreRow:
     """One time of a group: values float32 [C, y, x] (NaN where `mask` is not 0), reasons uint8 [C, y, x].
 
-    By channel name: inputs, what it was made from (a text that changes when its files do; empty: nothing); details, why it is
-    missing as a whole; made, how it was made where not from one file of this very time; marks, what checks across hours
-    refuse; notes, what a check remarked of it without refusing it. versions: what wrote the files, by reader. facts: more for
-    the record, numbers that add up by name.
+    By channel name: inputs, what it was made from (a text that changes when its files do; empty: nothing);
+    details, why it is missing as a whole; made, how it was made where not from one file of this very time;
+    marks, what checks across hours refuse; notes, what a check remarked of it without refusing it. versions:
+    what wrote the files, by reader. facts: more for the record, numbers that add up by name.
     """
 
     values_CYX: NDArray[np.float32]

@@ -42,7 +42,9 @@ class Tally:
         row.apply_marks(names)
 
     def add(self, i: int, row: StoreRow, coded: NDArray[Any], values: NDArray[np.float32]) -> None:
-        """Count row `i`, as it lies on disk (`coded`) and as a reader will see it (`values`, unchanged until the next row)."""
+        """Count row `i`, as it lies on disk (`coded`) and as a reader will see it (`values`, unchanged until
+        the next row).
+        """
         variables = self.layout.variables
         self.checksum[i] = [crc32c(np.ascontiguousarray(plane)) for plane in coded]
         self.mask_checksum[i] = [crc32c(np.ascontiguousarray(plane)) for plane in row.mask_CYX]
@@ -70,7 +72,10 @@ class Tally:
                 self.reasons[name][str(code)] = self.reasons[name].get(str(code), 0) + int(cells)
 
     def _facts(self, row: StoreRow, gaps: dict[str, int]) -> dict[str, Any]:
-        marks = {name: {"codes": sorted({k.code for k in row.marks[name]}), "unmarked": d} for name, d in self._unmarked.items()}
+        marks = {
+            name: {"codes": sorted({k.code for k in row.marks[name]}), "unmarked": d}
+            for name, d in self._unmarked.items()
+        }
         further = {"made": row.made, "marks": marks, "notes": row.notes, "facts": row.facts}
         kept = {key: value for key, value in further.items() if value}
         return {"inputs": row.inputs, "gaps": gaps, "details": row.details, "versions": row.versions, **kept}
@@ -86,7 +91,10 @@ class Tally:
             (self.blocks.wet, self.wet),
         ):
             array.write(self.shard, block)
-        files = {p.parts[-6]: p.stat().st_size for p in (self.layout.values_path(self.shard), self.layout.mask_path(self.shard))}
+        files = {
+            p.parts[-6]: p.stat().st_size
+            for p in (self.layout.values_path(self.shard), self.layout.mask_path(self.shard))
+        }
         return {
             "shard": self.shard,
             "count": count,
@@ -98,6 +106,14 @@ class Tally:
 
 
 def plane_digest(layout: GroupLayout, row: StoreRow, channel: int) -> int:
-    """crc32c of a plane as it would lie on disk, before marking: what `checksum` holds of planes without marks."""
+    """crc32c of a plane as it would lie on disk, before marking: what `checksum` holds of planes without
+    marks.
+    """
     plane = np.where(row.mask_CYX[channel] == 0, row.values_CYX[channel], np.float32(np.nan)).astype("<f4")
-    return int(crc32c(np.ascontiguousarray(layout.codings[channel].encode(plane).astype("<i2") if layout.codings else plane)))
+    return int(
+        crc32c(
+            np.ascontiguousarray(
+                layout.codings[channel].encode(plane).astype("<i2") if layout.codings else plane
+            )
+        )
+    )

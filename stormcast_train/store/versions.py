@@ -17,7 +17,9 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class VersionRun:
-    """From the first to the last time at which a reader's files were of one version, with no other version between."""
+    """From the first to the last time at which a reader's files were of one version, with no other version
+    between.
+    """
 
     reader: str
     version: str
@@ -46,6 +48,8 @@ def version_runs(layout: GroupLayout, records: Sequence[Record]) -> list[Version
 
 
 def version_changes(runs: Sequence[VersionRun]) -> list[tuple[np.datetime64, str]]:
-    """When a reader's version became another one: the first time of the new one, and `reader: old -> new`; in order of time."""
+    """When a reader's version became another one: the first time of the new one, and `reader: old -> new`; in
+    order of time.
+    """
     pairs = ((a, b) for a, b in pairwise(runs) if a.reader == b.reader)
     return sorted((b.first, f"{b.reader}: {a.version} -> {b.version}") for a, b in pairs)

@@ -1,4 +1,6 @@
-"""A run's view of a store: channels selected by role, metadata overridden by variable. The store itself stays as it is."""
+"""A run's view of a store: channels selected by role, metadata overridden by variable. The store itself stays
+as it is.
+"""
 
 from __future__ import annotations
 
@@ -28,24 +30,31 @@ class StoreView(Frozen):
         return getattr(self, role) if role in ROLES else None
 
     def of(self, role: str, held: tuple[Variable, ...]) -> tuple[Variable, ...]:
-        """The role's variables out of those held; RequestError for a name that the store lacks, with the nearest it has."""
+        """The role's variables out of those held; RequestError for a name that the store lacks, with the
+        nearest it has.
+        """
         by_name, names = {v.name: v for v in held}, self.names(role)
         lacking = [name for name in names or () if name not in by_name]
         if lacking:
             raise RequestError(
-                f"the store's {role} holds no '{lacking[0]}'.{nearest(lacking[0], by_name)} It has {', '.join(by_name)}",
+                f"the store's {role} holds no '{lacking[0]}'.{nearest(lacking[0], by_name)} It has "
+                f"{', '.join(by_name)}",
                 variable=lacking[0],
             )
         return tuple(self.changed(by_name[name]) for name in (by_name if names is None else names))
 
     def changed(self, variable: Variable) -> Variable:
-        """The variable with this view's metadata; RequestError where one is wrong, or says what only `preprocess` decides."""
+        """The variable with this view's metadata; RequestError where one is wrong, or says what only
+        `preprocess` decides.
+        """
         changes = self.override.get(variable.name)
         return with_overrides(variable, changes) if changes else variable
 
 
 def with_overrides(variable: Variable, changes: Mapping[str, Any]) -> Variable:
-    """The variable with these metadata; RequestError where one is wrong, or says what only `preprocess` decides."""
+    """The variable with these metadata; RequestError where one is wrong, or says what only `preprocess`
+    decides.
+    """
     from stormcast_train.base.config import explain_validation
 
     held = variable.model_dump()
@@ -54,12 +63,15 @@ def with_overrides(variable: Variable, changes: Mapping[str, Any]) -> Variable:
     try:
         merged = Variable.model_validate({**held, **changes})
     except ValidationError as error:
-        raise RequestError(f"variables.override.{variable.name}: {explain_validation(error, Variable)}") from None
+        raise RequestError(
+            f"variables.override.{variable.name}: {explain_validation(error, Variable)}"
+        ) from None
     for fact in WRITTEN:
         there, asked = getattr(variable, fact), getattr(merged, fact)
         if there != asked:
             raise RequestError(
-                f"variables.override.{variable.name}.{fact}={asked}: the store holds {there}; make another store with preprocess",
+                f"variables.override.{variable.name}.{fact}={asked}: the store holds {there}; make another "
+                "store with preprocess",
                 variable=variable.name,
             )
     return merged

@@ -14,20 +14,28 @@ from stormcast_train.store.view import ROLES, StoreView, with_overrides
 def requested_view(store: Store, asked: VariablesConfig, named: Collection[str]) -> StoreView | None:
     """What a request's `variables` change of this store; None where they change nothing.
 
-    named: the config keys that the request itself gave. The base is what the store holds; `variables=NAME` of another set than the
-    store was made of takes that set's channels, `variables.state=[...]` these; then drop and add. Overrides count wherever they
-    were written; one that only repeats the store is kept where the request itself gave it, for a regression may have changed it.
-    RequestError for names that the store lacks.
+    named: the config keys that the request itself gave. The base is what the store holds; `variables=NAME` of
+    another set than the store was made of takes that set's channels, `variables.state=[...]` these; then drop
+    and add. Overrides count wherever they were written; one that only repeats the store is kept where the
+    request itself gave it, for a regression may have changed it. RequestError for names that the store lacks.
     """
     made = ((store.manifest.get("config") or {}).get("variables") or {}).get("name")
     other_set = "variables" in named and made not in (None, asked.name)
     held = {role: store.group(role).channels if role in store.roles else () for role in ROLES}
-    base = {role: getattr(asked, role) if other_set or f"variables.{role}" in named else held[role] for role in ROLES}
+    base = {
+        role: getattr(asked, role) if other_set or f"variables.{role}" in named else held[role]
+        for role in ROLES
+    }
     base["state"] = changed_names("state", base["state"], asked.add, asked.drop, asked.state)
-    base["background"] = changed_names("background", base["background"], asked.add_background, asked.drop_background, asked.background)
+    base["background"] = changed_names(
+        "background", base["background"], asked.add_background, asked.drop_background, asked.background
+    )
     if not base["state"]:
         raise RequestError(f"variables.drop={','.join(asked.drop)} leaves no state of {store.path}")
-    view = StoreView(override=_effective(store, asked, named), **{role: base[role] if base[role] != held[role] else None for role in ROLES})
+    view = StoreView(
+        override=_effective(store, asked, named),
+        **{role: base[role] if base[role] != held[role] else None for role in ROLES},
+    )
     for role in ROLES:
         if view.names(role):
             view.of(role, tuple(store.group(role).variables.values()))
@@ -35,14 +43,24 @@ def requested_view(store: Store, asked: VariablesConfig, named: Collection[str])
 
 
 def _effective(store: Store, asked: VariablesConfig, named: Collection[str]) -> dict[str, dict[str, Any]]:
-    """The overrides that say something else than the store, or that the request itself gave; RequestError for one of no variable."""
+    """The overrides that say something else than the store, or that the request itself gave; RequestError for
+    one of no variable.
+    """
     held = [variable for role in store.roles for variable in store.group(role).variables.values()]
     known = {v.name for v in held}
     for name in asked.override:
         if name not in known:
             raise RequestError(
-                f"variables.override.{name}: the store {store.path} has no such variable.{nearest(name, known)}", variable=name
+                f"variables.override.{name}: the store {store.path} has no such "
+                f"variable.{nearest(name, known)}",
+                variable=name,
             )
-    given = known if "variables.override" in named else {key.split(".")[2] for key in named if key.startswith("variables.override.")}
-    differs = {v.name for v in held if v.name in asked.override and with_overrides(v, asked.override[v.name]) != v}
+    given = (
+        known
+        if "variables.override" in named
+        else {key.split(".")[2] for key in named if key.startswith("variables.override.")}
+    )
+    differs = {
+        v.name for v in held if v.name in asked.override and with_overrides(v, asked.override[v.name]) != v
+    }
     return {name: changes for name, changes in asked.override.items() if name in differs | given}

@@ -1,4 +1,5 @@
-"""Writes a store: one process writes one shard, whole, to temporary files, fsyncs and renames them; the record comes last.
+"""Writes a store: one process writes one shard, whole, to temporary files, fsyncs and renames them; the
+record comes last.
 
 Arrays carry suffixes: C channels, Y rows, X columns.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,18 +29,27 @@ from stormcast_train.store.store_row import StoreRow
 from stormcast_train.store.tally import Tally
 
 Mask = NDArray[np.uint8]
-LOST = "out_of_packed_range"  # by variable, how many values were put on the end of the range that codes can say
+LOST = (
+    "out_of_packed_range"  # by variable, how many values were put on the end of the range that codes can say
+)
 
 
 def write_shard(
-    layout: GroupLayout, shard: int, count: int, produce: Callable[[int], StoreRow], facts: Callable[[], Mapping[str, Any]] = dict
+    layout: GroupLayout,
+    shard: int,
+    count: int,
+    produce: Callable[[int], StoreRow],
+    facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> dict[str, Any]:
-    """Write shard `shard` with `count` rows, `produce(i)` giving its i-th; returns (and stores) the shard's record.
+    """Write shard `shard` with `count` rows, `produce(i)` giving its i-th; returns (and stores) the shard's
+    record.
 
-    facts: more for the record, asked for at the end. Marks of a row are applied here, after what is remembered of the unmarked planes.
+    facts: more for the record, asked for at the end. Marks of a row are applied here, after what is
+    remembered of the unmarked planes.
 
-    One row is in memory at a time. The old record is set aside first and the new one comes last: a shard without one is
-    unfinished, and what it had in common with the old one can still be taken from it (`previous_record`).
+    One row is in memory at a time. The old record is set aside first and the new one comes last: a shard
+    without one is unfinished, and what it had in common with the old one can still be taken from it
+    (`previous_record`).
     """
     record_path, previous = layout.record_path(shard), _previous_path(layout, shard)
     if record_path.is_file():
@@ -49,7 +60,10 @@ def write_shard(
             stack.enter_context(open(stack.enter_context(replacing(path)), "wb"))
             for path in (layout.values_path(shard), layout.mask_path(shard))
         )
-        values, mask = z.ShardWriter(values_file, layout.rows_per_shard), z.ShardWriter(mask_file, layout.rows_per_shard)
+        values, mask = (
+            z.ShardWriter(values_file, layout.rows_per_shard),
+            z.ShardWriter(mask_file, layout.rows_per_shard),
+        )
         for i in range(count):
             row = produce(i)
             tally.before_marks(i, row)
@@ -77,8 +91,12 @@ def previous_record(layout: GroupLayout, shard: int) -> dict[str, Any] | None:
 
 
 def _coded(layout: GroupLayout, row: StoreRow) -> tuple[NDArray[Any], NDArray[np.float32]]:
-    """The row as it lies on disk, and as a reader will see it; every missing cell becomes the one NaN (or the sentinel), in place."""
-    assert row.values_CYX.shape == row.mask_CYX.shape == layout.plane, f"{row.values_CYX.shape} is not {layout.plane}"
+    """The row as it lies on disk, and as a reader will see it; every missing cell becomes the one NaN (or the
+    sentinel), in place.
+    """
+    assert row.values_CYX.shape == row.mask_CYX.shape == layout.plane, (
+        f"{row.values_CYX.shape} is not {layout.plane}"
+    )
     for values_YX, mask_YX in zip(row.values_CYX, row.mask_CYX, strict=True):
         if np.isnan(values_YX.min()):  # the minimum of a plane with a NaN is NaN
             mask_YX[np.isnan(values_YX) & (mask_YX == 0)] = Reason.NOT_IN_FILE
@@ -117,13 +135,15 @@ def write_store(
     pack: Pack = "none",
     facts: Mapping[str, Any] | None = None,
 ) -> Path:
-    """A whole store from arrays in memory, through the same writer as `preprocess`: for tests and small stores.
+    """A whole store from arrays in memory, through the same writer as `preprocess`: for tests and small
+    stores.
 
-    groups: role -> (grid, times [T] with one step, {name: array [T, y, x], NaN where missing}, mask [T, C, y, x] of `Reason`
-    codes or None). `static` takes arrays [y, x] or [1, y, x]; its times are not used. Names must be known to `fields.variables`,
-    or be described in `variables`.
+    groups: role -> (grid, times [T] with one step, {name: array [T, y, x], NaN where missing}, mask [T, C, y,
+    x] of `Reason` codes or None). `static` takes arrays [y, x] or [1, y, x]; its times are not used. Names
+    must be known to `fields.variables`, or be described in `variables`.
 
-        write_store(tmp_path / "s", {"state": (grid, times, {"t2m": t2m_TYX}, None), "static": (grid, times[:1], {"orog": z_YX}, None)})
+        write_store(tmp_path / "s", {"state": (grid, times, {"t2m": t2m_TYX}, None), "static": (grid,
+        times[:1], {"orog": z_YX}, None)})
     """
     store = Path(path)
     layouts: list[tuple[GroupLayout, int]] = []
@@ -133,8 +153,14 @@ def write_store(
         layout = GroupLayout(store, role, described, grid, start, step, pack)
         layout.create()
         count = 1 if role == "static" else len(times)
-        stacked = np.stack([np.reshape(np.asarray(a, np.float32), (count, *grid.shape)) for a in arrays.values()], axis=1)
-        masks = np.where(np.isnan(stacked), Reason.NOT_IN_FILE, 0).astype(np.uint8) if mask is None else np.asarray(mask, np.uint8)
+        stacked = np.stack(
+            [np.reshape(np.asarray(a, np.float32), (count, *grid.shape)) for a in arrays.values()], axis=1
+        )
+        masks = (
+            np.where(np.isnan(stacked), Reason.NOT_IN_FILE, 0).astype(np.uint8)
+            if mask is None
+            else np.asarray(mask, np.uint8)
+        )
         _write_rows(layout, stacked, masks.reshape(stacked.shape))
         layouts.append((layout, count))
     finish(store, layouts, lambda _: dict(facts or {}))
@@ -147,11 +173,18 @@ def _clock(role: str, times: Times) -> tuple[np.datetime64, np.timedelta64]:
     stamps = np.asarray(times).astype("datetime64[s]")
     steps = np.unique(np.diff(stamps))
     if len(steps) > 1 or (len(steps) and steps[0] <= np.timedelta64(0, "s")):
-        raise RequestError(f"{role}: the times are not regular from {iso(stamps[0])}; gaps are masked rows, not absent ones")
+        raise RequestError(
+            f"{role}: the times are not regular from {iso(stamps[0])}; gaps are masked rows, not absent ones"
+        )
     return stamps[0], steps[0] if len(steps) else HOUR
 
 
 def _write_rows(layout: GroupLayout, values_TCYX: NDArray[np.float32], mask_TCYX: Mask) -> None:
     for shard in range(layout.shards(len(values_TCYX))):
         rows = layout.shard_rows(shard, len(values_TCYX))
-        write_shard(layout, shard, len(rows), lambda i, first=rows.start: StoreRow(values_TCYX[first + i], mask_TCYX[first + i].copy()))  # type: ignore[misc]
+        values, mask = values_TCYX[rows.start :], mask_TCYX[rows.start :]
+        write_shard(layout, shard, len(rows), partial(_row_of, values, mask))
+
+
+def _row_of(values_TCYX: NDArray[np.float32], mask_TCYX: Mask, index: int) -> StoreRow:
+    return StoreRow(values_TCYX[index], mask_TCYX[index].copy())

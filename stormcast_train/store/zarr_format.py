@@ -1,7 +1,9 @@
-"""The part of the Zarr v3 format that a store uses: metadata documents, whole arrays in one chunk, shards and their index.
+"""The part of the Zarr v3 format that a store uses: metadata documents, whole arrays in one chunk, shards and
+their index.
 
-Written by hand so that a shard is one sequential file that one process writes and renames, and so that a reader can `pread`
-from it; any Zarr v3 library reads the result. Specification: zarr-specs v3 core, and its codec `sharding_indexed`.
+Written by hand so that a shard is one sequential file that one process writes and renames, and so that a
+reader can `pread` from it; any Zarr v3 library reads the result. Specification: zarr-specs v3 core, and its
+codec `sharding_indexed`.
 """
 
 from __future__ import annotations
@@ -20,7 +22,16 @@ from stormcast_train.base.errors import FailedError
 from stormcast_train.base.files import read_json, write_bytes, write_json
 
 ABSENT = 2**64 - 1  # offset and length of a chunk that a shard does not hold
-DATA_TYPES = {"f4": "float32", "f8": "float64", "i2": "int16", "i8": "int64", "u1": "uint8", "u4": "uint32", "u8": "uint64", "b1": "bool"}
+DATA_TYPES = {
+    "f4": "float32",
+    "f8": "float64",
+    "i2": "int16",
+    "i8": "int64",
+    "u1": "uint8",
+    "u4": "uint32",
+    "u8": "uint64",
+    "b1": "bool",
+}
 LITTLE: dict[str, Any] = {"name": "bytes", "configuration": {"endian": "little"}}
 ZSTD: dict[str, Any] = {"name": "zstd", "configuration": {"level": 1, "checksum": False}}
 REPEAT = "Repeat preprocess, which writes it again"
@@ -59,8 +70,15 @@ def array_document(
 
 
 def sharding(inner: tuple[int, ...], codecs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The codec chain of a sharded array: inner chunks through `codecs`, the index (with its crc32c) at the end."""
-    configuration = {"chunk_shape": list(inner), "codecs": codecs, "index_codecs": [LITTLE, CRC], "index_location": "end"}
+    """The codec chain of a sharded array: inner chunks through `codecs`, the index (with its crc32c) at the
+    end.
+    """
+    configuration = {
+        "chunk_shape": list(inner),
+        "codecs": codecs,
+        "index_codecs": [LITTLE, CRC],
+        "index_location": "end",
+    }
     return [{"name": "sharding_indexed", "configuration": configuration}]
 
 
@@ -98,20 +116,41 @@ def write_array(
     attributes: dict[str, Any] | None = None,
     growing: int | None = None,
 ) -> None:
-    """A whole array as one compressed chunk; with `growing`, the chunk is that many times longer along the first axis than needed now.
+    """A whole array as one compressed chunk; with `growing`, the chunk is that many times longer along the
+    first axis than needed now.
 
     The chunk is written before the metadata, so a reader sees the old length or the new.
     """
     if values.dtype.kind in "US":
         content = _strings(values)
-        document = array_document("string", values.shape, values.shape, dimensions, [{"name": "vlen-utf8"}, ZSTD, CRC], "", attributes)
+        document = array_document(
+            "string",
+            values.shape,
+            values.shape,
+            dimensions,
+            [{"name": "vlen-utf8"}, ZSTD, CRC],
+            "",
+            attributes,
+        )
     else:
         code = values.dtype.kind + str(values.dtype.itemsize)
-        shape = ((-(-values.shape[0] // growing) * growing if growing else values.shape[0]), *values.shape[1:]) if values.ndim else ()
+        shape = (
+            ((-(-values.shape[0] // growing) * growing if growing else values.shape[0]), *values.shape[1:])
+            if values.ndim
+            else ()
+        )
         padded = np.zeros(shape, dtype=np.dtype(code).newbyteorder("<"))
         padded[tuple(slice(0, n) for n in values.shape)] = values
         content = padded.tobytes()
-        document = array_document(code, values.shape, shape, dimensions, [LITTLE, ZSTD, CRC], False if code == "b1" else 0, attributes)
+        document = array_document(
+            code,
+            values.shape,
+            shape,
+            dimensions,
+            [LITTLE, ZSTD, CRC],
+            False if code == "b1" else 0,
+            attributes,
+        )
     write_bytes(chunk_path(folder, *([0] * values.ndim)), compress(content))
     write_json(folder / "zarr.json", document)
 
@@ -177,7 +216,9 @@ class ShardFile:
         if len(tail) != 16 * chunks + 4 or struct.pack("<I", crc32c(tail[:-4])) != tail[-4:]:
             raise FailedError(f"{path} is damaged: its index is cut or changed. {advice}", path=str(path))
         self.index = np.frombuffer(tail[:-4], dtype="<u8").reshape(chunks, 2)
-        self._offsets: list[int] = self.index[:, 0].tolist()  # a number out of an array costs as much as a small read
+        self._offsets: list[int] = self.index[
+            :, 0
+        ].tolist()  # a number out of an array costs as much as a small read
 
     def __del__(self) -> None:
         if hasattr(self, "_fd"):
@@ -197,7 +238,9 @@ class ShardFile:
         offset, length = (int(v) for v in self.index[number])
         content = os.pread(self._fd, length, offset)
         if len(content) != length:
-            raise FailedError(f"{self.path} is cut: chunk {number} should have {length} bytes", path=str(self.path))
+            raise FailedError(
+                f"{self.path} is cut: chunk {number} should have {length} bytes", path=str(self.path)
+            )
         return content
 
     def read_into(self, number: int, start: int, buffer: memoryview) -> None:

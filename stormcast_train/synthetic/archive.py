@@ -1,4 +1,6 @@
-"""A synthetic archive as a whole: what it is (`world.json`), what is still to be written, and the work that writes it."""
+"""A synthetic archive as a whole: what it is (`world.json`), what is still to be written, and the work that
+writes it.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from stormcast_train.base.files import read_json, write_json
 from stormcast_train.base.fingerprint import digest_files
 from stormcast_train.fields.times import HOUR, Period, iso, parse_time
 from stormcast_train.synthetic import faults
-from stormcast_train.synthetic.contents import Contents, hour_files
+from stormcast_train.synthetic.contents import ArchiveContents, hour_files
 from stormcast_train.synthetic.driver import axes_around
 from stormcast_train.synthetic.hours import Job, member_archive, run_job, segments
 from stormcast_train.synthetic.lattice import Lattice
@@ -30,19 +32,26 @@ RECORD, FAULTS, ORACLE = "world.json", "faults.json", "oracle.json"
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive folder and the world in it. `bounds` (south, north, west, east) is the domain that the driver surrounds."""
+    """An archive folder and the world in it. `bounds` (south, north, west, east) is the domain that the
+    driver surrounds.
+    """
 
     path: Path
     seed: int
     lattice: Lattice
     bounds: tuple[float, float, float, float]
-    contents: Contents
+    contents: ArchiveContents
     domain: dict[str, Any]
     faulty: bool = False
 
     def facts(self) -> dict[str, Any]:
         """What must be equal for a later call to go on with this archive."""
-        facts = {"seed": self.seed, "domain": self.domain, "variables": asdict(self.contents), "lattice": asdict(self.lattice)}
+        facts = {
+            "seed": self.seed,
+            "domain": self.domain,
+            "variables": asdict(self.contents),
+            "lattice": asdict(self.lattice),
+        }
         return _plain({**facts, "faults": self.faulty, "code": digest_files(Path(__file__).parent)})
 
     def record(self) -> dict[str, Any]:
@@ -51,7 +60,9 @@ class Archive:
         return dict(read_json(found)) if found.exists() else {}
 
     def check(self, going_on: bool = False) -> None:
-        """RequestError if the folder holds another world or files of unknown origin; `going_on`: or one of another generator's."""
+        """RequestError if the folder holds another world or files of unknown origin; `going_on`: or one of
+        another generator's.
+        """
         found = self.record()
         if not found:
             if self.path.is_dir() and any(self.path.iterdir()):
@@ -90,13 +101,22 @@ def _short(value: Any) -> str:
 def hour_jobs(archive: Archive, period: Period) -> list[Job]:
     """The hours of the period that lack a file, by segment."""
     times = period.times(HOUR)
-    lacking = [t for t in times if not all(f.exists for f in hour_files(archive.contents, archive.path, t, archive.fault_seed))]
+    lacking = [
+        t
+        for t in times
+        if not all(f.exists for f in hour_files(archive.contents, archive.path, t, archive.fault_seed))
+    ]
     parts = segments([_hour(t) for t in lacking])
-    return [Job(archive.seed, archive.lattice, archive.contents, archive.path, part, archive.fault_seed) for part in parts]
+    return [
+        Job(archive.seed, archive.lattice, archive.contents, archive.path, part, archive.fault_seed)
+        for part in parts
+    ]
 
 
 def month_jobs(archive: Archive, period: Period) -> list[MonthJob]:
-    """The driver's months that are not there, or not long enough: those are written anew over the union of both periods."""
+    """The driver's months that are not there, or not long enough: those are written anew over the union of
+    both periods.
+    """
     if not archive.contents.era5:
         return []
     lat, lon = axes_around(archive.bounds)
@@ -104,7 +124,11 @@ def month_jobs(archive: Archive, period: Period) -> list[MonthJob]:
     jobs, written = [], archive.record().get("era5", {})
     for part in months_of(period):
         job = MonthJob(archive.seed, lat, lon, single, levels, archive.path / "era5", part)
-        before = Period.parse(written[job.month]) if job.month in written and all(p.exists() for p in job.paths) else None
+        before = (
+            Period.parse(written[job.month])
+            if job.month in written and all(p.exists() for p in job.paths)
+            else None
+        )
         if before and before.start <= part.start and part.end <= before.end:
             continue
         union = Period(min(part.start, before.start), max(part.end, before.end)) if before else part
@@ -113,19 +137,33 @@ def month_jobs(archive: Archive, period: Period) -> list[MonthJob]:
 
 
 def oracle_jobs(archive: Archive, starts: NDArray[np.datetime64], hours: int, members: int) -> list[Job]:
-    """The futures that lack a file, a job per start; RequestError where two starts would write the same valid time."""
+    """The futures that lack a file, a job per start; RequestError where two starts would write the same valid
+    time.
+    """
     _check_starts(archive, starts, hours)
-    inner = Contents(archive.contents.rwrf, archive.contents.qpesums, False, ())
+    inner = ArchiveContents(archive.contents.rwrf, archive.contents.qpesums, False, ())
     jobs = []
     for start in starts:
         valid = [start + HOUR * k for k in range(1, hours + 1)]
         lacking = [
             m for m in range(members)
-            if not all(f.exists for t in valid for f in hour_files(inner, member_archive(archive.path, m), t, None))
+            if not all(f.exists for t in valid for f in hour_files(inner, member_archive(archive.path, m), t,
+            None))
         ]  # fmt: skip
         if lacking:
             spans = tuple(_hour(t) for t in valid)
-            jobs.append(Job(archive.seed, archive.lattice, inner, archive.path, spans, None, _hour(start), tuple(lacking)))
+            jobs.append(
+                Job(
+                    archive.seed,
+                    archive.lattice,
+                    inner,
+                    archive.path,
+                    spans,
+                    None,
+                    _hour(start),
+                    tuple(lacking),
+                )
+            )
     return jobs
 
 
@@ -139,12 +177,16 @@ def _spans(archive: Archive, starts: NDArray[np.datetime64], hours: int) -> dict
 def _check_starts(archive: Archive, starts: NDArray[np.datetime64], hours: int) -> None:
     for (first, length), (second, _) in pairwise(sorted(_spans(archive, starts, hours).items())):
         if parse_time(first) + HOUR * length > parse_time(second):
-            raise RequestError(f"futures from {first} and {second} overlap: starts must lie at least hours={length} apart")
+            raise RequestError(
+                f"futures from {first} and {second} overlap: starts must lie at least hours={length} apart"
+            )
 
 
 def note_oracle(archive: Archive, starts: NDArray[np.datetime64], hours: int) -> None:
     """Write down which futures there are (`oracle/oracle.json`), before they are written."""
-    write_json(archive.path / "oracle" / ORACLE, {"hours": _spans(archive, starts, hours), "seed": archive.seed})
+    write_json(
+        archive.path / "oracle" / ORACLE, {"hours": _spans(archive, starts, hours), "seed": archive.seed}
+    )
 
 
 def note_faults(archive: Archive, period: Period) -> int:
@@ -163,10 +205,14 @@ def note_faults(archive: Archive, period: Period) -> int:
 def note_month(archive: Archive, job: MonthJob) -> None:
     """Write down which hours a month's files hold."""
     record = archive.record()
-    write_json(archive.path / RECORD, record | {"era5": record.get("era5", {}) | {job.month: str(job.period)}})
+    write_json(
+        archive.path / RECORD, record | {"era5": record.get("era5", {}) | {job.month: str(job.period)}}
+    )
 
 
-def perform(jobs: Sequence[Job | MonthJob], workers: int, advance: Advance) -> Iterator[tuple[Job | MonthJob, int]]:
+def perform(
+    jobs: Sequence[Job | MonthJob], workers: int, advance: Advance
+) -> Iterator[tuple[Job | MonthJob, int]]:
     """Run the jobs, here or in `workers` processes; yields each with the number of files written."""
     if workers <= 1 or len(jobs) <= 1:
         for job in jobs:

@@ -1,4 +1,5 @@
-"""Taiwan's mean air by season, and what thermodynamics needs. Means and ranges after ERA5's at 21.6-25.6 N, 119.75-122.25 E.
+"""Taiwan's mean air by season, and what thermodynamics needs. Means and ranges after ERA5's at 21.6-25.6 N,
+119.75-122.25 E.
 
 `season` is +1 in mid January and -1 in mid July.
 """
@@ -25,7 +26,14 @@ PROFILE = np.array([
 ])  # fmt: skip
 # pressure hPa, mean relative humidity, its gain with the moisture index
 HUMIDITY = np.array(
-    [(1000.0, 0.79, 0.09), (850.0, 0.72, 0.17), (700.0, 0.58, 0.26), (500.0, 0.42, 0.28), (250.0, 0.30, 0.20), (100.0, 0.05, 0.02)]
+    [
+        (1000.0, 0.79, 0.09),
+        (850.0, 0.72, 0.17),
+        (700.0, 0.58, 0.26),
+        (500.0, 0.42, 0.28),
+        (250.0, 0.30, 0.20),
+        (100.0, 0.05, 0.02),
+    ]
 )
 
 
@@ -44,10 +52,14 @@ def local_hour(hours: Array, lon: float = MIDDLE_LON) -> Array:
 
 
 def sun(hours: Array) -> Array:
-    """Cosine of the solar zenith angle at Taiwan's middle, 0 at night (Hartmann 1994, eq. A.8; declination by the season)."""
+    """Cosine of the solar zenith angle at Taiwan's middle, 0 at night (Hartmann 1994, eq. A.8; declination by
+    the season).
+    """
     declination, latitude = np.radians(-23.44 * season(hours - 10 * 24 + 24)), np.radians(MIDDLE_LAT)
     angle = 2 * np.pi * (local_hour(hours) - 12) / 24
-    return np.maximum(np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(declination) * np.cos(angle), 0)
+    return np.maximum(
+        np.sin(latitude) * np.sin(declination) + np.cos(latitude) * np.cos(declination) * np.cos(angle), 0
+    )
 
 
 def heating(hours: Array) -> Array:
@@ -110,7 +122,9 @@ def sea_surface_K(season: Array, lat: Array) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class BasicFlow:
-    """Means over the region [T]: winds m s-1 near the surface and at 250 hPa, moisture index, air mass temperature K."""
+    """Means over the region [T]: winds m s-1 near the surface and at 250 hPa, moisture index, air mass
+    temperature K.
+    """
 
     u_low: Array
     v_low: Array

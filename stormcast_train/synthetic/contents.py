@@ -17,8 +17,10 @@ RADAR = {"rain1h": "CB_GC_PCP_1H_RAD", "refc": "COMPREF"}
 
 
 @dataclass(frozen=True)
-class Contents:
-    """Canonical names by file: rwrf fields, QPESUMS variables, whether QPEPRE is written, ERA5 single and pressure-level fields."""
+class ArchiveContents:
+    """Canonical names by file: rwrf fields, QPESUMS variables, whether QPEPRE is written, ERA5 single and
+    pressure-level fields.
+    """
 
     rwrf: tuple[str, ...]
     qpesums: tuple[str, ...]
@@ -49,31 +51,52 @@ class HourFile:
         return self.fault == "missing" or self.path.exists()
 
 
-def contents_of(variables: VariablesConfig, qpepre: bool) -> Contents:
+def contents_of(variables: VariablesConfig, qpepre: bool) -> ArchiveContents:
     """The files from which `variables` can be read; RequestError where the synthetic sources lack one."""
     if variables.step not in ("1h", "60min"):
-        raise RequestError(f"variables={variables.name} steps by {variables.step} and the synthetic archive by 1h")
+        raise RequestError(
+            f"variables={variables.name} steps by {variables.step} and the synthetic archive by 1h"
+        )
     radar = tuple(n for n in variables.state if n in RADAR)
     rwrf = tuple(n for n in variables.state if n not in RADAR)
-    _check("state", [n for n in rwrf if not write_rwrf.supported(n)], [*write_rwrf.SURFACE, *RADAR], variables.name)
-    _check("background", [n for n in variables.background if not driver.supported(n)], driver.SURFACE, variables.name)
+    _check(
+        "state",
+        [n for n in rwrf if not write_rwrf.supported(n)],
+        [*write_rwrf.SURFACE, *RADAR],
+        variables.name,
+    )
+    _check(
+        "background",
+        [n for n in variables.background if not driver.supported(n)],
+        driver.SURFACE,
+        variables.name,
+    )
     background = tuple(dict.fromkeys([*variables.background, "tp"])) if variables.background else ()
-    return Contents(rwrf, radar, qpepre and "rain1h" in radar, background)
+    return ArchiveContents(rwrf, radar, qpepre and "rain1h" in radar, background)
 
 
 def _check(role: str, lacking: list[str], known: object, set_name: str) -> None:
     if lacking:
         names = [str(n) for n in known] if isinstance(known, (list, tuple)) else []
         hint = nearest(lacking[0], names)
-        raise RequestError(f"the synthetic archive cannot hold {', '.join(lacking)} ({role} of variables={set_name}).{hint}")
+        raise RequestError(
+            f"the synthetic archive cannot hold {', '.join(lacking)} ({role} of variables={set_name}).{hint}"
+        )
 
 
-def hour_files(contents: Contents, archive: Path, time: np.datetime64, fault_seed: int | None) -> Iterator[HourFile]:
+def hour_files(
+    contents: ArchiveContents, archive: Path, time: np.datetime64, fault_seed: int | None
+) -> Iterator[HourFile]:
     """The files of one hour; `fault_seed` None: nothing is wrong with any."""
 
     def one(folder: str, product: str, name: str) -> HourFile:
         fault = fault_of(fault_seed, folder, time) if fault_seed is not None else None
-        return HourFile(folder, product, archive / folder / name, fault if product != "refc" or fault in ("missing", "truncated") else None)
+        return HourFile(
+            folder,
+            product,
+            archive / folder / name,
+            fault if product != "refc" or fault in ("missing", "truncated") else None,
+        )
 
     yield one("rwrf", "rwrf", write_rwrf.file_name(time))
     for variable in contents.qpesums:

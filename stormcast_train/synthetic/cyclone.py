@@ -1,4 +1,6 @@
-"""Now and then a cyclone: a track, a Holland vortex, moisture in spiral bands; pure functions of (seed, time)."""
+"""Now and then a cyclone: a track, a Holland vortex, moisture in spiral bands; pure functions of (seed,
+time).
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,9 @@ INFLOW = np.radians(20.0)
 
 @dataclass(frozen=True)
 class Cyclone:
-    """Position (km east and north of Taiwan's middle), motion and curvature around the hour `middle_h`; strength at its peak."""
+    """Position (km east and north of Taiwan's middle), motion and curvature around the hour `middle_h`;
+    strength at its peak.
+    """
 
     middle_h: float
     x_km: float
@@ -39,7 +43,10 @@ class Cyclone:
     def centre(self, hours: Array) -> tuple[Array, Array]:
         """(x, y) in km at `hours`."""
         since = hours - self.middle_h
-        return (self.x_km + self.east_km_h * since + 0.5 * self.turn * since**2, self.y_km + self.north_km_h * since)
+        return (
+            self.x_km + self.east_km_h * since + 0.5 * self.turn * since**2,
+            self.y_km + self.north_km_h * since,
+        )
 
     def strength(self, hours: Array) -> Array:
         """0..1: how much of it there is."""
@@ -49,7 +56,9 @@ class Cyclone:
 
 @dataclass(frozen=True, eq=False)
 class Vortex:
-    """What cyclones add at points [T, ...]: winds (m s-1), geopotential near the surface (m2 s-2), moisture index, forced ascent."""
+    """What cyclones add at points [T, ...]: winds (m s-1), geopotential near the surface (m2 s-2), moisture
+    index, forced ascent.
+    """
 
     u: Array
     v: Array
@@ -58,12 +67,20 @@ class Vortex:
     lift: Array
 
     def plus(self, other: Vortex) -> Vortex:
-        return Vortex(self.u + other.u, self.v + other.v, self.phi + other.phi, self.moisture + other.moisture, self.lift + other.lift)
+        return Vortex(
+            self.u + other.u,
+            self.v + other.v,
+            self.phi + other.phi,
+            self.moisture + other.moisture,
+            self.lift + other.lift,
+        )
 
 
 def cyclones(seed: int, hours: Array) -> list[Cyclone]:
     """Those that exist at any of these hours."""
-    first, last = (int(np.floor((h + s * HALF_LIFE_H) / WINDOW_H)) for h, s in ((hours.min(), -1), (hours.max(), 1)))
+    first, last = (
+        int(np.floor((h + s * HALF_LIFE_H) / WINDOW_H)) for h, s in ((hours.min(), -1), (hours.max(), 1))
+    )
     found = [c for window in range(first, last + 1) if (c := _drawn(seed, window))]
     return [c for c in found if np.any(np.abs(hours - c.middle_h) < HALF_LIFE_H)]
 
@@ -75,10 +92,13 @@ def _drawn(seed: int, window: int) -> Cyclone | None:
     month = int(np.datetime64(int(middle_h * 3600), "s").astype("datetime64[M]").astype(int)) % 12
     if chance >= CHANCE[month]:
         return None
-    angle = np.radians(285 + 55 * heading)  # from north, clockwise: to the west-north-west ... north-north-west
+    angle = np.radians(
+        285 + 55 * heading
+    )  # from north, clockwise: to the west-north-west ... north-north-west
     motion = 14 + 10 * speed  # km h-1
     return Cyclone(
-        middle_h, 60 + 460 * (x - 0.5), 420 * (y - 0.5), motion * np.sin(angle), motion * np.cos(angle), 0.12 * turn,
+        middle_h, 60 + 460 * (x - 0.5), 420 * (y - 0.5), motion * np.sin(angle), motion * np.cos(angle),
+        0.12 * turn,
         28 + 20 * wind, 35 + 25 * radius, 2 * np.pi * phase,
     )  # fmt: skip
 
@@ -86,7 +106,8 @@ def _drawn(seed: int, window: int) -> Cyclone | None:
 def vortex(seed: int, hours: Array, lat: Array, lon: Array, coarse: bool = False) -> Vortex | None:
     """What the cyclones add at points of any shape [T, *shape]; None where there is none.
 
-    Holland (1980, Mon. Wea. Rev. 108) wind and pressure; `coarse`: wider, weaker and displaced, as a global model has them.
+    Holland (1980, Mon. Wea. Rev. 108) wind and pressure; `coarse`: wider, weaker and displaced, as a global
+    model has them.
     """
     alive = cyclones(seed, hours)
     if not alive:
@@ -94,7 +115,14 @@ def vortex(seed: int, hours: Array, lat: Array, lon: Array, coarse: bool = False
     east, north = kilometres(lat, lon)
     total: Vortex | None = None
     for i, cyclone in enumerate(alive):
-        one = _one(cyclone, hours, east, north, _displacement(seed, hours, i) if coarse else np.zeros((2, len(hours))), coarse)
+        one = _one(
+            cyclone,
+            hours,
+            east,
+            north,
+            _displacement(seed, hours, i) if coarse else np.zeros((2, len(hours))),
+            coarse,
+        )
         total = one if total is None else total.plus(one)
     return total
 
@@ -118,9 +146,19 @@ def _one(cyclone: Cyclone, hours: Array, east: Array, north: Array, displaced: A
     angle = np.arctan2(dy, dx)
     u = -speed * np.sin(angle + INFLOW)
     v = speed * np.cos(angle + INFLOW)
-    bands = 0.0 if coarse else 0.7 * np.cos(2 * angle + 4.5 * np.log(r / 40.0) + cyclone.phase) * np.exp(-((r - 150.0) ** 2) / 160.0**2)
-    moisture = strength * (1.5 * np.exp(-((r / 330.0) ** 2)) + bands - 0.35 * np.exp(-((r - 520.0) ** 2) / 150.0**2))
+    bands = (
+        0.0
+        if coarse
+        else 0.7
+        * np.cos(2 * angle + 4.5 * np.log(r / 40.0) + cyclone.phase)
+        * np.exp(-((r - 150.0) ** 2) / 160.0**2)
+    )
+    moisture = strength * (
+        1.5 * np.exp(-((r / 330.0) ** 2)) + bands - 0.35 * np.exp(-((r - 520.0) ** 2) / 150.0**2)
+    )
     lift = strength * (
-        1.5 * np.exp(-(((r - radius) / (1.3 * radius)) ** 2)) + 0.8 * np.maximum(bands, 0) + 0.5 * np.exp(-((r / 260.0) ** 2))
+        1.5 * np.exp(-(((r - radius) / (1.3 * radius)) ** 2))
+        + 0.8 * np.maximum(bands, 0)
+        + 0.5 * np.exp(-((r / 260.0) ** 2))
     )
     return Vortex(u, v, -drop * (1 - np.exp(-inverse)) * taper, moisture, lift)

@@ -1,4 +1,6 @@
-"""What the global driver knows: the large scale with its own errors, over a coarse ground, on 0.25 degree points."""
+"""What the global driver knows: the large scale with its own errors, over a coarse ground, on 0.25 degree
+points.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def supported(name: str) -> bool:
 
 
 def axes_around(bounds: tuple[float, float, float, float]) -> tuple[Array, Array]:
-    """(latitudes descending, longitudes) on 0.25 degree points that reach 10 degrees beyond (south, north, west, east)."""
+    """(latitudes descending, longitudes) on 0.25 degree points that reach 10 degrees beyond (south, north,
+    west, east).
+    """
     south, west = (np.floor((v - BEYOND_DEGREES) / STEP_DEGREES) for v in (bounds[0], bounds[2]))
     north, east = (np.ceil((v + BEYOND_DEGREES) / STEP_DEGREES) for v in (bounds[1], bounds[3]))
     return np.arange(north, south - 1, -1) * STEP_DEGREES, np.arange(west, east + 1) * STEP_DEGREES
@@ -48,7 +52,9 @@ class Driver:
         return terrain.smoothed(self.lat, self.lon, SMOOTHING_DEGREES)
 
     def day(self, hours: Array, names: Sequence[str]) -> dict[str, NDArray[np.float32]]:
-        """The named fields at these hours (a whole day: the same bits for any period), canonical units [T, y, x]."""
+        """The named fields at these hours (a whole day: the same bits for any period), canonical units [T, y,
+        x].
+        """
         forecast = Forecast(self, self.synoptic.at(hours))
         return {name: forecast.field(name).astype(np.float32) for name in names}
 
@@ -66,8 +72,10 @@ class Forecast:
         if level:
             return self._level(*level)
         made: dict[str, Callable[[], Array]] = {
-            "msl": lambda: self.flow.msl_Pa, "t2m": lambda: self.t2m, "sst": lambda: self.sst, "sp": self._sp, "d2m": self._d2m,
-            "u10m": lambda: self._wind10(0), "v10m": lambda: self._wind10(1), "u100m": lambda: 1.3 * self._wind10(0),
+            "msl": lambda: self.flow.msl_Pa, "t2m": lambda: self.t2m, "sst": lambda: self.sst,
+            "sp": self._sp, "d2m": self._d2m,
+            "u10m": lambda: self._wind10(0), "v10m": lambda: self._wind10(1),
+            "u100m": lambda: 1.3 * self._wind10(0),
             "v100m": lambda: 1.3 * self._wind10(1), "tcwv": self._tcwv, "tp": self._tp,
         }  # fmt: skip
         return made[name]()
@@ -76,7 +84,8 @@ class Forecast:
         if letter in "uv":
             return self.flow.wind(pressure_hPa)["uv".index(letter)]
         of: dict[str, Callable[[float], Array]] = {
-            "t": self.flow.temperature, "q": self.flow.specific_humidity, "z": self.flow.geopotential, "r": self.flow.relative_humidity,
+            "t": self.flow.temperature, "q": self.flow.specific_humidity, "z": self.flow.geopotential,
+            "r": self.flow.relative_humidity,
         }  # fmt: skip
         return of[letter](pressure_hPa)
 
@@ -86,7 +95,10 @@ class Forecast:
 
     @cached_property
     def sst(self) -> Array:
-        return climate.sea_surface_K(self.flow.season, self.driver.mesh[0]) + 0.2 * self.flow.warm_K[:, None, None]
+        return (
+            climate.sea_surface_K(self.flow.season, self.driver.mesh[0])
+            + 0.2 * self.flow.warm_K[:, None, None]
+        )
 
     @cached_property
     def t2m(self) -> Array:
@@ -110,7 +122,9 @@ class Forecast:
         return -np.trapezoid(q, levels * 100.0, axis=0) / GRAVITY * np.exp(-self.height / 2400.0)
 
     def _tp(self) -> Array:
-        """Metres of the hour that ends: a smooth estimate from moisture and afternoon heating; it knows no single cell."""
+        """Metres of the hour that ends: a smooth estimate from moisture and afternoon heating; it knows no
+        single cell.
+        """
         luck = latent.series(self.driver.seed, "driver rain", 1, self.flow.hours, 5.0)[0][:, None, None]
         index = self.flow.moisture + 0.8 * self.land * np.maximum(self.heat - 0.3, 0) + 0.3 * luck - 0.6
         return 1e-3 * 0.7 * np.maximum(index, 0) ** 2

@@ -1,4 +1,6 @@
-"""What goes wrong in a real archive, made on purpose and written down: missing hours, truncated files, bad values, a wrong clock."""
+"""What goes wrong in a real archive, made on purpose and written down: missing hours, truncated files, bad
+values, a wrong clock.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,9 @@ BAD_RAIN_RAW = -40  # -10 mm, which is not the missing code
 
 
 def fault_of(seed: int, folder: str, time: np.datetime64) -> str | None:
-    """What is wrong with this source's file of this hour, if anything: a function of (seed, source, time), all kinds in turn."""
+    """What is wrong with this source's file of this hour, if anything: a function of (seed, source, time),
+    all kinds in turn.
+    """
     block, within = divmod(int(time.astype("datetime64[h]").astype(int)), EVERY_H)
     chosen = int(generator(seed, "fault", folder, block).integers(EVERY_H))
     kinds = KINDS[folder]
@@ -56,7 +60,9 @@ def _negative_rain(path: Path) -> None:
         return
     header, raw = write_qpesums.decode(gzip.decompress(content))
     spoiled = raw.copy()
-    spoiled[0, header.ny // 2 - 5 : header.ny // 2 + 5, header.nx // 2 - 5 : header.nx // 2 + 5] = BAD_RAIN_RAW
+    spoiled[0, header.ny // 2 - 5 : header.ny // 2 + 5, header.nx // 2 - 5 : header.nx // 2 + 5] = (
+        BAD_RAIN_RAW
+    )
     path.write_bytes(write_qpesums.packed(write_qpesums.encode(header, spoiled)))
 
 

@@ -1,7 +1,9 @@
-"""The large scale: climate by season, a slowly varying basic flow, travelling waves, cyclones; the truth, and the driver's view of it.
+"""The large scale: climate by season, a slowly varying basic flow, travelling waves, cyclones; the truth, and
+the driver's view of it.
 
-Everything is a pure function of (seed, time, place). Two geopotential fields, near the surface and at 250 hPa, linear in the
-logarithm of pressure between; wind is their geostrophic wind, temperature their hydrostatic one, so thermal wind holds.
+Everything is a pure function of (seed, time, place). Two geopotential fields, near the surface and at 250
+hPa, linear in the logarithm of pressure between; wind is their geostrophic wind, temperature their
+hydrostatic one, so thermal wind holds.
 """
 
 from __future__ import annotations
@@ -27,7 +29,9 @@ PULSE_H = 58.0  # disturbances pass about every second day, so that no four days
 
 @dataclass(frozen=True, eq=False)
 class WaveSet:
-    """Plane waves: wave numbers [J, 2] (rad m-1, east and north), frequencies [J] (rad h-1), amplitudes [J]."""
+    """Plane waves: wave numbers [J, 2] (rad m-1, east and north), frequencies
+    [J] (rad h-1), amplitudes [J].
+    """
 
     purpose: str
     k: Array
@@ -36,14 +40,18 @@ class WaveSet:
     width_h: float
 
     @classmethod
-    def draw(cls, seed: int, purpose: str, lengths_km: tuple[float, float], red: float, width_h: float) -> WaveSet:
+    def draw(
+        cls, seed: int, purpose: str, lengths_km: tuple[float, float], red: float, width_h: float
+    ) -> WaveSet:
         """`WAVES` waves with amplitudes ~ wavelength^red and unit variance in total."""
         rng = generator(seed, "waves", purpose)
         length_m = 1e3 * np.geomspace(*lengths_km, WAVES) * rng.uniform(0.9, 1.1, WAVES)
         angle = np.pi * (np.arange(WAVES) * 0.618034 % 1.0) + rng.uniform(0, 2 * np.pi)
         k = 2 * np.pi / length_m[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
         amplitude = length_m**red
-        return cls(purpose, k, k[:, 0] * PHASE_SPEED_M_S * 3600, amplitude / np.sqrt((amplitude**2).sum()), width_h)
+        return cls(
+            purpose, k, k[:, 0] * PHASE_SPEED_M_S * 3600, amplitude / np.sqrt((amplitude**2).sum()), width_h
+        )
 
     def scaled_to_wind(self, wind_m_s: float) -> WaveSet:
         """The same as geopotential whose geostrophic wind components have this standard deviation."""
@@ -55,7 +63,10 @@ class WaveSet:
 
     def coefficients(self, seed: int, hours: Array) -> tuple[Array, Array]:
         """Of cos(k x) and sin(k x), [J, T] each."""
-        a, b = latent.series(seed, self.purpose, 2 * WAVES, hours, self.width_h).reshape(2, WAVES, -1) * self.amplitude[:, None]
+        a, b = (
+            latent.series(seed, self.purpose, 2 * WAVES, hours, self.width_h).reshape(2, WAVES, -1)
+            * self.amplitude[:, None]
+        )
         c, s = np.cos(self.omega[:, None] * hours), np.sin(self.omega[:, None] * hours)
         return a * c - b * s, a * s + b * c
 
@@ -64,8 +75,8 @@ class WaveSet:
 class Flow:
     """Large-scale fields at points [T, *shape]; index 0 near the surface (1000 hPa), 1 at 250 hPa.
 
-    phi: geopotential against the climate, m2 s-2. u, v: m s-1. moisture: index, before tanh. lift: ascent that cyclones
-    force, 0..about 2. warm_K [T]: the whole air mass's anomaly.
+    phi: geopotential against the climate, m2 s-2. u, v: m s-1. moisture: index, before tanh. lift: ascent
+    that cyclones force, 0..about 2. warm_K [T]: the whole air mass's anomaly.
     """
 
     hours: Array
@@ -120,17 +131,25 @@ class Flow:
 
     def specific_humidity(self, pressure_hPa: float) -> Array:
         """kg kg-1."""
-        return self.relative_humidity(pressure_hPa) * climate.saturation_humidity(self.temperature(pressure_hPa), pressure_hPa)
+        return self.relative_humidity(pressure_hPa) * climate.saturation_humidity(
+            self.temperature(pressure_hPa), pressure_hPa
+        )
 
     @cached_property
     def msl_Pa(self) -> Array:
-        """Mean sea level pressure: hypsometric from 1000 hPa, with the semidiurnal tide (1.1 hPa at 10 and 22 local time)."""
+        """Mean sea level pressure: hypsometric from 1000 hPa, with the semidiurnal tide (1.1 hPa at 10 and 22
+        local time).
+        """
         tide = 110.0 * np.cos(2 * np.pi * (climate.local_hour(self.hours) - 9.7) / 12)
-        return 1e5 * np.exp(self.geopotential(1000.0) / (R_DRY * self.temperature(1000.0))) + self._column(tide)
+        return 1e5 * np.exp(self.geopotential(1000.0) / (R_DRY * self.temperature(1000.0))) + self._column(
+            tide
+        )
 
 
 class Synoptic:
-    """The large scale at fixed points of any shape; `driver`: with the driver's own errors, cyclones wide and weak."""
+    """The large scale at fixed points of any shape; `driver`: with the driver's own errors, cyclones wide and
+    weak.
+    """
 
     def __init__(self, seed: int, lat: Array, lon: Array, driver: bool = False) -> None:
         self.seed, self.driver = seed, driver
@@ -142,14 +161,22 @@ class Synoptic:
         moist = WaveSet.draw(seed, "moisture", (500, 2600), 0.6, WAVE_WIDTH_H).scaled(0.4)
         self.sets = {"low": [low], "up": [up], "moisture": [moist]}
         if driver:
-            self.sets["low"].append(WaveSet.draw(seed, "error low", (350, 1600), 1.3, ERROR_WIDTH_H).scaled_to_wind(0.9))
-            self.sets["up"].append(WaveSet.draw(seed, "error up", (350, 1600), 1.3, ERROR_WIDTH_H).scaled_to_wind(1.4))
-            self.sets["moisture"].append(WaveSet.draw(seed, "error moisture", (300, 1500), 0.6, ERROR_WIDTH_H).scaled(0.3))
+            self.sets["low"].append(
+                WaveSet.draw(seed, "error low", (350, 1600), 1.3, ERROR_WIDTH_H).scaled_to_wind(0.9)
+            )
+            self.sets["up"].append(
+                WaveSet.draw(seed, "error up", (350, 1600), 1.3, ERROR_WIDTH_H).scaled_to_wind(1.4)
+            )
+            self.sets["moisture"].append(
+                WaveSet.draw(seed, "error moisture", (300, 1500), 0.6, ERROR_WIDTH_H).scaled(0.3)
+            )
         self._bases = {s.purpose: self._basis(s) for sets in self.sets.values() for s in sets}
 
     def _basis(self, waves: WaveSet) -> NDArray[np.float32]:
         """cos and sin of k x at the points [P, 2J]."""
-        phase = np.ravel(self.east_m)[:, None] * waves.k[:, 0] + np.ravel(self.north_m)[:, None] * waves.k[:, 1]
+        phase = (
+            np.ravel(self.east_m)[:, None] * waves.k[:, 0] + np.ravel(self.north_m)[:, None] * waves.k[:, 1]
+        )
         return np.concatenate([np.cos(phase), np.sin(phase)], axis=1).astype(np.float32)
 
     def at(self, hours: Array) -> Flow:
@@ -173,7 +200,9 @@ class Synoptic:
         wander = latent.series(self.seed, "pulse", 1, hours, 30.0)[0]
         return 0.75 * np.cos(2 * np.pi * hours / PULSE_H + 1.2 * wander)
 
-    def _geostrophic(self, layer: str, hours: Array, u_mean: Array, v_mean: Array) -> tuple[Array, Array, Array]:
+    def _geostrophic(
+        self, layer: str, hours: Array, u_mean: Array, v_mean: Array
+    ) -> tuple[Array, Array, Array]:
         """Geopotential and wind of the waves and of the basic flow."""
         phi, dphi_dx, dphi_dy = self._sum(layer, hours, gradient=True)
         u, v = self._column(u_mean), self._column(v_mean)
@@ -197,7 +226,9 @@ class Synoptic:
 
 
 def _combined(basis: NDArray[np.float32], of_cos: Array, of_sin: Array) -> NDArray[np.float32]:
-    """[T, P] from the basis [P, 2J] and coefficients [J, T]; without BLAS, whose bits depend on its number of threads."""
+    """[T, P] from the basis [P, 2J] and coefficients [J, T]; without BLAS, whose bits depend on its number of
+    threads.
+    """
     coefficients = np.ascontiguousarray(np.concatenate([of_cos, of_sin]).T, np.float32)
     total: NDArray[np.float32] = np.einsum("tj,pj->tp", coefficients, basis)
     return total

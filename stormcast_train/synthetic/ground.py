@@ -1,4 +1,6 @@
-"""What the terrain does to the air above it: slopes, coasts, and the flow around mountains that low-level air cannot cross."""
+"""What the terrain does to the air above it: slopes, coasts, and the flow around mountains that low-level air
+cannot cross.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,8 @@ MOST_CELLS = 110  # a side of the grid on which the flow around the mountains is
 class Ground:
     """Fields [y, x] of the lattice; gradients are along the grid's own rows and columns.
 
-    shore: land fraction smoothed over `COAST_KM`. slope (d/dx, d/dy): m per m. inland (d/dx, d/dy): of `shore`, per km.
+    shore: land fraction smoothed over `COAST_KM`. slope (d/dx, d/dy): m per m. inland (d/dx, d/dy): of
+    `shore`, per km.
     around: ((uu, uv), (vu, vv)), the wind at the surface per unit of undisturbed grid wind: u = uu U + uv V.
     """
 
@@ -45,11 +48,20 @@ def ground_of(lattice: Lattice) -> Ground:
     smooth = gaussian_filter(height, max(0.5, 6.0 / spacing_km), mode="nearest")
     dy, dx = np.gradient(smooth, lattice.spacing_m)
     iy, ix = np.gradient(shore, spacing_km)
-    return Ground(height, land, shore, (np.asarray(dx), np.asarray(dy)), (np.asarray(ix), np.asarray(iy)), _around(smooth))
+    return Ground(
+        height,
+        land,
+        shore,
+        (np.asarray(dx), np.asarray(dy)),
+        (np.asarray(ix), np.asarray(iy)),
+        _around(smooth),
+    )
 
 
 def _around(height_m: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
-    """Responses to a unit wind along x and along y: the potential correction that keeps div(D u) = 0 for a layer of depth D(height)."""
+    """Responses to a unit wind along x and along y: the potential correction that keeps div(D u) = 0 for a
+    layer of depth D(height).
+    """
     factor = min(1.0, MOST_CELLS / max(height_m.shape))
     coarse = zoom(height_m, factor, order=1) if factor < 1 else height_m
     depth = np.exp(-coarse / BLOCKING_HEIGHT_M)
@@ -64,8 +76,10 @@ def _corrected(depth: Array, unit: tuple[float, float]) -> tuple[Array, Array]:
     ny, nx = depth.shape
     padded = np.pad(depth, 1, mode="edge")
     faces = {
-        (0, 1): (padded[1:-1, 1:-1] + padded[1:-1, 2:]) / 2, (0, -1): (padded[1:-1, 1:-1] + padded[1:-1, :-2]) / 2,
-        (1, 0): (padded[1:-1, 1:-1] + padded[2:, 1:-1]) / 2, (-1, 0): (padded[1:-1, 1:-1] + padded[:-2, 1:-1]) / 2,
+        (0, 1): (padded[1:-1, 1:-1] + padded[1:-1, 2:]) / 2, (0, -1): (padded[1:-1, 1:-1] + padded[1:-1,
+        :-2]) / 2,
+        (1, 0): (padded[1:-1, 1:-1] + padded[2:, 1:-1]) / 2, (-1, 0): (padded[1:-1, 1:-1] + padded[:-2,
+        1:-1]) / 2,
     }  # fmt: skip
     index = np.arange(ny * nx).reshape(ny, nx)
     rows, columns, values = [index.ravel()], [index.ravel()], [-sum(faces.values()).ravel()]  # type: ignore[union-attr]

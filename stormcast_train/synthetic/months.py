@@ -45,7 +45,9 @@ class MonthJob:
 
 def months_of(period: Period) -> list[Period]:
     """The period cut at the months."""
-    edges = np.arange(period.start.astype("datetime64[M]") + 1, (period.end - HOUR).astype("datetime64[M]") + 1).astype("datetime64[s]")
+    edges = np.arange(
+        period.start.astype("datetime64[M]") + 1, (period.end - HOUR).astype("datetime64[M]") + 1
+    ).astype("datetime64[s]")
     bounds = [period.start, *edges, period.end]
     return [Period(a, b) for a, b in pairwise(bounds)]
 
@@ -58,18 +60,30 @@ def run_month(job: MonthJob, advance: Callable[[int], None] | None = None) -> in
     letters = [letter for letter in write_era5.LEVELS if any(n[0] == letter for n in job.levels)]
     if job.single:
         with replacing(job.paths[0]) as path:
-            write_era5.write_single(path, Axes(times, job.lat, job.lon), job.single, lambda: _single_blocks(driver, times, job.single))
+            write_era5.write_single(
+                path,
+                Axes(times, job.lat, job.lon),
+                job.single,
+                lambda: _single_blocks(driver, times, job.single),
+            )
     if job.levels:
         axes = Axes(times, job.lat, job.lon, pressures)
         with replacing(job.paths[-1]) as path:
-            write_era5.write_levels(path, axes, letters, lambda: _counted(_level_blocks(driver, times, letters, pressures), advance))
+            write_era5.write_levels(
+                path,
+                axes,
+                letters,
+                lambda: _counted(_level_blocks(driver, times, letters, pressures), advance),
+            )
     elif advance:
         advance(len(times))
     return len(job.paths)
 
 
 def _days(times: NDArray[np.datetime64]) -> Iterator[tuple[int, NDArray[np.floating], slice]]:
-    """(first row, all 24 hours of a UTC day, which of them are wanted): whole days are computed, so that a period changes no bit."""
+    """(first row, all 24 hours of a UTC day, which of them are wanted): whole days are computed, so that a
+    period changes no bit.
+    """
     hours = times.astype("datetime64[h]").astype(np.int64)
     for day in np.unique(hours // 24):
         rows = np.flatnonzero(hours // 24 == day)
@@ -77,7 +91,9 @@ def _days(times: NDArray[np.datetime64]) -> Iterator[tuple[int, NDArray[np.float
         yield int(rows[0]), day * 24 + np.arange(24, dtype=np.float64), slice(first, first + len(rows))
 
 
-def _single_blocks(driver: Driver, times: NDArray[np.datetime64], names: tuple[str, ...]) -> Iterator[tuple[int, Block]]:
+def _single_blocks(
+    driver: Driver, times: NDArray[np.datetime64], names: tuple[str, ...]
+) -> Iterator[tuple[int, Block]]:
     for row, hours, part in _days(times):
         day = driver.day(hours, names)
         yield row, {write_era5.SURFACE[n].short: trimmed(values[part]) for n, values in day.items()}
@@ -88,11 +104,15 @@ def _level_blocks(
 ) -> Iterator[tuple[int, Block]]:
     for row, hours, part in _days(times):
         day = driver.day(hours, [f"{letter}{p}" for letter in letters for p in pressures])
-        stacks = {letter: np.stack([day[f"{letter}{p}"][part] for p in pressures], axis=1) for letter in letters}
+        stacks = {
+            letter: np.stack([day[f"{letter}{p}"][part] for p in pressures], axis=1) for letter in letters
+        }
         yield row, {letter: trimmed(stack) for letter, stack in stacks.items()}
 
 
-def _counted(blocks: Iterable[tuple[int, Block]], advance: Callable[[int], None] | None) -> Iterator[tuple[int, Block]]:
+def _counted(
+    blocks: Iterable[tuple[int, Block]], advance: Callable[[int], None] | None
+) -> Iterator[tuple[int, Block]]:
     for row, block in blocks:
         yield row, block
         if advance:
@@ -103,8 +123,8 @@ def trimmed(values: NDArray[np.float32]) -> NDArray[np.float32]:
     """Rounded to `KEPT_BITS` of mantissa."""
     drop = 23 - KEPT_BITS
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
-    rounded = (bits + np.uint32((1 << (drop - 1)) - 1) + ((bits >> np.uint32(drop)) & np.uint32(1))) & np.uint32(
-        0xFFFFFFFF << drop & 0xFFFFFFFF
-    )
+    rounded = (
+        bits + np.uint32((1 << (drop - 1)) - 1) + ((bits >> np.uint32(drop)) & np.uint32(1))
+    ) & np.uint32(0xFFFFFFFF << drop & 0xFFFFFFFF)
     result: NDArray[np.float32] = rounded.view(np.float32)
     return result

@@ -1,4 +1,6 @@
-"""The world as each source would see it: stored weights from the lattice to a source's own points, and a radar network's reach."""
+"""The world as each source would see it: stored weights from the lattice to a source's own points, and a
+radar network's reach.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +12,19 @@ from stormcast_train.synthetic.lattice import Lattice
 from stormcast_train.synthetic.terrain import KM_PER_DEGREE
 
 Array = NDArray[np.floating]
-RADARS = ((25.07, 121.77), (23.99, 121.62), (23.15, 120.08), (21.90, 120.85))  # Wufenshan, Hualien, Qigu, Kenting
+RADARS = (
+    (25.07, 121.77),
+    (23.99, 121.62),
+    (23.15, 120.08),
+    (21.90, 120.85),
+)  # Wufenshan, Hualien, Qigu, Kenting
 RAIN_REACH_KM, ECHO_REACH_KM = 340.0, 420.0
 
 
 class Sampler:
-    """Cubic convolution (Keys 1981, a = -1/2) from a lattice to regular points; NaN beyond the lattice or the radars' reach."""
+    """Cubic convolution (Keys 1981, a = -1/2) from a lattice to regular points; NaN beyond the lattice or the
+    radars' reach.
+    """
 
     def __init__(self, lattice: Lattice, lat: Array, lon: Array, reach_km: float | None = None) -> None:
         y, x = np.meshgrid(lat, lon, indexing="ij")
@@ -44,7 +53,10 @@ def _weights(row: Array, column: Array, shape: tuple[int, int]) -> csr_array:
     top, left = np.floor(row).astype(np.int64), np.floor(column).astype(np.int64)
     by_row, by_column = _keys(row - top), _keys(column - left)
     values = (by_row[:, :, None] * by_column[:, None, :]).astype(np.float32)
-    rows, columns = top[:, None, None] + np.arange(-1, 3)[:, None], left[:, None, None] + np.arange(-1, 3)[None, :]
+    rows, columns = (
+        top[:, None, None] + np.arange(-1, 3)[:, None],
+        left[:, None, None] + np.arange(-1, 3)[None, :],
+    )
     index = (rows * shape[1] + columns).astype(np.int32)
     starts = np.arange(len(row) + 1, dtype=np.int32) * 16
     return csr_array((values.ravel(), index.ravel(), starts), shape=(len(row), shape[0] * shape[1]))
@@ -53,5 +65,10 @@ def _weights(row: Array, column: Array, shape: tuple[int, int]) -> csr_array:
 def _keys(t: Array) -> Array:
     """Weights [N, 4] of the neighbours -1, 0, 1, 2 at the fraction t between 0 and 1."""
     t2, t3 = t * t, t**3
-    parts = (-0.5 * t + t2 - 0.5 * t3, 1 - 2.5 * t2 + 1.5 * t3, 0.5 * t + 2 * t2 - 1.5 * t3, -0.5 * t2 + 0.5 * t3)
+    parts = (
+        -0.5 * t + t2 - 0.5 * t3,
+        1 - 2.5 * t2 + 1.5 * t3,
+        0.5 * t + 2 * t2 - 1.5 * t3,
+        -0.5 * t2 + 0.5 * t3,
+    )
     return np.stack(parts, axis=1)

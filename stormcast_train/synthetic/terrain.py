@@ -1,6 +1,8 @@
-"""Land, sea and mountains with Taiwan's shape: coastlines as polygons, a ridge with a gentle west and a steep east slope.
+"""Land, sea and mountains with Taiwan's shape: coastlines as polygons, a ridge with a gentle west and a steep
+east slope.
 
-The same for every seed. Coordinates of capes and summits are rounded public geography; the roughness is invented.
+The same for every seed. Coordinates of capes and summits are rounded public geography; the roughness is
+invented.
 """
 
 from __future__ import annotations
@@ -19,20 +21,38 @@ MIDDLE_LAT, MIDDLE_LON = 23.6, 121.0
 COAST_TAPER_KM = 14.0
 # (longitude, latitude) of capes and bays, anticlockwise
 TAIWAN = np.array([
-    (121.54, 25.30), (121.40, 25.18), (121.10, 25.07), (120.92, 24.83), (120.70, 24.60), (120.52, 24.28), (120.40, 24.05), (120.18, 23.80),
-    (120.13, 23.50), (120.05, 23.10), (120.17, 22.80), (120.28, 22.58), (120.47, 22.45), (120.62, 22.30), (120.70, 22.00), (120.86, 21.90),
-    (120.89, 22.25), (121.02, 22.55), (121.19, 22.77), (121.38, 23.12), (121.52, 23.50), (121.62, 23.98), (121.77, 24.30), (121.87, 24.60),
+    (121.54, 25.30), (121.40, 25.18), (121.10, 25.07), (120.92, 24.83), (120.70, 24.60), (120.52, 24.28),
+    (120.40, 24.05), (120.18, 23.80),
+    (120.13, 23.50), (120.05, 23.10), (120.17, 22.80), (120.28, 22.58), (120.47, 22.45), (120.62, 22.30),
+    (120.70, 22.00), (120.86, 21.90),
+    (120.89, 22.25), (121.02, 22.55), (121.19, 22.77), (121.38, 23.12), (121.52, 23.50), (121.62, 23.98),
+    (121.77, 24.30), (121.87, 24.60),
     (121.80, 24.80), (122.00, 25.01), (121.79, 25.15),
 ])  # fmt: skip
 MAINLAND = np.array([
-    (100.0, 40.0), (100.0, 21.5), (110.2, 20.4), (110.6, 21.3), (113.0, 22.0), (114.5, 22.5), (116.7, 23.2), (118.0, 24.3), (119.0, 25.0),
-    (119.6, 25.7), (120.0, 26.7), (121.0, 27.9), (122.0, 29.8), (121.9, 31.5), (120.0, 34.5), (122.0, 37.0), (119.0, 40.0),
+    (100.0, 40.0), (100.0, 21.5), (110.2, 20.4), (110.6, 21.3), (113.0, 22.0), (114.5, 22.5), (116.7, 23.2),
+    (118.0, 24.3), (119.0, 25.0),
+    (119.6, 25.7), (120.0, 26.7), (121.0, 27.9), (122.0, 29.8), (121.9, 31.5), (120.0, 34.5), (122.0, 37.0),
+    (119.0, 40.0),
 ])  # fmt: skip
-LUZON = np.array([(120.6, 18.5), (120.3, 16.2), (120.0, 14.8), (121.0, 13.8), (122.5, 13.5), (121.6, 15.5), (122.3, 17.0), (122.2, 18.5)])
+LUZON = np.array(
+    [
+        (120.6, 18.5),
+        (120.3, 16.2),
+        (120.0, 14.8),
+        (121.0, 13.8),
+        (122.5, 13.5),
+        (121.6, 15.5),
+        (122.3, 17.0),
+        (122.2, 18.5),
+    ]
+)
 # the crest: latitude, longitude, height (m)
 CREST = np.array([
-    (21.9, 120.82, 150.0), (22.2, 120.80, 700.0), (22.6, 120.75, 2300.0), (23.0, 120.92, 2600.0), (23.45, 121.02, 3200.0),
-    (23.9, 121.20, 3100.0), (24.35, 121.30, 3200.0), (24.7, 121.45, 1900.0), (24.95, 121.60, 800.0), (25.15, 121.55, 700.0),
+    (21.9, 120.82, 150.0), (22.2, 120.80, 700.0), (22.6, 120.75, 2300.0), (23.0, 120.92, 2600.0), (23.45,
+    121.02, 3200.0),
+    (23.9, 121.20, 3100.0), (24.35, 121.30, 3200.0), (24.7, 121.45, 1900.0), (24.95, 121.60, 800.0), (25.15,
+    121.55, 700.0),
     (25.3, 121.55, 150.0),
 ])  # fmt: skip
 WEST_SLOPE_KM, EAST_SLOPE_KM = 42.0, 25.0
@@ -40,7 +60,9 @@ WEST_SLOPE_KM, EAST_SLOPE_KM = 42.0, 25.0
 
 def kilometres(lat: Array, lon: Array) -> tuple[Array, Array]:
     """(east, north) of Taiwan's middle in kilometres on a plane."""
-    return (lon - MIDDLE_LON) * KM_PER_DEGREE * np.cos(np.radians(MIDDLE_LAT)), (lat - MIDDLE_LAT) * KM_PER_DEGREE
+    return (lon - MIDDLE_LON) * KM_PER_DEGREE * np.cos(np.radians(MIDDLE_LAT)), (
+        lat - MIDDLE_LAT
+    ) * KM_PER_DEGREE
 
 
 def inland_km(lat: Array, lon: Array, polygon: Array) -> Array:
@@ -50,7 +72,9 @@ def inland_km(lat: Array, lon: Array, polygon: Array) -> Array:
     nearest = np.full(np.shape(x), np.inf)
     inside = np.zeros(np.shape(x), bool)
     for x0, y0, x1, y1 in zip(px, py, np.roll(px, -1), np.roll(py, -1), strict=True):
-        along = np.clip(((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2), 0, 1)
+        along = np.clip(
+            ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2), 0, 1
+        )
         nearest = np.minimum(nearest, (x - x0 - along * (x1 - x0)) ** 2 + (y - y0 - along * (y1 - y0)) ** 2)
         crosses = (y0 > y) != (y1 > y)
         if y1 != y0:
@@ -60,7 +84,9 @@ def inland_km(lat: Array, lon: Array, polygon: Array) -> Array:
 
 @cache
 def _waves() -> tuple[Array, Array, Array]:
-    """Wave numbers [J, 2] (rad/km), amplitudes [J] and phases [J] of the fixed roughness, 15 to 90 km long."""
+    """Wave numbers [J, 2] (rad/km), amplitudes [J] and phases [J] of the
+    fixed roughness, 15 to 90 km long.
+    """
     rng = generator(0, "terrain")
     length_km = np.geomspace(15.0, 90.0, 48)
     angle = rng.uniform(0, np.pi, 48)
@@ -110,5 +136,7 @@ def smoothed(lat: Array, lon: Array, sigma_degrees: float) -> tuple[Array, Array
     fine_lon = lon[0] + np.arange((len(lon) - 1) * refine + 1) * (lon[1] - lon[0]) / refine
     y, x = np.meshgrid(fine_lat, fine_lon, indexing="ij")
     sigma = sigma_degrees / step * refine
-    height, fraction = (gaussian_filter(f(y, x), sigma, mode="nearest")[::refine, ::refine] for f in (height_m, land))
+    height, fraction = (
+        gaussian_filter(f(y, x), sigma, mode="nearest")[::refine, ::refine] for f in (height_m, land)
+    )
     return height, fraction

@@ -1,4 +1,6 @@
-"""ERA5 in the new CDS layout: NetCDF-4 with `valid_time`, `expver` strings, f8 `pressure_level`, and the ZIP for mixed step types."""
+"""ERA5 in the new CDS layout: NetCDF-4 with `valid_time`, `expver` strings, f8 `pressure_level`, and the ZIP
+for mixed step types.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,9 @@ Block = Mapping[str, NDArray[np.float32]]  # parameter short name -> [T, (P,) y,
 
 @dataclass(frozen=True, eq=False)
 class Axes:
-    """What all variables of a file share; `lat` descending, `levels` in hPa descending (empty: single levels)."""
+    """What all variables of a file share; `lat` descending, `levels` in hPa descending (empty: single
+    levels).
+    """
 
     times: NDArray[np.datetime64]
     lat: NDArray[np.floating]
@@ -73,14 +77,22 @@ class Axes:
     expver: str = "0001"
 
 
-def write_single(path: Path, axes: Axes, names: Sequence[str], blocks: Callable[[], Iterable[tuple[int, Block]]]) -> None:
-    """Single levels: a ZIP of one file per step type, as the CDS delivers instant and accumulated variables together.
+def write_single(
+    path: Path, axes: Axes, names: Sequence[str], blocks: Callable[[], Iterable[tuple[int, Block]]]
+) -> None:
+    """Single levels: a ZIP of one file per step type, as the CDS delivers instant and accumulated variables
+    together.
 
     names: canonical. blocks: called once, gives (first row, fields by short name) in order of time.
     """
     parameters = [SURFACE[name] for name in names]
-    members = {INSTANT: [p for p in parameters if p.step_type == "instant"], ACCUM: [p for p in parameters if p.step_type == "accum"]}
-    parts = {member: path.with_name(f"{path.name}.{i}.part") for i, member in enumerate(members) if members[member]}
+    members = {
+        INSTANT: [p for p in parameters if p.step_type == "instant"],
+        ACCUM: [p for p in parameters if p.step_type == "accum"],
+    }
+    parts = {
+        member: path.with_name(f"{path.name}.{i}.part") for i, member in enumerate(members) if members[member]
+    }
     try:
         _write_parts(parts, members, axes, blocks)
         with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
@@ -92,7 +104,10 @@ def write_single(path: Path, axes: Axes, names: Sequence[str], blocks: Callable[
 
 
 def _write_parts(
-    parts: Mapping[str, Path], members: Mapping[str, list[Parameter]], axes: Axes, blocks: Callable[[], Iterable[tuple[int, Block]]]
+    parts: Mapping[str, Path],
+    members: Mapping[str, list[Parameter]],
+    axes: Axes,
+    blocks: Callable[[], Iterable[tuple[int, Block]]],
 ) -> None:
     files = {member: _open(part, axes, members[member]) for member, part in parts.items()}
     try:
@@ -104,8 +119,12 @@ def _write_parts(
             file.close()
 
 
-def write_levels(path: Path, axes: Axes, letters: Sequence[str], blocks: Callable[[], Iterable[tuple[int, Block]]]) -> None:
-    """Pressure levels in one NetCDF; `blocks` as in `write_single`, each field [T, P, y, x] along `axes.levels`."""
+def write_levels(
+    path: Path, axes: Axes, letters: Sequence[str], blocks: Callable[[], Iterable[tuple[int, Block]]]
+) -> None:
+    """Pressure levels in one NetCDF; `blocks` as in `write_single`, each field [T, P, y, x] along
+    `axes.levels`.
+    """
     parameters = [LEVELS[letter] for letter in letters]
     with _open(path, axes, parameters) as file:
         for first, block in blocks():
@@ -122,8 +141,17 @@ def _open(path: Path, axes: Axes, parameters: Sequence[Parameter]) -> Any:
     file = Dataset(path, "w")
     file.set_fill_off()
     centre = "European Centre for Medium-Range Weather Forecasts"
-    file.setncatts({"GRIB_centre": "ecmf", "GRIB_centreDescription": centre, "GRIB_subCentre": np.int64(0), "Conventions": "CF-1.7"})
-    file.setncatts({"institution": centre, "history": "synthetic: written in the layout of the CDS, holds no ERA5 data"})
+    file.setncatts(
+        {
+            "GRIB_centre": "ecmf",
+            "GRIB_centreDescription": centre,
+            "GRIB_subCentre": np.int64(0),
+            "Conventions": "CF-1.7",
+        }
+    )
+    file.setncatts(
+        {"institution": centre, "history": "synthetic: written in the layout of the CDS, holds no ERA5 data"}
+    )
     _coordinates(file, axes)
     for parameter in parameters:
         _declare(file, axes, parameter)
@@ -132,11 +160,20 @@ def _open(path: Path, axes: Axes, parameters: Sequence[Parameter]) -> Any:
 
 def _coordinates(file: Any, axes: Axes) -> None:
     number = file.createVariable("number", "i8", ())
-    number.setncatts({"long_name": "ensemble member numerical id", "units": "1", "standard_name": "realization"})
+    number.setncatts(
+        {"long_name": "ensemble member numerical id", "units": "1", "standard_name": "realization"}
+    )
     number[...] = 0
     file.createDimension("valid_time", len(axes.times))
     time = file.createVariable("valid_time", "i8", ("valid_time",))
-    time.setncatts({"long_name": "time", "standard_name": "time", "units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"})
+    time.setncatts(
+        {
+            "long_name": "time",
+            "standard_name": "time",
+            "units": "seconds since 1970-01-01",
+            "calendar": "proleptic_gregorian",
+        }
+    )
     time[:] = axes.times.astype("datetime64[s]").astype(np.int64)
     if axes.levels:
         facts = {
@@ -147,9 +184,19 @@ def _coordinates(file: Any, axes: Axes) -> None:
             "standard_name": "air_pressure",
         }
         _axis(file, "pressure_level", np.array(axes.levels, np.float64), facts)
-    north = {"units": "degrees_north", "standard_name": "latitude", "long_name": "latitude", "stored_direction": "decreasing"}
+    north = {
+        "units": "degrees_north",
+        "standard_name": "latitude",
+        "long_name": "latitude",
+        "stored_direction": "decreasing",
+    }
     _axis(file, "latitude", axes.lat, north)
-    _axis(file, "longitude", axes.lon, {"units": "degrees_east", "standard_name": "longitude", "long_name": "longitude"})
+    _axis(
+        file,
+        "longitude",
+        axes.lon,
+        {"units": "degrees_east", "standard_name": "longitude", "long_name": "longitude"},
+    )
     expver = file.createVariable("expver", str, ("valid_time",))
     expver[:] = np.full(len(axes.times), axes.expver, dtype=object)
 
@@ -166,7 +213,14 @@ def _declare(file: Any, axes: Axes, parameter: Parameter) -> None:
     shape = (min(CHUNK_TIMES, len(axes.times)), *([1] if axes.levels else []), len(axes.lat), len(axes.lon))
     dims = ("valid_time", *levels, "latitude", "longitude")
     variable = file.createVariable(
-        parameter.short, "f4", dims, fill_value=np.float32(np.nan), compression="zlib", complevel=1, shuffle=True, chunksizes=shape
+        parameter.short,
+        "f4",
+        dims,
+        fill_value=np.float32(np.nan),
+        compression="zlib",
+        complevel=1,
+        shuffle=True,
+        chunksizes=shape,
     )
     variable.setncatts(_facts(axes, parameter))
 
@@ -174,20 +228,35 @@ def _declare(file: Any, axes: Axes, parameter: Parameter) -> None:
 def _facts(axes: Axes, parameter: Parameter) -> dict[str, Any]:
     ny, nx = len(axes.lat), len(axes.lon)
     kind = "isobaricInhPa" if axes.levels else "surface"
-    integers = {"GRIB_paramId": parameter.number, "GRIB_numberOfPoints": ny * nx, "GRIB_uvRelativeToGrid": 0, "GRIB_NV": 0}
-    integers |= {"GRIB_Nx": nx, "GRIB_Ny": ny, "GRIB_iScansNegatively": 0, "GRIB_jPointsAreConsecutive": 0, "GRIB_jScansPositively": 0}
+    integers = {
+        "GRIB_paramId": parameter.number,
+        "GRIB_numberOfPoints": ny * nx,
+        "GRIB_uvRelativeToGrid": 0,
+        "GRIB_NV": 0,
+    }
+    integers |= {
+        "GRIB_Nx": nx,
+        "GRIB_Ny": ny,
+        "GRIB_iScansNegatively": 0,
+        "GRIB_jPointsAreConsecutive": 0,
+        "GRIB_jScansPositively": 0,
+    }
     first, last = (f"GRIB_{{}}Of{word}GridPointInDegrees" for word in ("First", "Last"))
     return {
         **{key: np.int64(value) for key, value in integers.items()},
-        "GRIB_dataType": "fc" if parameter.step_type == "accum" else "an", "GRIB_typeOfLevel": kind, "GRIB_stepUnits": np.int64(1),
-        "GRIB_stepType": parameter.step_type, "GRIB_gridType": "regular_ll", "GRIB_cfName": parameter.standard_name,
+        "GRIB_dataType": "fc" if parameter.step_type == "accum" else "an", "GRIB_typeOfLevel": kind,
+        "GRIB_stepUnits": np.int64(1),
+        "GRIB_stepType": parameter.step_type, "GRIB_gridType": "regular_ll",
+        "GRIB_cfName": parameter.standard_name,
         "GRIB_cfVarName": parameter.short, "GRIB_gridDefinitionDescription": "Latitude/Longitude Grid",
         "GRIB_iDirectionIncrementInDegrees": float(axes.lon[1] - axes.lon[0]),
         "GRIB_jDirectionIncrementInDegrees": float(axes.lat[0] - axes.lat[1]),
         first.format("latitude"): float(axes.lat[0]), last.format("latitude"): float(axes.lat[-1]),
         first.format("longitude"): float(axes.lon[0]), last.format("longitude"): float(axes.lon[-1]),
-        "GRIB_missingValue": 3.4028234663852886e38, "GRIB_name": parameter.name, "GRIB_shortName": parameter.grib_short,
-        "GRIB_totalNumber": np.int64(0), "GRIB_units": parameter.units, "long_name": parameter.name, "units": parameter.units,
+        "GRIB_missingValue": 3.4028234663852886e38, "GRIB_name": parameter.name,
+        "GRIB_shortName": parameter.grib_short,
+        "GRIB_totalNumber": np.int64(0), "GRIB_units": parameter.units, "long_name": parameter.name,
+        "units": parameter.units,
         "standard_name": parameter.standard_name,
         "coordinates": f"number valid_time {'isobaricInhPa ' if axes.levels else ''}latitude longitude expver",
     }  # fmt: skip

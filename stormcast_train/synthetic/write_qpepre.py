@@ -1,4 +1,6 @@
-"""QPEPRE text, byte for byte: `%6d%10.4f%10.4f%9.2f` lines, longitude fastest, south to north; a cut of QPESUMS."""
+"""QPEPRE text, byte for byte: `%6d%10.4f%10.4f%9.2f` lines, longitude fastest, south to north; a cut of
+QPESUMS.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,10 @@ lat = np.round(SOUTH + STEP * np.arange(ROWS), 4)
 
 def template(lat: NDArray[np.floating] = lat, lon: NDArray[np.floating] = lon) -> NDArray[np.uint8]:
     """All lines with the value `0.00`: characters [rows * columns, 36]."""
-    lines = [f"{i:6d}{x:10.4f}{y:10.4f}{0:9.2f}\n" for i, (y, x) in enumerate(((y, x) for y in lat for x in lon), start=1)]
+    lines = [
+        f"{i:6d}{x:10.4f}{y:10.4f}{0:9.2f}\n"
+        for i, (y, x) in enumerate(((y, x) for y in lat for x in lon), start=1)
+    ]
     return np.frombuffer("".join(lines).encode("ascii"), np.uint8).reshape(-1, WIDTH).copy()
 
 
@@ -37,5 +42,8 @@ def text_file(rain_mm: NDArray[np.floating], lines: NDArray[np.uint8]) -> bytes:
 
 def file_name(time: np.datetime64) -> str:
     """`qpepre_202106010200-202106010300_1_h.txt` for the hour that ends at `time` (UTC)."""
-    start, end = (str(t.astype("datetime64[m]")).translate(str.maketrans("", "", "-T:")) for t in (time - np.timedelta64(1, "h"), time))
+    start, end = (
+        str(t.astype("datetime64[m]")).translate(str.maketrans("", "", "-T:"))
+        for t in (time - np.timedelta64(1, "h"), time)
+    )
     return f"qpepre_{start}-{end}_1_h.txt"

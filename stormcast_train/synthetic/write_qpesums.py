@@ -1,4 +1,6 @@
-"""QPESUMS native binary, byte for byte: a header, then int16 values with row 0 in the south; gzip with no time and no name."""
+"""QPESUMS native binary, byte for byte: a header, then int16 values with row 0 in the south; gzip with no
+time and no name.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,18 @@ RADARS = (b"RCWF", b"RCHL", b"RCCG", b"RCKT")
 
 @dataclass(frozen=True)
 class QpesumsHeader:
-    """Every field of the header as it stands in the file (scaled integers, names with the garbage after their NUL)."""
+    """Every field of the header as it stands in the file (scaled integers, names with the garbage after their
+    NUL).
+    """
 
     stamp: tuple[int, ...]  # year month day hour minute second, UTC, the end of an accumulation
     nx: int
     ny: int
     nz: int
     projection: bytes
-    geometry: tuple[int, ...]  # map_scale, 3 true latitudes/longitude, west, north, xy_scale, dx, dy, dxy_scale
+    geometry: tuple[
+        int, ...
+    ]  # map_scale, 3 true latitudes/longitude, west, north, xy_scale, dx, dy, dxy_scale
     heights: tuple[int, ...]
     tail: tuple[int, ...]  # z_scale, i_bb_mode, nine unused
     name: bytes  # 20 bytes
@@ -118,7 +124,9 @@ def reflectivity_raw(dbz: NDArray[np.floating]) -> NDArray[np.int16]:
 
 
 def rain_file(rain_mm: NDArray[np.floating], time: np.datetime64) -> bytes:
-    """A `CB_GC_PCP_1H_RAD` file: mm [561, 441] of the hour that ends at `time`, NaN where nothing is known."""
+    """A `CB_GC_PCP_1H_RAD` file: mm [561, 441] of the hour that ends at
+    `time`, NaN where nothing is known.
+    """
     return packed(encode(RAIN_1H.at(time), rain_raw(rain_mm)))
 
 

@@ -1,4 +1,6 @@
-"""RWRP/RWRF `_interp` netCDF: one hour, 2-D coordinates, surface fields and `*_p` on pressure levels, in the files' own units."""
+"""RWRP/RWRF `_interp` netCDF: one hour, 2-D coordinates, surface fields and `*_p` on pressure levels, in the
+files' own units.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,8 @@ import stormcast_train.base.load_order  # noqa: F401
 from stormcast_train.fields.variables import split_level
 
 GRAVITY = 9.80665
-# canonical name -> (name in the file, unit, description, factor, offset): stored = canonical * factor + offset
+# canonical name -> (name in the file, unit, description, factor, offset): stored = canonical * factor +
+# offset
 SURFACE: dict[str, tuple[str, str, str, float, float]] = {
     "u10m": ("umet10", "m s-1", "10 m u wind, earth-rotated", 1.0, 0.0),
     "v10m": ("vmet10", "m s-1", "10 m v wind, earth-rotated", 1.0, 0.0),
@@ -27,7 +30,10 @@ SURFACE: dict[str, tuple[str, str, str, float, float]] = {
     "tcwv": ("pw", "kg m-2", "precipitable water", 1.0, 0.0),
     "sst": ("SST", "K", "SEA SURFACE TEMPERATURE", 1.0, 0.0),
 }
-STATIC = {"orog": ("HGT", "m", "Terrain Height"), "lsm": ("LANDMASK", "", "LAND MASK (1 FOR LAND, 0 FOR WATER)")}
+STATIC = {
+    "orog": ("HGT", "m", "Terrain Height"),
+    "lsm": ("LANDMASK", "", "LAND MASK (1 FOR LAND, 0 FOR WATER)"),
+}
 LEVELS: dict[str, tuple[str, str, str]] = {
     "u": ("umet_p", "m s-1", "u wind, earth-rotated"),
     "v": ("vmet_p", "m s-1", "v wind, earth-rotated"),
@@ -43,16 +49,25 @@ def supported(name: str) -> bool:
     return level[0] in LEVELS if level else name in SURFACE
 
 
-def write(path: Path, time: np.datetime64, fields: Mapping[str, NDArray[np.floating]], attributes: Mapping[str, Any]) -> None:
+def write(
+    path: Path, time: np.datetime64, fields: Mapping[str, NDArray[np.floating]], attributes: Mapping[str, Any]
+) -> None:
     """Write one hour.
 
-    fields: canonical names and units, each [y, x]: `lat`, `lon`, `orog`, `lsm`, and any that `supported` knows.
+    fields: canonical names and units, each [y, x]: `lat`, `lon`, `orog`, `lsm`, and any that `supported`
+    knows.
     """
     levels = sorted({level[1] for name in fields if (level := split_level(name))}, reverse=True)
     ny, nx = fields["lat"].shape
     with Dataset(path, "w") as file:
         file.set_fill_off()
-        for name, size in (("Time", 1), ("south_north", ny), ("west_east", nx), ("pres_bottom_top", len(levels)), ("DateStrLen", 19)):
+        for name, size in (
+            ("Time", 1),
+            ("south_north", ny),
+            ("west_east", nx),
+            ("pres_bottom_top", len(levels)),
+            ("DateStrLen", 19),
+        ):
             if size:
                 file.createDimension(name, size)
         file.setncatts({"TITLE": " OUTPUT FROM RWRF, SYNTHETIC", **attributes})
@@ -70,7 +85,9 @@ def write(path: Path, time: np.datetime64, fields: Mapping[str, NDArray[np.float
 
 
 def _plane(file: Any, name: str, units: str, description: str, values: NDArray[np.floating]) -> None:
-    variable = _variable(file, name, ("Time", "south_north", "west_east"), units, description, values.shape, "XY ")
+    variable = _variable(
+        file, name, ("Time", "south_north", "west_east"), units, description, values.shape, "XY "
+    )
     variable[:] = np.asarray(values, np.float32)[None]
 
 
@@ -96,10 +113,26 @@ def _native(letter: str, values: NDArray[np.float32]) -> NDArray[np.float32]:
     return values / (1 - values) if letter == "q" else values
 
 
-def _variable(file: Any, name: str, dims: tuple[str, ...], units: str, description: str, chunk: tuple[int, ...], order: str) -> Any:
+def _variable(
+    file: Any,
+    name: str,
+    dims: tuple[str, ...],
+    units: str,
+    description: str,
+    chunk: tuple[int, ...],
+    order: str,
+) -> Any:
     chunks = (1, *chunk)
-    variable = file.createVariable(name, "f4", dims, compression="zlib", complevel=1, shuffle=True, chunksizes=chunks)
-    facts = {"FieldType": np.int32(104), "MemoryOrder": order, "stagger": "", "description": description, "units": units}
+    variable = file.createVariable(
+        name, "f4", dims, compression="zlib", complevel=1, shuffle=True, chunksizes=chunks
+    )
+    facts = {
+        "FieldType": np.int32(104),
+        "MemoryOrder": order,
+        "stagger": "",
+        "description": description,
+        "units": units,
+    }
     variable.setncatts(facts if name in ("XLAT", "XLONG") else {**facts, "coordinates": "XLONG XLAT"})
     return variable
 

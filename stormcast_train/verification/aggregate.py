@@ -1,4 +1,6 @@
-"""Sums that add: statistics by forecast and variable, one row per start, ready for any weighting of the starts."""
+"""Sums that add: statistics by forecast and variable, one row per start, ready for any weighting of the
+starts.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.fields.times import Times
+from stormcast_train.verification.case_sums import Sums
 from stormcast_train.verification.metrics import Totals
-from stormcast_train.verification.statistics import Sums
 
 Array = NDArray[Any]
 
@@ -58,13 +60,22 @@ class Aggregate:
         return np.array(self.starts, dtype="datetime64[s]")
 
     def stacked(self, row: Row) -> Sums:
-        """The statistics of a row with a leading axis over the starts, zeros where a start has none: [S, L, ...]."""
-        shapes = {name: value.shape for cases in self._cases if row in cases for name, value in cases[row].items()}
-        return {name: np.stack([cases.get(row, {}).get(name, np.zeros(shape)) for cases in self._cases]) for name, shape in shapes.items()}
+        """The statistics of a row with a leading axis over the starts, zeros where a start has none: [S, L,
+        ...].
+        """
+        shapes = {
+            name: value.shape for cases in self._cases if row in cases for name, value in cases[row].items()
+        }
+        return {
+            name: np.stack([cases.get(row, {}).get(name, np.zeros(shape)) for cases in self._cases])
+            for name, shape in shapes.items()
+        }
 
 
 def total(stacked: Sums, weights_BS: Array, kept_SL: Array | None = None) -> Totals:
-    """Weighted sums over the starts: [B, L, ...]. `kept_SL` leaves out (start, lead) pairs that a partner lacks."""
+    """Weighted sums over the starts: [B, L, ...]. `kept_SL` leaves out (start, lead) pairs that a partner
+    lacks.
+    """
     found = {}
     for name, value in stacked.items():
         kept = value if kept_SL is None else value * kept_SL.reshape(kept_SL.shape + (1,) * (value.ndim - 2))

@@ -29,7 +29,8 @@ def persistence(start_YX: Array, leads: int) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Climatology:
-    """Mean by hour of day (UTC) of given hours, [24, Y, X]; an hour or cell never seen takes the mean of all hours.
+    """Mean by hour of day (UTC) of given hours, [24, Y, X]; an hour or cell never seen takes the mean of all
+    hours.
 
     `source` says which hours, `n_times` how many.
     """
@@ -49,8 +50,12 @@ def hour_of_day(times: Times) -> Array:
     return hours
 
 
-def climatology(fields: Iterable[tuple[np.datetime64, Mapping[str, Array]]], source: str) -> dict[str, Climatology]:
-    """By variable, the mean field of each hour of the day from (valid time, fields [Y, X]), read once and one time at a time."""
+def climatology(
+    fields: Iterable[tuple[np.datetime64, Mapping[str, Array]]], source: str
+) -> dict[str, Climatology]:
+    """By variable, the mean field of each hour of the day from (valid time, fields [Y, X]), read once and one
+    time at a time.
+    """
     totals: dict[str, Array] = {}
     counts: dict[str, Array] = {}
     n_times = 0
@@ -72,10 +77,11 @@ def _hourly_mean(total_HYX: Array, count_HYX: Array) -> Array:
 
 
 def dressed(field_LYX: Array, errors_ELYX: Array, drawn_M: Array, variable: Variable) -> Array:
-    """A deterministic forecast plus held-out errors (truth minus forecast) of the same variable and leads, [M, L, Y, X].
+    """A deterministic forecast plus held-out errors (truth minus forecast) of the same variable and leads,
+    [M, L, Y, X].
 
-    Amounts are clipped to the variable's physical range (rain at 0). An error masked where the forecast is not (another
-    case's gap) adds nothing there.
+    Amounts are clipped to the variable's physical range (rain at 0). An error masked where the forecast is
+    not (another case's gap) adds nothing there.
     """
     errors = np.nan_to_num(errors_ELYX[drawn_M], nan=0.0)
     low = 0.0 if variable.kind == "accumulation" else variable.low
@@ -92,8 +98,8 @@ def draw_errors(cases: int, members: int, rng: np.random.Generator) -> Array:
 def extrapolation(frames_FYX: Array, leads_in_steps: list[int], variable: Variable, motion: str) -> Array:
     """The last frame moved along the frames' motion by pysteps (semi-Lagrangian, backward), [L, Y, X].
 
-    The motion is found on the transformed field (log for rain) with masked cells dry; what comes from outside the
-    coverage is dry, and the last frame's masked cells stay masked. Frames are one time step apart.
+    The motion is found on the transformed field (log for rain) with masked cells dry; what comes from outside
+    the coverage is dry, and the last frame's masked cells stay masked. Frames are one time step apart.
     """
     find_motion, advect = _pysteps(motion)
     last = np.asarray(frames_FYX[-1], np.float64)
@@ -112,8 +118,12 @@ def extrapolation(frames_FYX: Array, leads_in_steps: list[int], variable: Variab
 
 
 def _options(motion: str, shape: tuple[int, ...]) -> dict[str, int]:
-    """proesmans halves the image `num_levels - 1` times and reads out of bounds once a side is below 2 cells."""
-    return {"num_levels": min(6, 1 + int(np.log2(min(shape) / SMALLEST_LEVEL)))} if motion == "proesmans" else {}
+    """proesmans halves the image `num_levels - 1` times and reads out of
+    bounds once a side is below 2 cells.
+    """
+    return (
+        {"num_levels": min(6, 1 + int(np.log2(min(shape) / SMALLEST_LEVEL)))} if motion == "proesmans" else {}
+    )
 
 
 def frames_needed(motion: str) -> int:

@@ -1,4 +1,5 @@
-"""From a store to the fields a case needs: truth, climatology, past frames, driver. And from fields to a case's statistics.
+"""From a store to the fields a case needs: truth, climatology, past frames, driver. And from fields to a
+case's statistics.
 
 Fields are dicts by variable name; shapes L leads, M members, Y rows, X columns, NaN where masked.
 """
@@ -19,8 +20,15 @@ from stormcast_train.store.group import Group
 from stormcast_train.store.reader import Store
 from stormcast_train.verification.aggregate import Row
 from stormcast_train.verification.baselines import Climatology, climatology
+from stormcast_train.verification.case_sums import (
+    Measures,
+    Sums,
+    deterministic,
+    ensemble,
+    single_members,
+    valid_cells,
+)
 from stormcast_train.verification.derived import Fields, probability_matched_mean, with_derived
-from stormcast_train.verification.statistics import Measures, Sums, deterministic, ensemble, single_members, valid_cells
 
 Array = NDArray[Any]
 CLIMATOLOGY_DAYS = 60
@@ -34,7 +42,9 @@ class Analysis:
         missing = [name for name in names if name not in self._group.channels]
         if missing:
             held = ", ".join(self._group.channels)
-            raise RequestError(f"the forecast has {', '.join(missing)}, the store {store.path} only {held}", missing=missing)
+            raise RequestError(
+                f"the forecast has {', '.join(missing)}, the store {store.path} only {held}", missing=missing
+            )
         self.store = store
         self.names, self._derived = names, derived
         self.grid: Grid = self._group.grid
@@ -49,7 +59,9 @@ class Analysis:
         return own | {name: describe(name) for name in made if name not in own}
 
     def at(self, times: Times) -> Fields:
-        """The fields at these valid times, [L, Y, X] by name; a time off the store's axis is a RequestError."""
+        """The fields at these valid times, [L, Y, X] by name; a time off the
+        store's axis is a RequestError.
+        """
         values = self._group.read(self._group.rows(times), list(self.names))
         return with_derived({name: values[:, i] for i, name in enumerate(self.names)}, self._derived)
 
@@ -58,8 +70,9 @@ class Analysis:
         missing = np.unique(times[~np.isin(times, self.times)])
         if len(missing):
             raise RequestError(
-                f"the store holds {iso(self.times[0])} to {iso(self.times[-1])}; the forecast needs {len(missing)} time(s) outside, "
-                f"the first {iso(missing[0])}: extend the store (preprocess with a longer period) or forecast earlier starts",
+                f"the store holds {iso(self.times[0])} to {iso(self.times[-1])}; the forecast needs "
+                f"{len(missing)} time(s) outside, the first {iso(missing[0])}: extend the store (preprocess "
+                "with a longer period) or forecast earlier starts",
                 first_missing=iso(missing[0]),
             )
 
@@ -71,16 +84,22 @@ class Analysis:
 
 
 def climatologies(analysis: Analysis, times: Times, source: str) -> dict[str, Climatology]:
-    """By variable, the mean of each hour of day over these times; at most CLIMATOLOGY_DAYS days, spread evenly, are read."""
+    """By variable, the mean of each hour of day over these times; at most CLIMATOLOGY_DAYS days, spread
+    evenly, are read.
+    """
     chosen = spread_days(times[analysis.whole(times)], CLIMATOLOGY_DAYS)
     if not len(chosen):
         return {}
-    read = ((time, {name: field[0] for name, field in analysis.at(np.array([time])).items()}) for time in chosen)
+    read = (
+        (time, {name: field[0] for name, field in analysis.at(np.array([time])).items()}) for time in chosen
+    )
     return climatology(read, f"{len(chosen)} times of {source}")
 
 
 def spread_days(times: Times, days: int) -> Times:
-    """All times of at most `days` calendar days, evenly spread: whole days, so that every hour of day is met equally."""
+    """All times of at most `days` calendar days, evenly spread: whole days, so that every hour of day is met
+    equally.
+    """
     calendar = np.unique(times.astype("datetime64[D]"))
     chosen = calendar[spread_indices(len(calendar), days)]
     return times[np.isin(times.astype("datetime64[D]"), chosen)]
@@ -88,11 +107,17 @@ def spread_days(times: Times, days: int) -> Times:
 
 def spread_indices(available: int, wanted: int) -> NDArray[np.int64]:
     """At most `wanted` indices of 0..available-1, evenly spread, first and last included."""
-    return np.unique(np.linspace(0, available - 1, min(available, wanted)).round().astype(np.int64)) if available else np.zeros(0, np.int64)
+    return (
+        np.unique(np.linspace(0, available - 1, min(available, wanted)).round().astype(np.int64))
+        if available
+        else np.zeros(0, np.int64)
+    )
 
 
-class Driver:
-    """The large-scale driver's own fields of variables that the state has too, bilinear on the state's grid."""
+class DriverFields:
+    """The large-scale driver's own fields of variables that the state has
+    too, bilinear on the state's grid.
+    """
 
     def __init__(self, store: Store, analysis: Analysis, derived: tuple[str, ...]) -> None:
         self._group = store.group("background") if "background" in store.roles else None
@@ -101,7 +126,9 @@ class Driver:
         self.names = tuple(name for name in analysis.variables if name in held)
 
     def at(self, times: Times) -> Fields:
-        """[L, Y, X] by shared name, NaN where the driver has no time or no cell; empty without a shared name."""
+        """[L, Y, X] by shared name, NaN where the driver has no time or no
+        cell; empty without a shared name.
+        """
         if self._group is None or not self.names or not self._group.grid.regular:
             return {}
         there = np.isin(times, self._group.times)
@@ -121,13 +148,17 @@ def bilinear(field_LYX: Array, source: Grid, target: Grid) -> Array:
     around, order = facing(source, west, east)
     field_LYX = field_LYX if order is None else field_LYX[..., order]
     points = np.stack([target.lat2d, target.lon2d], axis=-1)
-    interpolator = RegularGridInterpolator((around.lat, around.lon), np.moveaxis(field_LYX, 0, -1), bounds_error=False, fill_value=np.nan)
+    interpolator = RegularGridInterpolator(
+        (around.lat, around.lon), np.moveaxis(field_LYX, 0, -1), bounds_error=False, fill_value=np.nan
+    )
     values: Array = np.moveaxis(interpolator(points), -1, 0)
     return values
 
 
 def ensemble_forecasts(members: Fields, variables: dict[str, Variable]) -> dict[str, Fields]:
-    """What is scored of an ensemble [M, L, Y, X]: itself and, with two members or more, their mean and (rain, echo) their pmm."""
+    """What is scored of an ensemble [M, L, Y, X]: itself and, with two members or more, their mean and (rain,
+    echo) their pmm.
+    """
     found: dict[str, Fields] = {"ensemble": members}
     if len(next(iter(members.values()))) > 1:
         found["mean"] = {name: field.mean(axis=0) for name, field in members.items()}
@@ -144,7 +175,9 @@ def score_start(
     regions: dict[str, Array | None],
     seed: int,
 ) -> dict[Row, Sums]:
-    """The statistics of one start: every forecast (fields [L, Y, X] or [M, L, Y, X]) on the cells that all of them have."""
+    """The statistics of one start: every forecast (fields [L, Y, X] or [M, L, Y, X]) on the cells that all of
+    them have.
+    """
     found: dict[Row, Sums] = {}
     for name, measures in measured.items():
         own = {forecast: fields[name] for forecast, fields in forecasts.items() if name in fields}
@@ -157,7 +190,14 @@ def score_start(
 
 
 def _score(
-    forecast: str, name: str, region: str, field: Array, truth: Array, valid: Array, measures: Measures, rng: np.random.Generator
+    forecast: str,
+    name: str,
+    region: str,
+    field: Array,
+    truth: Array,
+    valid: Array,
+    measures: Measures,
+    rng: np.random.Generator,
 ) -> dict[Row, Sums]:
     if field.ndim == 3:
         return {Row(forecast, name, region, 1): deterministic(field, truth, valid, measures)}

@@ -17,7 +17,9 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Resampling:
-    """`weights` [B, S]: how often each start counts; row 0 counts each once. The same rows for every forecast: paired."""
+    """`weights` [B, S]: how often each start counts; row 0 counts each once. The same rows for every
+    forecast: paired.
+    """
 
     weights: Array
     n_blocks: int
@@ -36,7 +38,9 @@ class Resampling:
 
 
 def blocks_of(starts: Times, block: str) -> Array:
-    """The number of the block each start belongs to: calendar blocks counted from the first start's day, int [S]."""
+    """The number of the block each start belongs to: calendar blocks counted from the first start's day, int
+    [S].
+    """
     first_day = starts.min().astype("datetime64[D]").astype("datetime64[s]")
     numbers: Array = ((starts - first_day) // parse_duration(block)).astype(int)
     return np.unique(numbers, return_inverse=True)[1]

@@ -30,7 +30,8 @@ class BootstrapConfig(Frozen):
 
 
 class ScoreConfig(Frozen):
-    """Thresholds by variable (`rain`: a rate in mm/h for every accumulation), windows, spectra, regions, intervals.
+    """Thresholds by variable (`rain`: a rate in mm/h for every accumulation), windows, spectra, regions,
+    intervals.
 
     `fss_windows_cells` adds windows counted in cells, for grids too coarse for the windows in km.
     `motion` is the pysteps method of the extrapolation baseline (those that need no opencv).
@@ -49,7 +50,9 @@ class ScoreConfig(Frozen):
     seed: int = 0
 
     def thresholds_of(self, variable: Variable) -> tuple[float, ...]:
-        """The event thresholds of a variable in its own unit; a rain rate becomes the amount of the interval."""
+        """The event thresholds of a variable in its own unit; a rain rate
+        becomes the amount of the interval.
+        """
         if variable.name in self.thresholds:
             return self.thresholds[variable.name]
         if variable.kind == "accumulation" and variable.units == "mm" and variable.interval_s:

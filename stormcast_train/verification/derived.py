@@ -13,16 +13,23 @@ INGREDIENTS = {"ws10m": ("u10m", "v10m")}
 
 
 def with_derived(fields: Fields, names: tuple[str, ...]) -> Fields:
-    """The fields and those derived ones whose ingredients are there. `ws10m` is of each member, never of mean components."""
-    more = {name: np.hypot(*(fields[part] for part in INGREDIENTS[name])) for name in names if all(p in fields for p in INGREDIENTS[name])}
+    """The fields and those derived ones whose ingredients are there. `ws10m` is of each member, never of mean
+    components.
+    """
+    more = {
+        name: np.hypot(*(fields[part] for part in INGREDIENTS[name]))
+        for name in names
+        if all(p in fields for p in INGREDIENTS[name])
+    }
     return {**fields, **more}
 
 
 def probability_matched_mean(members_MLYX: Array) -> Array:
     """The ensemble mean's pattern with the pooled members' amounts (Ebert 2001), [L, Y, X].
 
-    At each lead the cells, ordered by the mean, take every M-th of all members' values in descending order. Cells masked
-    in any member stay NaN; equal means are ordered by position. Places are exchanged cell for cell, so all cells are taken as equal.
+    At each lead the cells, ordered by the mean, take every M-th of all members' values in descending order.
+    Cells masked in any member stay NaN; equal means are ordered by position. Places are exchanged cell for
+    cell, so all cells are taken as equal.
     """
     matched = np.full(members_MLYX.shape[1:], np.nan)
     for lead in range(members_MLYX.shape[1]):

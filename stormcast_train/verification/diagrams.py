@@ -17,7 +17,9 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True, eq=False)
 class Reliability:
-    """At one threshold: forecast probability k / M, how often the event followed, and on how many cells (of mean area) it was forecast so."""
+    """At one threshold: forecast probability k / M, how often the event followed, and on how many cells (of
+    mean area) it was forecast so.
+    """
 
     threshold: float
     probability: Array
@@ -38,14 +40,22 @@ def rank_frequencies(scoring: Scoring, variable: str) -> dict[str, Array]:
 
 
 def reliability(scoring: Scoring, variable: str, least_events: int = 30) -> list[Reliability]:
-    """The ensemble's area-weighted reliability at the thresholds observed on the area of at least `least_events` mean cells."""
+    """The ensemble's area-weighted reliability at the thresholds observed on the area of at least
+    `least_events` mean cells.
+    """
     row = find(scoring.aggregate.rows(), "ensemble", variable, "all")
     stacked = scoring.aggregate.stacked(row) if row else {}
     if "exceedance" not in stacked or row is None or row.members < 2:
         return []
     curves = []
-    for threshold, table in zip(scoring.measured[variable].thresholds, stacked["exceedance"].sum(axis=(0, 1)), strict=True):
+    for threshold, table in zip(
+        scoring.measured[variable].thresholds, stacked["exceedance"].sum(axis=(0, 1)), strict=True
+    ):
         forecasts = table.sum(axis=-1)
         if table[:, 1].sum() >= least_events:
-            curves.append(Reliability(threshold, np.linspace(0, 1, len(table)), ratio(table[:, 1], forecasts), forecasts))
+            curves.append(
+                Reliability(
+                    threshold, np.linspace(0, 1, len(table)), ratio(table[:, 1], forecasts), forecasts
+                )
+            )
     return curves

@@ -1,8 +1,11 @@
-"""Metrics: functions of summed statistics, so that every root, ratio and skill is taken after the aggregation.
+"""Metrics: functions of summed statistics, so that every root, ratio and skill is taken after the
+aggregation.
 
-Means, shares and frequencies are area-weighted, because the sums are (`statistics.py`); spectra alone are not.
+Means, shares and frequencies are area-weighted, because the sums are (`statistics.py`); spectra alone are
+not.
 
-Sums have any leading axes (bootstrap samples), then leads L; definitions in the docstrings, undefined ratios are NaN.
+Sums have any leading axes (bootstrap samples), then leads L; definitions in the docstrings, undefined ratios
+are NaN.
 """
 
 from __future__ import annotations
@@ -57,12 +60,16 @@ def spread(t: Totals) -> Array:
 
 
 def spread_skill_ratio(t: Totals, members: int) -> Array:
-    """sqrt((M + 1) / M) sqrt(mean variance) / RMSE of the ensemble mean, both area-weighted (Fortin et al. 2014)."""
+    """sqrt((M + 1) / M) sqrt(mean variance) / RMSE of the ensemble mean, both area-weighted (Fortin et al.
+    2014).
+    """
     return np.sqrt((members + 1) / members) * ratio(spread(t), rmse(t))
 
 
 def rank_histogram_deviation(t: Totals) -> Array:
-    """sum over ranks of |area-weighted frequency - 1 / (M + 1)| (reliability index of Delle Monache et al. 2006); 0 is flat."""
+    """sum over ranks of |area-weighted frequency - 1 / (M + 1)| (reliability index of Delle Monache et al.
+    2006); 0 is flat.
+    """
     ranks = t["ranks"]
     frequency = ratio(ranks, ranks.sum(axis=-1, keepdims=True))
     deviation: Array = np.abs(frequency - 1 / ranks.shape[-1]).sum(axis=-1)
@@ -70,12 +77,16 @@ def rank_histogram_deviation(t: Totals) -> Array:
 
 
 def psd_ratio(t: Totals) -> Array:
-    """Power over the truth's power in each wavelength band, [..., L, B], not area-weighted; members, never the mean, for an ensemble."""
+    """Power over the truth's power in each wavelength band, [..., L, B], not area-weighted; members, never
+    the mean, for an ensemble.
+    """
     return ratio(t["power"], t["power_truth"])
 
 
 def fss(t: Totals) -> Array:
-    """1 - sum (Pf - Po)^2 / (sum Pf^2 + sum Po^2), area-weighted over windows and cases (Roberts and Lean 2008): [..., L, T, W]."""
+    """1 - sum (Pf - Po)^2 / (sum Pf^2 + sum Po^2), area-weighted over windows and cases (Roberts and Lean
+    2008): [..., L, T, W].
+    """
     return 1 - ratio(t["fss_error"], t["fss_reference"])
 
 
@@ -88,7 +99,9 @@ def brier(t: Totals) -> Array:
 
 
 def brier_reliability(t: Totals) -> Array:
-    """The area-weighted reliability term of the Brier score (Murphy 1973), one bin per k of M members; 0 is reliable."""
+    """The area-weighted reliability term of the Brier score (Murphy 1973), one bin per k of M members; 0 is
+    reliable.
+    """
     table = t["exceedance"]
     probability = np.linspace(0, 1, table.shape[-2])
     in_bin = table.sum(axis=-1)
@@ -102,7 +115,9 @@ def event_frequency(t: Totals) -> Array:
 
 
 def contingency(t: Totals) -> dict[str, Array]:
-    """ets, csi, pod, far and frequency_bias [..., L, T] of single fields from the area-weighted table, by `scores`."""
+    """ets, csi, pod, far and frequency_bias [..., L, T] of single fields from the area-weighted table, by
+    `scores`.
+    """
     import xarray as xr
     from scores.categorical import BasicContingencyManager
 
@@ -123,7 +138,12 @@ def contingency(t: Totals) -> dict[str, Array]:
     return {name: np.where(np.isfinite(value.values), value.values, np.nan) for name, value in found.items()}
 
 
-ALWAYS: dict[str, Callable[[Totals], Array]] = {"rmse": rmse, "mae": mae, "bias": bias, "crps_fair": crps_fair}
+ALWAYS: dict[str, Callable[[Totals], Array]] = {
+    "rmse": rmse,
+    "mae": mae,
+    "bias": bias,
+    "crps_fair": crps_fair,
+}
 BY_THRESHOLD: dict[str, Callable[[Totals], Array]] = {
     "brier": brier,
     "brier_reliability": brier_reliability,

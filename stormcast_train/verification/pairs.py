@@ -1,7 +1,9 @@
-"""Metrics as quotients of two sums that add over cases: for whoever keeps running totals and takes the metric at the end.
+"""Metrics as quotients of two sums that add over cases: for whoever keeps running totals and takes the metric
+at the end.
 
-Every pair is (numerator, denominator) by lead, [L], from the statistics of `statistics.py`; the quotients (and the roots of those that
-are of squares) are the metrics of `metrics.py`. Shapes: L leads, Y rows, X columns, T thresholds.
+Every pair is (numerator, denominator) by lead, [L], from the statistics of `statistics.py`; the quotients
+(and the roots of those that are of squares) are the metrics of `metrics.py`. Shapes: L leads, Y rows, X
+columns, T thresholds.
 """
 
 from __future__ import annotations
@@ -11,20 +13,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.verification.statistics import Measures, Sums, deterministic
+from stormcast_train.verification.case_sums import Measures, Sums, deterministic
 from stormcast_train.verification.stratify import RINGS_KM, ring_name
 
 Array = NDArray[Any]
-Pairs = dict[tuple[str, str], tuple[Array, Array]]  # by quantity and qualifier (a threshold, a window, a band; empty without one)
+Pairs = dict[
+    tuple[str, str], tuple[Array, Array]
+]  # by quantity and qualifier (a threshold, a window, a band; empty without one)
 
 
 def pairs(sums: Sums, measured: Measures, members: int) -> Pairs:
-    """Every metric of one forecast's statistics; `rmse` is of the ensemble mean, `psd_ratio` and `frequency_bias` of its members."""
+    """Every metric of one forecast's statistics; `rmse` is of the ensemble mean, `psd_ratio` and
+    `frequency_bias` of its members.
+    """
     cells = sums["cells"]
     found: Pairs = {("rmse", ""): (sums["squared_error"], cells)}
     if members > 1:
         inflated = sums["variance"] * (members + 1) / members  # Fortin et al. 2014
-        found |= {("crps_fair", ""): (sums["crps_fair"], cells), ("spread_skill", ""): (inflated, sums["squared_error"])}
+        found |= {
+            ("crps_fair", ""): (sums["crps_fair"], cells),
+            ("spread_skill", ""): (inflated, sums["squared_error"]),
+        }
     else:
         found["mae", ""] = (sums["absolute_error"], cells)
     found |= _events(sums, measured)
@@ -55,7 +64,9 @@ def threshold_name(threshold: float, units: str) -> str:
     return f":{threshold:.4g}{units.replace(' ', '')}"
 
 
-def inflow_pairs(field_LYX: Array, truth_LYX: Array, valid_LYX: Array, distance_km_LYX: Array, bare: Measures) -> Pairs:
+def inflow_pairs(
+    field_LYX: Array, truth_LYX: Array, valid_LYX: Array, distance_km_LYX: Array, bare: Measures
+) -> Pairs:
     """`inflow_rmse`: squared error by distance from the edge; `bare` measures nothing but errors."""
     found: Pairs = {}
     for low, high in RINGS_KM:

@@ -10,7 +10,9 @@ Better = Literal["low", "high", "one"]
 
 @dataclass(frozen=True)
 class Quantity:
-    """A quantity: which way is better (`one`: near 1), its title for a person, and whether its sums are of squares."""
+    """A quantity: which way is better (`one`: near 1), its title for a person, and whether its sums are of
+    squares.
+    """
 
     better: Better
     title: str

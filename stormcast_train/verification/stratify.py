@@ -18,7 +18,9 @@ RINGS_KM = ((0.0, 20.0), (20.0, 50.0), (50.0, 100.0), (100.0, float("inf")))
 
 
 def region_masks(names: tuple[str, ...], static: Mapping[str, Array]) -> dict[str, Array | None]:
-    """bool [Y, X] by region name, None for all cells. `static` has `lsm` and `orog` where the store has them."""
+    """bool [Y, X] by region name, None for all cells. `static` has `lsm` and
+    `orog` where the store has them.
+    """
     return {name: _mask(name, static) for name in names}
 
 
@@ -28,7 +30,10 @@ def _mask(name: str, static: Mapping[str, Array]) -> Array | None:
     needed = ("lsm", "orog") if "500m" in name else ("lsm",)
     missing = [n for n in needed if n not in static]
     if missing:
-        raise RequestError(f"the region '{name}' needs the static field {missing[0]}, which the store lacks; use score.regions=[all]")
+        raise RequestError(
+            f"the region '{name}' needs the static field {missing[0]}, which the store lacks; use "
+            "score.regions=[all]"
+        )
     land = static["lsm"] >= 0.5
     if name in ("land", "sea"):
         return land if name == "land" else ~land & np.isfinite(static["lsm"])
@@ -37,9 +42,11 @@ def _mask(name: str, static: Mapping[str, Array]) -> Array | None:
 
 
 def inflow_distance_km(grid: Grid, wind_m_s: tuple[float, float] | None) -> Array:
-    """How far upwind the domain's edge is from each cell centre, km [Y, X], for a mean wind (along columns, along rows).
+    """How far upwind the domain's edge is from each cell centre, km [Y, X], for a mean wind (along columns,
+    along rows).
 
-    Without a wind, or where it is weaker than CALM_M_S, the distance to the nearest edge. An edge lies half a cell beyond its cells.
+    Without a wind, or where it is weaker than CALM_M_S, the distance to the nearest edge. An edge lies half a
+    cell beyond its cells.
     """
     (dy_km, dx_km), (rows, columns) = (spacing / 1000 for spacing in grid.spacing_m), grid.shape
     y_Y1, x_1X = (np.arange(rows)[:, None] + 0.5) * dy_km, (np.arange(columns)[None] + 0.5) * dx_km

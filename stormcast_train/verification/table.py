@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from stormcast_train.verification import metrics
 from stormcast_train.verification.aggregate import Aggregate, Row, find, present, total
+from stormcast_train.verification.case_sums import Measures, Sums
 from stormcast_train.verification.compare import Resampling
-from stormcast_train.verification.statistics import Measures, Sums
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -62,7 +62,9 @@ class Scoring:
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """One metric of one forecast with its leading axes [B, L, T?, W? or bands?] and the labels of the trailing ones."""
+    """One metric of one forecast with its leading axes [B, L, T?, W? or bands?] and the labels of the
+    trailing ones.
+    """
 
     name: str
     values: Array
@@ -71,7 +73,9 @@ class Metric:
 
 
 def table(scoring: Scoring) -> pd.DataFrame:
-    """Every metric of every forecast, variable, region and lead, with intervals where there are enough blocks."""
+    """Every metric of every forecast, variable, region and lead, with intervals where there are enough
+    blocks.
+    """
     import pandas as pd
 
     rows = [line for row in scoring.aggregate.rows() for line in _lines(scoring, row)]
@@ -118,7 +122,10 @@ def own_metrics(scoring: Scoring, row: Row, stacked: Sums) -> list[Metric]:
     measured = scoring.measured[row.variable]
     totals = total(stacked, scoring.resampling.weights)
     found = [Metric(name, values) for name, values in metrics.by_lead(totals, row.members).items()]
-    found += [Metric(name, values, measured.thresholds) for name, values in metrics.by_threshold(totals, row.members).items()]
+    found += [
+        Metric(name, values, measured.thresholds)
+        for name, values in metrics.by_threshold(totals, row.members).items()
+    ]
     if "fss_error" in totals:
         found.append(Metric("fss", metrics.fss(totals), measured.thresholds, measured.scales_km))
     if "power" in totals and row.region == "all":
@@ -138,16 +145,22 @@ def paired_metrics(scoring: Scoring, row: Row, stacked: Sums) -> list[Metric]:
         found.append(Metric("mse_skill", 1 - metrics.ratio(metrics.mse(both[0]), metrics.mse(both[1]))))
     both = paired_totals(scoring, row, stacked, "regression")
     if both:
-        found.append(Metric("crps_skill", 1 - metrics.ratio(metrics.crps_fair(both[0]), metrics.mae(both[1]))))
+        found.append(
+            Metric("crps_skill", 1 - metrics.ratio(metrics.crps_fair(both[0]), metrics.mae(both[1])))
+        )
     for baseline in DIFFERENCES if row.forecast == "ensemble" else ():
         both = paired_totals(scoring, row, stacked, baseline)
         if both:
-            found.append(Metric(f"crps_fair_minus_{baseline}", metrics.crps_fair(both[0]) - metrics.crps_fair(both[1])))
+            found.append(
+                Metric(f"crps_fair_minus_{baseline}", metrics.crps_fair(both[0]) - metrics.crps_fair(both[1]))
+            )
     return found
 
 
 def paired_totals(scoring: Scoring, row: Row, stacked: Sums, baseline: str) -> tuple[Sums, Sums] | None:
-    """Totals of a forecast and of a baseline over the (start, lead) pairs that both have; None without the baseline."""
+    """Totals of a forecast and of a baseline over the (start, lead) pairs that both have; None without the
+    baseline.
+    """
     partner = find(scoring.aggregate.rows(), baseline, row.variable, row.region)
     if partner is None:
         return None
@@ -161,10 +174,11 @@ def paired_totals(scoring: Scoring, row: Row, stacked: Sums, baseline: str) -> t
 
 
 def headline(scoring: Scoring) -> dict[str, dict[str, Any]]:
-    """By variable: regression RMSE over persistence's at the first lead, and for the ensemble averaged over the leads
+    """By variable: regression RMSE over persistence's at the first lead, and for the ensemble averaged over
+    the leads
 
-    its fair CRPS over the regression's MAE (and the worst lead), its CRPS over dressed_regression's with the paired interval
-    of the difference, and its spread-skill ratio's range.
+    its fair CRPS over the regression's MAE (and the worst lead), its CRPS over dressed_regression's with the
+    paired interval of the difference, and its spread-skill ratio's range.
     """
     found: dict[str, dict[str, Any]] = {}
     for name in scoring.measured:
@@ -176,12 +190,16 @@ def headline(scoring: Scoring) -> dict[str, dict[str, Any]]:
 
 def _headline_of(scoring: Scoring, row: Row) -> dict[str, Any]:
     stacked = scoring.aggregate.stacked(row)
-    facts: dict[str, Any] = {"crps_fair": _mean_over_leads(metrics.crps_fair(total(stacked, scoring.resampling.weights)))[0]}
+    facts: dict[str, Any] = {
+        "crps_fair": _mean_over_leads(metrics.crps_fair(total(stacked, scoring.resampling.weights)))[0]
+    }
     regression = find(scoring.aggregate.rows(), "regression", row.variable, "all")
     if regression is not None:
         pair = paired_totals(scoring, regression, scoring.aggregate.stacked(regression), "persistence")
         if pair:
-            facts["regression_rmse_over_persistence"] = metrics.ratio(metrics.rmse(pair[0]), metrics.rmse(pair[1]))[0, 0]
+            facts["regression_rmse_over_persistence"] = metrics.ratio(
+                metrics.rmse(pair[0]), metrics.rmse(pair[1])
+            )[0, 0]
     pair = paired_totals(scoring, row, stacked, "regression")
     if pair:
         crps, reference = metrics.crps_fair(pair[0]), metrics.mae(pair[1])
@@ -198,10 +216,16 @@ def _headline_of(scoring: Scoring, row: Row) -> dict[str, Any]:
 
 def _against_dressed(scoring: Scoring, ours_BL: Array, theirs_BL: Array) -> dict[str, Any]:
     ours, theirs = _mean_over_leads(ours_BL), _mean_over_leads(theirs_BL)
-    facts = {"crps_over_dressed_regression": ours[0] / theirs[0], "crps_minus_dressed_regression": ours[0] - theirs[0]}
+    facts = {
+        "crps_over_dressed_regression": ours[0] / theirs[0],
+        "crps_minus_dressed_regression": ours[0] - theirs[0],
+    }
     interval = scoring.resampling.interval((ours - theirs)[:, None])
     if interval:
-        facts |= {"crps_minus_dressed_regression_low": interval[0][0], "crps_minus_dressed_regression_high": interval[1][0]}
+        facts |= {
+            "crps_minus_dressed_regression_low": interval[0][0],
+            "crps_minus_dressed_regression_high": interval[1][0],
+        }
     return facts
 
 

@@ -1,4 +1,6 @@
-"""What a store has on its state's time axis: whole states, the driver at these very times, and how far a sample reaches."""
+"""What a store has on its state's time axis: whole states, the driver at these very times, and how far a
+sample reaches.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stormcast_train.data.axis import axis_of
 from stormcast_train.data.mix import FractionsMix
+from stormcast_train.data.sample_times import axis_of
 from stormcast_train.fields.grid import Grid
 from stormcast_train.store.reader import Store, open_store
 from stormcast_train.store.writer import write_store
@@ -18,7 +20,9 @@ GRID = Grid(np.array([22.0, 23.0]), np.array([120.0, 121.0]))
 
 
 def store(path: Path, step: int, first: int = 0) -> Store:
-    """Twelve hours of state, and a driver every `step` hours from hour `first` on, of which the third lacks its second variable."""
+    """Twelve hours of state, and a driver every `step` hours from hour `first` on, of which the third lacks
+    its second variable.
+    """
     t2m, rain = np.full((12, 2, 2), 290.0), np.zeros((12, 2, 2))
     rain[5], t2m[7, 0, 0] = np.nan, np.nan
     count = (11 - first) // step + 1
@@ -31,12 +35,18 @@ def store(path: Path, step: int, first: int = 0) -> Store:
 
 def test_a_driver_is_there_at_its_own_times_alone_and_where_all_of_it_is(tmp_path: Path) -> None:
     found = axis_of(store(tmp_path / "hourly", 1), MIX, 2, True)
-    assert np.flatnonzero(~found.state_T).tolist() == [5]  # an hour without rain; a single missing cell is none
+    assert np.flatnonzero(~found.state_T).tolist() == [
+        5
+    ]  # an hour without rain; a single missing cell is none
     assert found.background_T is not None
     assert np.flatnonzero(~found.background_T).tolist() == [2]
     three = axis_of(store(tmp_path / "three", 3, 1), MIX, 2, True).background_T
     assert three is not None
-    assert np.flatnonzero(three).tolist() == [1, 4, 10]  # 1, 4, 7 and 10 h, of which the third lacks a variable
+    assert np.flatnonzero(three).tolist() == [
+        1,
+        4,
+        10,
+    ]  # 1, 4, 7 and 10 h, of which the third lacks a variable
     assert axis_of(store(tmp_path / "none", 3), MIX, 2, False).background_T is None
 
 

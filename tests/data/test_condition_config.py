@@ -10,7 +10,9 @@ from stormcast_train.data.condition_config import ConditionSpec
 
 
 def spec(*overrides):
-    config = build_config(recipe("train"), parse(["train", "stage=regression", "store=s", "run=r", *overrides]))
+    config = build_config(
+        recipe("train"), parse(["train", "stage=regression", "store=s", "run=r", *overrides])
+    )
     return config.stage.resolve(True, True).conditions
 
 
@@ -49,7 +51,8 @@ def test_past_frames_are_asked_by_role():
 
 def test_conditions_of_packages_from_before_are_read_as_they_were():
     old = {
-        "history": 1, "background": ["target", "increment"], "static": True, "time": ["hour"], "position": False, "regression": False,
+        "history": 1, "background": ["target", "increment"], "static": True, "time": ["hour"],
+        "position": False, "regression": False,
         "mask": "auto", "noise": 0.05,
     }  # fmt: skip
     read = ConditionSpec.model_validate(old)

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from stormcast_train.base import seeds
-from stormcast_train.data.noise import normal, philox4x32, uniform, words
+from stormcast_train.data.keyed_random import normal, philox4x32, uniform, words
 from stormcast_train.data.order import Order
 
 CPU = torch.device("cpu")
@@ -25,11 +25,17 @@ def test_a_cpu_draws_the_integers_of_the_accelerator():
 
 def test_a_draw_leaves_its_words_to_box_and_muller():
     index, shape = 11, (2, 3)
-    unit = (words([index], 2, seeds.derive_key(4, "noise"), CPU).double().numpy()[0] + 0.5) / 2**32  # two blocks of four words
+    unit = (
+        words([index], 2, seeds.derive_key(4, "noise"), CPU).double().numpy()[0] + 0.5
+    ) / 2**32  # two blocks of four words
     radius, angle = np.sqrt(-2 * np.log(unit[:, 0::2])), 2 * np.pi * unit[:, 1::2]
     expected = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)], axis=1).ravel()[:6]
-    np.testing.assert_allclose(normal(4, ("noise",), [index], shape, CPU).numpy().ravel(), expected, rtol=1e-6)
-    np.testing.assert_array_equal(uniform(4, ("noise",), [index], shape, CPU).numpy().ravel(), unit.ravel()[:6].astype(np.float32))
+    np.testing.assert_allclose(
+        normal(4, ("noise",), [index], shape, CPU).numpy().ravel(), expected, rtol=1e-6
+    )
+    np.testing.assert_array_equal(
+        uniform(4, ("noise",), [index], shape, CPU).numpy().ravel(), unit.ravel()[:6].astype(np.float32)
+    )
 
 
 def test_a_sample_draws_the_same_noise_in_any_batch():
@@ -40,7 +46,11 @@ def test_a_sample_draws_the_same_noise_in_any_batch():
 
 def test_seed_purpose_and_stream_index_each_change_the_noise():
     base = normal(0, ("noise",), [0], (8,), CPU)
-    for other in (normal(1, ("noise",), [0], (8,), CPU), normal(0, ("sigma",), [0], (8,), CPU), normal(0, ("noise",), [1], (8,), CPU)):
+    for other in (
+        normal(1, ("noise",), [0], (8,), CPU),
+        normal(0, ("sigma",), [0], (8,), CPU),
+        normal(0, ("noise",), [1], (8,), CPU),
+    ):
         assert not torch.isclose(base, other).any()
 
 

@@ -1,4 +1,6 @@
-"""The driver at the domain's points and around them, wherever longitudes are counted from; and where it does not reach."""
+"""The driver at the domain's points and around them, wherever longitudes are counted from; and where it does
+not reach.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,10 @@ from stormcast_train.verification.cases import bilinear
 
 CPU = torch.device("cpu")
 LAT = np.arange(-30.0, -4.0, 2.5)
-GLOBES = {"0..360": Grid(LAT, np.arange(0.0, 360.0, 2.5)), "-180..180": Grid(LAT, np.arange(-180.0, 180.0, 2.5))}
+GLOBES = {
+    "0..360": Grid(LAT, np.arange(0.0, 360.0, 2.5)),
+    "-180..180": Grid(LAT, np.arange(-180.0, 180.0, 2.5)),
+}
 FIJI = Grid(np.linspace(-20, -15, 6), np.linspace(177, 182, 11))
 
 
@@ -54,11 +59,25 @@ def test_scores_take_the_driver_across_its_seam_too(globe: Grid) -> None:
 
 
 def test_conditions_refuse_a_driver_that_does_not_reach_the_domain(tiny_store) -> None:
-    times = split_store(tiny_store, FractionsMix(train=0.7, validation=0.15, test=0.15), 1, True)["train"].times
+    times = split_store(tiny_store, FractionsMix(train=0.7, validation=0.15, test=0.15), 1, True)[
+        "train"
+    ].times
     scene = build_scene(tiny_store, times, True, False)
-    spec = ConditionSpec(history=1, background=("target",), static=False, time=(), position=False, regression=False, mask="auto", noise=0.0)
+    spec = ConditionSpec(
+        history=1,
+        background=("target",),
+        static=False,
+        time=(),
+        position=False,
+        regression=False,
+        mask="auto",
+        noise=0.0,
+    )
     Conditions(spec, scene, CPU)
-    # the domain reaches to 25.6 N 122.25 E: of a driver at whole degrees up to 24 N, 25.6 is more than a cell beyond
+    # the domain reaches to 25.6 N 122.25 E: of a driver at whole degrees up to 24 N, 25.6 is more than a cell
+    # beyond
     short = replace(scene, background_grid=scene.background_grid.crop(slice(0, 5), slice(None)))
-    with pytest.raises(RequestError, match=r"20\.00\.\.24\.00 N.*25\.60 N 119\.75 E, 25\.60 N 122\.25 E: 16 of its 96"):
+    with pytest.raises(
+        RequestError, match=r"20\.00\.\.24\.00 N.*25\.60 N 119\.75 E, 25\.60 N 122\.25 E: 16 of its 96"
+    ):
         Conditions(spec, short, CPU)

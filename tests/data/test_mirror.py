@@ -6,8 +6,8 @@ import numpy as np
 import torch
 
 from stormcast_train.data.batch import Batch, Window
+from stormcast_train.data.keyed_random import uniform
 from stormcast_train.data.mirror import Mirror
-from stormcast_train.data.noise import uniform
 
 CPU = torch.device("cpu")
 POSITIONS = list(range(24))

@@ -20,7 +20,8 @@ def splits(config, times=HOURLY, history=1, step=HOUR, accumulation=HOUR, missin
 
 def test_the_gap_of_window_rollout_and_accumulation_is_cut_from_the_end_of_the_earlier_split():
     found = splits(FRACTIONS)
-    # train 0..139 less a gap of 1 + 6 + 1 hours: 0..131; validation 140..169 less 8: 140..161; test 170..199, nothing cut
+    # train 0..139 less a gap of 1 + 6 + 1 hours: 0..131; validation 140..169 less 8: 140..161; test 170..199,
+    # nothing cut
     assert (found["train"].times[[0, -1]] == HOURLY[[0, 131]]).all()
     assert (found["validation"].times[[0, -1]] == HOURLY[[140, 161]]).all()
     assert (found["test"].times[[0, -1]] == HOURLY[[170, 199]]).all()
@@ -48,7 +49,10 @@ def test_a_window_needs_the_background_at_both_ends():
 
 def test_no_two_splits_share_a_time_in_any_window():
     found = splits(FRACTIONS, history=3)
-    used = [{s + i * HOUR for s in found[name].starts for i in range(-2, 2)} for name in ("train", "validation", "test")]
+    used = [
+        {s + i * HOUR for s in found[name].starts for i in range(-2, 2)}
+        for name in ("train", "validation", "test")
+    ]
     assert not used[0] & used[1]
     assert not used[1] & used[2]
 
@@ -70,7 +74,9 @@ def test_with_five_minute_steps_the_rollout_in_the_gap_is_counted_in_steps():
 def test_explicit_periods_are_taken_as_they_are_and_history_may_reach_back():
     five = np.timedelta64(300, "s")
     times = np.datetime64("2010-08-26T00", "s") + np.arange(92) * five
-    mix = PeriodsMix(train="2010-08-26T00/2010-08-26T05:25", test="2010-08-26T05:25/2010-08-27", gap="as_written")
+    mix = PeriodsMix(
+        train="2010-08-26T00/2010-08-26T05:25", test="2010-08-26T05:25/2010-08-27", gap="as_written"
+    )
     found = splits(mix, times=times, step=five, history=2)
     assert found["train"].times[-1] == np.datetime64("2010-08-26T05:20")
     assert found["train"].starts[-1] == np.datetime64("2010-08-26T05:15")
@@ -85,7 +91,12 @@ def test_overlapping_periods_are_refused():
 
 
 def test_a_validation_period_inside_the_training_period_is_touched_by_no_training_window():
-    mix = PeriodsMix(train="2021-06-01/2021-06-05", validation="2021-06-02/2021-06-02T06", test="2021-06-05/2021-06-06", gap="as_written")
+    mix = PeriodsMix(
+        train="2021-06-01/2021-06-05",
+        validation="2021-06-02/2021-06-02T06",
+        test="2021-06-05/2021-06-06",
+        gap="as_written",
+    )
     found = splits(mix, history=2)
     # 24..29 are validation: starts 23 (target 24) to 30 (past 29) are lost
     assert set(HOURLY[1:95]) - set(found["train"].starts) == set(HOURLY[23:31])

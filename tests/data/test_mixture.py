@@ -40,7 +40,11 @@ def with_stores(*stores, **more):
 def plain_store(path, names=("t2m",), step=HOUR, size=4, **facts):
     grid = Grid(np.linspace(22, 23, size), np.linspace(120, 121, size))
     values = {name: np.full((96, size, size), 290.0) for name in names}
-    return open_store(write_store(path, {"state": (grid, tiny_world.START + np.arange(96) * step, values, None)}, facts=facts))
+    return open_store(
+        write_store(
+            path, {"state": (grid, tiny_world.START + np.arange(96) * step, values, None)}, facts=facts
+        )
+    )
 
 
 def test_a_further_store_trains_on_nothing_near_what_is_held_out(tiny_store, other):
@@ -56,9 +60,12 @@ def test_a_further_store_trains_on_nothing_near_what_is_held_out(tiny_store, oth
 
 def test_an_event_that_the_main_store_tests_in_part_trains_in_no_further_store(tiny_store, tmp_path):
     longer = open_store(tiny_world.write(tmp_path / "longer", hours=160))
-    event = Event(name="e", kind="typhoon", period="2021-06-05T20/2021-06-06T10", source="made up for this test")
+    event = Event(
+        name="e", kind="typhoon", period="2021-06-05T20/2021-06-06T10", source="made up for this test"
+    )
     (plain,), (moved,) = (
-        mix_stores(tiny_store, with_stores(longer), EventsConfig(events=e), 1, True).further for e in ((), (event,))
+        mix_stores(tiny_store, with_stores(longer), EventsConfig(events=e), 1, True).further for e in ((),
+        (event,))
     )  # fmt: skip
     # the main store ends at hour 119, the event at 129; the gap after it is 8 hours
     after = [np.min(f.starts[f.starts > tiny_world.START + 110 * HOUR]) for f in (plain, moved)]
@@ -66,7 +73,9 @@ def test_an_event_that_the_main_store_tests_in_part_trains_in_no_further_store(t
 
 
 def test_the_periods_of_a_further_store_limit_it(tiny_store, other):
-    mixture = mix_stores(tiny_store, with_stores(other, periods=("2021-06-01T10/2021-06-01T20",)), NONE, 1, True)
+    mixture = mix_stores(
+        tiny_store, with_stores(other, periods=("2021-06-01T10/2021-06-01T20",)), NONE, 1, True
+    )
     assert (mixture.further[0].starts == np.datetime64("2021-06-01T10", "s") + np.arange(9) * HOUR).all()
     with pytest.raises(RequestError, match="gives no training sample"):
         mix_stores(tiny_store, with_stores(other, periods=("2021-06-05/2021-06-06",)), NONE, 1, True)
@@ -110,7 +119,11 @@ def test_weights_of_stores_and_of_rain_multiply_and_the_package_tells(tiny_store
     facts = mixture.facts()
     assert facts["oversampled"]["weights"]["largest"] == 3
     assert facts["oversampled"]["rain"]["factor"] == 3
-    assert facts["stores"][0] == {"fingerprint": other.fingerprint, "starts": len(mixture.further[0].starts), "weight": 0.5}
+    assert facts["stores"][0] == {
+        "fingerprint": other.fingerprint,
+        "starts": len(mixture.further[0].starts),
+        "weight": 0.5,
+    }
     assert str(other.path) not in str(facts)
     assert "oversampled" not in mix_stores(tiny_store, MIX, NONE, 1, True).facts()
 
@@ -118,7 +131,10 @@ def test_weights_of_stores_and_of_rain_multiply_and_the_package_tells(tiny_store
 def test_a_further_store_of_another_grid_step_or_channel_set_is_refused_by_what_differs(tmp_path):
     main = plain_store(tmp_path / "main")
     five = plain_store(tmp_path / "five", step=np.timedelta64(300, "s"))
-    for store, words in ((five, "a step of 300 s"), (plain_store(tmp_path / "wide", size=5), "a grid of 5 x 5 points")):
+    for store, words in (
+        (five, "a step of 300 s"),
+        (plain_store(tmp_path / "wide", size=5), "a grid of 5 x 5 points"),
+    ):
         with pytest.raises(RequestError, match=words):
             mix_stores(main, with_stores(store), NONE, 1, False)
     with pytest.raises(RequestError, match="lacks state t2m"):
@@ -162,7 +178,13 @@ def test_versions_fit_by_part_or_glob_and_all_of_one_hour_must(tmp_path):
 
 def test_a_reader_in_training_refuses_the_test_split(tiny_store):
     splits = split_store(tiny_store, MIX, 1, True)
-    reader = WindowReader(tiny_store, build_scene(tiny_store, splits["train"].times, True, True), 1, CPU, sealed=splits["test"].times)
+    reader = WindowReader(
+        tiny_store,
+        build_scene(tiny_store, splits["train"].times, True, True),
+        1,
+        CPU,
+        sealed=splits["test"].times,
+    )
     reader.read(splits["train"].starts)
     reader.read(splits["validation"].starts)
     with pytest.raises(RequestError, match="test split"):

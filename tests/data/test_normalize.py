@@ -14,7 +14,9 @@ from stormcast_train.fields.variables import describe
 
 CPU = torch.device("cpu")
 PAIR = Normalizer(
-    [describe("t2m"), describe("rain1h")], {"t2m": ChannelStatistics(290.0, 5.0, 1.0), "rain1h": ChannelStatistics(0.2, 0.5, 0.4)}, CPU
+    [describe("t2m"), describe("rain1h")],
+    {"t2m": ChannelStatistics(290.0, 5.0, 1.0), "rain1h": ChannelStatistics(0.2, 0.5, 0.4)},
+    CPU,
 )
 
 
@@ -46,10 +48,16 @@ def test_a_limited_state_is_in_range_and_has_no_drizzle():
 def test_a_variable_that_is_not_clamped_may_leave_its_range_and_an_echo_never_falls_below_its_floor():
     free = describe("t2m", {"clamp": False})
     echo = describe("refc", {"no_echo": -10.0})
-    both = Normalizer([free, echo], {"t2m": ChannelStatistics(290.0, 5.0, 1.0), "refc": ChannelStatistics(0.0, 10.0, 4.0)}, CPU)
+    both = Normalizer(
+        [free, echo],
+        {"t2m": ChannelStatistics(290.0, 5.0, 1.0), "refc": ChannelStatistics(0.0, 10.0, 4.0)},
+        CPU,
+    )
     physical = torch.tensor([[150.0, 400.0, 290.0], [-30.0, 90.0, 12.0]]).view(2, 1, 3)
     limited = both.limit(both.forward(physical))[1].view(2, 3)
-    assert torch.allclose(limited, torch.tensor([[150.0, 400.0, 290.0], [-10.0, 85.0, 12.0]]), rtol=1e-5)  # dBZ: -35 .. 85, and the floor
+    assert torch.allclose(
+        limited, torch.tensor([[150.0, 400.0, 290.0], [-10.0, 85.0, 12.0]]), rtol=1e-5
+    )  # dBZ: -35 .. 85, and the floor
 
 
 def test_without_drizzle_the_same_maps_let_light_rain_through():
@@ -80,12 +88,16 @@ def test_statistics_of_a_variable_without_a_value_are_refused_by_name():
 
 def test_a_variable_that_never_changes_keeps_scale_1():
     constant = {"mean": 3.0, "std": 0.0, "count": 10}
-    assert from_moments({"a": constant}, {"a": {"mean": 0.0, "std": 0.0, "count": 9}}, ["a"])["a"] == ChannelStatistics(3.0, 1.0, 1.0)
+    assert from_moments({"a": constant}, {"a": {"mean": 0.0, "std": 0.0, "count": 9}}, ["a"])[
+        "a"
+    ] == ChannelStatistics(3.0, 1.0, 1.0)
 
 
 def test_the_sun_stands_over_the_tropic_at_noon_of_the_june_solstice():
     lat, lon = (torch.deg2rad(torch.tensor([[v]])) for v in (23.44, 121.0))
-    times = np.array(["2021-06-21T03:58", "2021-06-21T15:58"], "datetime64[s]")  # local solar noon and midnight at 121 E
+    times = np.array(
+        ["2021-06-21T03:58", "2021-06-21T15:58"], "datetime64[s]"
+    )  # local solar noon and midnight at 121 E
     noon, midnight = cos_zenith(times, lat, lon).flatten().tolist()
     assert noon > 0.9999
     assert midnight < -0.6  # the sun 43 degrees below the horizon: -cos(46.9 deg) = -0.683

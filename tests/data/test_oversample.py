@@ -17,20 +17,27 @@ from stormcast_train.store.writer import write_store
 
 HOUR = np.timedelta64(3600, "s")
 START = np.datetime64("2021-06-01T00", "s")
-TYPHOON = Event(name="t", kind="typhoon", period="2021-06-01T02/2021-06-01T04", source="made up for this test")
+TYPHOON = Event(
+    name="t", kind="typhoon", period="2021-06-01T02/2021-06-01T04", source="made up for this test"
+)
 RAINY = Event(name="m", kind="meiyu", period="2021-06-01T03/2021-06-01T06", source="made up for this test")
 
 
 @pytest.fixture(scope="module")
 def state(tmp_path_factory):
-    """Six hours of rain on 10 x 20 points: none; 5 mm in two cells; 20 mm in the south-west quarter; nothing at all; 1 mm; 1 mm."""
+    """Six hours of rain on 10 x 20 points: none; 5 mm in two cells; 20 mm in the south-west quarter; nothing
+    at all; 1 mm; 1 mm.
+    """
     rain = np.zeros((6, 10, 20))
     rain[1, 0, :2] = 5
     rain[2, :5, :10] = 20
     rain[3] = np.nan
     rain[4:] = 1
     grid = Grid(np.linspace(22, 24, 10), np.linspace(120, 122, 20))
-    path = write_store(tmp_path_factory.mktemp("rain") / "store", {"state": (grid, START + np.arange(6) * HOUR, {"rain1h": rain}, None)})
+    path = write_store(
+        tmp_path_factory.mktemp("rain") / "store",
+        {"state": (grid, START + np.arange(6) * HOUR, {"rain1h": rain}, None)},
+    )
     return open_store(path).group("state")
 
 
@@ -75,7 +82,9 @@ def test_a_weighted_order_is_the_same_for_every_rank_count_and_from_any_position
     whole = [Order(30, 5, weights).index(p) for p in range(160)]
     orders = [Order(30, 5, weights) for _ in range(world)]
     share = 8 // world
-    sliced = [orders[r].index(b * 8 + r * share + i) for b in range(20) for r in range(world) for i in range(share)]
+    sliced = [
+        orders[r].index(b * 8 + r * share + i) for b in range(20) for r in range(world) for i in range(share)
+    ]
     assert sliced == whole
     assert [Order(30, 5, weights).index(p) for p in range(97, 160)] == whole[97:]
 
@@ -85,11 +94,15 @@ def test_the_largest_factor_that_applies_to_the_target_counts(state):
     # starts 0..4 have targets 1..5: the typhoon has 2 and 3, the Mei-yu 3, 4 and 5
     weights = start_weights(state, START + np.arange(5) * HOUR, asked, [TYPHOON, RAINY])
     assert weights.tolist() == [1, 3, 3, 2, 2]
-    assert start_weights(state, START + np.arange(5) * HOUR, Oversample(), [TYPHOON, RAINY]).tolist() == [1] * 5
+    assert (
+        start_weights(state, START + np.arange(5) * HOUR, Oversample(), [TYPHOON, RAINY]).tolist() == [1] * 5
+    )
 
 
 def test_a_factor_below_one_draws_an_event_less_often(state):
-    assert start_weights(state, START + np.arange(3) * HOUR, Oversample(events={"typhoon": 0.5}), [TYPHOON]).tolist() == [1, 0.5, 0.5]
+    assert start_weights(
+        state, START + np.arange(3) * HOUR, Oversample(events={"typhoon": 0.5}), [TYPHOON]
+    ).tolist() == [1, 0.5, 0.5]
 
 
 def test_the_rain_statistics_of_a_row_by_hand(state):
@@ -112,7 +125,9 @@ def test_a_box_takes_the_statistic_from_its_own_points(state):
     # 2 of 50 points have 5 mm: the 99th percentile of 48 zeros and two fives is 5
     assert quantile == pytest.approx([0, 5, 20, np.nan, 1], nan_ok=True)
     with pytest.raises(RequestError, match="no point of the grid"):
-        rain_statistic(state, RainRule(least=1, factor=2, box=Box(south=0, north=1, west=0, east=1)), np.arange(5))
+        rain_statistic(
+            state, RainRule(least=1, factor=2, box=Box(south=0, north=1, west=0, east=1)), np.arange(5)
+        )
 
 
 def test_wet_targets_are_drawn_more_often_and_missing_ones_are_not(state):

@@ -11,7 +11,7 @@ from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds
 from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.dropout import dropped
 from stormcast_train.data.mix import FractionsMix
-from stormcast_train.data.scene import Further, Scene, build_scene, rows_between, split_store
+from stormcast_train.data.scene import ExtraRole, Scene, build_scene, rows_between, split_store
 from stormcast_train.data.statistics import ChannelStatistics
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.variables import describe
@@ -21,7 +21,8 @@ CPU = torch.device("cpu")
 MIX = FractionsMix(train=0.7, validation=0.15, test=0.15)
 TIMES = np.array(["2021-06-01T10", "2021-06-01T11", "2021-06-01T12"], "datetime64[s]")
 PLAIN = {
-    "history": 1, "background": ("input", "target"), "static": False, "time": (), "position": False, "regression": False,
+    "history": 1, "background": ("input", "target"), "static": False, "time": (), "position": False,
+    "regression": False,
     "mask": "auto", "noise": 0.0,
 }  # fmt: skip
 RADAR = {"radar": {"minutes": 50}}
@@ -60,10 +61,13 @@ def test_each_condition_adds_the_channels_that_carry_its_name(scene):
     assert added(scene, dropout={"background": 0.1}) == ["absent:background"]
     assert added(scene, dropout={"state_age": 0.1}) == ["state_age"]
     assert added(scene, past={"radar": {"minutes": 10}}) == [
-        "past:radar-10min:rain10m", "past:radar-0min:rain10m", "mask:radar-10min:rain10m", "mask:radar-0min:rain10m",
+        "past:radar-10min:rain10m", "past:radar-0min:rain10m", "mask:radar-10min:rain10m",
+        "mask:radar-0min:rain10m",
     ]  # fmt: skip
     assert added(scene, halo={"degrees": 4, "encoder": {"channels": 5}}) == []
-    assert made(scene, halo={"degrees": 4, "encoder": {"channels": 5}}).inputs == len(made(scene).channels) + 5
+    assert (
+        made(scene, halo={"degrees": 4, "encoder": {"channels": 5}}).inputs == len(made(scene).channels) + 5
+    )
 
 
 def test_a_scene_with_a_further_role_survives_being_written_and_read(scene):
@@ -78,7 +82,9 @@ def test_past_frames_are_the_ten_minute_fields_up_to_the_windows_time(store, sce
     statistics = scene.role("radar").statistics["rain10m"]
     # 09:10 .. 10:00 are frames 55..60 of the store; frame n holds n % 60 / 10 mm
     rain = np.log1p(np.array([55, 56, 57, 58, 59, 0]) / 10)
-    assert np.allclose(field[0, first : first + 6, 3, 3], (rain - statistics.mean) / statistics.std, atol=1e-4)
+    assert np.allclose(
+        field[0, first : first + 6, 3, 3], (rain - statistics.mean) / statistics.std, atol=1e-4
+    )
     assert (field[:, first + 6 : first + 12] == 0).all()
 
 
@@ -109,8 +115,13 @@ def test_frames_of_the_hour_that_ends_at_a_training_time_count_for_its_statistic
 
 
 def test_channels_that_a_diffusion_adds_to_a_role_lie_behind_those_of_its_regression_which_keep_their_scales():
-    def role(statistics: dict[str, float]) -> Further:
-        return Further("radar", tuple(map(describe, statistics)), {n: ChannelStatistics(v, 1, 1) for n, v in statistics.items()}, 600)
+    def role(statistics: dict[str, float]) -> ExtraRole:
+        return ExtraRole(
+            "radar",
+            tuple(map(describe, statistics)),
+            {n: ChannelStatistics(v, 1, 1) for n, v in statistics.items()},
+            600,
+        )
 
     joined = role({"rain10m": 1.0}).joined(role({"refc": 2.0, "rain10m": 3.0}))
     assert joined.names == ("rain10m", "refc")
@@ -127,19 +138,20 @@ def test_dropping_is_a_function_of_the_stream_position_and_of_the_source():
 
 def test_a_dropped_source_is_zero_and_told_and_the_other_samples_keep_theirs(store, scene):
     conditions = made(scene, past=RADAR, dropout={"background": 0.5, "radar": 0.5})
-    window, positions = windows(store, scene, conditions), (0, 1, 2)
+    times = np.datetime64("2021-06-01T10", "s") + np.arange(12) * np.timedelta64(3600, "s")
+    window, positions = windows(store, scene, conditions, times=times), range(12)
     field, plain = conditions.assemble(conditions.perturb(window, 1, positions)), conditions.assemble(window)
     at = conditions.channels.index
     lacks = {source: dropped(1, source, 0.5, positions, CPU) for source in ("background", "radar")}
-    assert len({tuple(v.tolist()) for v in lacks.values()}) == 2
-    for i in range(3):
+    pairs = list(zip(lacks["background"].tolist(), lacks["radar"].tolist(), strict=True))
+    assert set(pairs) == {(False, False), (False, True), (True, False), (True, True)}
+    for i in range(12):
         assert (field[i, at("absent:background")] == float(lacks["background"][i])).all()
         assert (field[i, at("background_target:t2m")] == 0).all() == bool(lacks["background"][i])
         assert (field[i, at("mask:radar-50min:rain10m")] == float(lacks["radar"][i])).all()
-        if not (lacks["background"][i] or lacks["radar"][i]):
-            assert torch.equal(field[i], plain[i])
+        assert torch.equal(field[i], plain[i]) == (pairs[i] == (False, False))
     alone = conditions.assemble(conditions.perturb(window.at(slice(2, 3)), 1, [2]))
-    assert torch.equal(alone, field[2:])
+    assert torch.equal(alone, field[2:3])
 
 
 def test_a_driver_that_lacks_one_variable_at_the_target_counts_as_absent(store, scene):
@@ -173,8 +185,12 @@ def test_a_lead_is_drawn_in_training_by_position_and_clipped_in_a_long_forecast(
     window = windows(store, scene, conditions)
     drawn = conditions.assemble(conditions.perturb(window, 0, [5, 6, 7]))[:, -1, 0, 0]
     assert len(set(drawn.tolist())) == 3
-    assert (12 * drawn).tolist() == pytest.approx((12 * drawn).round().tolist(), abs=1e-5)  # whole hours of 12
-    assert torch.equal(drawn[1:2], conditions.assemble(conditions.perturb(window.at(slice(1, 2)), 0, [6]))[:, -1, 0, 0])
+    assert (12 * drawn).tolist() == pytest.approx(
+        (12 * drawn).round().tolist(), abs=1e-5
+    )  # whole hours of 12
+    assert torch.equal(
+        drawn[1:2], conditions.assemble(conditions.perturb(window.at(slice(1, 2)), 0, [6]))[:, -1, 0, 0]
+    )
     told = conditions.assemble(replace(window, lead_B=torch.tensor([0.0, 3.0, 48.0])))[:, -1, 0, 0]
     assert told.tolist() == [0, 0.25, 1]  # 3 h of 12 h, and no more than 12 h
 

@@ -117,7 +117,9 @@ def test_static_fields_have_mean_0_and_spread_1_over_the_domain_and_a_missing_ce
     ):
         static = np.stack([field, scene.static_SHW[1]]).astype(np.float32)
         made = Conditions(SPEC, replace(scene, static_SHW=static), CPU)
-        laid = made.assemble(windows_of_zeros(scene), torch.zeros(1, 2, 12, 8))[0, made.channels.index("static:orog")]
+        laid = made.assemble(windows_of_zeros(scene), torch.zeros(1, 2, 12, 8))[
+            0, made.channels.index("static:orog")
+        ]
         np.testing.assert_allclose(laid, np.nan_to_num(expected), atol=1e-4)
 
 
@@ -135,7 +137,9 @@ def test_noise_on_the_states_falls_on_cells_that_are_there(scene, reader):
     changed = shown.states_BKCHW != window.states_BKCHW
     assert not changed[~window.present_BKCHW].any()
     assert changed[window.present_BKCHW].float().mean() > 0.99
-    assert float((shown.states_BKCHW - window.states_BKCHW)[window.present_BKCHW].std()) == pytest.approx(0.5, rel=0.1)
+    assert float((shown.states_BKCHW - window.states_BKCHW)[window.present_BKCHW].std()) == pytest.approx(
+        0.5, rel=0.1
+    )
 
 
 def test_what_is_decoded_is_nothing_outside_the_coverage(scene, reader):
@@ -158,16 +162,25 @@ def test_the_background_is_taken_at_the_target_and_as_its_increment(tiny_store, 
 
     def bilinear(values):
         v = values.values[1:3, 3:5]
-        return (v[0, 0] * (1 - east) + v[0, 1] * east) * (1 - north) + (v[1, 0] * (1 - east) + v[1, 1] * east) * north
+        return (v[0, 0] * (1 - east) + v[0, 1] * east) * (1 - north) + (
+            v[1, 0] * (1 - east) + v[1, 1] * east
+        ) * north
 
     s = scene.background_statistics["t2m"]
     at = conditions.channels.index
-    assert field[0, at("background_target:t2m"), 0, 4] == pytest.approx((bilinear(later) - s.mean) / s.std, abs=1e-3)
-    assert field[0, at("background_increment:t2m"), 0, 4] == pytest.approx((bilinear(later) - bilinear(now)) / s.tendency_std, abs=1e-3)
+    assert field[0, at("background_target:t2m"), 0, 4] == pytest.approx(
+        (bilinear(later) - s.mean) / s.std, abs=1e-3
+    )
+    assert field[0, at("background_increment:t2m"), 0, 4] == pytest.approx(
+        (bilinear(later) - bilinear(now)) / s.tendency_std, abs=1e-3
+    )
 
 
 def test_interpolation_is_exact_for_a_plane_and_missing_corners_stay_missing():
-    source, target = Grid(np.arange(3.0), np.arange(4.0)), Grid(np.array([0.0, 0.5, 2.0]), np.array([0.25, 3.0]))
+    source, target = (
+        Grid(np.arange(3.0), np.arange(4.0)),
+        Grid(np.array([0.0, 0.5, 2.0]), np.array([0.25, 3.0])),
+    )
     plane = torch.as_tensor(10 * source.lat2d + source.lon2d, dtype=torch.float32)
     regrid = Interpolator(source, target, CPU)
     assert torch.allclose(regrid(plane), torch.tensor([[0.25, 3.0], [5.25, 8.0], [20.25, 23.0]]))
@@ -187,7 +200,9 @@ def test_a_curvilinear_driver_is_interpolated_as_the_store_would():
 def test_just_outside_the_driver_its_edge_is_taken_and_farther_out_nothing():
     source, target = Grid(np.arange(3.0), np.arange(4.0)), Grid(np.array([1.0]), np.array([-1.5, -0.5, 3.9]))
     longitude = torch.as_tensor(source.lon2d.copy(), dtype=torch.float32)
-    assert torch.equal(Interpolator(source, target, CPU)(longitude).nan_to_num(-9), torch.tensor([[-9.0, 0.0, 3.0]]))
+    assert torch.equal(
+        Interpolator(source, target, CPU)(longitude).nan_to_num(-9), torch.tensor([[-9.0, 0.0, 3.0]])
+    )
 
 
 def test_a_networks_input_is_finite_where_the_store_holds_nothing(reader, conditions):
@@ -201,12 +216,16 @@ def test_a_networks_input_is_finite_where_the_store_holds_nothing(reader, condit
 def test_offsets_fall_on_the_context_and_are_the_samples_own(conditions):
     offsets = conditions.offsets(0, [4, 9])
     assert torch.equal(offsets[1:], conditions.offsets(0, [9]))
-    spared = [i for i, name in enumerate(conditions.channels) if name.startswith(("state", "mask", "regression"))]
+    spared = [
+        i for i, name in enumerate(conditions.channels) if name.startswith(("state", "mask", "regression"))
+    ]
     assert (offsets[:, spared] == 0).all()
     assert (offsets != 0).sum() == 2 * (len(conditions.channels) - len(spared))
 
 
-def test_a_target_is_undone_by_its_decoding_and_a_tendencys_residual_is_measured_between_both_ends(scene, reader):
+def test_a_target_is_undone_by_its_decoding_and_a_tendencys_residual_is_measured_between_both_ends(
+    scene, reader
+):
     window, target, present = reader.to_device(reader.read(TIMES))
     coverage = torch.from_numpy(scene.coverage_CHW)
     for kind in ("tendency", "state"):
@@ -222,7 +241,9 @@ def test_where_the_newest_state_is_missing_a_tendencys_output_is_the_next_state_
     window, target, _ = reader.to_device(reader.read(TIMES))
     known = window.known_BCHW.clone()
     known[0, 0, 5, 3] = False
-    without = SimpleNamespace(newest_BCHW=window.newest_BCHW * known, known_BCHW=known)  # a missing cell holds 0
+    without = SimpleNamespace(
+        newest_BCHW=window.newest_BCHW * known, known_BCHW=known
+    )  # a missing cell holds 0
     meaning = Target("tendency", reader.normalizer, torch.from_numpy(scene.coverage_CHW))
     wanted = meaning.encode(target, without)
     assert wanted[0, 0, 5, 3] == target[0, 0, 5, 3]
@@ -240,6 +261,10 @@ def test_a_batch_is_the_same_whether_it_was_read_ahead_or_not(reader, tiny_store
     stream.close()
     assert ahead.dataset_indices == plain.dataset_indices
     assert torch.equal(ahead.target_BCHW, plain.target_BCHW)
+    assert torch.equal(ahead.target_present_BCHW, plain.target_present_BCHW)
+    assert torch.equal(ahead.window.states_BKCHW, plain.window.states_BKCHW)
+    assert torch.equal(ahead.window.present_BKCHW, plain.window.present_BKCHW)
+    assert torch.equal(ahead.window.background_BJChw, plain.window.background_BJChw)
     assert (ahead.window.times == starts[list(ahead.dataset_indices)]).all()
 
 
@@ -248,6 +273,8 @@ def test_the_same_sample_is_the_same_in_any_batch(reader, tiny_store):
     pair, single = stream.batch([7, 8]), stream.batch([8])
     assert torch.equal(pair.window.states_BKCHW[1], single.window.states_BKCHW[0])
     assert torch.equal(pair.window.background_BJChw[1], single.window.background_BJChw[0])
+    assert torch.equal(pair.target_BCHW[1], single.target_BCHW[0])
+    assert not torch.equal(pair.target_BCHW[0], pair.target_BCHW[1])
 
 
 def test_a_store_without_the_scenes_variables_is_refused(scene, tmp_path):

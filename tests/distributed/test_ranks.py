@@ -29,7 +29,12 @@ def test_steps_of_one_job_meet_at_different_ports():
 
 
 def test_a_batch_script_is_not_a_step():
-    batch = {"SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_NTASKS": "4", "SLURM_JOB_NODELIST": "gpu[07-08]"}
+    batch = {
+        "SLURM_JOB_ID": "7",
+        "SLURM_PROCID": "0",
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_NODELIST": "gpu[07-08]",
+    }
     assert ranks_from_environment(batch) == Ranks()
 
 

@@ -1,9 +1,11 @@
-"""Analytic fields come back where they belong: within the bilinear error bound, on rotated, projected and turned grids.
+"""Analytic fields come back where they belong: within the bilinear error bound, on rotated, projected and
+turned grids.
 
-f(lat, lon) = sin(a lat) cos(b lon). Along one edge of a cell, linear interpolation errs by at most h^2 / 8 max |f''|, where h is
-the edge in degrees and f'' the second derivative along it (per degree^2); a bilinear cell errs by the sum of its two directions.
-With A = a pi / 180 and B = b pi / 180 the Hessian's rows sum to at most max(A, B) (A + B), so |f''| <= max(A, B) (A + B) = M and
-the error is at most (h_rows^2 + h_columns^2) M / 8.
+f(lat, lon) = sin(a lat) cos(b lon). Along one edge of a cell, linear interpolation errs by at most h^2 / 8
+max |f''|, where h is the edge in degrees and f'' the second derivative along it (per degree^2); a bilinear
+cell errs by the sum of its two directions. With A = a pi / 180 and B = b pi / 180 the Hessian's rows sum to
+at most max(A, B) (A + B), so |f''| <= max(A, B) (A + B) = M and the error is at most (h_rows^2 + h_columns^2)
+M / 8.
 """
 
 from __future__ import annotations
@@ -24,7 +26,10 @@ def lambert(n: int, spacing_m: float, turn_degrees: float) -> Grid:
     x0, y0 = projection(121.0, 23.6)
     j, i = np.meshgrid(np.arange(n) - (n - 1) / 2, np.arange(n) - (n - 1) / 2)
     turn = np.radians(turn_degrees)
-    x, y = (np.cos(turn) * j - np.sin(turn) * i) * spacing_m, (np.sin(turn) * j + np.cos(turn) * i) * spacing_m
+    x, y = (
+        (np.cos(turn) * j - np.sin(turn) * i) * spacing_m,
+        (np.sin(turn) * j + np.cos(turn) * i) * spacing_m,
+    )
     lon, lat = projection(x0 + x, y0 + y, inverse=True)
     return Grid(np.asarray(lat), np.asarray(lon))
 
@@ -87,13 +92,16 @@ def test_a_field_in_the_wrong_place_breaks_the_bound(name: str, wrong: str) -> N
         "columns flipped": right[:, ::-1],
         "transposed": right.T,
     }[wrong]
-    assert np.nanmax(np.abs(build(source, TARGET, "bilinear").apply(moved) - wave(TARGET))) > 5 * bound(source)
+    assert np.nanmax(np.abs(build(source, TARGET, "bilinear").apply(moved) - wave(TARGET))) > 5 * bound(
+        source
+    )
 
 
 @pytest.mark.parametrize("name", SOURCES)
 def test_conservative_means_of_a_wave_are_those_of_the_cells(name: str) -> None:
     source, target = SOURCES[name], Grid(np.linspace(23.1, 24.1, 6), np.linspace(120.5, 121.5, 6))
-    # the mean of a wave over a cell of h = 0.2 degrees: sin and cos keep sin(x) / x with x = A h / 2 and B h / 2
+    # the mean of a wave over a cell of h = 0.2 degrees: sin and cos keep sin(x) / x with x = A h / 2 and B h
+    # / 2
     a, b = (np.sinc(np.radians(k) * 0.1 / np.pi) for k in (A, B))
     out = build(source, target, "conservative").apply(wave(source))
     assert np.abs(out - wave(target) * a * b).max() < 2 * bound(source)

@@ -10,7 +10,9 @@ from stormcast_train.fields.grid import EARTH_RADIUS_M, Grid, RegularDomain, ori
 
 
 def test_a_north_to_south_field_is_turned() -> None:
-    grid, values = orient(np.array([25.0, 24.0]), np.array([120.0, 121.0]), np.array([[1.0, 2.0], [3.0, 4.0]]))
+    grid, values = orient(
+        np.array([25.0, 24.0]), np.array([120.0, 121.0]), np.array([[1.0, 2.0], [3.0, 4.0]])
+    )
     assert grid.lat.tolist() == [24.0, 25.0]
     assert values.tolist() == [[3.0, 4.0], [1.0, 2.0]]
 
@@ -47,13 +49,17 @@ def test_a_part_of_a_grid_is_cut_by_rows_and_columns_and_kept_with_its_coordinat
 
 
 def test_a_regular_domain_includes_both_ends() -> None:
-    grid = RegularDomain(name="box", south=21.6, north=25.6, west=119.75, east=122.25, shape=(224, 128)).grid()
+    grid = RegularDomain(
+        name="box", south=21.6, north=25.6, west=119.75, east=122.25, shape=(224, 128)
+    ).grid()
     assert grid.shape == (224, 128)
     assert grid.bounds() == pytest.approx((21.6, 25.6, 119.75, 122.25))
 
 
 def test_taiwan_1km_lies_on_the_points_of_qpesums() -> None:
-    grid = RegularDomain(name="t", south=21.6, north=25.5875, west=119.75, east=122.2375, shape=(320, 200)).grid()
+    grid = RegularDomain(
+        name="t", south=21.6, north=25.5875, west=119.75, east=122.2375, shape=(320, 200)
+    ).grid()
     rows = (grid.lat - 20.0) / 0.0125
     columns = (grid.lon - 118.0) / 0.0125
     assert np.abs(rows - rows.round()).max() < 1e-9

@@ -19,7 +19,9 @@ FIJI = Grid(np.array([-19.0, -16.0]), np.array([177.0, 178.5, 179.9, 180.0, 181.
 
 
 def waves(grid: Grid) -> np.ndarray:
-    """1000 times the sine plus the cosine of the longitude: the same wherever the longitude is counted from."""
+    """1000 times the sine plus the cosine of the longitude: the same wherever
+    the longitude is counted from.
+    """
     return 1000 * (np.sin(np.radians(grid.lon2d)) + np.cos(np.radians(grid.lon2d)))
 
 
@@ -63,7 +65,9 @@ def test_a_curvilinear_field_across_the_date_line_is_not_mirrored_or_torn() -> N
     assert (found == values).all()
 
 
-@pytest.mark.parametrize("lon", [np.arange(0.0, 362.5, 2.5), np.arange(-180.0, 182.5, 2.5)], ids=["0..360", "-180..180"])
+@pytest.mark.parametrize(
+    "lon", [np.arange(0.0, 362.5, 2.5), np.arange(-180.0, 182.5, 2.5)], ids=["0..360", "-180..180"]
+)
 def test_a_globe_with_the_same_meridian_at_both_ends_has_it_once(lon: np.ndarray) -> None:
     grid, found = orient(LAT, lon, waves(Grid(LAT, lon)))
     assert grid.lon.tolist() == FROM_180.lon.tolist()
@@ -91,7 +95,8 @@ def test_every_way_of_regridding_crosses_the_seam(method: Method, source: Grid, 
     target = Grid(FIJI.lat, FIJI.lon + turns)
     regrid = build(source, target, method)
     assert not regrid.outside.any()
-    # 2.5 degrees are 0.0436 rad: sqrt(2) 1000 0.0436^2 / 8 = 0.34 for bilinear, and up to a cell's slope (61) for what is one cell's
+    # 2.5 degrees are 0.0436 rad: sqrt(2) 1000 0.0436^2 / 8 = 0.34 for bilinear, and up to a cell's slope (61)
+    # for what is one cell's
     limit = 0.4 if method == "bilinear" else 61
     assert np.abs(regrid.apply(waves(source)) - waves(target)).max() < limit
 
@@ -101,7 +106,9 @@ def test_bilinear_weights_cross_greenwich_on_an_axis_from_0() -> None:
     assert np.abs(build(FROM_0, target, "bilinear").apply(waves(FROM_0)) - waves(target)).max() < 0.4
 
 
-@pytest.mark.parametrize("source", [FROM_0, FROM_180, Grid(LAT, FROM_180.lon[:30])], ids=["0..360", "-180..180", "-180..-107.5"])
+@pytest.mark.parametrize(
+    "source", [FROM_0, FROM_180, Grid(LAT, FROM_180.lon[:30])], ids=["0..360", "-180..180", "-180..-107.5"]
+)
 def test_separable_weights_are_the_sparse_ones_across_the_seam(source: Grid) -> None:
     target = FIJI if len(source.lon) > 30 else Grid(FIJI.lat, FIJI.lon[3:])
     field = waves(source).astype(np.float32)
@@ -123,8 +130,12 @@ def test_a_globe_faces_a_reach_with_its_seam_elsewhere() -> None:
 
 
 @pytest.mark.parametrize("lon", [FROM_0.lon, FROM_180.lon], ids=["0..360", "-180..180"])
-@pytest.mark.parametrize("box", [(-19.0, -16.0, 177.0, -178.0), (-19.0, -16.0, 177.0, 182.0), (-19.0, -16.0, -1.0, 4.0)])
-def test_a_box_across_a_files_seam_is_read_with_a_point_on_every_side(lon: np.ndarray, box: tuple[float, float, float, float]) -> None:
+@pytest.mark.parametrize(
+    "box", [(-19.0, -16.0, 177.0, -178.0), (-19.0, -16.0, 177.0, 182.0), (-19.0, -16.0, -1.0, 4.0)]
+)
+def test_a_box_across_a_files_seam_is_read_with_a_point_on_every_side(
+    lon: np.ndarray, box: tuple[float, float, float, float]
+) -> None:
     _, columns = touching(LAT, lon, box)
     read = set(lon[columns] % 360)
     west, east = box[2], box[2] + eastward(box[2], box[3])
@@ -138,6 +149,13 @@ def test_an_events_box_meets_a_domain_wherever_longitudes_are_counted_from() -> 
     assert not box.meets((-20, -15, 170, 179))
     assert box.inside(FIJI.lat2d, FIJI.lon2d).any(axis=0).tolist() == [False, False, False, False, True, True]
     across = Box(south=-19, north=-16, west=179, east=-179)
-    assert across.inside(FIJI.lat2d, FIJI.lon2d).any(axis=0).tolist() == [False, False, True, True, True, False]
+    assert across.inside(FIJI.lat2d, FIJI.lon2d).any(axis=0).tolist() == [
+        False,
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
     with pytest.raises(ValueError, match="west below east"):
         Box(south=-19, north=-16, west=20, east=10)

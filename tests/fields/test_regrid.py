@@ -21,7 +21,10 @@ def lambert(rows: int = 60, columns: int = 50, spacing_m: float = 2000.0, turn_d
     x0, y0 = projection(121.0, 23.6)
     j, i = np.meshgrid(np.arange(columns) - columns / 2, np.arange(rows) - rows / 2)
     turn = np.radians(turn_degrees)
-    x, y = (np.cos(turn) * j - np.sin(turn) * i) * spacing_m, (np.sin(turn) * j + np.cos(turn) * i) * spacing_m
+    x, y = (
+        (np.cos(turn) * j - np.sin(turn) * i) * spacing_m,
+        (np.sin(turn) * j + np.cos(turn) * i) * spacing_m,
+    )
     lon, lat = projection(x0 + x, y0 + y, inverse=True)
     return Grid(np.asarray(lat), np.asarray(lon))
 
@@ -65,7 +68,9 @@ def test_points_outside_the_source_are_nan_never_zero(method: Method) -> None:
     np.testing.assert_allclose(out[inner], 1.0, rtol=1e-6)
 
 
-@pytest.mark.parametrize("source", [lambert(), box(23.2, 24.0, 120.6, 121.4, (60, 50))], ids=["curvilinear", "regular"])
+@pytest.mark.parametrize(
+    "source", [lambert(), box(23.2, 24.0, 120.6, 121.4, (60, 50))], ids=["curvilinear", "regular"]
+)
 def test_a_missing_point_spreads_to_every_cell_it_contributes_to_and_no_further(source: Grid) -> None:
     target = box(23.4, 23.8, 120.8, 121.2, (15, 15))
     field = linear(source)
@@ -97,7 +102,9 @@ def test_a_target_is_taken_for_a_source_point_only_within_a_millionth_of_a_cell(
     near, beside = (Grid(np.array([1 + off]), np.array([1 - off])) for off in (5e-7, 5e-3))
     assert build(source, near, "bilinear").apply(field).item() == 7.0
     assert np.isnan(build(source, beside, "bilinear").apply(field)).all()
-    assert build(source, beside, "bilinear").apply(linear(source)).item() == pytest.approx(linear(beside).item(), rel=1e-6)
+    assert build(source, beside, "bilinear").apply(linear(source)).item() == pytest.approx(
+        linear(beside).item(), rel=1e-6
+    )
 
 
 def test_the_nearest_point_is_taken_up_to_half_a_cell_beyond_the_outermost() -> None:
@@ -107,7 +114,10 @@ def test_the_nearest_point_is_taken_up_to_half_a_cell_beyond_the_outermost() -> 
     for source in (regular, turned):
         out = build(source, target, "nearest").apply(source.lat2d)[:, 0]
         np.testing.assert_array_equal(out, np.array([np.nan, 22, 23, 24, np.nan], np.float32))
-        assert (build(source, target, "nearest").outside_reasons[:, 0] == [Reason.OUTSIDE_COVERAGE, 0, 0, 0, Reason.OUTSIDE_COVERAGE]).all()
+        assert (
+            build(source, target, "nearest").outside_reasons[:, 0]
+            == [Reason.OUTSIDE_COVERAGE, 0, 0, 0, Reason.OUTSIDE_COVERAGE]
+        ).all()
 
 
 def test_area_is_the_mean_of_the_points_inside_each_cell() -> None:
@@ -172,8 +182,13 @@ def test_a_field_of_another_shape_is_refused() -> None:
 
 
 def test_longitudes_from_0_to_360_meet_those_from_minus_180() -> None:
-    source, target = Grid(np.array([0.0, 1.0]), np.array([230.0, 231.0, 232.0])), Grid(np.array([0.5]), np.array([-128.5]))
-    assert build(source, target, "bilinear").apply(np.array([[0.0, 1.0, 2.0]] * 2)).item() == pytest.approx(1.5)
+    source, target = (
+        Grid(np.array([0.0, 1.0]), np.array([230.0, 231.0, 232.0])),
+        Grid(np.array([0.5]), np.array([-128.5])),
+    )
+    assert build(source, target, "bilinear").apply(np.array([[0.0, 1.0, 2.0]] * 2)).item() == pytest.approx(
+        1.5
+    )
 
 
 @pytest.mark.parametrize("method", ["bilinear", "nearest", "conservative", "area", "max"])
@@ -186,7 +201,9 @@ def test_applied_weights_are_their_sum_to_the_last_bit_of_float32(method: Method
     for p in range(0, out.size, 7):
         row = slice(regrid.indptr[p], regrid.indptr[p + 1])
         values, weights = field.ravel()[regrid.indices[row]].astype(np.float64), regrid.weights[row]
-        expected = np.nan if not values.size else values.max() if method == "max" else (values * weights).sum()
+        expected = (
+            np.nan if not values.size else values.max() if method == "max" else (values * weights).sum()
+        )
         np.testing.assert_array_equal(out[p], np.float32(expected))
     assert np.isnan(out).any()
     assert not np.isnan(out).all()
@@ -213,4 +230,6 @@ def test_a_box_of_the_source_is_a_copy_of_its_own() -> None:
 def test_reflectivity_that_is_copied_keeps_its_bits() -> None:
     source = lambert(9, 8)
     field = np.random.default_rng(0).normal(size=source.shape).astype(np.float32)
-    np.testing.assert_array_equal(coarsening(source, 1, slice(1, 8), slice(2, 8))[0].apply(field, decibel=True), field[1:8, 2:8])
+    np.testing.assert_array_equal(
+        coarsening(source, 1, slice(1, 8), slice(2, 8))[0].apply(field, decibel=True), field[1:8, 2:8]
+    )

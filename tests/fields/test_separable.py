@@ -30,13 +30,16 @@ def test_a_plane_comes_back_exactly() -> None:
 
 
 def test_only_the_touched_part_of_the_source_is_used() -> None:
-    # 21.6 lies in 21.5..21.75 (row 6) and 25.6 in 25.5..25.75 (rows 22, 23): 18 rows; 119.75..122.25 are columns 7..17 and the one above
+    # 21.6 lies in 21.5..21.75 (row 6) and 25.6 in 25.5..25.75 (rows 22, 23): 18 rows; 119.75..122.25 are
+    # columns 7..17 and the one above
     weights = separable(SOURCE, TARGET)
     assert (weights.rows, weights.columns) == (slice(6, 24), slice(7, 19))
 
 
 def test_a_target_that_leaves_the_source_is_refused() -> None:
-    with pytest.raises(RequestError, match=r"the target \(21\.6\.\.25\.6\) leaves the source \(22\.\.26\.75\)"):
+    with pytest.raises(
+        RequestError, match=r"the target \(21\.6\.\.25\.6\) leaves the source \(22\.\.26\.75\)"
+    ):
         separable(Grid(SOURCE.lat[8:], SOURCE.lon), TARGET)
 
 

@@ -37,7 +37,10 @@ def test_a_time_is_written_to_the_second_whatever_it_was_kept_in() -> None:
         assert iso(np.datetime64("2021-06-01T05", unit)) == "2021-06-01T05:00:00"
 
 
-@pytest.mark.parametrize(("text", "expected"), [("1h", 3600), ("5min", 300), ("10m", 600), ("90s", 90), ("5d", 432000), ("3h55m", 14100)])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("1h", 3600), ("5min", 300), ("10m", 600), ("90s", 90), ("5d", 432000), ("3h55m", 14100)],
+)
 def test_durations_are_read_in_seconds(text: str, expected: int) -> None:
     assert seconds(parse_duration(text)) == expected
 

@@ -1,4 +1,6 @@
-"""Transforms invert, increase, keep NaN, and have finite slopes; a quantile map is what the histogram says."""
+"""Transforms invert, increase, keep NaN, and have finite slopes; a quantile
+map is what the histogram says.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +12,25 @@ import pytest
 import torch
 
 from stormcast_train.base.errors import RequestError
-from stormcast_train.fields.transforms import CubeRoot, Identity, Log1p, QuantileMap, SquareRoot, fit_quantiles
+from stormcast_train.fields.transforms import (
+    CubeRoot,
+    Identity,
+    Log1p,
+    QuantileMap,
+    SquareRoot,
+    fit_quantiles,
+)
 
 KNOTS = QuantileMap(values=(0.0, 0.1, 1.0, 10.0, 50.0), scores=(-0.7, 0.0, 0.5, 2.0, 2.5))
-ALL = [Identity(), Log1p(scale=0.1), SquareRoot(), SquareRoot(scale=0.1), CubeRoot(), CubeRoot(scale=0.5), KNOTS]
+ALL = [
+    Identity(),
+    Log1p(scale=0.1),
+    SquareRoot(),
+    SquareRoot(scale=0.1),
+    CubeRoot(),
+    CubeRoot(scale=0.5),
+    KNOTS,
+]
 RAIN = np.array([0.0, 1e-4, 0.05, 0.1, 0.25, 1.0, 9.5, 50.0, 120.0])
 
 
@@ -21,7 +38,10 @@ RAIN = np.array([0.0, 1e-4, 0.05, 0.1, 0.25, 1.0, 9.5, 50.0, 120.0])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_a_transform_is_undone_by_its_inverse_in_numpy_and_torch(transform, dtype):
     x = RAIN.astype(dtype)
-    tolerance = {"rtol": 1e-5 if dtype == np.float32 else 1e-12, "atol": 1e-6 if dtype == np.float32 else 1e-13}
+    tolerance = {
+        "rtol": 1e-5 if dtype == np.float32 else 1e-12,
+        "atol": 1e-6 if dtype == np.float32 else 1e-13,
+    }
     y = transform.forward(x)
     assert np.asarray(y).dtype == dtype
     np.testing.assert_allclose(transform.inverse(y), x, **tolerance)
@@ -82,8 +102,8 @@ def test_a_quantile_map_is_exact_at_its_knots_and_a_line_beyond_the_last():
 def test_knots_are_the_normal_quantiles_of_the_shares_below_the_edges():
     edges = np.array([0.0, 0.1, 1.0, 10.0, 100.0, np.inf])
     counts = np.array([500, 300, 0, 190, 10])
-    # below 0.1: 500 of 1000, score 0; below 1: 800, score 0.8416; below 10: 800 too, no value separates it from 1; below 100: 990, 2.3263.
-    # the dry half lies at 0: its middle rank is 250 of 1000, score -0.6745
+    # below 0.1: 500 of 1000, score 0; below 1: 800, score 0.8416; below 10: 800 too, no value separates it
+    # from 1; below 100: 990, 2.3263. the dry half lies at 0: its middle rank is 250 of 1000, score -0.6745
     fitted = fit_quantiles(edges, counts, "rain1h")
     assert fitted.values == (0.0, 0.1, 1.0, 100.0)
     assert fitted.scores == pytest.approx((-0.674490, 0.0, 0.841621, 2.326348), abs=1e-6)
@@ -103,7 +123,9 @@ def test_fitted_scores_of_the_values_are_near_standard_normal():
     edges = np.concatenate([[0.0], 0.1 * 10 ** (np.arange(33) / 8), [np.inf]])
     scores = fit_quantiles(edges, np.histogram(rain, edges)[0], "rain1h").forward(rain)
     wet = rain > 0
-    assert abs(float(np.median(scores[wet])) - NormalDist().inv_cdf(0.6)) < 0.02  # 0.2 dry, half of 0.8 wet below the wet median
+    assert (
+        abs(float(np.median(scores[wet])) - NormalDist().inv_cdf(0.6)) < 0.02
+    )  # 0.2 dry, half of 0.8 wet below the wet median
     assert float(np.quantile(scores, 0.99)) == pytest.approx(NormalDist().inv_cdf(0.99), abs=0.05)
 
 

@@ -55,7 +55,11 @@ def test_hybrid_levels_are_named_by_letter_and_number_from_the_ground() -> None:
     ("name", "least", "most"),
     [
         ("p1hl", 60000, 107000),  # 3,600 m high ground under a low, the sea under a high
-        ("p20hl", 28000, 48000),  # eta 0.44: 2000 + 0.44 (60000 - 2000) = 27500 Pa, 2000 + 0.44 (104000 - 2000) = 46900 Pa
+        (
+            "p20hl",
+            28000,
+            48000,
+        ),  # eta 0.44: 2000 + 0.44 (60000 - 2000) = 27500 Pa, 2000 + 0.44 (104000 - 2000) = 46900 Pa
         ("Z1hl", -80, 4300),
         ("Z20hl", 5500, 10500),  # 6.3 km above the sea, 5.5 to 6 km above 4.3 km high ground
         ("Z30hl", 9800, 15500),
@@ -63,7 +67,9 @@ def test_hybrid_levels_are_named_by_letter_and_number_from_the_ground() -> None:
         ("q30hl", 0, 0.0005),
     ],
 )
-def test_what_happens_on_earth_lies_within_the_range_of_a_hybrid_level(name: str, least: float, most: float) -> None:
+def test_what_happens_on_earth_lies_within_the_range_of_a_hybrid_level(
+    name: str, least: float, most: float
+) -> None:
     variable = describe(name)
     assert variable.low <= least
     assert most <= variable.high
@@ -84,7 +90,12 @@ def test_facts_added_later_are_told_only_where_they_differ() -> None:
 
 def test_one_word_adds_or_drops_a_variable_and_keeps_the_order() -> None:
     config = VariablesConfig(
-        name="x", state=("t2m", "u10m", "rain1h"), background=("msl",), drop=("u10m",), add=("refc", "t2m"), add_background=("sp",)
+        name="x",
+        state=("t2m", "u10m", "rain1h"),
+        background=("msl",),
+        drop=("u10m",),
+        add=("refc", "t2m"),
+        add_background=("sp",),
     )
     resolved = config.resolved()
     assert resolved.state == ("t2m", "rain1h", "refc")

@@ -13,20 +13,23 @@ from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.rollout import forecast
 from stormcast_train.store.reader import open_store
-from stormcast_train.training.setup.build import build_stage
+from stormcast_train.training.setup.build_stage import build_stage
 from stormcast_train.training.setup.resolve import resolve
 from stormcast_train.training.validation.evaluation import Evaluation
 
 START = "2021-06-02T12"
 SOURCES = {
-    "past": {"radar": {"minutes": 50}}, "halo": {"degrees": 4, "encoder": {"channels": 3, "width": 8, "levels": 2}}, "lead": 6,
+    "past": {"radar": {"minutes": 50}}, "halo": {"degrees": 4, "encoder": {"channels": 3, "width": 8,
+    "levels": 2}}, "lead": 6,
     "static": ["lsm"],
 }  # fmt: skip
 DROPOUT = {"background": 0.3, "radar": 0.3, "state_age": 0.3}
 
 
 def package(store, folder, kind, conditions, **more):
-    stage, stream = build_stage(tiny_stages.request(store, kind, conditions=conditions, **more), tiny_stages.CPU)
+    stage, stream = build_stage(
+        tiny_stages.request(store, kind, conditions=conditions, **more), tiny_stages.CPU
+    )
     losses = tiny_stages.fit(stage, stream, 2)
     assert np.isfinite(losses).all()
     assert Evaluation(stage).sums(stage.network.state_dict(), (0, 1))
@@ -48,7 +51,9 @@ def store(folder):
 def dropping(store, folder):
     """A regression and a diffusion that have learned to miss everything they can."""
     regression = package(store, folder / "r", "regression", {**SOURCES, "dropout": DROPOUT})
-    return package(store, folder / "d", "diffusion", {**SOURCES, "dropout": DROPOUT}, regression=str(regression))
+    return package(
+        store, folder / "d", "diffusion", {**SOURCES, "dropout": DROPOUT}, regression=str(regression)
+    )
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +89,8 @@ def change(emulator, store, row_degrees_north):
 def test_a_cell_outside_the_domain_matters_as_far_as_the_halo_reaches(degrees, sees, store, tmp_path):
     halo = {"degrees": degrees, "encoder": {"channels": 3, "width": 8, "levels": 2}}
     emulator = Emulator.load(package(store, tmp_path / "p", "regression", {"halo": halo}))
-    # 18 N is 3.6 degrees south of the domain: within 17..30 N, the crop of 4 degrees, and outside 19..28 N, that of 2
+    # 18 N is 3.6 degrees south of the domain: within 17..30 N, the crop of 4 degrees, and outside 19..28 N,
+    # that of 2
     assert (change(emulator, store, 18) > 0) == sees
     assert change(emulator, store, 23) > 0
 
@@ -103,7 +109,9 @@ def test_the_first_step_sees_the_radar_and_later_steps_are_told_that_there_is_no
     conditions = emulator.step_model.conditions
     masks = [i for i, name in enumerate(conditions.channels) if name.startswith("mask:radar")]
     lead = conditions.channels.index("lead")
-    emulator.step_model.network.network.register_forward_pre_hook(lambda m, args, more: seen.append(more["condition"]), with_kwargs=True)
+    emulator.step_model.network.network.register_forward_pre_hook(
+        lambda m, args, more: seen.append(more["condition"]), with_kwargs=True
+    )
     leads(emulator, open_store(store), steps=3)
     told = [field[0, [*masks, lead], 0, 0].tolist() for field in seen[:: len(seen) // 3]]
     # lead 0, 1 and 2 of at most 6 hours
@@ -115,8 +123,12 @@ def test_the_first_step_sees_the_radar_and_later_steps_are_told_that_there_is_no
 def test_frames_of_before_the_start_stay_known_when_they_reach_back_far_enough(store, tmp_path):
     conditions = {"past": {"radar": {"minutes": 90}}, "dropout": {"radar": 0.3}}
     emulator, seen = Emulator.load(package(store, tmp_path / "p", "regression", conditions)), []
-    masks = [i for i, name in enumerate(emulator.step_model.conditions.channels) if name.startswith("mask:radar")]
-    emulator.step_model.network.register_forward_pre_hook(lambda module, args: seen.append(args[0][0, masks, 0, 0].tolist()))
+    masks = [
+        i for i, name in enumerate(emulator.step_model.conditions.channels) if name.startswith("mask:radar")
+    ]
+    emulator.step_model.network.register_forward_pre_hook(
+        lambda module, args: seen.append(args[0][0, masks, 0, 0].tolist())
+    )
     leads(emulator, open_store(store), steps=2)
     # 90 .. 0 minutes before one hour after the start: those of 90 .. 60 are from the start and before it
     assert seen == [[0] * 10, [0] * 4 + [1] * 6]
@@ -125,18 +137,25 @@ def test_frames_of_before_the_start_stay_known_when_they_reach_back_far_enough(s
 def test_a_package_that_can_miss_them_starts_without_driver_and_radar(dropping, store, folder):
     emulator = Emulator.load(dropping)
     bare = open_store(wide_world.write(folder / "bare", background=False, radar=False))
-    without = leads(emulator, bare, steps=3)
+    without, with_them = leads(emulator, bare, steps=3), leads(emulator, open_store(store), steps=3)
+    assert np.shape(without) == (3, 12, 8)
     assert np.isfinite(without).all()
-    assert (without[0] != leads(emulator, open_store(store), steps=3)[0]).any()
-    late = open_store(wide_world.write(folder / "late", radar_hours=24))  # its radar ends twelve hours before the start
-    assert np.isfinite(leads(emulator, late)).all()
+    assert all((a != b).any() for a, b in zip(without, with_them, strict=True))
+    late = open_store(
+        wide_world.write(folder / "late", radar_hours=24)
+    )  # its radar ends twelve hours before the start
+    later = leads(emulator, late, steps=3)
+    assert np.isfinite(later).all()
+    assert (later[0] != without[0]).any()  # it has a driver
+    assert (later[0] != with_them[0]).any()  # and no radar
 
 
 def test_a_package_that_cannot_miss_them_refuses(strict, store, folder):
     emulator = Emulator.load(strict)
     assert len(leads(emulator, open_store(store), steps=1)) == 1
     with pytest.raises(
-        RequestError, match=r"after its first step .* lacks frames of radar.*lead of 1 h or stage.conditions.dropout of radar"
+        RequestError,
+        match=r"after its first step .* lacks frames of radar.*lead of 1 h or stage.conditions.dropout of radar",
     ):
         leads(emulator, open_store(store), steps=2)
     with pytest.raises(RequestError, match="has no radar"):
@@ -174,7 +193,9 @@ def test_a_package_that_has_seen_older_states_starts_one_step_after_the_last(dro
 def test_a_diffusion_cannot_drop_what_its_regression_never_missed(store, strict):
     with pytest.raises(RequestError, match="trained without it"):
         build_stage(
-            tiny_stages.request(store, "diffusion", conditions={**SOURCES, "dropout": {"radar": 0.1}}, regression=str(strict)),
+            tiny_stages.request(
+                store, "diffusion", conditions={**SOURCES, "dropout": {"radar": 0.1}}, regression=str(strict)
+            ),
             torch.device("cpu"),
         )
 
@@ -198,9 +219,13 @@ def test_a_lead_shorter_than_a_step_is_refused(store):
 
 def test_a_loss_with_dropped_sources_is_each_samples_own(store):
     conditions = {**SOURCES, "dropout": DROPOUT}
-    stage, stream = build_stage(tiny_stages.request(store, "regression", conditions=conditions), torch.device("cpu"))
+    stage, stream = build_stage(
+        tiny_stages.request(store, "regression", conditions=conditions), torch.device("cpu")
+    )
     stage.network.eval()
     with torch.no_grad():
         together = stage.loss(stage.network, stage.example(stream.batch(range(6)))).total
-        apart = torch.stack([stage.loss(stage.network, stage.example(stream.batch([p]))).total for p in range(6)]).mean()
+        apart = torch.stack(
+            [stage.loss(stage.network, stage.example(stream.batch([p]))).total for p in range(6)]
+        ).mean()
     assert float(together) == pytest.approx(float(apart), rel=1e-5)

@@ -24,7 +24,9 @@ def test_the_standard_deviation_of_a_profile_is_the_width_it_is_named_by():
 
 def test_the_overlap_is_the_integral_of_the_product():
     first, second = profile(20_000, 20_000, 6.94), profile(20_000, 12_000, 16.97)
-    assert overlap(20_000, 6.94, 12_000, 16.97) == pytest.approx((first * second).sum(), rel=1e-3)  # steps of width 1
+    assert overlap(20_000, 6.94, 12_000, 16.97) == pytest.approx(
+        (first * second).sum(), rel=1e-3
+    )  # steps of width 1
     assert overlap(12_000, 16.97, 20_000, 6.94) == pytest.approx(overlap(20_000, 6.94, 12_000, 16.97))
 
 
@@ -35,4 +37,6 @@ def test_a_profile_is_rebuilt_from_32_snapshots_of_two_others(sigma_rel, limit):
     factors = coefficients(times, widths, steps, sigma_rel)
     rebuilt = sum(f * profile(steps, t, exponent(w)) for f, t, w in zip(factors, times, widths, strict=True))
     assert factors.sum() == pytest.approx(1)
-    assert np.abs(rebuilt - profile(steps, steps, exponent(sigma_rel))).sum() < limit  # of a profile that sums to 1
+    assert (
+        np.abs(rebuilt - profile(steps, steps, exponent(sigma_rel))).sum() < limit
+    )  # of a profile that sums to 1

@@ -23,7 +23,9 @@ def regression(config: NetworkConfig, shape: tuple[int, int], inputs: int, outpu
 
 
 def denoiser(config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int) -> Size:
-    return size_of(lambda: build_denoiser(config, shape, inputs, outputs, seed=0), (1, inputs + outputs, *shape), (1,))
+    return size_of(
+        lambda: build_denoiser(config, shape, inputs, outputs, seed=0), (1, inputs + outputs, *shape), (1,)
+    )
 
 
 def test_the_papers_regression_has_its_78_6_million_parameters_and_6_8_teraflop():
@@ -34,14 +36,16 @@ def test_the_papers_regression_has_its_78_6_million_parameters_and_6_8_teraflop(
 
 
 def test_the_papers_denoiser_sees_state_regression_and_static_fields():
-    # the noisy residual (99) beside 99 + 99 + 2; the reference's 121.1 M contain 42 M of an embedding tied to its grid
+    # the noisy residual (99) beside 99 + 99 + 2; the reference's 121.1 M contain 42 M of an embedding tied to
+    # its grid
     size = denoiser(shipped("paper"), (512, 640), 99 + 99 + 2, 99)
     assert size.parameters / 1e6 == pytest.approx(79.1, abs=0.3)
     assert size.forward_flops / 1e12 == pytest.approx(6.94, abs=0.03)
 
 
 def test_the_users_grid_costs_a_twelfth():
-    # 224 x 128 of 512 x 640 points is 0.0875; 4 state, 24 driver channels at the target and their increment, 2 static, 3 of time
+    # 224 x 128 of 512 x 640 points is 0.0875; 4 state, 24 driver channels at the target and their increment,
+    # 2 static, 3 of time
     paper = regression(shipped("paper"), (512, 640), 127, 99)
     users = regression(shipped("paper"), (224, 128), 4 + 48 + 2 + 3, 4)
     assert users.forward_flops / paper.forward_flops == pytest.approx(0.0875, rel=0.05)
@@ -49,8 +53,9 @@ def test_the_users_grid_costs_a_twelfth():
 
 
 def test_arithmetic_by_hand():
-    # one level, no block: a 3 x 3 convolution from 3 to 4 channels on 8 x 8 points would be 2 * 9 * 3 * 4 * 64 = 13,824;
-    # four times the points are four times the arithmetic, but for the embedding's few hundred operations
+    # one level, no block: a 3 x 3 convolution from 3 to 4 channels on 8 x 8 points would be 2 * 9 * 3 * 4 *
+    # 64 = 13,824; four times the points are four times the arithmetic, but for the embedding's few hundred
+    # operations
     tiny = NetworkConfig(model_channels=4, channel_mult=(1,), num_blocks=1)
     small, large = (regression(tiny, (n, n), 3, 2) for n in (8, 16))
     assert small.forward_flops > 13_824

@@ -7,7 +7,7 @@ import torch
 from pydantic import ValidationError
 
 from stormcast_train.base.quiet import library_noise
-from stormcast_train.data.noise import normal
+from stormcast_train.data.keyed_random import normal
 from stormcast_train.objectives.config import NoiseConfig, NoiseSpec
 from stormcast_train.objectives.count import FixedCount
 from stormcast_train.objectives.edm import LEVEL_NAMES, KeyedScheduler, by_level, training_sigma
@@ -38,7 +38,8 @@ def test_loguniform_levels_put_the_same_share_into_every_decade():
 
 
 def test_student_t_noise_has_variance_one_and_the_tail_of_its_degrees_of_freedom():
-    # P(|t| > 4) with 3 degrees of freedom is 0.0280 (tables), and t = x sqrt(3): P(|x| > 4 / sqrt(3)) = 0.0280; a normal has 0.0209
+    # P(|t| > 4) with 3 degrees of freedom is 0.0280 (tables), and t = x sqrt(3): P(|x| > 4 / sqrt(3)) =
+    # 0.0280; a normal has 0.0209
     heavy = draws(NoiseSpec(distribution="student_t", nu=3), 40000, (1, 1, 1)).flatten()
     assert float((heavy.abs() > 4 / math.sqrt(3)).float().mean()) == pytest.approx(0.0280, abs=0.0025)
     # P(|t| > 10.215) = 0.002 for nu 3; a normal beyond 10.215 / sqrt(3) = 5.9 has 4e-9
@@ -66,7 +67,9 @@ def test_the_loss_weight_is_physicsnemos_for_student_t_at_the_same_standard_devi
         from physicsnemo.diffusion.noise_schedulers import StudentTEDMNoiseScheduler
     # a Student-t of scale s has the standard deviation s sqrt(nu / (nu - 2)): nu 6 and s 1 give sqrt(1.5)
     theirs = StudentTEDMNoiseScheduler(nu=6).loss_weight(torch.tensor([1.0, 0.2]))
-    ours = KeyedScheduler(NoiseSpec(distribution="student_t", nu=6)).loss_weight(torch.tensor([1.0, 0.2]) * math.sqrt(1.5))
+    ours = KeyedScheduler(NoiseSpec(distribution="student_t", nu=6)).loss_weight(
+        torch.tensor([1.0, 0.2]) * math.sqrt(1.5)
+    )
     assert torch.allclose(theirs, ours)
 
 
@@ -76,13 +79,17 @@ def test_a_share_of_the_levels_is_log_uniform_and_the_others_stay_as_they_are():
     moved = mixed != bell
     assert float(moved.float().mean()) == pytest.approx(0.25, abs=0.008)
     # of those a decade of 0.02..80 (3.6 decades) has 1 / 3.6 = 0.278
-    assert float(((mixed[moved] >= 8) & (mixed[moved] < 80)).float().mean()) == pytest.approx(0.278, abs=0.015)
+    assert float(((mixed[moved] >= 8) & (mixed[moved] < 80)).float().mean()) == pytest.approx(
+        0.278, abs=0.015
+    )
 
 
 @pytest.mark.parametrize("distribution", ["lognormal", "student_t"])
 def test_levels_that_training_hardly_covers_are_refused_at_both_ends(distribution):
     # P(40 < sigma < 160) = P(z > (ln 40 + 1.2) / 1.2 = 4.07) = 2e-5
-    with pytest.raises(ValidationError, match=r"2.*e-05 of the training draws lie within a factor of two of 80"):
+    with pytest.raises(
+        ValidationError, match=r"2.*e-05 of the training draws lie within a factor of two of 80"
+    ):
         NoiseConfig(distribution=distribution, wide=0.0, sigma_max=80.0)
     with pytest.raises(ValidationError, match=r"within a factor of two of 0.0005"):
         NoiseConfig(distribution=distribution, wide=0.0, sigma_min=0.0005, sigma_max=5.0)
@@ -90,7 +97,8 @@ def test_levels_that_training_hardly_covers_are_refused_at_both_ends(distributio
 
 
 def test_churn_may_not_leave_what_training_covers():
-    # 80 * sqrt(2) = 113 is raised above the log-uniform levels, which end at 80: of the half octave below 80 little is left
+    # 80 * sqrt(2) = 113 is raised above the log-uniform levels, which end at 80: of the half octave below 80
+    # little is left
     with pytest.raises(ValidationError, match="within a factor of two of 113"):
         NoiseConfig(distribution="lognormal", wide=0.08, solver="heun", sigma_max=80.0, churn=100.0)
     NoiseConfig(wide=0.08, solver="heun", sigma_max=80.0, churn=100.0, churn_max=50.0)
@@ -117,16 +125,21 @@ class Kept:
         return x
 
 
-@pytest.mark.parametrize(("churn", "gamma"), [(1.0, 0.25), (80.0, 2**0.5 - 1)])  # of 4 steps: 1 / 4, and never more than sqrt(2) - 1
+@pytest.mark.parametrize(
+    ("churn", "gamma"), [(1.0, 0.25), (80.0, 2**0.5 - 1)]
+)  # of 4 steps: 1 / 4, and never more than sqrt(2) - 1
 def test_churn_raises_the_level_and_adds_what_lies_between_and_only_between_its_limits(churn, gamma):
     noise, solver = [torch.full((3, 2, 1, 1), 2.0 + k) for k in range(2)], Kept()
-    churned = Churned(solver, NoiseSpec(steps=4, solver="heun", churn=churn, churn_min=0.5, churn_max=10.0), noise)
+    churned = Churned(
+        solver, NoiseSpec(steps=4, solver="heun", churn=churn, churn_min=0.5, churn_max=10.0), noise
+    )
     level = torch.tensor([0.5, 10.0, 4.0])
     churned.step(torch.ones(3, 2, 1, 1), level, level / 2)
     ((x, raised, then),) = solver.given
     assert torch.allclose(raised, level * (1 + gamma))
     assert torch.equal(then, level / 2)
-    # what is added to a level s so that it becomes s (1 + gamma): s sqrt((1 + gamma)^2 - 1) times the noise, which is 2 here
+    # what is added to a level s so that it becomes s (1 + gamma): s sqrt((1 + gamma)^2 - 1) times the noise,
+    # which is 2 here
     assert torch.allclose(x[:, 0, 0, 0], 1 + level * ((1 + gamma) ** 2 - 1) ** 0.5 * 2)
     outside = torch.tensor([0.49, 10.01, 0.0])
     churned.step(torch.ones(3, 2, 1, 1), outside, outside)
@@ -145,7 +158,9 @@ def test_without_an_upper_limit_churn_reaches_the_highest_level():
 
 @pytest.mark.parametrize(("solver", "churn"), [("heun", 0.0), ("euler", 0.0), ("heun", 2.0), ("euler", 2.0)])
 def test_a_draw_is_algorithm_2_by_hand(solver, churn):
-    """With D(x) = 0.3 x + c, in plain numbers: noise of the start 1.5, of the steps 0.5, -1, 2; churn only between 0.1 and 10."""
+    """With D(x) = 0.3 x + c, in plain numbers: noise of the start 1.5, of the steps 0.5, -1, 2; churn only
+    between 0.1 and 10.
+    """
     spec = NoiseSpec(steps=3, solver=solver, rho=7.0, churn=churn, churn_min=0.1, churn_max=10.0)
     c, noise, sigma = 0.7, [1.5, 0.5, -1.0, 2.0], levels(3)
     assert [0.1 <= level <= 10 for level in sigma[:3]] == [False, True, False]
@@ -184,11 +199,21 @@ def test_without_churn_a_draw_is_the_deterministic_one_and_with_it_another():
 def test_losses_by_level_sum_to_the_total():
     coverage = torch.ones(2, 3, 3, dtype=torch.bool)
     coverage[1, 0] = False
-    count, error = FixedCount(["a", "b"], coverage, [1.0, 2.0]), normal(0, ("e",), range(6), (2, 3, 3), CPU).square() * coverage
+    count, error = (
+        FixedCount(["a", "b"], coverage, [1.0, 2.0]),
+        normal(0, ("e",), range(6), (2, 3, 3), CPU).square() * coverage,
+    )
     sigma = torch.tensor([0.01, 0.05, 0.05, 0.3, 2.0, 100.0])
     found = by_level(sigma, count.per_sample(error), torch.ones(6))
-    assert tuple(found) == LEVEL_NAMES == ("0-0.03", "0.03-0.1", "0.1-0.3", "0.3-1", "1-3", "3-10", "10-30", "30-inf")
+    assert (
+        tuple(found)
+        == LEVEL_NAMES
+        == ("0-0.03", "0.03-0.1", "0.1-0.3", "0.3-1", "1-3", "3-10", "10-30", "30-inf")
+    )
     assert [float(pair[1]) for pair in found.values()] == [1, 2, 0, 1, 1, 0, 0, 1]
-    total, samples = sum(float(pair[0]) for pair in found.values()), sum(float(pair[1]) for pair in found.values())
+    total, samples = (
+        sum(float(pair[0]) for pair in found.values()),
+        sum(float(pair[1]) for pair in found.values()),
+    )
     assert total / samples == pytest.approx(float(count.terms(error)[0]), rel=1e-6)
     assert float(found["0-0.03"][0]) == pytest.approx(float(count.terms(error[:1])[0]), rel=1e-6)

@@ -29,7 +29,9 @@ class Exact:
 
 
 def kept(spec, variances):
-    """Variance of a drawn mode over that of the field: drawn from noise of one, the draw's square is its variance."""
+    """Variance of a drawn mode over that of the field: drawn from noise of one, the draw's square is its
+    variance.
+    """
     exact = Exact(variances)
     drawn = draw_residual(exact, spec, torch.ones(1, 1, 1, len(variances), dtype=torch.float64))
     return (drawn.flatten() ** 2 / exact.variances).tolist(), exact.calls
@@ -81,17 +83,22 @@ def test_more_steps_come_nearer_to_the_exact_flow(solver):
 
 
 def test_weights_of_a_step_integrate_polynomials_exactly():
-    # from log sigma 1.0 to 0.4 through fields at 1.0, 1.5, 1.9; in l = -log sigma: int_0^0.6 exp(u - 0.6) u^k du
+    # from log sigma 1.0 to 0.4 through fields at 1.0, 1.5, 1.9; in l = -log sigma: int_0^0.6 exp(u - 0.6) u^k
+    # du
     weights = exponential_weights([1.0, 1.5, 1.9], 0.4)
     u = np.linspace(0, 0.6, 200001)
     for k, fields in enumerate(([1, 1, 1], [0.0, -0.5, -0.9], [0.0, 0.25, 0.81])):
         wanted = np.trapezoid(np.exp(u - 0.6) * u**k, u)
         assert np.dot(weights, fields) == pytest.approx(wanted, rel=1e-8)
-    assert exponential_weights([math.log(2.0)], 0.0) == pytest.approx([0.5])  # DDIM from 2 to 1: x / 2 + D / 2
+    assert exponential_weights([math.log(2.0)], 0.0) == pytest.approx(
+        [0.5]
+    )  # DDIM from 2 to 1: x / 2 + D / 2
 
 
 def spectrum(shape, cells):
-    """Variance of the orthonormal cosine modes of an exponential covariance of this length, cells of variance 0.25."""
+    """Variance of the orthonormal cosine modes of an exponential covariance of this length, cells of variance
+    0.25.
+    """
     m, n = (np.arange(size) * np.pi / size for size in shape)
     density = (1 + cells**2 * (m[:, None] ** 2 + n[None, :] ** 2)) ** -1.5
     return 0.25 * density / density.mean()
@@ -109,7 +116,9 @@ def test_draws_of_a_field_with_long_waves_have_its_power_in_every_band():
 
     spec = NoiseConfig(wide=0.1).resolve(float(variances.max() / 0.25))
     drawn = dctn(draw_residual(clean, spec, noise).numpy(), axes=(-2, -1), norm="ortho") ** 2
-    wanted = dctn(noise.numpy(), axes=(-2, -1), norm="ortho") ** 2 * variances  # what an exact sampler makes of this noise
+    wanted = (
+        dctn(noise.numpy(), axes=(-2, -1), norm="ortho") ** 2 * variances
+    )  # what an exact sampler makes of this noise
     bands, lengths = wavelength_bands(Grid(np.linspace(21.6, 25.6, 224), np.linspace(119.75, 122.25, 128)), 1)
     ratio = (drawn.sum((0, 1)).ravel() @ bands) / (wanted.sum((0, 1)).ravel() @ bands)
     assert len(lengths) >= 6
@@ -120,7 +129,8 @@ def test_a_sigma_max_below_the_largest_scales_is_refused_with_the_value_that_wou
     # 512 x 640 cells that remember 25 cells: S = 0.25 * 327680 * max/sum of the density = about 910
     largest = float(spectrum((512, 640), 25).max() / 0.25)
     with pytest.raises(
-        Exception, match=r"sigma_max=20 leaves the residual's largest scales 31% of their variance.*sigma_max=(\d+)"
+        Exception,
+        match=r"sigma_max=20 leaves the residual's largest scales 31% of their variance.*sigma_max=(\d+)",
     ) as found:
         NoiseConfig(sigma_max=20.0, wide=0.1).resolve(largest)
     value = float(str(found.value).split("write objective.noise.sigma_max=")[1].split(",")[0])

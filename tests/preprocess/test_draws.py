@@ -1,4 +1,6 @@
-"""Which files make a value at a time, and with what weight: ends of an interpolation are of one forecast, or analyses."""
+"""Which files make a value at a time, and with what weight: ends of an interpolation are of one forecast, or
+analyses.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ def at(hour: float) -> int:
 
 
 def index(*found: tuple[float, float | None]) -> Index:
-    """Records of msl by (valid hour, reference hour), those of one valid hour in this order; the file is named for both."""
+    """Records of msl by (valid hour, reference hour), those of one valid hour in this order; the file is
+    named for both.
+    """
     made = Index()
     by_time = made.records.setdefault("driver", {})
     for valid, reference in found:
@@ -48,7 +52,9 @@ def drawn(held: Index, hour: float, supply: Supply = SIX_HOURLY) -> list[tuple[l
 
 
 def test_the_ends_of_an_interpolation_are_of_one_forecast_though_each_has_a_newer_one() -> None:
-    held = index((0, 0), (6, 6), (6, 0), (12, 12), (12, 6), (12, 0), (18, 12))  # the shortest lead of a time comes first
+    held = index(
+        (0, 0), (6, 6), (6, 0), (12, 12), (12, 6), (12, 0), (18, 12)
+    )  # the shortest lead of a time comes first
     assert drawn(held, 1.5) == [(["0h of 0h"], 0.75), (["6h of 0h"], 0.25)]
     assert drawn(held, 9) == [(["6h of 6h"], 0.5), (["12h of 6h"], 0.5)]
     assert drawn(held, 12) == [(["12h of 12h", "12h of 6h", "12h of 0h"], 1.0)]
@@ -89,9 +95,19 @@ def test_hours_that_a_reader_takes_for_analyses_are_interpolated_though_each_is_
 )
 def test_which_readers_take_their_files_for_analyses(reader: dict[str, str], analyses: bool) -> None:
     source = SourceConfig.model_validate(
-        {"name": "s", "readers": {"r": reader}, "state": {"*": "r"}, "policy": {"r": {"kind": "hold", "limit": "2h"}}}
+        {
+            "name": "s",
+            "readers": {"r": reader},
+            "state": {"*": "r"},
+            "policy": {"r": {"kind": "hold", "limit": "2h"}},
+        }
     )
-    found = supplies_of(source, VariablesConfig(name="v", state=("t2m", "rain1h"), static=()), BackgroundConfig(cadence="6h"), "state")
+    found = supplies_of(
+        source,
+        VariablesConfig(name="v", state=("t2m", "rain1h"), static=()),
+        BackgroundConfig(cadence="6h"),
+        "state",
+    )
     assert found["t2m"] == Supply("r", Hold(limit="2h"), 1, analyses)  # the cadence is the background's
     assert found["rain1h"].rule == Exact()
 
@@ -114,12 +130,19 @@ def test_a_cadence_uses_its_own_times_alone_and_says_so_of_the_others() -> None:
     found = draw(held, six_hourly, "msl", at(8))
     assert isinstance(found, Draw)
     assert found.made == "interpolated over 6 h"
-    assert draw(index((6, None), (8, None)), six_hourly, "msl", at(8)) == Absence(Reason.NOT_RECEIVED)  # its file is not looked into
+    assert draw(index((6, None), (8, None)), six_hourly, "msl", at(8)) == Absence(
+        Reason.NOT_RECEIVED
+    )  # its file is not looked into
 
 
 def test_a_stamp_changes_with_a_weight_and_with_a_file() -> None:
     held = index((0, None), (6, None))
-    told = {stamp(held, d) for hour in (0, 1, 2, 6) for d in [draw(held, Supply("driver", SIX), "msl", at(hour))] if isinstance(d, Draw)}
+    told = {
+        stamp(held, d)
+        for hour in (0, 1, 2, 6)
+        for d in [draw(held, Supply("driver", SIX), "msl", at(hour))]
+        if isinstance(d, Draw)
+    }
     assert len(told) == 4
 
 

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.grid import Grid
-from stormcast_train.preprocess.driver import BlurConfig, linear_trend, measure_cutoff_km, power_spectrum
+from stormcast_train.preprocess.driver_blur import BlurConfig, linear_trend, measure_cutoff_km, power_spectrum
 
 GRID = Grid(np.arange(0, 8, 0.25), np.arange(100, 110, 0.25))
 
@@ -73,5 +73,5 @@ def test_times_with_gaps_are_left_out_and_mismatches_are_refused() -> None:
 
 
 def test_neither_module_imports_torch_until_a_globe_is_blurred() -> None:
-    code = "import sys, stormcast_train.preprocess.driver, stormcast_train.preprocess.spectral as s; assert 'torch' not in sys.modules"
+    code = "import sys, stormcast_train.preprocess.driver_blur, stormcast_train.preprocess.spectral as s; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

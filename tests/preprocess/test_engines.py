@@ -9,14 +9,14 @@ import pytest
 
 from stormcast_train.base.console import Console
 from stormcast_train.base.errors import FailedError, RequestError
-from stormcast_train.preprocess import build
+from stormcast_train.preprocess import build_store
 from stormcast_train.preprocess.locks import locked, opened_lock
 from stormcast_train.preprocess.parts import Part
-from stormcast_train.preprocess.request import Request
-from stormcast_train.store.describe import verify_store
+from stormcast_train.preprocess.request import PreprocessRequest
+from stormcast_train.store.describe_store import verify_store
 from stormcast_train.store.reader import open_store
 
-Ask = Callable[..., Request]
+Ask = Callable[..., PreprocessRequest]
 Bytes = Callable[[Path], dict[str, bytes]]
 QUIET = Console(quiet=True)
 WEEK = "2021-06-01T00/2021-06-03T12"
@@ -34,50 +34,62 @@ def test_what_is_no_part_is_refused(text: str) -> None:
         Part.parse(text)
 
 
-def test_parts_in_any_order_make_the_store_of_one_run_and_the_last_publishes(asked: Ask, tmp_path: Path, bytes_of: Bytes) -> None:
+def test_parts_in_any_order_make_the_store_of_one_run_and_the_last_publishes(
+    asked: Ask, tmp_path: Path, bytes_of: Bytes
+) -> None:
     whole = asked(period=WEEK)
-    build.preprocess(whole, QUIET)
+    build_store.preprocess(whole, QUIET)
     parted = tmp_path / "parted"
-    told = [build.preprocess(asked(period=WEEK, store=parted, part=Part(n, 3)), QUIET)["published"] for n in (2, 3, 1)]
+    told = [
+        build_store.preprocess(asked(period=WEEK, store=parted, part=Part(n, 3)), QUIET)["published"]
+        for n in (2, 3, 1)
+    ]
     assert told == [False, False, True]
     assert bytes_of(parted) == bytes_of(whole.store)
     assert open_store(parted).fingerprint == open_store(whole.store).fingerprint
-    assert build.preprocess(asked(period=WEEK, store=parted, part=Part(2, 3)), QUIET)["shards_written"] == 0
+    assert (
+        build_store.preprocess(asked(period=WEEK, store=parted, part=Part(2, 3)), QUIET)["shards_written"]
+        == 0
+    )
 
 
-def test_an_unpublished_store_is_finished_by_the_plain_command(asked: Ask, tmp_path: Path, bytes_of: Bytes) -> None:
+def test_an_unpublished_store_is_finished_by_the_plain_command(
+    asked: Ask, tmp_path: Path, bytes_of: Bytes
+) -> None:
     request = asked(period=WEEK)
-    build.preprocess(asked(period=WEEK, part=Part(1, 2)), QUIET)
+    build_store.preprocess(asked(period=WEEK, part=Part(1, 2)), QUIET)
     assert not (request.store / "manifest.json").exists()
-    build.preprocess(request, QUIET)
+    build_store.preprocess(request, QUIET)
     whole = asked(period=WEEK, store=tmp_path / "whole")
-    build.preprocess(whole, QUIET)
+    build_store.preprocess(whole, QUIET)
     assert bytes_of(request.store) == bytes_of(whole.store)
 
 
 def test_parts_share_the_store_with_each_other_and_with_nobody_else(asked: Ask) -> None:
     request = asked(period=WEEK)
-    build.preprocess(asked(period=WEEK, part=Part(1, 2)), QUIET)
+    build_store.preprocess(asked(period=WEEK, part=Part(1, 2)), QUIET)
     with opened_lock(request.store) as other:
         other.share()
         with pytest.raises(FailedError, match="another preprocess is writing"):
-            build.preprocess(request, QUIET)
-        assert build.preprocess(asked(period=WEEK, part=Part(2, 2)), QUIET)["published"] is False  # the other may still be writing
-    build.preprocess(asked(period=WEEK, part=Part(2, 2)), QUIET)
+            build_store.preprocess(request, QUIET)
+        assert (
+            build_store.preprocess(asked(period=WEEK, part=Part(2, 2)), QUIET)["published"] is False
+        )  # the other may still be writing
+    build_store.preprocess(asked(period=WEEK, part=Part(2, 2)), QUIET)
     assert verify_store(request.store)["verified"]
 
 
 def test_a_part_waits_for_a_whole_run_and_then_says_so(asked: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     request = asked(period=WEEK)
-    build.preprocess(request, QUIET)
+    build_store.preprocess(request, QUIET)
     monkeypatch.setattr("stormcast_train.preprocess.locks.PATIENCE_S", 0.3)
     with locked(request.store), pytest.raises(FailedError, match="another preprocess is writing"):
-        build.preprocess(asked(period=WEEK, part=Part(1, 2)), QUIET)
+        build_store.preprocess(asked(period=WEEK, part=Part(1, 2)), QUIET)
 
 
 def test_dask_makes_the_store_of_one_process(asked: Ask, tmp_path: Path, bytes_of: Bytes) -> None:
     whole = asked(period=WEEK)
-    build.preprocess(whole, QUIET)
+    build_store.preprocess(whole, QUIET)
     request = asked(period=WEEK, store=tmp_path / "dask", executor="dask", workers=2)
-    build.preprocess(request, QUIET)
+    build_store.preprocess(request, QUIET)
     assert bytes_of(request.store) == bytes_of(whole.store)

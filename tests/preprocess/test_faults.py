@@ -1,4 +1,6 @@
-"""Broken files, killed processes and rival writers leave the store of a clean run, gaps excepted, and every gap has its reason."""
+"""Broken files, killed processes and rival writers leave the store of a clean run, gaps excepted, and every
+gap has its reason.
+"""
 
 from __future__ import annotations
 
@@ -22,8 +24,16 @@ from stormcast_train.store.reader import Store, open_store
 
 DOMAIN = ["domain=taiwan_tiny", "domain.shape=[20,12]", "domain.halo_degrees=1"]
 PERIOD = "period=2021-06-01T00/2021-06-03T12"
-CELLS = {"absurd temperature": Reason.OUT_OF_RANGE, "NaN stripe": Reason.NOT_IN_FILE, "negative rain": Reason.OUT_OF_RANGE}
-FILES = {"missing": Reason.NOT_RECEIVED, "truncated": Reason.UNREADABLE, "wrong time inside": Reason.UNREADABLE}
+CELLS = {
+    "absurd temperature": Reason.OUT_OF_RANGE,
+    "NaN stripe": Reason.NOT_IN_FILE,
+    "negative rain": Reason.OUT_OF_RANGE,
+}
+FILES = {
+    "missing": Reason.NOT_RECEIVED,
+    "truncated": Reason.UNREADABLE,
+    "wrong time inside": Reason.UNREADABLE,
+}
 SUFFIXES = {"rwrf": [""], "qpesums": [".gz"], "era5": [".nc", ".zip"]}
 NAMES = {"rwrf": ("t2m", "u10m", "v10m"), "qpesums": ("rain1h",)}
 
@@ -35,7 +45,11 @@ def words(archive: Path, store: Path, *more: str) -> list[str]:
 def content(store: Path) -> dict[str, bytes]:
     """Every byte that a reader sees, by name."""
     files = (p for p in sorted(store.rglob("*")) if p.is_file() and not p.name.startswith("."))
-    return {p.relative_to(store).as_posix(): p.read_bytes() for p in files if "shards" not in p.parts and p.name != "manifest.json"}
+    return {
+        p.relative_to(store).as_posix(): p.read_bytes()
+        for p in files
+        if "shards" not in p.parts and p.name != "manifest.json"
+    }
 
 
 def start(archive: Path, store: Path, *more: str) -> subprocess.Popen[bytes]:
@@ -67,8 +81,12 @@ def clean(tmp_path_factory: pytest.TempPathFactory) -> Store:
     return open_store(folder / "store")
 
 
-def test_every_fault_is_a_gap_with_its_reason_and_nothing_else_changes(spoiled: Path, once: Path, clean: Store) -> None:
-    faults: list[dict[str, Any]] = [f for f in json.loads((spoiled / "faults.json").read_text()) if f["source"] in NAMES]
+def test_every_fault_is_a_gap_with_its_reason_and_nothing_else_changes(
+    spoiled: Path, once: Path, clean: Store
+) -> None:
+    faults: list[dict[str, Any]] = [
+        f for f in json.loads((spoiled / "faults.json").read_text()) if f["source"] in NAMES
+    ]
     assert {f["fault"] for f in faults} == {*CELLS, *FILES}  # two and a half days hold every kind
     store = open_store(once)
     state, whole = store.group("state"), clean.group("state")
@@ -92,14 +110,33 @@ def test_every_fault_is_a_gap_with_its_reason_and_nothing_else_changes(spoiled: 
 
 
 def boundaries(path: Path) -> list[int]:
-    """Where to cut: nothing, one byte, inside the first bytes, the sizes of headers, the middle, all but a little."""
+    """Where to cut: nothing, one byte, inside the first bytes, the sizes of headers, the middle, all but a
+    little.
+    """
     size = path.stat().st_size
-    cuts = {0, 1, 4, 8, 96, 512, 1024, 2048, size // 4, size // 2, 3 * size // 4, size - 512, size - 8, size - 1}
+    cuts = {
+        0,
+        1,
+        4,
+        8,
+        96,
+        512,
+        1024,
+        2048,
+        size // 4,
+        size // 2,
+        3 * size // 4,
+        size - 512,
+        size - 8,
+        size - 1,
+    }
     return sorted(c for c in cuts if 0 <= c < size)
 
 
 @pytest.mark.parametrize("folder", ["rwrf", "qpesums", "era5"])
-def test_a_file_cut_anywhere_is_unreadable_and_never_half_a_field(clean: Store, tmp_path: Path, folder: str) -> None:
+def test_a_file_cut_anywhere_is_unreadable_and_never_half_a_field(
+    clean: Store, tmp_path: Path, folder: str
+) -> None:
     archive = Path(clean.manifest["archive"])
     kinds: dict[str, Path] = {}
     for path in sorted(p for p in (archive / folder).rglob("*") if p.is_file()):
@@ -117,7 +154,9 @@ KILLS = [pytest.param(seed, marks=[] if seed < 3 else [pytest.mark.slow]) for se
 
 
 @pytest.mark.parametrize("seed", KILLS)
-def test_a_run_killed_at_any_moment_is_completed_to_the_same_bytes(spoiled: Path, once: Path, tmp_path: Path, seed: int) -> None:
+def test_a_run_killed_at_any_moment_is_completed_to_the_same_bytes(
+    spoiled: Path, once: Path, tmp_path: Path, seed: int
+) -> None:
     store = tmp_path / "store"
     process = start(spoiled, store, "workers=2")
     while not (store / "plan.json").is_file() and process.poll() is None:
@@ -130,7 +169,9 @@ def test_a_run_killed_at_any_moment_is_completed_to_the_same_bytes(spoiled: Path
     assert open_store(store).fingerprint == open_store(once).fingerprint
 
 
-def test_of_two_writers_one_waits_or_is_refused_and_the_store_is_whole(spoiled: Path, once: Path, tmp_path: Path) -> None:
+def test_of_two_writers_one_waits_or_is_refused_and_the_store_is_whole(
+    spoiled: Path, once: Path, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     rivals = [start(spoiled, store, "workers=1") for _ in range(2)]
     ends = [(process.wait(), process.stderr.read().decode() if process.stderr else "") for process in rivals]
@@ -139,7 +180,9 @@ def test_of_two_writers_one_waits_or_is_refused_and_the_store_is_whole(spoiled: 
     assert content(store) == content(once)
 
 
-def test_parts_at_the_same_time_make_the_same_bytes_and_one_of_them_publishes(spoiled: Path, once: Path, tmp_path: Path) -> None:
+def test_parts_at_the_same_time_make_the_same_bytes_and_one_of_them_publishes(
+    spoiled: Path, once: Path, tmp_path: Path
+) -> None:
     store = tmp_path / "store"
     parts = [start(spoiled, store, "workers=1", f"part={n}/2") for n in (1, 2)]
     for process in parts:

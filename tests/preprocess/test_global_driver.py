@@ -1,4 +1,6 @@
-"""A global model's forecasts as the driver of a store: every value at its place and valid time, from the shortest lead there is."""
+"""A global model's forecasts as the driver of a store: every value at its place and valid time, from the
+shortest lead there is.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +14,8 @@ import xarray as xr
 import zarr
 
 from stormcast_train.base.console import Console
-from stormcast_train.preprocess.build import preprocess
-from stormcast_train.preprocess.request import Request
+from stormcast_train.preprocess.build_store import preprocess
+from stormcast_train.preprocess.request import PreprocessRequest
 from stormcast_train.sources.config import GlobalModelReader, SourceConfig
 from stormcast_train.sources.opened import close_all
 
@@ -29,9 +31,13 @@ def _closed():
 
 
 def write_run(archive: Path, hour: int) -> None:
-    """A forecast from `hour` as Earth2Studio writes it: msl = 95000 + 100 lat + 10 lon + valid hour + lead / 8."""
+    """A forecast from `hour` as Earth2Studio writes it: msl = 95000 + 100 lat + 10 lon + valid hour + lead /
+    8.
+    """
     root = zarr.group(zarr.storage.LocalStore(archive / "global_model" / f"run{hour:02d}.zarr"))
-    values = np.stack([95000 + 100 * LAT[:, None] + 10 * LON[None] + hour + lead + lead / 8 for lead in LEADS])[None].astype("f4")
+    values = np.stack(
+        [95000 + 100 * LAT[:, None] + 10 * LON[None] + hour + lead + lead / 8 for lead in LEADS]
+    )[None].astype("f4")
     leads = LEADS.astype("timedelta64[h]").astype("timedelta64[ns]")
     arrays: dict[str, tuple[Any, list[str]]] = {
         "time": (np.array([START + hour], "datetime64[ns]"), ["time"]),
@@ -41,16 +47,26 @@ def write_run(archive: Path, hour: int) -> None:
         "msl": (values, ["time", "lead_time", "lat", "lon"]),
     }
     for name, (found, dims) in arrays.items():
-        array = root.create_array(name, shape=found.shape, chunks=found.shape, dtype=found.dtype, dimension_names=dims, fill_value=None)
+        array = root.create_array(
+            name,
+            shape=found.shape,
+            chunks=found.shape,
+            dtype=found.dtype,
+            dimension_names=dims,
+            fill_value=None,
+        )
         array[:] = found
 
 
-def with_forecasts(asked: Callable[..., Request]) -> Request:
+def with_forecasts(asked: Callable[..., PreprocessRequest]) -> PreprocessRequest:
     tiny = asked().source
     readers = dict(tiny.readers) | {"driver": GlobalModelReader()}
     period = "2021-06-01T00/2021-06-02T01"
     return asked(
-        period=period, source=SourceConfig(name="ai", readers=readers, state=tiny.state, background=tiny.background, static=tiny.static)
+        period=period,
+        source=SourceConfig(
+            name="ai", readers=readers, state=tiny.state, background=tiny.background, static=tiny.static
+        ),
     )
 
 
@@ -64,13 +80,18 @@ def check(store: Path, leads: list[int]) -> None:
     hours = (found.time.values - START.astype("datetime64[ns]")) / np.timedelta64(1, "h")
     assert hours.tolist() == [6.0 * i for i in range(len(leads))]
     lat, lon = found.lat.values[:, None], found.lon.values[None]
-    assert (float(found.lat.min()), float(found.lat.max())) == (22.0, 25.0)  # 23.3 - 1 and 23.9 + 1, to the next half degree
+    assert (float(found.lat.min()), float(found.lat.max())) == (
+        22.0,
+        25.0,
+    )  # 23.3 - 1 and 23.9 + 1, to the next half degree
     for row, (hour, lead) in enumerate(zip(hours, leads, strict=True)):
         expected = 95000 + 100 * lat + 10 * lon + hour + lead / 8
         np.testing.assert_allclose(found["values"][row, 0], expected, rtol=1e-7)
 
 
-def test_a_store_is_driven_by_the_shortest_lead_and_a_later_run_replaces_an_older_one(asked: Callable[..., Request]) -> None:
+def test_a_store_is_driven_by_the_shortest_lead_and_a_later_run_replaces_an_older_one(
+    asked: Callable[..., PreprocessRequest],
+) -> None:
     request = with_forecasts(asked)
     write_run(request.archive, 0)
     write_run(request.archive, 12)

@@ -1,4 +1,6 @@
-"""`preprocess` looks into an archive once: what its headers told lies in the store as `index.json`, in no fingerprint."""
+"""`preprocess` looks into an archive once: what its headers told lies in the store as `index.json`, in no
+fingerprint.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +17,8 @@ import zarr
 
 from stormcast_train.base.console import Console
 from stormcast_train.fields.times import Period
-from stormcast_train.preprocess.build import preprocess
-from stormcast_train.preprocess.request import Request
+from stormcast_train.preprocess.build_store import preprocess
+from stormcast_train.preprocess.request import PreprocessRequest
 from stormcast_train.preprocess.survey import survey
 from stormcast_train.sources import era5, memory
 from stormcast_train.sources.config import Era5Reader, SourceConfig
@@ -25,7 +27,7 @@ from stormcast_train.store.reader import open_store
 
 QUIET = Console(quiet=True)
 LAT, LON = np.arange(20.0, 28.0, 0.5), np.arange(117.0, 125.0, 0.5)
-Ask = Callable[..., Request]
+Ask = Callable[..., PreprocessRequest]
 
 
 @pytest.fixture(autouse=True)
@@ -47,20 +49,26 @@ def day_file(archive: Path, day: int, hours: int = 24, value: float = 100000.0) 
             nc.createDimension(dim, len(values))
             nc.createVariable(dim, values.dtype, (dim,))[:] = values
             nc[dim].units = units
-        nc.createVariable("msl", "f4", ("time", "latitude", "longitude"))[:] = value + np.arange(hours)[:, None, None]
+        nc.createVariable("msl", "f4", ("time", "latitude", "longitude"))[:] = (
+            value + np.arange(hours)[:, None, None]
+        )
         nc["msl"].units = "Pa"
     return path
 
 
 @pytest.fixture
-def request_(asked: Ask, tiny_archive: Path) -> Request:
+def request_(asked: Ask, tiny_archive: Path) -> PreprocessRequest:
     """The tiny archive with ERA5 as the driver: two days in a file each, and one that cannot be read."""
     for day in (1, 2):
         day_file(tiny_archive, day)
     (tiny_archive / "era5" / "cut.nc").write_bytes(b"\x89HDF\r\n\x1a\n")
     tiny = asked().source
     readers = dict(tiny.readers) | {"driver": Era5Reader()}
-    return asked(source=SourceConfig(name="e", readers=readers, state=tiny.state, background=tiny.background, static=tiny.static))
+    return asked(
+        source=SourceConfig(
+            name="e", readers=readers, state=tiny.state, background=tiny.background, static=tiny.static
+        )
+    )
 
 
 @pytest.fixture
@@ -72,13 +80,15 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def made(request: Request) -> dict[str, Any]:
+def made(request: PreprocessRequest) -> dict[str, Any]:
     """`preprocess` by a process that has nothing open."""
     close_all()
     return preprocess(request, QUIET)
 
 
-def test_a_second_run_on_an_unchanged_archive_opens_no_header(request_: Request, looked: list[str]) -> None:
+def test_a_second_run_on_an_unchanged_archive_opens_no_header(
+    request_: PreprocessRequest, looked: list[str]
+) -> None:
     first = made(request_)
     assert set(looked) == {"msl_20210601.nc", "msl_20210602.nc", "cut.nc"}
     before = (request_.store / "index.json").read_bytes()
@@ -91,7 +101,9 @@ def test_a_second_run_on_an_unchanged_archive_opens_no_header(request_: Request,
     assert (request_.store / "index.json").read_bytes() == before
 
 
-def test_a_corrected_file_is_looked_at_again_and_its_rows_are_made_anew(request_: Request, tiny_archive: Path, looked: list[str]) -> None:
+def test_a_corrected_file_is_looked_at_again_and_its_rows_are_made_anew(
+    request_: PreprocessRequest, tiny_archive: Path, looked: list[str]
+) -> None:
     made(request_)
     close_all()
     day_file(tiny_archive, 2, value=90000.0)
@@ -101,7 +113,9 @@ def test_a_corrected_file_is_looked_at_again_and_its_rows_are_made_anew(request_
     assert float(open_store(request_.store).dataset("background").msl[30].max()) == 90006.0
 
 
-def test_a_longer_period_and_a_new_file_cost_one_header(request_: Request, tiny_archive: Path, looked: list[str]) -> None:
+def test_a_longer_period_and_a_new_file_cost_one_header(
+    request_: PreprocessRequest, tiny_archive: Path, looked: list[str]
+) -> None:
     short = replace(request_, period=Period.parse("2021-06-01T00/2021-06-02T00"))
     made(short)
     day_file(tiny_archive, 3, hours=12)
@@ -112,7 +126,9 @@ def test_a_longer_period_and_a_new_file_cost_one_header(request_: Request, tiny_
     assert work.axes["background"].rows == 60
 
 
-def test_a_store_is_the_same_with_without_and_with_a_damaged_memory(request_: Request, tmp_path: Path, looked: list[str]) -> None:
+def test_a_store_is_the_same_with_without_and_with_a_damaged_memory(
+    request_: PreprocessRequest, tmp_path: Path, looked: list[str]
+) -> None:
     first = made(request_)["fingerprint"]
     index = request_.store / "index.json"
     whole = index.read_bytes()
@@ -125,9 +141,16 @@ def test_a_store_is_the_same_with_without_and_with_a_damaged_memory(request_: Re
 
 
 @pytest.mark.parametrize(
-    "error", [PermissionError(13, "denied"), OSError(28, "No space left on device"), OSError(30, "Read-only file system")]
+    "error",
+    [
+        PermissionError(13, "denied"),
+        OSError(28, "No space left on device"),
+        OSError(30, "Read-only file system"),
+    ],
 )
-def test_a_disk_that_takes_no_memory_fails_no_run(request_: Request, monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+def test_a_disk_that_takes_no_memory_fails_no_run(
+    request_: PreprocessRequest, monkeypatch: pytest.MonkeyPatch, error: OSError
+) -> None:
     def refused(*_: Any) -> None:
         raise error
 
@@ -136,20 +159,30 @@ def test_a_disk_that_takes_no_memory_fails_no_run(request_: Request, monkeypatch
     assert not (request_.store / "index.json").exists()
 
 
-def test_a_chunk_written_later_is_read_though_the_folder_of_its_zarr_did_not_change(asked: Ask, tiny_archive: Path) -> None:
+def test_a_chunk_written_later_is_read_though_the_folder_of_its_zarr_did_not_change(
+    asked: Ask, tiny_archive: Path
+) -> None:
     path = tiny_archive / "era5" / "a.zarr"
     root = zarr.open_group(path, mode="w", zarr_format=3)
     axes = {"time": np.arange(48), "latitude": LAT, "longitude": LON}
     for name, values in axes.items():
-        root.create_array(name, shape=values.shape, chunks=values.shape, dtype=values.dtype, dimension_names=[name])[:] = values
+        root.create_array(
+            name, shape=values.shape, chunks=values.shape, dtype=values.dtype, dimension_names=[name]
+        )[:] = values
     root["time"].attrs.update({"units": "hours since 2021-06-01", "calendar": "proleptic_gregorian"})
     shape = (48, len(LAT), len(LON))
-    msl = root.create_array("msl", shape=shape, chunks=(1, *shape[1:]), dtype="f4", dimension_names=list(axes), fill_value=np.nan)
+    msl = root.create_array(
+        "msl", shape=shape, chunks=(1, *shape[1:]), dtype="f4", dimension_names=list(axes), fill_value=np.nan
+    )
     msl.attrs["units"] = "Pa"
     msl[:47] = 100000.0
     tiny = asked().source
     readers = dict(tiny.readers) | {"driver": Era5Reader()}
-    request = asked(source=SourceConfig(name="z", readers=readers, state=tiny.state, background=tiny.background, static=tiny.static))
+    request = asked(
+        source=SourceConfig(
+            name="z", readers=readers, state=tiny.state, background=tiny.background, static=tiny.static
+        )
+    )
     facts = os.stat(path)
     made(request)
     assert np.isnan(open_store(request.store).dataset("background").msl[47]).all()

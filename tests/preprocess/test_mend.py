@@ -13,13 +13,13 @@ import pytest
 
 from stormcast_train.base.console import Console
 from stormcast_train.base.errors import FailedError
-from stormcast_train.preprocess import build
-from stormcast_train.preprocess.request import Request
+from stormcast_train.preprocess import build_store
+from stormcast_train.preprocess.request import PreprocessRequest
 from stormcast_train.store import zarr_format as z
-from stormcast_train.store.describe import verify_store
+from stormcast_train.store.describe_store import verify_store
 from stormcast_train.store.reader import open_store
 
-Ask = Callable[..., Request]
+Ask = Callable[..., PreprocessRequest]
 QUIET = Console(quiet=True)
 
 
@@ -54,9 +54,13 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "metadata of all moments": lambda s: (s / "moments/zarr.json").unlink(),
     "metadata of values": lambda s: reworded(s / "state/values/zarr.json"),
     "metadata of moments": lambda s: reworded(s / "moments/state/moments/zarr.json"),
-    "the manifest": lambda s: (s / "manifest.json").write_text((s / "manifest.json").read_text().replace("tiny", "tint")),
+    "the manifest": lambda s: (s / "manifest.json").write_text(
+        (s / "manifest.json").read_text().replace("tiny", "tint")
+    ),
     "a manifest that is none": lambda s: (s / "manifest.json").write_text("{"),
-    "a record": lambda s: (s / "shards/state/0.json").write_text((s / "shards/state/0.json").read_text() + " "),
+    "a record": lambda s: (s / "shards/state/0.json").write_text(
+        (s / "shards/state/0.json").read_text() + " "
+    ),
     "moments": lambda s: flipped(s / "moments/state/moments/c/0/0/0/0"),
     "a mask": lambda s: flipped(s / "state/mask/c/1/0/0/0"),
     "values": lambda s: flipped(s / "state/values/c/1/0/0/0"),
@@ -73,7 +77,7 @@ def taken(advice: str) -> None:
 
 def test_the_advice_of_verify_repairs_what_it_found(asked: Ask) -> None:
     request = asked(pack="int16", period="2021-06-01T00/2021-06-02T06")
-    build.preprocess(request, QUIET)
+    build_store.preprocess(request, QUIET)
     before, lat = verify_store(request.store), open_store(request.store).group("state").grid.lat
     fingerprint = open_store(request.store).fingerprint
     for what, damage in DAMAGES.items():
@@ -81,54 +85,54 @@ def test_the_advice_of_verify_repairs_what_it_found(asked: Ask) -> None:
         with pytest.raises(FailedError, match="epeat preprocess") as found:
             verify_store(request.store)
         taken(str(found.value))
-        assert build.preprocess(request, QUIET)["fingerprint"] == fingerprint, what
+        assert build_store.preprocess(request, QUIET)["fingerprint"] == fingerprint, what
         assert verify_store(request.store) == before, what
         np.testing.assert_array_equal(open_store(request.store).group("state").grid.lat, lat, what)
-        assert build.preprocess(request, QUIET)["shards_written"] == 0, what
+        assert build_store.preprocess(request, QUIET)["shards_written"] == 0, what
 
 
 def test_a_store_that_was_never_finished_gets_its_coordinates_back(asked: Ask) -> None:
     request = asked()
-    build.preprocess(request, QUIET)
+    build_store.preprocess(request, QUIET)
     (request.store / "manifest.json").unlink()
     flipped(request.store / "state/lat/c/0")
-    build.preprocess(request, QUIET)
+    build_store.preprocess(request, QUIET)
     assert verify_store(request.store)["verified"]
 
 
 def test_coordinates_that_the_archive_cannot_tell_any_more_are_not_guessed(asked: Ask) -> None:
     request = asked()
-    build.preprocess(request, QUIET)
+    build_store.preprocess(request, QUIET)
     (request.store / "background/lat/c/0").unlink()
     for path in (request.archive / "driver").glob("*.npz"):
         with np.load(path) as z_file:
             arrays = dict(z_file)
         np.savez(path, **(arrays | {"lat": arrays["lat"] + 0.01}))
     with pytest.raises(FailedError, match="the archive gives others now"):
-        build.preprocess(request, QUIET)
+        build_store.preprocess(request, QUIET)
 
 
 def test_what_cannot_be_read_as_json_says_what_to_do(asked: Ask) -> None:
     request = asked(period="2021-06-01T00/2021-06-01T06")
-    before = build.preprocess(request, QUIET)["fingerprint"]
+    before = build_store.preprocess(request, QUIET)["fingerprint"]
     record = request.store / "shards/state/0.json"
     record.write_text("")
     with pytest.raises(FailedError, match=r"Remove .*0\.json and repeat preprocess") as found:
-        build.preprocess(request, QUIET)
+        build_store.preprocess(request, QUIET)
     taken(str(found.value))
-    assert build.preprocess(request, QUIET)["fingerprint"] == before
+    assert build_store.preprocess(request, QUIET)["fingerprint"] == before
     (request.store / "state/zarr.json").write_text("{")
-    for look in (lambda: build.preprocess(request, QUIET), lambda: verify_store(request.store)):
+    for look in (lambda: build_store.preprocess(request, QUIET), lambda: verify_store(request.store)):
         with pytest.raises(FailedError, match="make the store again in another folder"):
             look()
 
 
 def test_a_groups_clock_that_was_changed_is_not_believed(asked: Ask) -> None:
     request = asked(period="2021-06-01T00/2021-06-01T06")
-    build.preprocess(request, QUIET)
+    build_store.preprocess(request, QUIET)
     own = request.store / "state/zarr.json"
     own.write_text(own.read_text().replace("2021-06-01T00:00:00", "2021-05-31T00:00:00"))
     with pytest.raises(FailedError, match="is not what was written and cannot be told"):
-        build.preprocess(request, QUIET)
+        build_store.preprocess(request, QUIET)
     with pytest.raises(FailedError, match=r"state/zarr\.json is not what was written"):
         verify_store(request.store)

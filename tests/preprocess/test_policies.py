@@ -1,4 +1,6 @@
-"""A value at a time is the source's own, held, summed or interpolated as the config says, and never the nearest."""
+"""A value at a time is the source's own, held, summed or interpolated as the config says, and never the
+nearest.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +17,14 @@ from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import Period
 from stormcast_train.fields.variables import VariablesConfig
-from stormcast_train.preprocess import build
+from stormcast_train.preprocess import build_store
 from stormcast_train.preprocess.background import BackgroundConfig
-from stormcast_train.preprocess.request import Request
+from stormcast_train.preprocess.request import PreprocessRequest
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.policy import Exact, Hold, Interpolate, fitting
 from stormcast_train.store.reader import Store, open_store
 
-Ask = Callable[..., Request]
+Ask = Callable[..., PreprocessRequest]
 Bytes = Callable[[Path], dict[str, bytes]]
 DAY = "2021-06-01T00/2021-06-02T00"
 
@@ -31,8 +33,8 @@ def hour(n: float) -> np.datetime64:
     return np.datetime64("2021-06-01T00", "s") + np.timedelta64(round(3600 * n), "s")
 
 
-def made(request: Request) -> Store:
-    build.preprocess(request, Console(quiet=True))
+def made(request: PreprocessRequest) -> Store:
+    build_store.preprocess(request, Console(quiet=True))
     return open_store(request.store)
 
 
@@ -41,7 +43,7 @@ def source(asked: Ask, **policy: Any) -> SourceConfig:
     return SourceConfig.model_validate({**plain, "policy": policy})
 
 
-def forget(request: Request, product: str, hours: list[int]) -> None:
+def forget(request: PreprocessRequest, product: str, hours: list[int]) -> None:
     import tiny_archive
 
     for n in hours:
@@ -59,12 +61,18 @@ def ten_minutes(archive: Path, lacking: tuple[float, ...] = ()) -> None:
         if n / 6 not in lacking:
             values = np.full((len(lat), len(lon)), (n + 10) / 10, np.float32)
             name = str(hour(n / 6)).replace("-", "").replace("T", "_").replace(":", "")[:13]
-            np.savez(archive / "radar" / f"radar_{name}.npz", lat=lat, lon=lon, values=values, time=str(hour(n / 6)))
+            np.savez(
+                archive / "radar" / f"radar_{name}.npz",
+                lat=lat,
+                lon=lon,
+                values=values,
+                time=str(hour(n / 6)),
+            )
     tiny_archive.NAMES["radar"] = ("rain10m",)
 
 
 @pytest.fixture
-def ten(asked: Ask, monkeypatch: pytest.MonkeyPatch) -> Request:
+def ten(asked: Ask, monkeypatch: pytest.MonkeyPatch) -> PreprocessRequest:
     import tiny_archive
 
     monkeypatch.setitem(tiny_archive.NAMES, "radar", ("rain10m",))
@@ -98,7 +106,7 @@ def test_a_held_value_may_come_from_before_the_period(asked: Ask) -> None:
     period = Period.parse("2021-06-01T05/2021-06-01T12")
     request = asked(source=source(asked, analysis={"kind": "hold", "limit": "3h"}))
     forget(request, "analysis", [5, 6])
-    early = made(Request(**{**vars(request), "period": period}))
+    early = made(PreprocessRequest(**{**vars(request), "period": period}))
     t2m = early.group("state").read([0], ["t2m"])[0, 0]
     lat, lon = early.group("state").grid.lat2d, early.group("state").grid.lon2d
     np.testing.assert_allclose(t2m, 280 + lat + 2 * (lon - 120) + 0.4, atol=5e-5)  # hour 4
@@ -111,12 +119,16 @@ def test_between_two_values_it_is_linear_in_time_up_to_the_largest_gap(asked: As
     state = store.group("state")
     lat, lon = state.grid.lat2d, state.grid.lon2d
     for n in (5, 6):  # t2m grows by 0.1 an hour, so linear is exact
-        np.testing.assert_allclose(state.read([n], ["t2m"])[0, 0], 280 + lat + 2 * (lon - 120) + n / 10, atol=1e-4)
+        np.testing.assert_allclose(
+            state.read([n], ["t2m"])[0, 0], 280 + lat + 2 * (lon - 120) + n / 10, atol=1e-4
+        )
     assert (state.mask([10, 11, 12], ["t2m"]) == Reason.NOT_RECEIVED).all()  # four hours apart
     assert store.manifest["groups"]["state"]["made"]["t2m"] == {"interpolated over 3 h": 2}
 
 
-@pytest.mark.parametrize("policy", [{"kind": "interpolate", "gap": "3h"}, {"kind": "hold", "limit": "3h"}], ids=lambda p: p["kind"])
+@pytest.mark.parametrize(
+    "policy", [{"kind": "interpolate", "gap": "3h"}, {"kind": "hold", "limit": "3h"}], ids=lambda p: p["kind"]
+)
 def test_amounts_are_never_interpolated_nor_held(asked: Ask, policy: dict[str, str]) -> None:
     request = asked(period=DAY, source=source(asked, radar=policy))
     forget(request, "radar", [5])
@@ -127,9 +139,12 @@ def test_amounts_are_never_interpolated_nor_held(asked: Ask, policy: dict[str, s
 
 
 @pytest.mark.parametrize(
-    ("name", "hold", "interpolate"), [("t2m", True, True), ("refc", True, False), ("rain1h", False, False), ("tp", False, False)]
+    ("name", "hold", "interpolate"),
+    [("t2m", True, True), ("refc", True, False), ("rain1h", False, False), ("tp", False, False)],
 )
-def test_echoes_are_held_and_not_interpolated_and_amounts_are_neither(name: str, hold: bool, interpolate: bool) -> None:
+def test_echoes_are_held_and_not_interpolated_and_amounts_are_neither(
+    name: str, hold: bool, interpolate: bool
+) -> None:
     for policy, fits in ((Hold(limit="2h"), hold), (Interpolate(gap="2h"), interpolate)):
         assert fitting(policy, name) == (policy if fits else Exact())
 
@@ -142,41 +157,60 @@ def test_a_policy_of_a_variable_counts_before_that_of_its_reader(asked: Ask) -> 
 
 
 def test_a_value_after_the_period_is_the_later_end_of_its_last_hours(asked: Ask) -> None:
-    request = asked(period="2021-06-01T00/2021-06-01T06", source=source(asked, analysis={"kind": "interpolate", "gap": "3h"}))
+    request = asked(
+        period="2021-06-01T00/2021-06-01T06",
+        source=source(asked, analysis={"kind": "interpolate", "gap": "3h"}),
+    )
     forget(request, "analysis", [5])
     state = made(request).group("state")
     lat, lon = state.grid.lat2d, state.grid.lon2d
-    np.testing.assert_allclose(state.read([5], ["t2m"])[0, 0], 280 + lat + 2 * (lon - 120) + 0.5, atol=1e-4)  # of hours 4 and 6
+    np.testing.assert_allclose(
+        state.read([5], ["t2m"])[0, 0], 280 + lat + 2 * (lon - 120) + 0.5, atol=1e-4
+    )  # of hours 4 and 6
     assert len(state.times) == 6
 
 
-def test_six_ten_minute_totals_that_end_in_the_hour_make_its_rain(ten: Request, asked: Ask) -> None:
-    request = Request(**{**vars(ten), "source": source(asked, rain1h={"kind": "accumulate", "of": "rain10m"})})
+def test_six_ten_minute_totals_that_end_in_the_hour_make_its_rain(ten: PreprocessRequest, asked: Ask) -> None:
+    request = PreprocessRequest(
+        **{**vars(ten), "source": source(asked, rain1h={"kind": "accumulate", "of": "rain10m"})}
+    )
     store = made(request)
     state = store.group("state")
     # the hour that ends at 03:00 has the pieces n = 13..18: (23+24+25+26+27+28)/10 = 15.3
     np.testing.assert_allclose(state.read([3], ["rain1h"]), 15.3, rtol=1e-6)
-    np.testing.assert_allclose(state.read([0], ["rain1h"]), (5 + 6 + 7 + 8 + 9 + 10) / 10, rtol=1e-6)  # from before the period
+    np.testing.assert_allclose(
+        state.read([0], ["rain1h"]), (5 + 6 + 7 + 8 + 9 + 10) / 10, rtol=1e-6
+    )  # from before the period
     assert len(state.times) == 24
     assert not store.manifest["refused"]
 
 
-def test_a_sum_without_one_of_its_pieces_is_a_gap_that_names_it(ten: Request, asked: Ask) -> None:
+def test_a_sum_without_one_of_its_pieces_is_a_gap_that_names_it(ten: PreprocessRequest, asked: Ask) -> None:
     ten_minutes(ten.archive, lacking=(17 / 6,))
-    store = made(Request(**{**vars(ten), "source": source(asked, rain1h={"kind": "accumulate", "of": "rain10m"})}))
+    store = made(
+        PreprocessRequest(
+            **{**vars(ten), "source": source(asked, rain1h={"kind": "accumulate", "of": "rain10m"})}
+        )
+    )
     assert np.isnan(store.group("state").read([3], ["rain1h"])).all()
     gap = next(g for g in store.manifest["groups"]["state"]["gaps"] if g["variables"] == ["rain1h"])
     assert "1 of 6 rain10m are missing (2021-06-01T02:50:00)" in gap["details"][0]
 
 
-def test_a_missing_piece_at_the_full_hour_does_not_move_the_axis(ten: Request, asked: Ask) -> None:
+def test_a_missing_piece_at_the_full_hour_does_not_move_the_axis(ten: PreprocessRequest, asked: Ask) -> None:
     ten_minutes(ten.archive, lacking=(3.0, 4.0, 5.0, 6.0))
-    state = made(Request(**{**vars(ten), "source": source(asked, rain1h={"kind": "accumulate", "of": "rain10m"})})).group("state")
+    state = made(
+        PreprocessRequest(
+            **{**vars(ten), "source": source(asked, rain1h={"kind": "accumulate", "of": "rain10m"})}
+        )
+    ).group("state")
     assert state.times[0] == hour(0)
     assert (np.diff(state.times) == np.timedelta64(3600, "s")).all()
 
 
-def test_ten_minute_radar_has_a_clock_of_its_own_beside_an_hourly_state(ten: Request, asked: Ask) -> None:
+def test_ten_minute_radar_has_a_clock_of_its_own_beside_an_hourly_state(
+    ten: PreprocessRequest, asked: Ask
+) -> None:
     variables = VariablesConfig.model_validate(
         {
             "name": "frames",
@@ -188,7 +222,7 @@ def test_ten_minute_radar_has_a_clock_of_its_own_beside_an_hourly_state(ten: Req
     )
     plain = asked().source.model_dump()
     chosen = SourceConfig.model_validate({**plain, "groups": {"radar": {"*": "radar"}}})
-    store = made(Request(**{**vars(ten), "variables": variables, "source": chosen}))
+    store = made(PreprocessRequest(**{**vars(ten), "variables": variables, "source": chosen}))
     radar = store.group("radar")
     assert len(radar.times) == 144
     assert radar.grid.fingerprint == store.group("state").grid.fingerprint
@@ -210,7 +244,8 @@ def test_the_cadence_of_operation_is_what_training_sees_and_its_cost_is_told(ask
     expected = 100008 + 10 * background.grid.lat2d + 36 + (8 - 6) / 6 * (144 - 36)
     np.testing.assert_allclose(background.read([8], ["msl"])[0, 0], expected, atol=0.02)
     count, squares = store.manifest["groups"]["background"]["facts"]["cadence_error"]["msl"]
-    # hours 1..5 after each sixth: errors (n-a)(b-n) = 5, 8, 9, 8, 5; mean square over them (25+64+81+64+25)/5 = 51.8
+    # hours 1..5 after each sixth: errors (n-a)(b-n) = 5, 8, 9, 8, 5; mean square over them (25+64+81+64+25)/5
+    # = 51.8
     assert squares / count == pytest.approx(51.8, rel=1e-3)
     assert store.manifest["groups"]["background"]["made"]["msl"] == {"interpolated over 6 h": 20}
 

@@ -55,7 +55,10 @@ def test_no_space_is_a_failure_that_can_be_repeated() -> None:
 def test_workers_end_when_their_parent_is_killed(tmp_path: Path) -> None:
     script = tmp_path / "parent.py"
     script.write_text(PROGRAM.format(here=str(Path(__file__).parent), folder=str(tmp_path)))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)])}
+    environment = {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[2]), str(Path(__file__).parent)]),
+    }
     parent = subprocess.Popen([sys.executable, str(script)], env=environment)
     files = [tmp_path / "1", tmp_path / "2"]
     _until(lambda: all(f.is_file() and f.read_text() for f in files))

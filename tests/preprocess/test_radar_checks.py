@@ -1,4 +1,6 @@
-"""Single hot cells, absurd hours and blocked beams are found; typhoons, gradients and what cannot be told are left alone."""
+"""Single hot cells, absurd hours and blocked beams are found; typhoons, gradients and what cannot be told are
+left alone.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,11 @@ def test_temperature_has_no_speckle_and_a_switch_takes_the_check_out() -> None:
 
 
 def test_the_real_mosaics_lose_next_to_nothing_to_speckle(real_data: Path) -> None:
-    for name in ("CB_GC_PCP_1H_RAD.20150808.0850", "CB_GC_PCP_1H_RAD.20210110.1810.gz", "COMPREF.20210110.1810.gz"):
+    for name in (
+        "CB_GC_PCP_1H_RAD.20150808.0850",
+        "CB_GC_PCP_1H_RAD.20210110.1810.gz",
+        "COMPREF.20210110.1810.gz",
+    ):
         field = next(iter(qpesums.read(real_data / "qpesums" / name).data_vars.values()))
         variable = describe(str(field.name))
         values = field.values.astype(np.float32)
@@ -85,7 +91,9 @@ def test_a_smooth_typhoon_core_of_220_mm_survives_and_a_hot_cell_of_250_mm_does_
 
 
 def test_the_edge_of_a_core_is_not_absurd() -> None:
-    """An eyewall: 230 mm in a band five cells wide and nothing inside it; ring cells of its edge: 2 columns of 5 rows in the band."""
+    """An eyewall: 230 mm in a band five cells wide and nothing inside it; ring cells of its edge: 2 columns
+    of 5 rows in the band.
+    """
     rain = np.zeros((21, 21))
     rain[:, 8:13] = 230.0
     assert not absurd(rain, RAIN, {}, ABSURD).any()
@@ -172,11 +180,15 @@ def test_what_the_radar_never_sees_is_not_blocked_nor_in_the_way(rainy) -> None:
 def test_a_dry_season_tells_nothing(rainy) -> None:
     rainy[40:60, 60] = 0
     assert blocked(rainy, 2000, BLOCKAGE)[40:60, 60].all()
-    assert not blocked(np.floor(rainy / 20), 100, BLOCKAGE).any()  # at most 20 wet hours expected: fewer than 30
+    assert not blocked(
+        np.floor(rainy / 20), 100, BLOCKAGE
+    ).any()  # at most 20 wet hours expected: fewer than 30
 
 
 def test_hours_may_differ_by_cell(rainy) -> None:
-    """A cell seen in 150 of 2000 hours has 7.5 % of its neighbours' wet hours, and is as often wet as they are."""
+    """A cell seen in 150 of 2000 hours has 7.5 % of its neighbours' wet hours, and is as often wet as they
+    are.
+    """
     hours = np.full(rainy.shape, 2000.0)
     hours[50, 50], rainy[50, 50] = 150.0, np.round(rainy[50, 51] * 150 / 2000)
     assert blocked(rainy, 2000, BLOCKAGE)[50, 50]

@@ -1,4 +1,6 @@
-"""The driver's blur: one response on the globe and on a crop, no ringing, nothing at the edges; and cut-offs found again from spectra."""
+"""The driver's blur: one response on the globe and on a crop, no ringing, nothing at the edges; and cut-offs
+found again from spectra.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ import pytest
 from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.grid import EARTH_RADIUS_M, Grid
 from stormcast_train.fields.locate import unit_vectors
-from stormcast_train.preprocess.driver import measure_cutoff_km
+from stormcast_train.preprocess.driver_blur import measure_cutoff_km
 from stormcast_train.preprocess.spectral import blur, is_global, response
 
 WORLD = Grid(np.linspace(-90, 90, 91), np.arange(0, 360, 2.0))  # rows 222 km apart
@@ -38,7 +40,9 @@ def test_half_of_the_power_passes_at_the_cutoff() -> None:
 def test_a_spherical_harmonic_is_damped_by_the_response_of_its_degree() -> None:
     # cos(lat)^12 cos(12 lon) is the harmonic of degree and order 12
     wave = np.cos(np.radians(WORLD.lat2d)) ** 12 * np.cos(12 * np.radians(WORLD.lon2d))
-    gain = response(np.sqrt(np.array(12.0 * 13.0)) / EARTH_RADIUS_M, 3000.0)  # wavelength 3205 km: a little over 0.7
+    gain = response(
+        np.sqrt(np.array(12.0 * 13.0)) / EARTH_RADIUS_M, 3000.0
+    )  # wavelength 3205 km: a little over 0.7
     assert 0.7 < gain < 0.75
     np.testing.assert_allclose(blur(wave.astype(np.float32), WORLD, 3000.0), wave * gain, atol=2e-5)
 
@@ -48,7 +52,9 @@ def test_a_wave_on_a_crop_is_damped_by_the_same_response(south: float) -> None:
     grid = crop((96, 96), south)
     lat, lon = np.radians(grid.lat2d), np.radians(grid.lon2d)
     middle = float(np.cos(lat.mean()))
-    wave = np.cos(2 * np.pi * EARTH_RADIUS_M / 600e3 * (lon - lon.mean()) * middle)  # 600 km in the middle row
+    wave = np.cos(
+        2 * np.pi * EARTH_RADIUS_M / 600e3 * (lon - lon.mean()) * middle
+    )  # 600 km in the middle row
     inner, row = slice(32, -32), grid.shape[0] // 2
     k = 2 * np.pi / 600e3 * middle / np.cos(lat[row, 0])
     out = blur(wave.astype(np.float32), grid, 500.0)
@@ -156,7 +162,9 @@ def test_a_cutoff_is_found_again_from_the_spectra() -> None:
     grid = crop((120, 140))
     rng = np.random.default_rng(5)
     fields = np.cumsum(np.cumsum(rng.normal(size=(6, *grid.shape)), axis=1), axis=2).astype(np.float32)
-    model = {name: np.stack([blur(f, grid, km) for f in fields]) for name, km in (("t2m", 300.0), ("z500", 600.0))}
+    model = {
+        name: np.stack([blur(f, grid, km) for f in fields]) for name, km in (("t2m", 300.0), ("z500", 600.0))
+    }
     found = measure_cutoff_km({"t2m": fields, "z500": fields, "msl": fields}, {**model, "msl": fields}, grid)
     assert found["t2m"] == pytest.approx(300, rel=0.1)
     assert found["z500"] == pytest.approx(600, rel=0.15)

@@ -20,9 +20,13 @@ def field(values: np.ndarray | None = None):
     return dataset({"t2m": np.zeros((12, 9)) if values is None else values}, LAT, LON, TIME, "V1")
 
 
-def corner(shape: tuple[int, int], centre: str = "grid", values: np.ndarray | None = None, coarsen: int = 1) -> tuple[int, int]:
+def corner(
+    shape: tuple[int, int], centre: str = "grid", values: np.ndarray | None = None, coarsen: int = 1
+) -> tuple[int, int]:
     """The row and column of the source at which the box begins."""
-    grid, _ = state_grid(NativeDomain(name="d", shape=shape, centre=centre, coarsen=coarsen), field(values), "t2m")  # type: ignore[arg-type]
+    grid, _ = state_grid(
+        NativeDomain(name="d", shape=shape, centre=centre, coarsen=coarsen), field(values), "t2m"
+    )  # type: ignore[arg-type]
     assert grid.shape == shape
     step = 0.1 * coarsen
     first = (grid.lat[0] - LAT[:coarsen].mean()) / step, (grid.lon[0] - LON[:coarsen].mean()) / step
@@ -31,7 +35,10 @@ def corner(shape: tuple[int, int], centre: str = "grid", values: np.ndarray | No
 
 def test_a_native_box_lies_in_the_middle_of_its_sources_points() -> None:
     assert corner((12, 9)) == (0, 0)
-    assert corner((10, 7)) == (1, 1)  # one row and column less on every side: 448 of 450 points begin at the second
+    assert corner((10, 7)) == (
+        1,
+        1,
+    )  # one row and column less on every side: 448 of 450 points begin at the second
     assert corner((4, 3)) == (4, 3)
     assert corner((2, 1), coarsen=3) == (1, 1)  # of 4 x 3 blocks
     with pytest.raises(RequestError, match="asks for 13 x 9 points, the source has 12 x 9"):
@@ -43,7 +50,10 @@ def test_a_box_around_what_is_covered_is_moved_to_lie_inside() -> None:
     values[7:10, 2:5] = 290.0  # its middle is row 8, column 3
     assert corner((3, 3), "covered", values) == (7, 2)
     assert corner((5, 5), "covered", values) == (6, 1)
-    assert corner((9, 7), "covered", values) == (3, 0)  # row 4 would end at 12, column 0 begins where the grid does
+    assert corner((9, 7), "covered", values) == (
+        3,
+        0,
+    )  # row 4 would end at 12, column 0 begins where the grid does
     with pytest.raises(RequestError, match="covers nothing"):
         corner((3, 3), "covered", np.full((12, 9), np.nan))
 
@@ -54,15 +64,21 @@ def test_a_native_grid_of_means_has_the_means_of_its_coordinates_and_values() ->
     assert regrid is not None
     np.testing.assert_allclose(grid.lat, [20.1, 20.4, 20.7, 21.0])
     np.testing.assert_allclose(grid.lon, [118.1, 118.4, 118.7])
-    np.testing.assert_allclose(regrid.apply(values), 10.0 * np.array([1, 4, 7, 10])[:, None] + [1, 4, 7], rtol=1e-6)
+    np.testing.assert_allclose(
+        regrid.apply(values), 10.0 * np.array([1, 4, 7, 10])[:, None] + [1, 4, 7], rtol=1e-6
+    )
 
 
 def test_a_driver_reaches_to_the_first_point_at_or_beyond_the_halo() -> None:
     inner = Grid(np.array([20.45, 20.65]), np.array([118.35, 118.45]))
     grid, regrid = background_grid(field(), inner, 0.2, 1)
-    np.testing.assert_allclose(grid.bounds(), (20.2, 20.9, 118.1, 118.7), atol=1e-9)  # 20.25 .. 20.85 N, 118.15 .. 118.65 E
+    np.testing.assert_allclose(
+        grid.bounds(), (20.2, 20.9, 118.1, 118.7), atol=1e-9
+    )  # 20.25 .. 20.85 N, 118.15 .. 118.65 E
     exact = Grid(np.array([20.4, 20.6]), np.array([118.3, 118.4]))
-    np.testing.assert_allclose(background_grid(field(), exact, 0.2, 1)[0].bounds(), (20.2, 20.8, 118.1, 118.6), atol=1e-9)
+    np.testing.assert_allclose(
+        background_grid(field(), exact, 0.2, 1)[0].bounds(), (20.2, 20.8, 118.1, 118.6), atol=1e-9
+    )
     values = np.add.outer(LAT, LON / 1000)
     np.testing.assert_allclose(regrid.apply(values), grid.lat2d + grid.lon2d / 1000, rtol=1e-6)
     with pytest.raises(RequestError, match="does not reach the domain"):
@@ -73,13 +89,27 @@ def spaced(degrees: float) -> Grid:
     return Grid(23.0 + degrees * np.arange(5), 120.0 + degrees * np.arange(5))
 
 
-def test_from_twice_its_sources_spacing_on_all_but_reflectivity_is_regridded_conservatively_and_a_config_decides_before() -> None:
+def test_from_twice_its_sources_spacing_on_all_but_reflectivity_is_regridded_conservatively_and_a_config_decides_before() -> (
+    None
+):
     def method(name: str, ratio: float, **regrid: str) -> str:
-        config = SourceConfig.model_validate({"name": "s", "readers": {"r": {"kind": "qpesums"}}, "state": {"*": "r"}, "regrid": regrid})
+        config = SourceConfig.model_validate(
+            {"name": "s", "readers": {"r": {"kind": "qpesums"}}, "state": {"*": "r"}, "regrid": regrid}
+        )
         return method_for(config, describe(name), spaced(0.02), spaced(0.02 * ratio))
 
-    assert [method(n, 1.9) for n in ("t2m", "rain1h", "refc", "orog")] == ["bilinear", "bilinear", "nearest", "bilinear"]
-    assert [method(n, 2.1) for n in ("t2m", "rain1h", "refc", "orog")] == ["conservative", "conservative", "nearest", "conservative"]
+    assert [method(n, 1.9) for n in ("t2m", "rain1h", "refc", "orog")] == [
+        "bilinear",
+        "bilinear",
+        "nearest",
+        "bilinear",
+    ]
+    assert [method(n, 2.1) for n in ("t2m", "rain1h", "refc", "orog")] == [
+        "conservative",
+        "conservative",
+        "nearest",
+        "conservative",
+    ]
     assert method("refc", 2.1, reflectivity="max") == "max"
     assert method("rain1h", 2.1, rain1h="area", accumulation="nearest") == "area"  # by name before kind
     assert method("rain10m", 2.1, rain1h="area", accumulation="nearest") == "nearest"

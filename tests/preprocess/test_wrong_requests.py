@@ -15,16 +15,16 @@ from stormcast_train.base.errors import RequestError
 from stormcast_train.cli import main
 from stormcast_train.fields.grid import RegularDomain
 from stormcast_train.fields.variables import VariablesConfig
-from stormcast_train.preprocess import build
+from stormcast_train.preprocess import build_store
 from stormcast_train.preprocess.background import BackgroundConfig
-from stormcast_train.preprocess.driver import BlurConfig
+from stormcast_train.preprocess.driver_blur import BlurConfig
 from stormcast_train.preprocess.engine import DaskConfig
 from stormcast_train.preprocess.index import _names_time
-from stormcast_train.preprocess.request import Request
+from stormcast_train.preprocess.request import PreprocessRequest
 from stormcast_train.sources.quality_config import RangeCheck, StuckCheck
 from stormcast_train.store.reader import open_store
 
-Ask = Callable[..., Request]
+Ask = Callable[..., PreprocessRequest]
 QUIET = Console(quiet=True)
 
 
@@ -45,34 +45,46 @@ QUIET = Console(quiet=True)
         ("copy of 3.gz", False),
     ],
 )
-def test_a_refused_file_is_the_reason_of_the_times_in_its_name_and_of_no_other(name: str, matches: bool) -> None:
+def test_a_refused_file_is_the_reason_of_the_times_in_its_name_and_of_no_other(
+    name: str, matches: bool
+) -> None:
     assert _names_time(name, "2021-06-01T04:00:00") is matches
 
 
 def test_a_wrong_request_leaves_nothing_that_a_right_one_stumbles_over(asked: Ask) -> None:
-    south = RegularDomain(name="far", south=60.0, north=61.0, west=10.0, east=11.0, shape=(5, 5), halo_degrees=1.0)
+    south = RegularDomain(
+        name="far", south=60.0, north=61.0, west=10.0, east=11.0, shape=(5, 5), halo_degrees=1.0
+    )
     request = asked(domain=south)
     with pytest.raises(RequestError, match="does not reach"):
-        build.preprocess(request, QUIET)
+        build_store.preprocess(request, QUIET)
     assert not request.store.exists() or not list(request.store.iterdir())
-    assert build.preprocess(asked(), QUIET)["published"]
+    assert build_store.preprocess(asked(), QUIET)["published"]
 
 
 def test_a_blur_of_an_unknown_variable_is_refused(asked: Ask) -> None:
     with pytest.raises(RequestError, match="names nope, which is no background variable"):
-        build.preprocess(asked(background=BackgroundConfig(blur=BlurConfig(kind="spectral", cutoff_km={"nope": 400.0}))), QUIET)
+        build_store.preprocess(
+            asked(background=BackgroundConfig(blur=BlurConfig(kind="spectral", cutoff_km={"nope": 400.0}))),
+            QUIET,
+        )
 
 
-@pytest.mark.parametrize(("name", "step", "said"), [("moments", "10m", "choose another name"), ("radar", "7min", "does not divide a day")])
+@pytest.mark.parametrize(
+    ("name", "step", "said"),
+    [("moments", "10m", "choose another name"), ("radar", "7min", "does not divide a day")],
+)
 def test_a_role_that_cannot_be_is_refused_by_name(name: str, step: str, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
-        VariablesConfig.model_validate({"name": "x", "state": ["t2m"], "groups": {name: {"variables": ["refc"], "step": step}}})
+        VariablesConfig.model_validate(
+            {"name": "x", "state": ["t2m"], "groups": {name: {"variables": ["refc"], "step": step}}}
+        )
 
 
 def test_dask_without_slurm_or_scheduler_says_so(asked: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     with pytest.raises(RequestError, match="no sbatch"):
-        build.preprocess(asked(executor="dask", dask=DaskConfig(cluster="slurm")), QUIET)
+        build_store.preprocess(asked(executor="dask", dask=DaskConfig(cluster="slurm")), QUIET)
 
 
 def test_a_plus_does_not_make_a_wrong_key_right(capsys: pytest.CaptureFixture[str]) -> None:
@@ -84,26 +96,31 @@ def test_a_store_below_a_file_is_refused(asked: Ask) -> None:
     request = asked()
     (request.archive / "file").write_text("x")
     with pytest.raises(RequestError, match=r"file/store cannot be made: "):
-        build.preprocess(asked(store=request.archive / "file" / "store"), QUIET)
+        build_store.preprocess(asked(store=request.archive / "file" / "store"), QUIET)
 
 
 def test_a_changed_check_of_an_existing_store_is_refused_and_named(asked: Ask) -> None:
-    build.preprocess(asked(), QUIET)
+    build_store.preprocess(asked(), QUIET)
     source = asked().source
-    checks = source.quality.model_copy(update={"stuck": StuckCheck(runs=5), "range": RangeCheck(enabled=False)})
-    with pytest.raises(RequestError, match=r"source\.quality\.range\.enabled=true and not false, source\.quality\.stuck\.runs=3 and not 5"):
-        build.preprocess(asked(source=source.model_copy(update={"quality": checks})), QUIET)
+    checks = source.quality.model_copy(
+        update={"stuck": StuckCheck(runs=5), "range": RangeCheck(enabled=False)}
+    )
+    with pytest.raises(
+        RequestError,
+        match=r"source\.quality\.range\.enabled=true and not false, source\.quality\.stuck\.runs=3 and not 5",
+    ):
+        build_store.preprocess(asked(source=source.model_copy(update={"quality": checks})), QUIET)
 
 
 def test_a_finished_store_that_may_only_be_read_is_done(asked: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     request = asked(period="2021-06-01T00/2021-06-02T00")
-    build.preprocess(request, QUIET)
+    build_store.preprocess(request, QUIET)
     (request.store / ".lock").unlink()
     (request.store / ".lock").mkdir()  # whoever may write does so through the lock
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert build.preprocess(request, QUIET)["shards_written"] == 0
+    assert build_store.preprocess(request, QUIET)["shards_written"] == 0
     with pytest.raises(OSError, match="directory"):
-        build.preprocess(asked(), QUIET)
+        build_store.preprocess(asked(), QUIET)
 
 
 @pytest.mark.parametrize("hours", [13, 37])
@@ -112,7 +129,7 @@ def test_a_period_that_ends_within_a_day_grows_by_an_hour(
 ) -> None:
     def until(hour: int, store: str) -> Path:
         end = np.datetime64("2021-06-01T00") + np.timedelta64(hour, "h")
-        build.preprocess(request := asked(period=f"2021-06-01T00/{end}", store=tmp_path / store), QUIET)
+        build_store.preprocess(request := asked(period=f"2021-06-01T00/{end}", store=tmp_path / store), QUIET)
         return request.store
 
     before = open_store(until(hours, "grown")).fingerprint
@@ -122,7 +139,12 @@ def test_a_period_that_ends_within_a_day_grows_by_an_hour(
 
 
 def test_folders_with_spaces_and_chinese_names_are_folders(asked: Ask, tmp_path: Path) -> None:
-    plain = build.preprocess(asked(period="2021-06-01T00/2021-06-01T06"), QUIET)["fingerprint"]
+    plain = build_store.preprocess(asked(period="2021-06-01T00/2021-06-01T06"), QUIET)["fingerprint"]
     archive, store = tmp_path / "my 臺灣 資料 = [a]", tmp_path / "存 放 #1"
     asked().archive.rename(archive)
-    assert build.preprocess(asked(period="2021-06-01T00/2021-06-01T06", archive=archive, store=store), QUIET)["fingerprint"] == plain
+    assert (
+        build_store.preprocess(
+            asked(period="2021-06-01T00/2021-06-01T06", archive=archive, store=store), QUIET
+        )["fingerprint"]
+        == plain
+    )

@@ -1,7 +1,7 @@
 """Files of three made-up sources (`.npz`), and the reader for them. Values say where and when they belong.
 
-t2m = 280 + lat + 2 (lon - 120) + hour / 10 on a turned Lambert grid; rain1h = hour of the day where lon > 120.5, missing in the
-west; msl = 100000 + 10 lat + hour at quarter degrees; orog = 10 lon.
+t2m = 280 + lat + 2 (lon - 120) + hour / 10 on a turned Lambert grid; rain1h = hour of the day where lon >
+120.5, missing in the west; msl = 100000 + 10 lat + hour at quarter degrees; orog = 10 lon.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ def path_of(archive: Path, product: str, time: np.datetime64) -> Path:
 def write_hour(archive: Path, product: str, time: np.datetime64) -> None:
     lat, lon, values = field(product, time)
     path_of(archive, product, time).parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path_of(archive, product, time), lat=lat, lon=lon, values=values.astype(np.float32), time=str(time))
+    np.savez(
+        path_of(archive, product, time), lat=lat, lon=lon, values=values.astype(np.float32), time=str(time)
+    )
 
 
 def write(archive: Path, start: str, hours: int) -> None:

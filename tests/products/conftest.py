@@ -16,7 +16,9 @@ HOUR = np.timedelta64(3600, "s")
 
 @pytest.fixture(scope="session")
 def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """State t2m, u10m, v10m, rain1h on 8 x 6 points around Taiwan for 30 hours; background t2m on 4 x 4; orog."""
+    """State t2m, u10m, v10m, rain1h on 8 x 6 points around Taiwan for 30 hours; background t2m on 4 x 4;
+    orog.
+    """
     rng = np.random.default_rng(0)
     grid = Grid(np.linspace(22, 25, 8), np.linspace(120, 122, 6))
     coarse = Grid(np.linspace(21, 26, 4), np.linspace(119, 123, 4))
@@ -30,5 +32,9 @@ def tiny_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     static = {"orog": rng.random((8, 6)) * 1000, "lsm": (rng.random((8, 6)) > 0.5).astype(float)}
     return write_store(
         tmp_path_factory.mktemp("store") / "tiny",
-        {"state": (grid, times, state, None), "background": (coarse, times, background, None), "static": (grid, times[:1], static, None)},
+        {
+            "state": (grid, times, state, None),
+            "background": (coarse, times, background, None),
+            "static": (grid, times[:1], static, None),
+        },
     )

@@ -17,7 +17,14 @@ from stormcast_train.fields.variables import describe
 from stormcast_train.products import store_maps, store_pictures, store_tables
 from stormcast_train.products.maps import save
 from stormcast_train.products.palettes import as_stored
-from stormcast_train.products.store_facts import PARTLY, calendar, fields_lost, readers_of, sample, sample_rows
+from stormcast_train.products.store_facts import (
+    PARTLY,
+    calendar,
+    fields_lost,
+    readers_of,
+    sample,
+    sample_rows,
+)
 from stormcast_train.products.store_page import write_store_report
 from stormcast_train.store.reader import Store, open_store
 from stormcast_train.store.versions import VersionRun, records_of
@@ -28,7 +35,11 @@ GRID = Grid(np.linspace(22, 25, 8), np.linspace(120, 122, 6))
 FACTS = {
     "config": {
         "domain": {"name": "toy"},
-        "source": {"name": "t", "state": {"*": "rwrf", "rain1h": "radar"}, "quality": {"spike": {"enabled": False}}},
+        "source": {
+            "name": "t",
+            "state": {"*": "rwrf", "rain1h": "radar"},
+            "quality": {"spike": {"enabled": False}},
+        },
     },
     "refused": {"wrfout_03": "truncated at byte 12 <b>"},
     "weights": {"state-bilinear-0123.npz": "abc"},
@@ -36,7 +47,9 @@ FACTS = {
 
 
 def toy(path: Path, hours: int = 48, facts=FACTS) -> Store:
-    """t2m: hour 3 not received, hour 5 half out of range. rain1h: one corner never covered, 2 mm in cell (4, 4), one speckle at hour 7."""
+    """t2m: hour 3 not received, hour 5 half out of range. rain1h: one corner never covered, 2 mm in cell (4,
+    4), one speckle at hour 7.
+    """
     times = START + np.arange(hours) * HOUR
     t2m = 290 + np.arange(hours)[:, None, None] + np.zeros((hours, *GRID.shape))
     rain = np.zeros((hours, *GRID.shape))
@@ -46,7 +59,10 @@ def toy(path: Path, hours: int = 48, facts=FACTS) -> Store:
     mask[:, 1, :2, :2], mask[7, 1, 6, 1] = Reason.OUTSIDE_COVERAGE, Reason.SPECKLE
     t2m[mask[:, 0] > 0], rain[mask[:, 1] > 0] = np.nan, np.nan
     static = {"orog": np.zeros(GRID.shape), "lsm": np.ones(GRID.shape)}
-    groups = {"state": (GRID, times, {"t2m": t2m, "rain1h": rain}, mask), "static": (GRID, times[:1], static, None)}
+    groups = {
+        "state": (GRID, times, {"t2m": t2m, "rain1h": rain}, mask),
+        "static": (GRID, times[:1], static, None),
+    }
     return open_store(write_store(path, groups, facts=facts))
 
 
@@ -108,7 +124,10 @@ def test_what_the_manifest_tells_of_regridding_becomes_a_table(tmp_path: Path) -
     page = write_store_report(store, tmp_path).read_text()
     assert "<th>4 km</th><th>16 km</th>" in page
     assert "<td>0.3512</td><td>0.95</td>" in page
-    assert '<td>background</td><td>-</td><td>-</td><td class="words">area</td><td>4</td><td>msl, t2m</td><td>-</td><td>-</td>' in page
+    assert (
+        '<td>background</td><td>-</td><td>-</td><td class="words">area</td><td>4</td><td>msl, t2m</td><td>-</td><td>-</td>'
+        in page
+    )
 
 
 def test_matplotlib_is_not_imported_until_something_is_drawn() -> None:
@@ -122,7 +141,9 @@ def test_the_calendar_of_a_source_is_what_its_times_are(store: Store) -> None:
     assert readers_of(store.manifest, group) == {"rwrf": ("t2m",), "radar": ("rain1h",)}
     own = calendar(group, records, ("t2m",))
     assert {int(h): int(own[h]) for h in np.flatnonzero(own)} == {3: Reason.NOT_RECEIVED, 5: PARTLY}
-    assert not calendar(group, records, ("rain1h",)).any()  # one cell of 44 is not much, and what is never covered is not missed
+    assert not calendar(
+        group, records, ("rain1h",)
+    ).any()  # one cell of 44 is not much, and what is never covered is not missed
     assert calendar(group, records, ("t2m", "rain1h"))[3] == PARTLY
     assert fields_lost(records, "t2m") == {int(Reason.NOT_RECEIVED): 1}
 
@@ -136,7 +157,9 @@ def test_a_sample_takes_every_hour_of_the_day_and_no_part_of_the_period_twice() 
 
 
 def test_maps_of_the_sample_are_means_extremes_and_missing_fractions(store: Store) -> None:
-    """Rows 2..5 of t2m are 292, gone, 294, 295 (its southern four rows out of range): means of three or two; missing 0 or 1/3."""
+    """Rows 2..5 of t2m are 292, gone, 294, 295 (its southern four rows out of range): means of three or two;
+    missing 0 or 1/3.
+    """
     t2m, rain = sample(store.group("state"), np.arange(2, 6)).values()
     assert t2m.rows == 3
     assert (t2m.mean[0, 0], t2m.mean[7, 0]) == (293.0, pytest.approx(881 / 3))
@@ -149,7 +172,9 @@ def test_maps_of_the_sample_are_means_extremes_and_missing_fractions(store: Stor
 
 
 def test_a_day_in_the_long_calendar_shows_all_that_happened_in_it() -> None:
-    """1200 hours from 1 June: 50 days. One unreadable hour of 24 gets two eighths of its day, so it can be seen."""
+    """1200 hours from 1 June: 50 days. One unreadable hour of 24 gets two eighths of its day, so it can be
+    seen.
+    """
     times = START + np.arange(1200) * HOUR
     state = np.zeros(1200, np.uint8)
     state[24 * 9 + 5], state[24 * 40 : 24 * 41] = Reason.UNREADABLE, Reason.NOT_RECEIVED
@@ -180,10 +205,20 @@ def test_a_map_shows_each_cell_where_it_lies_also_on_a_turned_grid() -> None:
         south, north, west, east = raster.box
         y, x = np.argwhere(raster.cells >= 0)[::97].T
         shown = raster.cells[y, x]
-        reach = np.hypot(*(np.ptp(c) / (n - 1) for c, n in zip((grid.lat2d, grid.lon2d), grid.shape, strict=True)))
-        assert np.abs(north - (y + 0.5) * (north - south) / raster.height - grid.lat2d.flat[shown]).max() <= reach
-        assert np.abs(west + (x + 0.5) * (east - west) / store_maps.WIDTH - grid.lon2d.flat[shown]).max() <= reach
-    assert store_maps.Raster.of(turned).cells[0, 0] == -1  # a corner of the picture that the turned grid leaves free
+        reach = np.hypot(
+            *(np.ptp(c) / (n - 1) for c, n in zip((grid.lat2d, grid.lon2d), grid.shape, strict=True))
+        )
+        assert (
+            np.abs(north - (y + 0.5) * (north - south) / raster.height - grid.lat2d.flat[shown]).max()
+            <= reach
+        )
+        assert (
+            np.abs(west + (x + 0.5) * (east - west) / store_maps.WIDTH - grid.lon2d.flat[shown]).max()
+            <= reach
+        )
+    assert (
+        store_maps.Raster.of(turned).cells[0, 0] == -1
+    )  # a corner of the picture that the turned grid leaves free
 
 
 def test_the_coast_is_drawn_in_the_panels_own_pixels() -> None:
@@ -196,33 +231,66 @@ def test_the_coast_is_drawn_in_the_panels_own_pixels() -> None:
 def test_figures_of_one_variable_and_of_nothing_are_drawn(store: Store, tmp_path: Path) -> None:
     rain = sample(store.group("state"), np.arange(4))["rain1h"]
     empty = np.full(GRID.shape, np.nan)
-    panels = [*store_maps.panels_of(rain), store_maps.MapPanel("t2m: empty", empty, as_stored(describe("t2m")))]
+    panels = [
+        *store_maps.panels_of(rain),
+        store_maps.MapPanel("t2m: empty", empty, as_stored(describe("t2m"))),
+    ]
     save(store_maps.figure(panels, store_maps.Raster.of(GRID)), tmp_path / "m.png")
-    save(store_pictures.distributions([rain], {"rain1h": store.group("state").histogram("rain1h", np.arange(4))}), tmp_path / "d.png")
+    save(
+        store_pictures.distributions(
+            [rain], {"rain1h": store.group("state").histogram("rain1h", np.arange(4))}
+        ),
+        tmp_path / "d.png",
+    )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["d.png", "m.png"]
     assert all(p.stat().st_size > 2000 for p in tmp_path.iterdir())
 
 
 def test_a_source_whose_version_changes_every_day_still_fits_its_picture() -> None:
-    runs = [VersionRun("radar", f"V{k}", START + 24 * k * HOUR, START + (24 * k + 23) * HOUR) for k in range(300)]
+    runs = [
+        VersionRun("radar", f"V{k}", START + 24 * k * HOUR, START + (24 * k + 23) * HOUR) for k in range(300)
+    ]
     assert store_pictures.versions(runs, HOUR).get_size_inches()[1] < 5
 
 
 def test_two_versions_of_one_time_lie_in_lanes_of_their_own() -> None:
-    a, b = VersionRun("radar", "A", START, START + 9 * HOUR), VersionRun("radar", "B", START + 4 * HOUR, START + 6 * HOUR)
-    c, d = VersionRun("radar", "C", START + 10 * HOUR, START + 12 * HOUR), VersionRun("model", "V", START, START + 12 * HOUR)
+    a, b = (
+        VersionRun("radar", "A", START, START + 9 * HOUR),
+        VersionRun("radar", "B", START + 4 * HOUR, START + 6 * HOUR),
+    )
+    c, d = (
+        VersionRun("radar", "C", START + 10 * HOUR, START + 12 * HOUR),
+        VersionRun("model", "V", START, START + 12 * HOUR),
+    )
     assert store_pictures.lanes([a, b, c, d]) == [0, 1, 0, 0]
     axis = store_pictures.versions([a, b, c, d], HOUR).axes[0]
-    centres = sorted({round(path.get_extents().y0 + 0.35, 3) for bars in axis.collections for path in bars.get_paths()})
+    centres = sorted(
+        {round(path.get_extents().y0 + 0.35, 3) for bars in axis.collections for path in bars.get_paths()}
+    )
     assert centres == [0, 1, 2]  # the model, and two lanes of the radar
     assert [label.get_text() for label in axis.get_yticklabels()] == ["model", "radar", ""]
 
 
 def test_a_page_of_unreadable_gaps_does_not_say_that_no_file_was_refused() -> None:
-    gap = {"first": "2021-06-01T03:00:00", "last": "2021-06-01T03:00:00", "variables": ["t2m"], "reasons": ["file unreadable"]}
-    manifest = {"groups": {"state": {"gaps": [gap | {"details": ["a.nc is empty"]}]}}, "refused": {"b.nc": "copy"}}
+    gap = {
+        "first": "2021-06-01T03:00:00",
+        "last": "2021-06-01T03:00:00",
+        "variables": ["t2m"],
+        "reasons": ["file unreadable"],
+    }
+    manifest = {
+        "groups": {"state": {"gaps": [gap | {"details": ["a.nc is empty"]}]}},
+        "refused": {"b.nc": "copy"},
+    }
     section = store_tables.refused(manifest)
-    assert section.sentences[0] == "1 file(s) of the archive were refused; 1 more could not be read when their time came."
-    assert [[cell.text for cell in row] for row in section.rows] == [["b.nc", "copy"], ["of 2021-06-01 03:00", "a.nc is empty"]]
+    assert (
+        section.sentences[0]
+        == "1 file(s) of the archive were refused; 1 more could not be read when their time came."
+    )
+    assert [[cell.text for cell in row] for row in section.rows] == [
+        ["b.nc", "copy"],
+        ["of 2021-06-01 03:00", "a.nc is empty"],
+    ]
     assert store_tables.refused({"groups": {"state": {"gaps": []}}}).sentences == (
         "No file of the archive was refused, and none could not be read.",
     )
@@ -233,14 +301,22 @@ def tips(values: np.ndarray, name: str) -> int:
     from matplotlib.patches import Polygon
 
     panel = store_maps.MapPanel(name, values, as_stored(describe(name)))
-    return sum(isinstance(patch, Polygon) for patch in store_maps.figure([panel], store_maps.Raster.of(GRID)).axes[0].patches)
+    return sum(
+        isinstance(patch, Polygon)
+        for patch in store_maps.figure([panel], store_maps.Raster.of(GRID)).axes[0].patches
+    )
 
 
 def test_a_colour_bar_that_clips_has_a_tip_at_that_end() -> None:
     flat, high = np.full(GRID.shape, 290.0), np.full(GRID.shape, 1.0)
     ramp = 280 + np.arange(flat.size).reshape(flat.shape) / 10.0  # its outer 1 % lie outside the limits
     high[0, 0] = 500.0  # mm, above the last of the levels
-    assert [tips(flat, "t2m"), tips(ramp, "t2m"), tips(np.ones(GRID.shape), "rain1h"), tips(high, "rain1h")] == [0, 2, 0, 1]
+    assert [
+        tips(flat, "t2m"),
+        tips(ramp, "t2m"),
+        tips(np.ones(GRID.shape), "rain1h"),
+        tips(high, "rain1h"),
+    ] == [0, 2, 0, 1]
 
 
 def test_the_pages_pictures_are_in_the_units_of_its_tables(store: Store) -> None:
@@ -254,7 +330,9 @@ def test_the_pages_pictures_are_in_the_units_of_its_tables(store: Store) -> None
 def test_rain_that_never_fell_is_said_and_not_drawn_on_a_log_scale(store: Store, tmp_path: Path) -> None:
     rain = sample(store.group("state"), np.arange(4))["rain1h"]
     edges, counts = store.group("state").histogram("rain1h", np.arange(4))
-    drawing = store_pictures.distributions([rain], {"rain1h": (edges, np.where(np.arange(len(counts)) > 0, 0, counts))})
+    drawing = store_pictures.distributions(
+        [rain], {"rain1h": (edges, np.where(np.arange(len(counts)) > 0, 0, counts))}
+    )
     save(drawing, tmp_path / "d.png")  # a warning of matplotlib would be an error here
     assert [text.get_text() for text in drawing.axes[0].texts] == ["never 0.1 mm"]
 

@@ -25,7 +25,17 @@ def test_a_healthy_machine_is_ok(tmp_path, capsys):
     result = json.loads(capsys.readouterr().out)
     assert result["ok"]
     names = {finding["name"] for finding in result["findings"]}
-    assert {"python", "torch", "zarr", "eccodes", "disk", "shared memory", "threads", "file locks", "network"} == names
+    assert {
+        "python",
+        "torch",
+        "zarr",
+        "eccodes",
+        "disk",
+        "shared memory",
+        "threads",
+        "file locks",
+        "network",
+    } == names
 
 
 def test_what_is_missing_is_exit_1_with_its_fix(tmp_path, capsys, monkeypatch):
@@ -54,5 +64,9 @@ def test_every_library_has_a_name_python_knows():
 
 def test_the_process_ends_as_cleanly_as_the_look_around(tmp_path: Path) -> None:
     """In a process of its own: libraries loaded in a wrong order crash only when the interpreter ends."""
-    done = subprocess.run([sys.executable, "-m", "stormcast_train.cli", "doctor", f"run={tmp_path}"], capture_output=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "stormcast_train.cli", "doctor", f"run={tmp_path}"],
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode in (0, 1), done.stderr

@@ -32,7 +32,9 @@ def asked(*words: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[st
     return code, json.loads(captured.out), captured.err
 
 
-def test_a_store_tells_its_fingerprint_variables_and_gaps(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_store_tells_its_fingerprint_variables_and_gaps(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, found, _ = asked(str(store), capsys=capsys)
     assert (code, found["kind"]) == (0, "store")
     assert len(str(found["fingerprint"])) == 64
@@ -41,7 +43,9 @@ def test_a_store_tells_its_fingerprint_variables_and_gaps(store: Path, capsys: p
     assert state["variables"]["t2m"]["units"] == "K"
 
 
-def test_verify_passes_a_sound_store_and_exits_1_at_a_flipped_byte(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_passes_a_sound_store_and_exits_1_at_a_flipped_byte(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, found, _ = asked(str(store), "--verify", capsys=capsys)
     assert (code, found["verified"]) == (0, True)
     shard = store / "state/values/c/1/0/0/0"
@@ -53,12 +57,16 @@ def test_verify_passes_a_sound_store_and_exits_1_at_a_flipped_byte(store: Path, 
     assert (found["variable"], found["time"]) == ("t2m", "2021-06-02T01:00:00")
 
 
-def test_verify_of_something_without_checksums_is_a_wrong_request(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_verify_of_something_without_checksums_is_a_wrong_request(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "x").write_text("?")
     assert asked(str(tmp_path / "x"), "--verify", capsys=capsys)[0] == 2
 
 
-def test_a_path_that_is_not_there_or_nothing_known_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_path_that_is_not_there_or_nothing_known_exits_2(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert asked(str(tmp_path / "nowhere"), capsys=capsys)[0] == 2
     assert asked(str(tmp_path), capsys=capsys)[0] == 2
 
@@ -84,7 +92,12 @@ def test_real_raw_files_are_told_apart_by_content(
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(
-    "file", ["qpesums/CB_GC_PCP_1H_RAD.20210110.1810.gz", "wrf/wrf_tip_d2.nc", "era5_cds/india_20230901-07_cds_download.zip"]
+    "file",
+    [
+        "qpesums/CB_GC_PCP_1H_RAD.20210110.1810.gz",
+        "wrf/wrf_tip_d2.nc",
+        "era5_cds/india_20230901-07_cds_download.zip",
+    ],
 )
 def test_a_truncated_file_that_was_named_exits_2_with_one_message(
     real_data: Path, tmp_path: Path, file: str, capsys: pytest.CaptureFixture[str]
@@ -103,7 +116,9 @@ def test_an_archive_lists_what_each_reader_finds(tmp_path: Path, capsys: pytest.
     (tmp_path / "qpepre").mkdir()
     lines = "\n".join(f"120.0 22.0 {i} 0" for i in range(3))
     for hour in (0, 1, 3):
-        (tmp_path / "qpepre" / f"qpepre_2021060{1}{hour:02d}00-20210601{hour + 1:02d}00_1_h.txt").write_text(lines)
+        (tmp_path / "qpepre" / f"qpepre_2021060{1}{hour:02d}00-20210601{hour + 1:02d}00_1_h.txt").write_text(
+            lines
+        )
     code, found, _ = asked(str(tmp_path), "source=qpepre", capsys=capsys)
     assert (code, found["kind"]) == (0, "archive")
     span = found["readers"]["qpepre"]["variables"]["rain1h"]  # type: ignore[index]
@@ -114,10 +129,13 @@ def test_an_archive_lists_what_each_reader_finds(tmp_path: Path, capsys: pytest.
 def test_torch_is_never_imported(store: Path) -> None:
     import subprocess
 
-    program = (
-        f"import sys; from stormcast_train.cli import main; main(['inspect', {str(store)!r}, '--json']); sys.exit('torch' in sys.modules)"
+    program = f"import sys; from stormcast_train.cli import main; main(['inspect', {str(store)!r}, '--json']); sys.exit('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).resolve().parents[2],
     )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=Path(__file__).resolve().parents[2])
     assert done.returncode == 0, done.stderr[-500:]
     assert json.loads(done.stdout)["kind"] == "store"
 

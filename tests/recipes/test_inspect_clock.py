@@ -1,4 +1,5 @@
-"""`inspect --clock` finds planted shifts of 8 h and 1 h and whose they are, and is silent about archives whose clocks agree.
+"""`inspect --clock` finds planted shifts of 8 h and 1 h and whose they are, and is silent about archives
+whose clocks agree.
 
 Four days of the synthetic Taiwan: enough for these; `preprocess.clock_pairs` says what more days give.
 """
@@ -55,15 +56,21 @@ def test_clocks_that_agree_are_found_to_agree(archive: Path, asked: Asked) -> No
     assert told["clock_warnings"] == []
     assert told["clock_offsets"] == {"era5": 0, "qpesums": 0, "rwrf": 0}
     sure = {(p["first"], p["second"]): p for p in told["clocks"] if p["verdict"] == "agree"}
-    echo = sure["qpesums.rain1h", "qpesums.refc"]  # the hour's rain against the echoes of that hour, not of its end
+    echo = sure[
+        "qpesums.rain1h", "qpesums.refc"
+    ]  # the hour's rain against the echoes of that hour, not of its end
     assert abs(echo["lag_h"]) < 0.25
     assert echo["score_best"] > 0.9
     assert echo["hours"] > 90
     assert ("rwrf.t2m", "sun") in sure
 
 
-def test_local_time_taken_for_utc_is_named_with_the_key_that_mends_it(archive: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["inspect", str(archive), "--clock", "source.readers.qpesums.utc_offset=8"]) == 0, "it informs"
+def test_local_time_taken_for_utc_is_named_with_the_key_that_mends_it(
+    archive: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(archive), "--clock", "source.readers.qpesums.utc_offset=8"]) == 0, (
+        "it informs"
+    )
     said = capsys.readouterr().out
     assert "warning: qpesums is 8 h behind" in said
     assert "set source.readers.qpesums.utc_offset=0" in said
@@ -87,9 +94,12 @@ def collected(archive: Path) -> tuple[list[Any], list[Any], Any]:
 
 @pytest.mark.parametrize(
     ("source", "variable", "hours"),
-    [("qpesums", None, 8), ("rwrf", None, 8), ("era5", None, -8), ("qpepre", None, 8), ("qpepre", None, -1), ("qpesums", "rain1h", -1), ("rwrf", None, 1)],
+    [("qpesums", None, 8), ("rwrf", None, 8), ("era5", None, -8), ("qpepre", None, 8), ("qpepre", None, -1),
+    ("qpesums", "rain1h", -1), ("rwrf", None, 1)],
 )  # fmt: skip
-def test_a_planted_shift_is_found_with_its_culprit(collected, source: str, variable: str | None, hours: int) -> None:
+def test_a_planted_shift_is_found_with_its_culprit(
+    collected, source: str, variable: str | None, hours: int
+) -> None:
     from dataclasses import replace
 
     from stormcast_train.audit.clock_culprits import culprits
@@ -102,10 +112,15 @@ def test_a_planted_shift_is_found_with_its_culprit(collected, source: str, varia
 
     series, periods, blocks = collected
     shifted = [
-        replace(s, stretches=tuple(late(v) for v in s.stretches)) if s.feed == source and variable in (None, s.name) else s for s in series
+        replace(s, stretches=tuple(late(v) for v in s.stretches))
+        if s.feed == source and variable in (None, s.name)
+        else s
+        for s in series
     ]
     found = culprits(compare(shifted, periods, blocks, np.random.default_rng(0)))
-    assert [[(c.who, c.lag_h) for c in one] for one in found.alternatives] == [[(f"{source}.{variable}" if variable else source, hours)]]
+    assert [[(c.who, c.lag_h) for c in one] for one in found.alternatives] == [
+        [(f"{source}.{variable}" if variable else source, hours)]
+    ]
 
 
 @pytest.mark.parametrize("seed", [2, 3])
@@ -127,11 +142,18 @@ def test_a_period_is_compared_alone_and_one_too_short_cannot_tell(archive: Path,
 def store(path: Path, late_h: int) -> Path:
     """Five days of a warm land's temperature in the state, and in the background `late_h` hours late."""
     times = np.datetime64("2021-06-01T00", "s") + np.arange(120) * HOUR
-    inner, outer = Grid(np.linspace(22, 25, 16), np.linspace(120, 122, 12)), Grid(np.arange(20.0, 28.0, 0.5), np.arange(118.0, 125.0, 0.5))
+    inner, outer = (
+        Grid(np.linspace(22, 25, 16), np.linspace(120, 122, 12)),
+        Grid(np.arange(20.0, 28.0, 0.5), np.arange(118.0, 125.0, 0.5)),
+    )
 
     def warmth(grid: Grid, hours: np.ndarray) -> np.ndarray:
         local = hours[:, None, None] + grid.lon2d / 15  # warmest at 14 local time
-        return 295 + 5 * np.cos(2 * np.pi * (local - 14) / 24) + np.random.default_rng(0).normal(0, 0.5, (len(hours), *grid.shape))
+        return (
+            295
+            + 5 * np.cos(2 * np.pi * (local - 14) / 24)
+            + np.random.default_rng(0).normal(0, 0.5, (len(hours), *grid.shape))
+        )
 
     hours = np.arange(120.0)
     state = (inner, times, {"t2m": warmth(inner, hours)}, None)
@@ -146,7 +168,9 @@ def test_the_roles_of_a_store_are_compared_with_each_other_and_the_sun(tmp_path:
     assert [(w["source"], w["lag_h"]) for w in told["clock_warnings"]] == [("background", 8)]
 
 
-def test_only_an_archive_or_a_store_has_clocks_to_compare(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_only_an_archive_or_a_store_has_clocks_to_compare(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "x").write_text("?")
     assert main(["inspect", str(tmp_path / "x"), "--clock"]) == 2
     assert "--clock compares" in capsys.readouterr().err
@@ -160,6 +184,10 @@ def test_an_archive_of_one_unrelated_source_has_nothing_to_compare(tmp_path: Pat
     from stormcast_train.sources.config import SourceConfig
 
     (tmp_path / "rwrf").mkdir()
-    source = SourceConfig.model_validate({"name": "s", "state": {"*": "m"}, "readers": {"m": {"kind": "rwrp"}}})
+    source = SourceConfig.model_validate(
+        {"name": "s", "state": {"*": "m"}, "readers": {"m": {"kind": "rwrp"}}}
+    )
     with pytest.raises(RequestError, match="holds nothing"):
-        compare_clocks(tmp_path, "archive", source, None, 240, lambda text, total: nullcontext(lambda n=1: None))
+        compare_clocks(
+            tmp_path, "archive", source, None, 240, lambda text, total: nullcontext(lambda n=1: None)
+        )

@@ -23,7 +23,10 @@ QUIET = Console(quiet=True)
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     rng = np.random.default_rng(0)
-    grid, coarse = Grid(np.linspace(22, 25, 8), np.linspace(120, 122, 6)), Grid(np.linspace(21, 26, 4), np.linspace(119, 123, 4))
+    grid, coarse = (
+        Grid(np.linspace(22, 25, 8), np.linspace(120, 122, 6)),
+        Grid(np.linspace(21, 26, 4), np.linspace(119, 123, 4)),
+    )
     times = START + np.arange(6) * HOUR
     state = {"t2m": 290 + rng.normal(size=(6, 8, 6)), "rain1h": np.maximum(rng.normal(size=(6, 8, 6)), 0)}
     groups = {
@@ -47,7 +50,9 @@ def forecast(store: Path) -> Path:
         "lon": ("x", np.linspace(120, 122, 6)),
     }
     path = store.parent / "forecast.nc"
-    xr.Dataset({"t2m": (dims, 290 + rng.normal(size=(1, 3, 2, 8, 6)), {"units": "K"})}, coords=coords).to_netcdf(path, engine="netcdf4")
+    xr.Dataset(
+        {"t2m": (dims, 290 + rng.normal(size=(1, 3, 2, 8, 6)), {"units": "K"})}, coords=coords
+    ).to_netcdf(path, engine="netcdf4")
     return path
 
 
@@ -67,7 +72,9 @@ def test_a_static_field_has_no_time(store: Path, tmp_path: Path) -> None:
 
 
 def test_a_forecast_stands_beside_truth_and_driver(store: Path, forecast: Path) -> None:
-    holder, variable, times, others = plot.choose(config(forecast, "variable=t2m", "lead=2h", f"store={store}"))
+    holder, variable, times, others = plot.choose(
+        config(forecast, "variable=t2m", "lead=2h", f"store={store}")
+    )
     assert [title for title, _ in others] == ["truth", "driver"]
     assert times.tolist() == [START + 2 * HOUR]
     from stormcast_train.products.pictures import panels_at
@@ -77,7 +84,9 @@ def test_a_forecast_stands_beside_truth_and_driver(store: Path, forecast: Path) 
 
 
 def test_a_comparison_shows_the_difference(store: Path, forecast: Path) -> None:
-    holder, variable, times, others = plot.choose(config(forecast, f"against={store}", "time=2021-06-01T01", "member=1"))
+    holder, variable, times, others = plot.choose(
+        config(forecast, f"against={store}", "time=2021-06-01T01", "member=1")
+    )
     from stormcast_train.products.pictures import panels_at
 
     panels = panels_at(holder, variable, times[0], others, True)
@@ -86,7 +95,12 @@ def test_a_comparison_shows_the_difference(store: Path, forecast: Path) -> None:
 
 
 def test_an_animation_is_a_gif_of_the_interval(store: Path, tmp_path: Path) -> None:
-    result = plot.run(config(store, "variable=t2m", "animate=true", "time=2021-06-01T01/2021-06-01T03", f"out={tmp_path}/a.png"), QUIET)
+    result = plot.run(
+        config(
+            store, "variable=t2m", "animate=true", "time=2021-06-01T01/2021-06-01T03", f"out={tmp_path}/a.png"
+        ),
+        QUIET,
+    )
     assert result["out"].endswith("a.gif")
     assert len(result["times"]) == 2
 
@@ -105,7 +119,10 @@ def test_an_unknown_variable_lists_the_known_ones(store: Path) -> None:
 
 
 def test_an_unknown_time_tells_the_span_and_the_nearest(store: Path) -> None:
-    with pytest.raises(RequestError, match=r"6 times from 2021-06-01T00:00:00 to 2021-06-01T05:00:00.*nearest is 2021-06-01T05"):
+    with pytest.raises(
+        RequestError,
+        match=r"6 times from 2021-06-01T00:00:00 to 2021-06-01T05:00:00.*nearest is 2021-06-01T05",
+    ):
         plot.plan(config(store, "variable=t2m", "time=2021-06-02T00"))
 
 
@@ -149,7 +166,9 @@ def with_radar(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_variable_is_found_in_any_role_of_a_store(with_radar: Path, tmp_path: Path) -> None:
-    result = plot.run(config(with_radar, "variable=refc", "time=2021-06-01T00:20", f"out={tmp_path}/a.png"), QUIET)
+    result = plot.run(
+        config(with_radar, "variable=refc", "time=2021-06-01T00:20", f"out={tmp_path}/a.png"), QUIET
+    )
     assert (result["variable"], result["times"]) == ("refc", ["2021-06-01T00:20:00"])
 
 

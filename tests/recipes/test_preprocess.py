@@ -1,4 +1,6 @@
-"""`preprocess` from the command line on real files: the KNMI composite and ERA5 over India; and its exit codes."""
+"""`preprocess` from the command line on real files: the KNMI composite and ERA5 over India; and its exit
+codes.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +26,13 @@ def test_knmi_is_four_by_four_means_in_the_covered_box_every_five_minutes(
 ) -> None:
     from netCDF4 import Dataset
 
-    words = ["domain=knmi_box", "variables=knmi_rain", "source=knmi", f"archive={real_data / 'knmi'}", f"store={tmp_path / 's'}"]
+    words = [
+        "domain=knmi_box",
+        "variables=knmi_rain",
+        "source=knmi",
+        f"archive={real_data / 'knmi'}",
+        f"store={tmp_path / 's'}",
+    ]
     code, found = asked(*words, "period=2010-08-26T01:00/2010-08-26T01:30", capsys=capsys)
     assert code == 0, found
     group = open_store(tmp_path / "s").group("state")
@@ -34,7 +42,9 @@ def test_knmi_is_four_by_four_means_in_the_covered_box_every_five_minutes(
         rain = np.ma.filled(raw["rain"][12].astype(np.float64), np.nan)  # 01:00
         lat, lon = raw["lat"][:], raw["lon"][:]
     y, x = 40, 50
-    j, i = np.unravel_index(np.argmin((lat - group.grid.lat[y, x]) ** 2 + (lon - group.grid.lon[y, x]) ** 2), lat.shape)
+    j, i = np.unravel_index(
+        np.argmin((lat - group.grid.lat[y, x]) ** 2 + (lon - group.grid.lon[y, x]) ** 2), lat.shape
+    )
     rows = slice(j // 4 * 4, j // 4 * 4 + 4)
     if lat[0, 0] > lat[-1, 0]:  # stored north first; blocks are counted from the south
         first = (lat.shape[0] - 1 - j) // 4 * 4
@@ -44,8 +54,16 @@ def test_knmi_is_four_by_four_means_in_the_covered_box_every_five_minutes(
 
 
 @pytest.mark.real_data
-def test_india_is_driven_by_the_same_fields_four_times_coarser(real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    words = ["domain=india_box", "variables=india_surface", "source=india", f"archive={real_data}", f"store={tmp_path / 's'}"]
+def test_india_is_driven_by_the_same_fields_four_times_coarser(
+    real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [
+        "domain=india_box",
+        "variables=india_surface",
+        "source=india",
+        f"archive={real_data}",
+        f"store={tmp_path / 's'}",
+    ]
     code, found = asked(*words, "period=2023-09-02T00/2023-09-02T06", capsys=capsys)
     assert code == 0, found
     store = open_store(tmp_path / "s")
@@ -67,7 +85,9 @@ def test_india_is_driven_by_the_same_fields_four_times_coarser(real_data: Path, 
         (["domain=taiwan_tiny", "archive={0}", "store={0}/s", "worker=2"], "Did you mean 'workers'"),
     ],
 )
-def test_wrong_requests_exit_2_and_leave_nothing(tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_requests_exit_2_and_leave_nothing(
+    tmp_path: Path, words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     code, found = asked(*(w.format(tmp_path) for w in words), capsys=capsys)
     assert code == 2
     assert said in str(found["error"])
@@ -78,7 +98,14 @@ def test_wrong_requests_exit_2_and_leave_nothing(tmp_path: Path, words: list[str
 def test_a_dry_run_says_what_would_be_written_and_writes_nothing(
     real_data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["domain=india_box", "variables=india_surface", "source=india", f"archive={real_data}", f"store={tmp_path / 's'}", "--dry-run"]
+    words = [
+        "domain=india_box",
+        "variables=india_surface",
+        "source=india",
+        f"archive={real_data}",
+        f"store={tmp_path / 's'}",
+        "--dry-run",
+    ]
     code, found = asked(*words, capsys=capsys)
     assert code == 0
     assert "168 times from 2023-09-01T00:00:00" in str(found["would"])

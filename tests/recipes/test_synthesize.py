@@ -1,4 +1,6 @@
-"""`stormcast synthesize` from the command line: all formats, resumed, extended, refused, spoiled, continued."""
+"""`stormcast synthesize` from the command line: all formats, resumed,
+extended, refused, spoiled, continued.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,11 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def files_of(folder: Path) -> dict[str, int]:
-    return {p.relative_to(folder).as_posix(): p.stat().st_mtime_ns for p in sorted(folder.rglob("*")) if p.is_file()}
+    return {
+        p.relative_to(folder).as_posix(): p.stat().st_mtime_ns
+        for p in sorted(folder.rglob("*"))
+        if p.is_file()
+    }
 
 
 def test_it_leaves_four_folders_that_the_readers_read(archive: Path) -> None:
@@ -57,9 +63,13 @@ def test_rain_seen_by_the_radars_is_where_the_world_has_it(archive: Path) -> Non
     from stormcast_train.synthetic.lattice import lattice_for
     from stormcast_train.synthetic.world import World
 
-    lattice = lattice_for(RegularDomain(name="taiwan_tiny", south=21.6, north=25.6, west=119.75, east=122.25, shape=(20, 12)))
+    lattice = lattice_for(
+        RegularDomain(name="taiwan_tiny", south=21.6, north=25.6, west=119.75, east=122.25, shape=(20, 12))
+    )
     state = World(0, lattice).at(int(np.datetime64("2021-06-02T02", "h").astype(int)))
-    row, column = np.unravel_index(np.argmax(state.rain_mm[lattice.inner]), state.rain_mm[lattice.inner].shape)
+    row, column = np.unravel_index(
+        np.argmax(state.rain_mm[lattice.inner]), state.rain_mm[lattice.inner].shape
+    )
     lat, lon = (c[lattice.inner][row, column] for c in lattice.coordinates)
     seen = qpesums.read(archive / "qpesums/20210602/CB_GC_PCP_1H_RAD.20210602.0200.gz").rain1h
     y, x = round((lat - 20.0) / 0.0125), round((lon - 118.0) / 0.0125)
@@ -82,20 +92,28 @@ def test_a_lost_file_comes_back_with_the_same_bytes(archive: Path) -> None:
 
 
 def test_another_period_of_the_same_world_has_the_same_values(archive: Path, tmp_path: Path) -> None:
-    assert synthesize(f"out={tmp_path / 'other'}", *COARSE, "period=2021-06-02T02/2021-06-02T04", "qpepre=false") == 0
+    assert (
+        synthesize(f"out={tmp_path / 'other'}", *COARSE, "period=2021-06-02T02/2021-06-02T04", "qpepre=false")
+        == 0
+    )
     name = "rwrf/2021-06-02_02/wrfout_d01_2021-06-02_02_interp"
     a, b = (rwrp.read(root / name) for root in (archive, tmp_path / "other"))
     np.testing.assert_array_equal(a.t2m, b.t2m)
     name = "qpesums/20210602/CB_GC_PCP_1H_RAD.20210602.0200.gz"
     assert (archive / name).read_bytes() == (tmp_path / "other" / name).read_bytes()
     one, two = (
-        era5.read(root / "era5/era5_202106_pressure-levels.nc", ["u850"], "2021-06-02T02") for root in (archive, tmp_path / "other")
+        era5.read(root / "era5/era5_202106_pressure-levels.nc", ["u850"], "2021-06-02T02")
+        for root in (archive, tmp_path / "other")
     )
     np.testing.assert_array_equal(one.u850, two.u850)
 
 
-@pytest.mark.parametrize("words", [["seed=1"], ["domain.shape=[24,14]"], ["variables=rwrf_surface"], ["faults=true"]])
-def test_another_world_in_the_same_folder_is_refused(archive: Path, words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "words", [["seed=1"], ["domain.shape=[24,14]"], ["variables=rwrf_surface"], ["faults=true"]]
+)
+def test_another_world_in_the_same_folder_is_refused(
+    archive: Path, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert synthesize(f"out={archive}", *COARSE, DAY, *words) == 2
     assert "choose another out=" in capsys.readouterr().err
 
@@ -151,29 +169,34 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[
 
 def test_faults_are_listed_and_are_what_they_say(tmp_path: Path) -> None:
     out = tmp_path / "faulty"
-    assert synthesize(f"out={out}", *COARSE, "period=2021-06-02T00/2021-06-05T00", "faults=true", "variables=ncdr") == 0
+    assert (
+        synthesize(
+            f"out={out}", *COARSE, "period=2021-06-02T00/2021-06-05T00", "faults=true", "variables=ncdr"
+        )
+        == 0
+    )
     listed = read_json(out / "faults.json")
-    kinds = {(entry["source"], entry["fault"]) for entry in listed}
-    assert {kind for source, kind in kinds if source == "rwrf"} == {
-        "missing",
-        "truncated",
-        "absurd temperature",
-        "NaN stripe",
-        "wrong time inside",
+    radar = {"missing", "truncated", "negative rain"}
+    model = {"missing", "truncated", "absurd temperature", "NaN stripe", "wrong time inside"}
+    kinds = {"rwrf": model, "qpesums": radar, "qpepre": radar}
+    assert {(entry["source"], entry["fault"]) for entry in listed} == {
+        (source, kind) for source in kinds for kind in kinds[source]
     }
+    read = {"rwrf": rwrp.read, "qpesums": qpesums.read, "qpepre": qpepre.read}
     for entry in listed:
         path = out / entry["path"]
         if entry["fault"] == "missing":
             assert not path.exists()
         elif entry["fault"] in ("truncated", "wrong time inside"):
-            with pytest.raises(UnreadableError):
-                {"rwrf": rwrp.read, "qpesums": qpesums.read, "qpepre": qpepre.read}[entry["source"]](path)
+            with pytest.raises(UnreadableError, match=path.name):
+                read[entry["source"]](path)
         elif entry["fault"] == "absurd temperature":
             assert float(rwrp.read(path).t2m.max()) == 9999.0
         elif entry["fault"] == "NaN stripe":
             assert 0 < int(np.isnan(rwrp.read(path).t2m).sum()) < rwrp.read(path).t2m.size
-        elif entry["source"] == "qpesums":
-            assert float(qpesums.read(path).rain1h.min()) == -10.0
+        else:
+            assert entry["fault"] == "negative rain"
+            assert float(read[entry["source"]](path).rain1h.min()) == -10.0
     assert synthesize(f"out={out}", *COARSE, "period=2021-06-02T00/2021-06-05T00", "faults=true") == 0
 
 
@@ -182,7 +205,12 @@ def test_the_oracle_writes_futures_of_the_same_world(tmp_path: Path) -> None:
     words = [f"out={out}", *COARSE, "oracle=2", "start=[2021-06-02T05,2021-06-02T09]", "hours=2"]
     assert synthesize(*words) == 0
     fields = [
-        [rwrp.read(out / f"oracle/{m:03d}/rwrf/2021-06-02_{h:02d}/wrfout_d01_2021-06-02_{h:02d}_interp").t2m.values for h in (6, 7, 10, 11)]
+        [
+            rwrp.read(
+                out / f"oracle/{m:03d}/rwrf/2021-06-02_{h:02d}/wrfout_d01_2021-06-02_{h:02d}_interp"
+            ).t2m.values
+            for h in (6, 7, 10, 11)
+        ]
         for m in (0, 1)
     ]
     for a, b in zip(*fields, strict=True):
@@ -190,7 +218,9 @@ def test_the_oracle_writes_futures_of_the_same_world(tmp_path: Path) -> None:
     assert len(list((out / "oracle/001/qpesums/20210602").iterdir())) == 4
     before = files_of(out)
     assert synthesize(*words) == 0
-    assert files_of(out / "oracle/000") == {k.removeprefix("oracle/000/"): v for k, v in before.items() if k.startswith("oracle/000/")}
+    assert files_of(out / "oracle/000") == {
+        k.removeprefix("oracle/000/"): v for k, v in before.items() if k.startswith("oracle/000/")
+    }
 
 
 def test_pressure_levels_and_reflectivity_are_written_where_the_variables_read_them(tmp_path: Path) -> None:
@@ -209,14 +239,21 @@ def test_pressure_levels_and_reflectivity_are_written_where_the_variables_read_t
 
 
 def test_a_set_that_needs_only_rwrf_gets_only_rwrf(tmp_path: Path) -> None:
-    assert synthesize(f"out={tmp_path / 'a'}", *COARSE, "period=2021-06-02T00/2021-06-02T01", "variables=rwrf_surface") == 0
+    assert (
+        synthesize(
+            f"out={tmp_path / 'a'}", *COARSE, "period=2021-06-02T00/2021-06-02T01", "variables=rwrf_surface"
+        )
+        == 0
+    )
     assert sorted(p.name for p in (tmp_path / "a").iterdir()) == ["rwrf", "world.json"]
 
 
 def test_two_workers_write_the_same_bytes_as_one(tmp_path: Path) -> None:
     period = "period=2021-06-01T22/2021-06-02T02"  # a segment ends with the first of June
     for name, workers in (("one", 1), ("two", 2)):
-        assert synthesize(f"out={tmp_path / name}", *COARSE, period, f"workers={workers}", "qpepre=false") == 0
+        assert (
+            synthesize(f"out={tmp_path / name}", *COARSE, period, f"workers={workers}", "qpepre=false") == 0
+        )
     names = [p for p in files_of(tmp_path / "one") if p.startswith("qpesums")]
     assert names
     for name in names:

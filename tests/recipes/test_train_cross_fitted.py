@@ -1,20 +1,24 @@
-"""`stormcast train stage.residual=cross_fitted`: the regression, its folds, and the diffusion on what they left."""
+"""`stormcast train stage.residual=cross_fitted`: the regression, its folds, and the diffusion on what they
+left.
+"""
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from stormcast_train.base.files import read_json
 from stormcast_train.cli import main
 from stormcast_train.runs.events import latest, read_events
 from stormcast_train.runs.run import describe_run
 
-TINY = ["network=tiny", "optim=tiny", "train.batch_size=8", "train.total_samples=16", "stage.residual=cross_fitted", "stage.folds=2"]
+TINY = [
+    "network=tiny",
+    "optim=tiny",
+    "train.batch_size=8",
+    "train.total_samples=16",
+    "stage.residual=cross_fitted",
+    "stage.folds=2",
+]
 TINY += ["log.report=false", "validate.cases=8", "validate.ensemble.cases=2"]
 
 
@@ -36,7 +40,10 @@ def both(store, tmp_path_factory):
 def test_the_folds_are_trained_after_the_regression_and_the_diffusion_records_them(both):
     folder, _ = both
     package = read_json(folder / "diffusion" / "package" / "last" / "package.json")
-    folds = [read_json(folder / "regression" / "folds" / str(i) / "package" / "best" / "package.json") for i in range(2)]
+    folds = [
+        read_json(folder / "regression" / "folds" / str(i) / "package" / "best" / "package.json")
+        for i in range(2)
+    ]
     assert package["mix"]["folds"] == [fold["fingerprint"] for fold in folds]
     assert [fold["mix"]["fold"] for fold in folds] == [{"index": 0, "of": 2}, {"index": 1, "of": 2}]
     assert package["mix"]["residual_std_from"] == "cross_fitted"
@@ -49,7 +56,9 @@ def test_the_events_tell_the_loss_by_noise_level_and_the_regressions_ratio(both)
     trained, validated = latest(diffusion, "train")[-1], latest(diffusion, "validate")[-1]
     assert any(name.startswith("loss_at_sigma/") for name in trained)
     assert any(name.startswith("diffusion/denoising_loss_at/") for name in validated)
-    assert {"regression/residual_ratio/t2m", "regression/residual_ratio/rain1h"} <= set(latest(regression, "validate")[-1])
+    assert {"regression/residual_ratio/t2m", "regression/residual_ratio/rain1h"} <= set(
+        latest(regression, "validate")[-1]
+    )
 
 
 def test_a_ratio_outside_its_range_is_a_warning_event(both):
@@ -57,9 +66,12 @@ def test_a_ratio_outside_its_range_is_a_warning_event(both):
     events = read_events(folder / "regression")
     expected = [
         event["samples"] for event in latest(events, "validate")
-        if any(not 0.95 <= v <= 1.05 for name, v in event.items() if name.startswith("regression/residual_ratio"))
+        if any(not 0.95 <= v <= 1.05 for name,
+        v in event.items() if name.startswith("regression/residual_ratio"))
     ]  # fmt: skip
-    warned = [event["samples"] for event in events if event["event"] == "warning" and event["about"] == "residual"]
+    warned = [
+        event["samples"] for event in events if event["event"] == "warning" and event["about"] == "residual"
+    ]
     assert warned == expected != []
 
 
@@ -76,7 +88,9 @@ def test_a_dry_run_says_what_the_folds_cost(store, tmp_path, capsys):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_diffusion_alone_takes_the_folds_of_the_regressions_run_or_says_how_to_train_them(both, store, tmp_path, capsys):
+def test_a_diffusion_alone_takes_the_folds_of_the_regressions_run_or_says_how_to_train_them(
+    both, store, tmp_path, capsys
+):
     folder, _ = both
     words = ["train", "stage=diffusion", *TINY, f"store={store}", f"run={tmp_path / 'run'}"]
     assert main([*words, f"regression={folder / 'regression'}", "--dry-run"]) == 0

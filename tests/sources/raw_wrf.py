@@ -1,7 +1,8 @@
-"""Small raw wrfout files with analytic columns: pressure falls by a tenth in ln p per level, heights are hydrostatic.
+"""Small raw wrfout files with analytic columns: pressure falls by a tenth in ln p per level, heights are
+hydrostatic.
 
-Interface i lies at 1e5 exp(-i / 10) Pa, mass level k at 1e5 exp(-(k + 1/2) / 10): 20 levels from 951 to 142 hPa, the lower
-interface at height 0.
+Interface i lies at 1e5 exp(-i / 10) Pa, mass level k at 1e5 exp(-(k + 1/2) / 10): 20 levels from 951 to 142
+hPa, the lower interface at height 0.
 """
 
 from __future__ import annotations
@@ -20,7 +21,14 @@ MASS_PA = 1e5 * np.exp(-(np.arange(LEVELS) + 0.5) / 10)
 GAS_CONSTANT = 287.0
 LAT = np.add.outer(23.0 + 0.02 * np.arange(ROWS), 0.001 * np.arange(COLUMNS))
 LON = np.add.outer(-0.001 * np.arange(ROWS), 120.0 + 0.02 * np.arange(COLUMNS))
-DIMS = {"z": "bottom_top", "Z": "bottom_top_stag", "y": "south_north", "Y": "south_north_stag", "x": "west_east", "X": "west_east_stag"}
+DIMS = {
+    "z": "bottom_top",
+    "Z": "bottom_top_stag",
+    "y": "south_north",
+    "Y": "south_north_stag",
+    "x": "west_east",
+    "X": "west_east_stag",
+}
 
 
 def level(values: np.ndarray, rows: int = ROWS, columns: int = COLUMNS) -> np.ndarray:
@@ -37,7 +45,9 @@ def isothermal(kelvin: float = 250.0) -> dict[str, tuple[str, np.ndarray]]:
     return column(level(np.full(LEVELS, kelvin)), level(GAS_CONSTANT * kelvin * np.log(1e5 / FACE_PA)))
 
 
-def column(temperature_k: np.ndarray, geopotential: np.ndarray, pressure_pa: np.ndarray | None = None) -> dict[str, tuple[str, np.ndarray]]:
+def column(
+    temperature_k: np.ndarray, geopotential: np.ndarray, pressure_pa: np.ndarray | None = None
+) -> dict[str, tuple[str, np.ndarray]]:
     """Dry and still; base state and perturbation share pressure and geopotential 3 to 1."""
     pressure = level(MASS_PA) if pressure_pa is None else pressure_pa
     return {
@@ -66,11 +76,19 @@ def write(
     fixed: Sequence[str] = ("COSALPHA", "SINALPHA"),
     **attributes: Any,
 ) -> Path:
-    """A file of these times; an array may have a leading axis of times. `fixed` ones and coordinates of [y, x] have no `Time`."""
+    """A file of these times; an array may have a leading axis of times. `fixed` ones and coordinates of [y,
+    x] have no `Time`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     everything = {"XLAT": ("yx", LAT), "XLONG": ("yx", LON), **fields}
     with netCDF4.Dataset(path, "w") as nc:
-        nc.setncatts({"TITLE": " OUTPUT FROM WRF V4.1 MODEL", **({"SIMULATION_START_DATE": start} if start else {}), **attributes})
+        nc.setncatts(
+            {
+                "TITLE": " OUTPUT FROM WRF V4.1 MODEL",
+                **({"SIMULATION_START_DATE": start} if start else {}),
+                **attributes,
+            }
+        )
         sizes = {"z": LEVELS, "Z": LEVELS + 1, "y": ROWS, "Y": ROWS + 1, "x": COLUMNS, "X": COLUMNS + 1}
         nc.createDimension("Time", None)
         nc.createDimension("DateStrLen", 19)
@@ -80,7 +98,11 @@ def write(
         for name, (letters, values) in everything.items():
             timed = np.ndim(values) > len(letters) or (name not in fixed and name not in ("XLAT", "XLONG"))
             dims = (*(("Time",) if timed else ()), *(DIMS[d] for d in letters))
-            whole = np.broadcast_to(values, (len(times), *np.shape(values))) if timed and np.ndim(values) == len(letters) else values
+            whole = (
+                np.broadcast_to(values, (len(times), *np.shape(values)))
+                if timed and np.ndim(values) == len(letters)
+                else values
+            )
             nc.createVariable(name, "f4", dims)[:] = whole
     return path
 

@@ -32,7 +32,9 @@ def dataset(units: str = "mm", name: str = "precip") -> xr.Dataset:
         "lat": (("y", "x"), lat, {"units": "degrees_north"}),
         "lon": (("y", "x"), lon, {"units": "degrees_east"}),
     }
-    return xr.Dataset({name: (("time", "y", "x"), VALUES, {"units": units})}, coords, {"source": "test radar"})
+    return xr.Dataset(
+        {name: (("time", "y", "x"), VALUES, {"units": units})}, coords, {"source": "test radar"}
+    )
 
 
 def source(folder: Path, **more) -> cf.Cf:
@@ -60,12 +62,16 @@ def test_a_zarr_reads_like_a_netcdf(tmp_path):
 
 def test_units_are_converted_or_declared_or_refused(tmp_path):
     dataset("m").to_netcdf(tmp_path / "a.nc")
-    np.testing.assert_allclose(cf.read(tmp_path / "a.nc", {"rain5m": "precip"}).rain5m[0, 0, 0], VALUES[0, 1, 2] * 1000)
+    np.testing.assert_allclose(
+        cf.read(tmp_path / "a.nc", {"rain5m": "precip"}).rain5m[0, 0, 0], VALUES[0, 1, 2] * 1000
+    )
     dataset("tenths").to_netcdf(tmp_path / "b.nc")
     with pytest.raises(UnreadableError, match="tenths"):
         cf.read(tmp_path / "b.nc", {"rain5m": "precip"})
     declared = CfVariable(source="precip", units="tenths", scale=0.1, offset=2.0)
-    np.testing.assert_allclose(cf.read(tmp_path / "b.nc", {"rain5m": declared}).rain5m[0, 0, 0], 5 * 0.1 + 2, rtol=1e-6)
+    np.testing.assert_allclose(
+        cf.read(tmp_path / "b.nc", {"rain5m": declared}).rain5m[0, 0, 0], 5 * 0.1 + 2, rtol=1e-6
+    )
     with pytest.raises(UnreadableError, match="expects 'mm'"):
         cf.read(tmp_path / "b.nc", {"rain5m": CfVariable(source="precip", units="mm", scale=1.0)})
 
@@ -113,7 +119,9 @@ def test_a_wrong_name_is_answered_with_the_nearest(tmp_path):
 
 
 def test_qpesums_and_qpepre_as_netcdf_are_read_by_a_mapping(tmp_path):
-    """Rows from the north, packed integers, local time, a start stamp; the one strong cell is at 21.9 N 120.0375 E."""
+    """Rows from the north, packed integers, local time, a start stamp; the one strong cell is at 21.9 N
+    120.0375 E.
+    """
     rain = np.zeros((1, 4, 5), "i2")
     rain[0, 2, 3], rain[0, 0, 0] = 305, -4  # quarter millimetres; -4 is missing
     coords = {
@@ -122,7 +130,10 @@ def test_qpesums_and_qpepre_as_netcdf_are_read_by_a_mapping(tmp_path):
         "x": ("x", 120.0 + 0.0125 * np.arange(5), {"units": "degrees_east"}),
     }
     packing = {"units": "mm", "scale_factor": 0.25, "_FillValue": np.int16(-4)}
-    stored = xr.Dataset({"QPE": (("t", "y", "x"), rain, packing), "CREF": (("t", "y", "x"), rain * 0.0, {"units": "dbz"})}, coords)
+    stored = xr.Dataset(
+        {"QPE": (("t", "y", "x"), rain, packing), "CREF": (("t", "y", "x"), rain * 0.0, {"units": "dbz"})},
+        coords,
+    )
     stored.to_netcdf(tmp_path / "a.nc")
     variables = {"rain1h": CfVariable(source="QPE"), "refc": CfVariable(source="CREF")}
     reader = cf.Cf("radar", tmp_path, CfReader(variables=variables, stamp="start", utc_offset=8.0))
@@ -131,7 +142,10 @@ def test_qpesums_and_qpepre_as_netcdf_are_read_by_a_mapping(tmp_path):
     by_name = {r.names: str(r.time) for r in records}
     assert by_name == {("refc",): "2021-06-01T02:00:00", ("rain1h",): "2021-06-01T03:00:00"}
     got = reader.read(next(r for r in records if r.names == ("rain1h",)), ["rain1h"]).rain1h
-    assert float(got.set_index(y="lat", x="lon").sel(y=21.9, x=120.0375, method="nearest", tolerance=1e-6)) == 76.25
+    assert (
+        float(got.set_index(y="lat", x="lon").sel(y=21.9, x=120.0375, method="nearest", tolerance=1e-6))
+        == 76.25
+    )
     assert float(got.sum()) == 76.25
     assert np.isnan(got[-1, 0])
 
@@ -145,7 +159,9 @@ def test_without_a_mapping_fields_keep_their_names_and_units(tmp_path):
 
 def test_the_real_radar_composite_of_knmi_is_read(real_data):
     path = real_data / "knmi" / "knmi_rain_5min_20100826.nc"
-    reader = cf.Cf("knmi", real_data / "knmi", CfReader(variables={"rain5m": CfVariable(source="rain", units="mm")}))
+    reader = cf.Cf(
+        "knmi", real_data / "knmi", CfReader(variables={"rain5m": CfVariable(source="rain", units="mm")})
+    )
     records, refusals = reader.scan()
     assert len(records) == 92
     assert not refusals
@@ -161,7 +177,9 @@ def test_the_real_radar_composite_of_knmi_is_read(real_data):
 
 
 def disk(path: Path, fill: float = np.nan) -> Path:
-    """A geostationary view around 23 N 121 E: north first, a point in space has no place; each value tells its own place."""
+    """A geostationary view around 23 N 121 E: north first, a point in space has no place; each value tells
+    its own place.
+    """
     y, x = np.mgrid[20:-21:-1, -20:21:1]
     seen = x**2 + y**2 < 19**2
     lat = np.where(seen, 23 + y * 0.25 + x * 0.003, fill)
@@ -182,7 +200,9 @@ def test_a_satellites_disk_is_refused_whole_and_cut_to_a_box_with_every_point_in
     disk(tmp_path / "a.nc", fill)
     brightness = {"t2m": CfVariable(source="tb")}
     _, refusals = cf.Cf("h", tmp_path, CfReader(variables=brightness)).scan()
-    assert "of its points have no latitude or longitude" in refusals[0].reason  # 1681 points, 1125 of them on the disk: 33 % lost
+    assert (
+        "of its points have no latitude or longitude" in refusals[0].reason
+    )  # 1681 points, 1125 of them on the disk: 33 % lost
     assert "33%" in refusals[0].reason
     reader = cf.Cf("h", tmp_path, CfReader(variables=brightness, box=(21.6, 25.6, 119.75, 122.25)))
     got = reader.read(reader.scan()[0][0], ["t2m"])

@@ -1,4 +1,6 @@
-"""CWA open data grids: three generations of XML and JSON, built here byte for byte, and the traps of their clocks."""
+"""CWA open data grids: three generations of XML and JSON, built here byte for byte, and the traps of their
+clocks.
+"""
 
 from __future__ import annotations
 
@@ -61,15 +63,24 @@ def facts(
             "維度(nx*ny)": f"{nx}*{ny}",
             "單位": units,
         }
-        radars = [{"parameterName": "整合雷達名", "radarName": RADARS}] if generation == "2022" and units == "dBZ" else []
-        parameters = {"parameter": [*radars, *({"parameterName": k, "parameterValue": v} for k, v in named.items())]}
+        radars = (
+            [{"parameterName": "整合雷達名", "radarName": RADARS}]
+            if generation == "2022" and units == "dBZ"
+            else []
+        )
+        parameters = {
+            "parameter": [*radars, *({"parameterName": k, "parameterValue": v} for k, v in named.items())]
+        }
     return {
         "sent": sent or at[:14] + "06:44" + "+08:00",
         "dataid": data_id,
         "source": "MSC",
         "dataset": {
             "datasetInfo": {"datasetDescription": description, "parameterSet": parameters},
-            "contents": {"contentDescription": "資料無效值為-99。使用之座標系統為TWD67。", "content": content},
+            "contents": {
+                "contentDescription": "資料無效值為-99。使用之座標系統為TWD67。",
+                "content": content,
+            },
         },
     }
 
@@ -107,8 +118,8 @@ def put(path: Path, content: bytes) -> Path:
 
 @pytest.mark.parametrize(("generation", "form"), FORMS)
 def test_the_one_strong_echo_lies_where_its_latitude_and_longitude_say(tmp_path, generation, form):
-    # 5 x 4 points every 0.0125 degrees from 118 E 20 N: row 1 column 3 is 20.0125 N 118.0375 E; flipped rows give 20.025 N,
-    # flipped columns 118.0125 E, and [x, y] another shape.
+    # 5 x 4 points every 0.0125 degrees from 118 E 20 N: row 1 column 3 is 20.0125 N 118.0375 E; flipped rows
+    # give 20.025 N, flipped columns 118.0125 E, and [x, y] another shape.
     field = cwa.read(put(tmp_path / f"O-A0059-001.{form}", grid(generation=generation, form=form)))
     assert field.refc.shape == (4, 5)
     np.testing.assert_allclose(field.lat, [20.0, 20.0125, 20.025, 20.0375])
@@ -125,20 +136,29 @@ def test_local_time_becomes_utc_in_every_generation(tmp_path, generation, form):
     field = cwa.read(put(tmp_path / f"a.{form}", grid(generation=generation, form=form)))
     assert field.valid_time.values == np.datetime64("2024-06-01T03:00")
     early = grid(generation=generation, form=form, at="2024-06-01T00:30:00+08:00")
-    assert cwa.read(put(tmp_path / f"a.{form}", early)).valid_time.values == np.datetime64("2024-05-31T16:30"), "over midnight"
+    assert cwa.read(put(tmp_path / f"a.{form}", early)).valid_time.values == np.datetime64(
+        "2024-05-31T16:30"
+    ), "over midnight"
 
 
 def test_the_2018_time_of_the_real_file_is_eight_hours_before_its_label(tmp_path):
     at = {"generation": "2018", "at": "2018-03-28T04:00:00+08:00"}
     path = put(tmp_path / "a.xml", grid(MM, **at, sent="2018-03-28T04:15:19+08:00", **RAIN))
-    assert "時間(世界標準時，yyyymmddHHMM)</parameterName><parameterValue>201803280400<" in path.read_text().replace("\n", "")
+    assert (
+        "時間(世界標準時，yyyymmddHHMM)</parameterName><parameterValue>201803280400<"
+        in path.read_text().replace("\n", "")
+    )
     assert cwa.read(path).valid_time.values == np.datetime64("2018-03-27T20:00")
-    assert cwa.read(path, reader=CwaReader(utc_offset=0.0)).valid_time.values == np.datetime64("2018-03-28T04:00")
+    assert cwa.read(path, reader=CwaReader(utc_offset=0.0)).valid_time.values == np.datetime64(
+        "2018-03-28T04:00"
+    )
 
 
 def test_an_offset_in_the_time_itself_is_taken_at_its_word(tmp_path):
     path = put(tmp_path / "a.xml", grid(at="2024-06-01T03:00:00Z", sent="2024-06-01T11:06:44+08:00"))
-    assert cwa.read(path, reader=CwaReader(utc_offset=5.0)).valid_time.values == np.datetime64("2024-06-01T03:00")
+    assert cwa.read(path, reader=CwaReader(utc_offset=5.0)).valid_time.values == np.datetime64(
+        "2024-06-01T03:00"
+    )
 
 
 def test_no_echo_becomes_the_floor_and_no_coverage_nan_and_weak_echo_stays(tmp_path):
@@ -198,7 +218,10 @@ def test_parameters_without_a_known_name_are_told_by_their_place(tmp_path):
 def test_a_cut_file_is_unreadable_with_the_reason(tmp_path, generation, form):
     content = grid(generation=generation, form=form)
     for size in (len(content) // 4, content.index(b"E+") + 2, len(content) - 12, 0):
-        with pytest.raises(UnreadableError, match=r"cannot be read: .*(cut or malformed|Unterminated|Expecting|neither|empty)"):
+        with pytest.raises(
+            UnreadableError,
+            match=r"cannot be read: .*(cut or malformed|Unterminated|Expecting|neither|empty)",
+        ):
             cwa.read(put(tmp_path / f"a.{form}", content[:size]))
     with pytest.raises(UnreadableError, match="Compressed file ended"):
         cwa.read(put(tmp_path / "a.gz", gzip.compress(content)[:-20]))
@@ -225,7 +248,13 @@ def test_what_contradicts_itself_is_unreadable(tmp_path, change, complaint):
 
 
 def test_parameters_of_another_shape_are_unreadable(tmp_path):
-    for broken in ("", [], ["a"], {"parameterName": "左下角"}, [{"parameterName": "維度(nx*ny)", "parameterValue": "5*4*1"}]):
+    for broken in (
+        "",
+        [],
+        ["a"],
+        {"parameterName": "左下角"},
+        [{"parameterName": "維度(nx*ny)", "parameterValue": "5*4*1"}],
+    ):
         whole = facts(DBZ, "2022")
         whole["dataset"]["datasetInfo"]["parameterSet"] = {"parameter": broken}
         with pytest.raises(UnreadableError, match="parameters"):
@@ -251,7 +280,9 @@ def test_a_history_name_is_taipei_time_and_must_agree_with_the_file(tmp_path):
     wrong = put(tmp_path / "202406010300compref_mosaic.xml", grid())
     with pytest.raises(UnreadableError, match="named for 2024-05-31T19:00:00 and holds 2024-06-01T03:00:00"):
         cwa.read(wrong)
-    assert cwa.read(wrong, reader=CwaReader(name_offset=0.0)).valid_time.values == np.datetime64("2024-06-01T03:00")
+    assert cwa.read(wrong, reader=CwaReader(name_offset=0.0)).valid_time.values == np.datetime64(
+        "2024-06-01T03:00"
+    )
     with pytest.raises(UnreadableError, match="month"):
         cwa.read(put(tmp_path / "202413010300compref_mosaic.xml", grid()))
 
@@ -261,8 +292,13 @@ def archive(folder: Path) -> cwa.Cwa:
         name = at.translate(str.maketrans("", "", "-:T")) + "compref_mosaic.xml"
         put(folder / "cwa" / "history" / name, grid(at=f"{at}:00+08:00"))
     put(folder / "cwa" / "rain_0.json", grid(MM, form="json", at="2024-06-01T08:00:00+08:00", **RAIN))
-    put(folder / "cwa" / "rain_1.xml", gzip.compress(grid(MM, "2018", at="2024-06-01T09:00:00+08:00", **RAIN)))
-    put(folder / "cwa" / "stations.xml", b"<cwaopendata><dataid>O-A0002-001</dataid><dataset><Station/></dataset></cwaopendata>")
+    put(
+        folder / "cwa" / "rain_1.xml", gzip.compress(grid(MM, "2018", at="2024-06-01T09:00:00+08:00", **RAIN))
+    )
+    put(
+        folder / "cwa" / "stations.xml",
+        b"<cwaopendata><dataid>O-A0002-001</dataid><dataset><Station/></dataset></cwaopendata>",
+    )
     put(folder / "cwa" / "202406010900.QPESUMS_GAUGE.10M.xml", b"<html>")
     return cwa.Cwa("c", folder, no_echo_dbz=-5.0)
 
@@ -295,7 +331,12 @@ def test_a_source_reads_a_record_with_its_floor_and_refuses_other_names(tmp_path
 
 
 def test_a_config_builds_the_reader(tmp_path):
-    config = SourceConfig(name="s", readers={"radar": {"kind": "cwa", "utc_offset": 7.0}}, state={"*": "radar"}, no_echo_dbz=-7.5)
+    config = SourceConfig(
+        name="s",
+        readers={"radar": {"kind": "cwa", "utc_offset": 7.0}},
+        state={"*": "radar"},
+        no_echo_dbz=-7.5,
+    )
     source = build_sources(config, tmp_path)["radar"]
     assert isinstance(source, cwa.Cwa)
     assert (source.reader.utc_offset, source.clock.utc_offset_h, source.no_echo_dbz) == (7.0, 7.0, -7.5)
@@ -304,7 +345,9 @@ def test_a_config_builds_the_reader(tmp_path):
 def test_a_head_behind_its_numbers_is_found(tmp_path):
     tree = facts(MM, "2024", **RAIN)
     tree["dataset"] = dict(reversed(tree["dataset"].items()))
-    tree["dataset"]["contents"]["content"] = ",".join(["0.000E+00"] * 20_000)  # the first 16 KiB are numbers only
+    tree["dataset"]["contents"]["content"] = ",".join(
+        ["0.000E+00"] * 20_000
+    )  # the first 16 KiB are numbers only
     tree["dataset"]["datasetInfo"]["parameterSet"] |= {"GridDimensionX": "200", "GridDimensionY": "100"}
     for form in ("xml", "json"):
         put(tmp_path / "cwa" / f"a.{form}", encode(tree, form=form))

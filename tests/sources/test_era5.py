@@ -1,4 +1,6 @@
-"""ERA5 in the layouts that occur: values, units, hours and places are checked against what was written or is known."""
+"""ERA5 in the layouts that occur: values, units, hours and places are checked against what was written or is
+known.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +34,17 @@ def field(hour: int, base: float = 0.0) -> np.ndarray:
     return base + 100 * hour + np.arange(6).reshape(3, 2)
 
 
-def cds(path: Path, fields: dict[str, tuple[np.ndarray, str]], hours: list[int], levels=None, expver: str = "") -> Path:
+def cds(
+    path: Path, fields: dict[str, tuple[np.ndarray, str]], hours: list[int], levels=None, expver: str = ""
+) -> Path:
     """A file in the new CDS layout; fields [time, (level,) latitude, longitude]."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with netCDF4.Dataset(path, "w") as nc:
         nc.createDimension("valid_time", len(hours))
         time = nc.createVariable("valid_time", "i8", ("valid_time",))
-        time.setncatts({"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian", "standard_name": "time"})
+        time.setncatts(
+            {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian", "standard_name": "time"}
+        )
         time[:] = [int((START + np.timedelta64(h, "h")).astype(int)) for h in hours]
         if levels:
             nc.createDimension("pressure_level", len(levels))
@@ -66,7 +72,12 @@ def hourly(hours: list[int], base: float = 0.0) -> np.ndarray:
 
 
 def test_the_new_layout_is_turned_south_up_and_named(tmp_path):
-    path = cds(tmp_path / "a.nc", {"t2m": (hourly([0, 1], 280), "K"), "u10": (hourly([0, 1]), "m s**-1")}, [0, 1], expver="0005")
+    path = cds(
+        tmp_path / "a.nc",
+        {"t2m": (hourly([0, 1], 280), "K"), "u10": (hourly([0, 1]), "m s**-1")},
+        [0, 1],
+        expver="0005",
+    )
     at1 = era5.read(path, ["t2m", "u10m"], "2021-06-01T01")
     np.testing.assert_array_equal(at1.lat, [24.0, 24.25, 24.5])
     np.testing.assert_array_equal(at1.lon, LON)
@@ -85,7 +96,9 @@ def test_a_time_between_two_hours_is_never_matched(tmp_path):
 @pytest.mark.parametrize("order", [[1000.0, 850.0, 500.0], [500.0, 850.0, 1000.0], [850.0, 1000.0, 500.0]])
 def test_levels_are_picked_by_value_in_any_order(tmp_path, order):
     values = np.stack([[field(h, level) for level in order] for h in (0, 1)])
-    path = cds(tmp_path / "a.nc", {"z": (values, "m**2 s**-2"), "q": (values / 1e5, "kg kg**-1")}, [0, 1], order)
+    path = cds(
+        tmp_path / "a.nc", {"z": (values, "m**2 s**-2"), "q": (values / 1e5, "kg kg**-1")}, [0, 1], order
+    )
     got = era5.read(path, ["z850", "q500"], "2021-06-01T01")
     np.testing.assert_array_equal(got.z850, field(1, 850)[::-1])
     np.testing.assert_allclose(got.q500, field(1, 500)[::-1] / 1e5, rtol=1e-6)
@@ -99,7 +112,9 @@ def test_precipitation_is_metres_as_tp_and_millimetres_as_rain1h(tmp_path):
     got = era5.read(path, ["tp", "rain1h"])
     np.testing.assert_allclose(got.tp, metres[0, ::-1].clip(-0.5), atol=1e-8)
     np.testing.assert_allclose(got.rain1h, [[np.nan, -500], [0, 250], [1, 0]], rtol=1e-6)
-    assert float(got.rain1h[1, 0]) == 0.0, "packing noise is zero; a real negative stays, for the checks to find"
+    assert float(got.rain1h[1, 0]) == 0.0, (
+        "packing noise is zero; a real negative stays, for the checks to find"
+    )
     assert (got.tp.attrs["units"], got.rain1h.attrs["units"]) == ("m", "mm")
 
 
@@ -160,8 +175,14 @@ def zipped(path: Path, members: list[Path]) -> Path:
 
 @pytest.mark.parametrize("name", ["download.zip", "download.nc"])
 def test_a_zip_is_told_by_its_magic_and_its_members_meet_at_their_valid_times(tmp_path, name):
-    instant = cds(tmp_path / "x" / "data_stream-oper_stepType-instant.nc", {"t2m": (hourly([0, 1, 2], 280), "K")}, [0, 1, 2])
-    accum = cds(tmp_path / "x" / "data_stream-oper_stepType-accum.nc", {"tp": (hourly([1, 2]) / 1000, "m")}, [1, 2])
+    instant = cds(
+        tmp_path / "x" / "data_stream-oper_stepType-instant.nc",
+        {"t2m": (hourly([0, 1, 2], 280), "K")},
+        [0, 1, 2],
+    )
+    accum = cds(
+        tmp_path / "x" / "data_stream-oper_stepType-accum.nc", {"tp": (hourly([1, 2]) / 1000, "m")}, [1, 2]
+    )
     (tmp_path / "era5").mkdir()
     zipped(tmp_path / "era5" / name, [instant, accum])
     source = era5.Era5("e", tmp_path)
@@ -176,10 +197,20 @@ def test_a_zip_is_told_by_its_magic_and_its_members_meet_at_their_valid_times(tm
     np.testing.assert_array_equal(got.t2m, field(1, 280)[::-1])
     np.testing.assert_allclose(got.rain1h, field(1)[::-1], rtol=1e-6)
     early = source.read(records[0], ["t2m", "rain1h"])
-    assert bool(np.isnan(early.rain1h).all()), "the accumulation starts an hour later and is not taken from there"
+    assert bool(np.isnan(early.rain1h).all()), (
+        "the accumulation starts an hour later and is not taken from there"
+    )
 
 
-def legacy(path: Path, packed: np.ndarray, hours: list[int], dims: tuple[str, ...], scale: float, offset: float, name: str) -> Path:
+def legacy(
+    path: Path,
+    packed: np.ndarray,
+    hours: list[int],
+    dims: tuple[str, ...],
+    scale: float,
+    offset: float,
+    name: str,
+) -> Path:
     """The old CDS layout: int16, hours since 1900, `level` in millibars, longitudes 0..360."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with netCDF4.Dataset(path, "w") as nc:
@@ -199,7 +230,9 @@ def legacy(path: Path, packed: np.ndarray, hours: list[int], dims: tuple[str, ..
             coordinate[:] = values
         variable = nc.createVariable(name, "i2", dims, fill_value=-32767)
         variable.set_auto_maskandscale(False)
-        variable.setncatts({"units": "K", "scale_factor": scale, "add_offset": offset, "missing_value": np.int16(-32767)})
+        variable.setncatts(
+            {"units": "K", "scale_factor": scale, "add_offset": offset, "missing_value": np.int16(-32767)}
+        )
         variable[:] = packed
     return path
 
@@ -209,7 +242,9 @@ def test_the_old_layout_unpacks_int16_and_keeps_its_missing_code(tmp_path):
     packed[0, 1, 0, 0] = -32767
     path = legacy(tmp_path / "a.nc", packed, [3], ("time", "level", "latitude", "longitude"), 0.5, 250.0, "t")
     got = era5.read(path, ["t850", "t500"])
-    assert got.valid_time.values == np.datetime64("2021-05-28T03:00")  # 1,064,208 h after 1900 is 2021-05-28T00
+    assert got.valid_time.values == np.datetime64(
+        "2021-05-28T03:00"
+    )  # 1,064,208 h after 1900 is 2021-05-28T00
     np.testing.assert_allclose(got.t850, [[255.0, 255.5], [254.0, 254.5], [np.nan, 253.5]])
     np.testing.assert_allclose(got.t500, [[252.0, 252.5], [251.0, 251.5], [250.0, 250.5]])
     np.testing.assert_array_equal(got.lon, [-2.0, -1.0])
@@ -218,7 +253,9 @@ def test_the_old_layout_unpacks_int16_and_keeps_its_missing_code(tmp_path):
 def test_era5t_fills_what_era5_lacks_along_the_old_expver_dimension(tmp_path):
     packed = np.full((2, 2, 3, 2), -32767, "i2")  # time, expver, latitude, longitude
     packed[0, 0], packed[1, 1] = 10, 20
-    path = legacy(tmp_path / "a.nc", packed, [0, 1], ("time", "expver", "latitude", "longitude"), 1.0, 273.0, "t2m")
+    path = legacy(
+        tmp_path / "a.nc", packed, [0, 1], ("time", "expver", "latitude", "longitude"), 1.0, 273.0, "t2m"
+    )
     both = era5.read(path, ["t2m"]).t2m
     assert float(both[0].min()) == float(both[0].max()) == 283.0
     assert float(both[1].min()) == float(both[1].max()) == 293.0
@@ -227,7 +264,9 @@ def test_era5t_fills_what_era5_lacks_along_the_old_expver_dimension(tmp_path):
 def test_where_both_are_there_era5_counts_before_era5t(tmp_path):
     packed = np.full((1, 2, 3, 2), -32767, "i2")
     packed[0, 0, :2], packed[0, 1] = 10, 20  # ERA5 lacks the southernmost row
-    path = legacy(tmp_path / "a.nc", packed, [0], ("time", "expver", "latitude", "longitude"), 1.0, 273.0, "t2m")
+    path = legacy(
+        tmp_path / "a.nc", packed, [0], ("time", "expver", "latitude", "longitude"), 1.0, 273.0, "t2m"
+    )
     np.testing.assert_array_equal(era5.read(path, ["t2m"]).t2m, [[293, 293], [283, 283], [283, 283]])
 
 
@@ -236,7 +275,11 @@ def split(folder: Path, name: str, hour: int, stamp: str) -> Path:
     path = folder / "era5" / f"{name}_{stamp}.nc"
     path.parent.mkdir(parents=True, exist_ok=True)
     with netCDF4.Dataset(path, "w") as nc:
-        for dim, values in (("valid_time", [(START.astype(int) / 3600) + hour]), ("latitude", LAT), ("longitude", LON)):
+        for dim, values in (
+            ("valid_time", [(START.astype(int) / 3600) + hour]),
+            ("latitude", LAT),
+            ("longitude", LON),
+        ):
             nc.createDimension(dim, len(values))
             nc.createVariable(dim, "f8", (dim,))[:] = values
         nc["valid_time"].units = "hours since 1970-01-01 00:00:00"
@@ -252,7 +295,12 @@ def test_hourly_splits_are_found_by_name_and_checked_when_read(tmp_path):
     split(tmp_path, "v10", 7, "20210601T06")  # the hour inside is another one
     source = era5.Era5("e", tmp_path)
     records, refusals = source.scan()
-    assert [(str(r.time)[11:13], r.names) for r in records] == [("03", ("q500",)), ("04", ("msl",)), ("05", ("u10m",)), ("06", ("v10m",))]
+    assert [(str(r.time)[11:13], r.names) for r in records] == [
+        ("03", ("q500",)),
+        ("04", ("msl",)),
+        ("05", ("u10m",)),
+        ("06", ("v10m",)),
+    ]
     assert not refusals
     for record, hour in zip(records[:3], (3, 4, 5), strict=True):
         np.testing.assert_array_equal(source.read(record, record.names)[record.names[0]], field(hour)[::-1])

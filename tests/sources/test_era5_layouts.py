@@ -25,12 +25,18 @@ def _closed():
     close_all()
 
 
-def cds(path: Path, name: str, first: str, hours: list[int], expver: list[str] | None = None, units: str = "K") -> Path:
+def cds(
+    path: Path, name: str, first: str, hours: list[int], expver: list[str] | None = None, units: str = "K"
+) -> Path:
     """The new CDS layout; the value is 10 x hours since `first` plus that of the place."""
     path.parent.mkdir(parents=True, exist_ok=True)
     start = int(np.datetime64(first, "s").astype(np.int64))
     with netCDF4.Dataset(path, "w") as nc:
-        axes = (("valid_time", [start + 3600 * h for h in hours], "i8"), ("latitude", LAT, "f8"), ("longitude", LON, "f8"))
+        axes = (
+            ("valid_time", [start + 3600 * h for h in hours], "i8"),
+            ("latitude", LAT, "f8"),
+            ("longitude", LON, "f8"),
+        )
         for dim, values, kind in axes:
             nc.createDimension(dim, len(values))
             nc.createVariable(dim, kind, (dim,))[:] = values
@@ -69,7 +75,8 @@ def test_a_month_of_a_file_and_the_next_meet_without_a_gap_and_without_an_hour_t
 
 
 @pytest.mark.parametrize(
-    ("stamp", "hour"), [("202106015", 5), ("2021060105", 5), ("20210601T05", 5), ("20210601T5", 5), ("2021060115", 15)]
+    ("stamp", "hour"),
+    [("202106015", 5), ("2021060105", 5), ("20210601T05", 5), ("20210601T5", 5), ("2021060115", 15)],
 )
 def test_an_hour_in_a_name_is_the_same_padded_or_not(tmp_path, stamp, hour):
     cds(tmp_path / "era5" / f"t2m_{stamp}.nc", "t2m", "2021-06-01T00", [hour])
@@ -89,11 +96,26 @@ def test_invariants_with_one_time_serve_every_hour_and_are_no_hour(tmp_path):
 
 
 def message(
-    handle, name: str, day: int, hour: int, value: float, step: str = "0", kind: str = "an", stream: str = "oper", origin: str = "ea"
+    handle,
+    name: str,
+    day: int,
+    hour: int,
+    value: float,
+    step: str = "0",
+    kind: str = "an",
+    stream: str = "oper",
+    origin: str = "ea",
 ):
-    """A GRIB1 message of 2-D values around `value`, as CDS gives them (class ea); `step` is a range for sums."""
+    """A GRIB1 message of 2-D values around `value`, as CDS gives them (class
+    ea); `step` is a range for sums.
+    """
     found = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib1")
-    keys = {"Ni": 2, "Nj": 3, "latitudeOfFirstGridPointInDegrees": 24.5, "latitudeOfLastGridPointInDegrees": 24.0}
+    keys = {
+        "Ni": 2,
+        "Nj": 3,
+        "latitudeOfFirstGridPointInDegrees": 24.5,
+        "latitudeOfLastGridPointInDegrees": 24.0,
+    }
     keys |= {"longitudeOfFirstGridPointInDegrees": 120.0, "longitudeOfLastGridPointInDegrees": 120.25}
     keys |= {"iDirectionIncrementInDegrees": 0.25, "jDirectionIncrementInDegrees": 0.25}
     keys |= {
@@ -123,7 +145,9 @@ def test_analyses_and_hourly_sums_of_one_grib_meet_at_their_valid_times(tmp_path
             message(handle, "2t", 20210602, hour, 280.0 + hour)
         for step in (11, 12):  # sums of the forecast from 18 UTC on the 1st: 18 + 12 = 06 on the 2nd
             message(handle, "tp", 20210601, 18, step / 1000, f"{step - 1}-{step}", "fc")
-        message(handle, "tp", 20210602, 6, 0.001, "0-1", "fc")  # the forecast from 06 UTC: the hour that ends at 07
+        message(
+            handle, "tp", 20210602, 6, 0.001, "0-1", "fc"
+        )  # the forecast from 06 UTC: the hour that ends at 07
     source = era5.Era5("e", tmp_path)
     records, refusals = source.scan()
     assert not refusals

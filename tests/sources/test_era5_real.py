@@ -1,4 +1,6 @@
-"""ERA5 on real files: every layout of the shared folder, checked against what the libraries themselves read."""
+"""ERA5 on real files: every layout of the shared folder, checked against
+what the libraries themselves read.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,12 @@ def test_the_real_cds_zip_equals_its_members(real_data):
     folder = real_data / "era5_cds"
     whole = era5.read(folder / "india_20230901-07_cds_download.zip", ["u10m", "v10m", "sp", "d2m", "rain1h"])
     assert dict(whole.sizes) == {"time": 168, "y": 21, "x": 21}
-    assert (float(whole.lat[0]), float(whole.lat[-1]), float(whole.lon[0]), float(whole.lon[-1])) == (15.0, 20.0, 77.0, 82.0)
+    assert (float(whole.lat[0]), float(whole.lat[-1]), float(whole.lon[0]), float(whole.lon[-1])) == (
+        15.0,
+        20.0,
+        77.0,
+        82.0,
+    )
     assert whole.time.values[0] == np.datetime64("2023-09-01T00:00")
     with netCDF4.Dataset(folder / "india_20230901-07_data_stream-oper_stepType-instant.nc") as nc:
         np.testing.assert_array_equal(whole.sp[5], nc["sp"][5, ::-1])
@@ -66,7 +73,12 @@ def test_a_real_grib_month_is_read_by_valid_time(real_data):
     path = real_data / "era5_grib" / "era5-2mt-2019-03-uk.grib"
     got = era5.read(path, ["t2m"], "2019-03-15T18")
     assert got.t2m.shape == (33, 49)
-    assert (float(got.lat[0]), float(got.lat[-1]), float(got.lon[0]), float(got.lon[-1])) == (50.0, 58.0, -10.0, 2.0)
+    assert (float(got.lat[0]), float(got.lat[-1]), float(got.lon[0]), float(got.lon[-1])) == (
+        50.0,
+        58.0,
+        -10.0,
+        2.0,
+    )
     with open(path, "rb") as handle:
         for _ in range(14 * 24 + 18 + 1):
             message = eccodes.codes_grib_new_from_file(handle)
@@ -98,9 +110,18 @@ def test_a_truncated_grib_is_refused(real_data, tmp_path):
 
 def test_grib_rows_that_run_north_are_turned(tmp_path):
     message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib1")
-    settings = {"Ni": 2, "Nj": 3, "latitudeOfFirstGridPointInDegrees": 24.0, "latitudeOfLastGridPointInDegrees": 24.5}
+    settings = {
+        "Ni": 2,
+        "Nj": 3,
+        "latitudeOfFirstGridPointInDegrees": 24.0,
+        "latitudeOfLastGridPointInDegrees": 24.5,
+    }
     settings |= {"longitudeOfFirstGridPointInDegrees": 120.0, "longitudeOfLastGridPointInDegrees": 120.25}
-    settings |= {"iDirectionIncrementInDegrees": 0.25, "jDirectionIncrementInDegrees": 0.25, "jScansPositively": 1}
+    settings |= {
+        "iDirectionIncrementInDegrees": 0.25,
+        "jDirectionIncrementInDegrees": 0.25,
+        "jScansPositively": 1,
+    }
     settings |= {"shortName": "2t", "dataDate": 20210601, "dataTime": 600}
     for key, value in settings.items():
         eccodes.codes_set(message, key, value)

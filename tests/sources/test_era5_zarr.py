@@ -1,4 +1,6 @@
-"""ERA5 as ARCO and WeatherBench publish it: long names, levels, any order of axes, a declared end, a century of hours."""
+"""ERA5 as ARCO and WeatherBench publish it: long names, levels, any order of axes, a declared end, a century
+of hours.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def code(lat, lon, hour, level=0):
     return lat + ((lon + 180.0) % 360.0 - 180.0) / 64 + 512 * hour + 8 * level
 
 
-def world(hours, lat=LAT, order=("time", "level", "latitude", "longitude"), sums="total_precipitation") -> xr.Dataset:
+def world(
+    hours, lat=LAT, order=("time", "level", "latitude", "longitude"), sums="total_precipitation"
+) -> xr.Dataset:
     """A dataset with the long names; units as the publishers write them; axes in the given order."""
     place = xr.Dataset(coords={"time": START + hours, "level": LEVELS, "latitude": lat, "longitude": LON})
     hour = xr.DataArray(np.asarray(hours), dims="time")
@@ -48,13 +52,20 @@ def world(hours, lat=LAT, order=("time", "level", "latitude", "longitude"), sums
         "land_sea_mask": xr.zeros_like(surface.isel(time=0, drop=True)).assign_attrs(units="(0 - 1)"),
     }
     found = place.assign(fields).transpose(*order)
-    found["time"].encoding = {"units": "hours since 1900-01-01", "dtype": "i8", "calendar": "proleptic_gregorian"}
+    found["time"].encoding = {
+        "units": "hours since 1900-01-01",
+        "dtype": "i8",
+        "calendar": "proleptic_gregorian",
+    }
     return found
 
 
 def write(dataset: xr.Dataset, path: Path, zarr_format: int = 2) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    chunks = {n: {"chunks": tuple(1 if d == "time" else v.sizes[d] for d in v.dims)} for n, v in dataset.data_vars.items()}
+    chunks = {
+        n: {"chunks": tuple(1 if d == "time" else v.sizes[d] for d in v.dims)}
+        for n, v in dataset.data_vars.items()
+    }
     dataset.to_zarr(path, zarr_format=zarr_format, consolidated=zarr_format == 2, encoding=chunks)
     return path
 
@@ -71,14 +82,20 @@ def check(got: xr.Dataset, hour: float) -> None:
 @pytest.mark.parametrize("zarr_format", [2, 3])
 @pytest.mark.parametrize("lat", [LAT[::-1], LAT], ids=["north first", "south first"])
 @pytest.mark.parametrize(
-    "order", [("time", "level", "latitude", "longitude"), ("time", "level", "longitude", "latitude")], ids=["yx", "xy"]
+    "order",
+    [("time", "level", "latitude", "longitude"), ("time", "level", "longitude", "latitude")],
+    ids=["yx", "xy"],
 )
 def test_every_order_of_axes_gives_every_value_at_its_own_place_and_hour(tmp_path, zarr_format, lat, order):
     write(world([0, 6, 12], lat, order), tmp_path / "era5" / "a.zarr", zarr_format)
     source = era5.Era5("e", tmp_path)
     records, refusals = source.scan()
     assert not refusals
-    assert [(r.time - START.astype("datetime64[s]")) / np.timedelta64(3600, "s") for r in records] == [0, 6, 12]
+    assert [(r.time - START.astype("datetime64[s]")) / np.timedelta64(3600, "s") for r in records] == [
+        0,
+        6,
+        12,
+    ]
     assert set(records[0].names) >= {"t2m", "msl", "z500", "z850", "z1000", "q500", "rain1h", "tp"}
     check(source.read(records[1], ["t2m", "z850", "q500"]), 6)
     assert float(source.read_static(["lsm"]).lsm.max()) == 0.0
@@ -88,27 +105,39 @@ def test_six_hours_of_rain_are_left_out_by_name_and_never_called_an_hours(tmp_pa
     path = write(world([0, 6], sums="total_precipitation_6hr"), tmp_path / "era5" / "a.zarr")
     records, _ = era5.Era5("e", tmp_path).scan()
     assert not {"rain1h", "tp"} & set(records[0].names)
-    with pytest.raises(RequestError, match="'total_precipitation_6hr' is left out: it holds the sum of 6 hours"):
+    with pytest.raises(
+        RequestError, match="'total_precipitation_6hr' is left out: it holds the sum of 6 hours"
+    ):
         era5.read(path, ["rain1h"])
 
 
 def test_hours_after_the_declared_stop_are_gaps_with_a_reason_and_no_data(tmp_path):
-    whole = world(np.arange(0, 72, 6)).assign_attrs(valid_time_start="2021-06-01", valid_time_stop="2021-06-02")
+    whole = world(np.arange(0, 72, 6)).assign_attrs(
+        valid_time_start="2021-06-01", valid_time_stop="2021-06-02"
+    )
     write(whole, tmp_path / "era5" / "a.zarr")
     source = era5.Era5("e", tmp_path)
     records, refusals = source.scan()
     assert str(records[-1].time) == "2021-06-02T18:00:00"  # the whole day of the stop
     assert "2021-06-03T00:00:00 to 2021-06-03T18:00:00 are empty by its valid_time_stop" in refusals[0].reason
-    for period, told in (("2021-06-01T00/2021-06-03T00", 0), ("2021-06-03T00/2021-06-03T06", 1), ("2021-06-03T18/2021-06-03T19", 1)):
+    for period, told in (
+        ("2021-06-01T00/2021-06-03T00", 0),
+        ("2021-06-03T00/2021-06-03T06", 1),
+        ("2021-06-03T18/2021-06-03T19", 1),
+    ):
         assert len(source.scan(Period.parse(period))[1]) == told, period
-    assert not source.scan(Period.parse("2021-06-03T19/2021-06-04T00"))[1], "hours that the file does not have are not empty in it"
+    assert not source.scan(Period.parse("2021-06-03T19/2021-06-04T00"))[1], (
+        "hours that the file does not have are not empty in it"
+    )
     check(source.read(records[5], ["t2m", "z850", "q500"]), 30)
     with pytest.raises(UnreadableError, match="2021-06-03T00"):
         source.read(type(records[0])(np.datetime64("2021-06-03T00", "s"), records[0].path, ("t2m",)), ["t2m"])
 
 
 def test_hours_before_the_declared_start_do_not_shift_the_others(tmp_path):
-    write(world(np.arange(0, 48, 6)).assign_attrs(valid_time_start="2021-06-02"), tmp_path / "era5" / "a.zarr")
+    write(
+        world(np.arange(0, 48, 6)).assign_attrs(valid_time_start="2021-06-02"), tmp_path / "era5" / "a.zarr"
+    )
     source = era5.Era5("e", tmp_path)
     records, _ = source.scan()
     assert str(records[0].time) == "2021-06-02T00:00:00"
@@ -127,7 +156,14 @@ def test_a_century_and_a_half_of_hours_makes_records_of_the_period_alone(tmp_pat
     import dask.array
 
     empty = dask.array.zeros((len(hours), 3, 2, 2), dtype="f4", chunks=(len(hours), 3, 2, 2))
-    names = ("geopotential", "temperature", "u_component_of_wind", "v_component_of_wind", "specific_humidity", "vertical_velocity")
+    names = (
+        "geopotential",
+        "temperature",
+        "u_component_of_wind",
+        "v_component_of_wind",
+        "specific_humidity",
+        "vertical_velocity",
+    )
     dataset = xr.Dataset(dict.fromkeys(names, (("time", "level", "latitude", "longitude"), empty)), coords)
     (tmp_path / "era5").mkdir()
     dataset.to_zarr(tmp_path / "era5" / "a.zarr", compute=False, consolidated=False)
@@ -147,7 +183,9 @@ def test_the_levels_of_one_chunk_are_decoded_once(tmp_path, monkeypatch):
     records, _ = source.scan()
     decoded = []
     real = xr.Variable.values.fget
-    monkeypatch.setattr(xr.Variable, "values", property(lambda self: decoded.append(self.shape) or real(self)))
+    monkeypatch.setattr(
+        xr.Variable, "values", property(lambda self: decoded.append(self.shape) or real(self))
+    )
     got = source.read(records[1], ["z500", "z850", "z1000"])
     assert decoded.count((3, 13, 12)) == 1
     for level in (500, 850, 1000):

@@ -1,4 +1,6 @@
-"""Files are found as `Path.glob` would find them in whatever case, through links to folders too, in the order of paths; none is asked for its facts."""
+"""Files are found as `Path.glob` would find them in whatever case, through links to folders too, in the order
+of paths; none is asked for its facts.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,13 @@ NAMES = (
     "era5/deep/y.nc/z.nc",
     "era5/deep/a[1].grb2",
 )
-PATTERNS = (RwrpReader().pattern, QpesumsReader().pattern, (*GRIDDED_SUFFIXES, "**/*.zarr"), ("*.nc", "**/*.nc"), ("deep/*", "*/y.nc/*"))
+PATTERNS = (
+    RwrpReader().pattern,
+    QpesumsReader().pattern,
+    (*GRIDDED_SUFFIXES, "**/*.zarr"),
+    ("*.nc", "**/*.nc"),
+    ("deep/*", "*/y.nc/*"),
+)
 
 
 @pytest.fixture
@@ -48,10 +56,22 @@ def archive(tmp_path: Path) -> Path:
 
 
 def globbed(archive: Path, roots: tuple[str, ...], patterns: tuple[str, ...]) -> list[Path]:
-    """What the same words mean to pathlib, folders that are no Zarr and what lies inside of one aside; `**` in whatever case."""
-    found = {p for root in roots if (archive / root).is_dir() for pattern in patterns for p in _glob(archive / root, pattern)}
+    """What the same words mean to pathlib, folders that are no Zarr and what lies inside of one aside; `**`
+    in whatever case.
+    """
+    found = {
+        p
+        for root in roots
+        if (archive / root).is_dir()
+        for pattern in patterns
+        for p in _glob(archive / root, pattern)
+    }
     inside = [p for p in found if not any(parent.suffix == ".zarr" for parent in p.parents)]
-    return sorted(p for p in inside if not p.name.startswith(".") and (p.is_file() or p.suffix == ".zarr" or not p.exists()))
+    return sorted(
+        p
+        for p in inside
+        if not p.name.startswith(".") and (p.is_file() or p.suffix == ".zarr" or not p.exists())
+    )
 
 
 def _glob(folder: Path, pattern: str) -> list[Path]:
@@ -63,15 +83,21 @@ def _glob(folder: Path, pattern: str) -> list[Path]:
 
 @pytest.mark.parametrize("patterns", PATTERNS)
 @pytest.mark.parametrize("roots", [("rwrf", "era5"), ("era5",), ("", "rwrf"), ("linked", "absent")])
-def test_what_is_found_is_what_pathlib_finds_in_its_order(archive: Path, roots: tuple[str, ...], patterns: tuple[str, ...]) -> None:
+def test_what_is_found_is_what_pathlib_finds_in_its_order(
+    archive: Path, roots: tuple[str, ...], patterns: tuple[str, ...]
+) -> None:
     assert find_files(archive, roots, patterns) == globbed(archive, roots, patterns)
 
 
 def test_a_folder_of_two_names_is_listed_once(archive: Path) -> None:
-    assert find_files(archive, ("era5", "linked"), ("**/*.nc",)) == globbed(archive, ("linked",), ("**/*.nc",))
+    assert find_files(archive, ("era5", "linked"), ("**/*.nc",)) == globbed(
+        archive, ("linked",), ("**/*.nc",)
+    )
 
 
-def test_an_archive_that_is_the_working_folder_gives_each_file_once(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_archive_that_is_the_working_folder_gives_each_file_once(
+    archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(archive)
     found = find_files(Path("."), ("", "era5"), ("**/*.nc", "*/b.nc"))
     names = ("era5/B.NC", "era5/b.nc", "era5/c.nc", "era5/deep/y.nc/z.nc", "era5/lost.nc", "linked/b.nc")
@@ -80,13 +106,21 @@ def test_an_archive_that_is_the_working_folder_gives_each_file_once(archive: Pat
 
 def test_no_file_is_asked_for_its_facts(archive: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[str] = []
-    monkeypatch.setattr(os, "stat", lambda p, *a, plain=os.stat, **k: asked.append(str(p)) or plain(p, *a, **k))
+    monkeypatch.setattr(
+        os, "stat", lambda p, *a, plain=os.stat, **k: asked.append(str(p)) or plain(p, *a, **k)
+    )
     assert len(find_files(archive, ("rwrf",), RwrpReader().pattern)) == 5
     assert not [p for p in asked if "wrfout" in p]
 
 
 def test_a_suffix_in_capitals_is_a_suffix_and_a_dead_link_is_listed(archive: Path) -> None:
-    assert [p.name for p in find_files(archive, ("era5",), ("**/*.nc",))] == ["B.NC", "b.nc", "c.nc", "z.nc", "lost.nc"]
+    assert [p.name for p in find_files(archive, ("era5",), ("**/*.nc",))] == [
+        "B.NC",
+        "b.nc",
+        "c.nc",
+        "z.nc",
+        "lost.nc",
+    ]
 
 
 def test_linked_folders_are_followed_once_and_loops_end(archive: Path) -> None:
@@ -97,7 +131,9 @@ def test_linked_folders_are_followed_once_and_loops_end(archive: Path) -> None:
     found = find_files(archive, ("era5",), RwrpReader().pattern)
     assert {p.relative_to(archive).parts[:2] for p in found} == {("era5", "again")}  # the first of two names
     assert len(found) == 5
-    assert [p.relative_to(archive).as_posix() for p in find_files(archive, ("era5",), ("**/z.nc",))] == ["era5/deep/y.nc/z.nc"]
+    assert [p.relative_to(archive).as_posix() for p in find_files(archive, ("era5",), ("**/z.nc",))] == [
+        "era5/deep/y.nc/z.nc"
+    ]
 
 
 def test_a_folder_named_like_a_file_is_listed_unless_it_holds_one(archive: Path) -> None:
@@ -124,7 +160,9 @@ def radar(tmp_path: Path) -> Path:
 
 def mosaic(hour: int) -> bytes:
     """A QPESUMS binary of 2 x 2 points."""
-    head = struct.pack("<9i4s10i", 2021, 6, 1, hour, 0, 0, 2, 2, 1, b"LL  ", 1000, 0, 0, 0, 120000, 22000, 0, 10, 10, 1000)
+    head = struct.pack(
+        "<9i4s10i", 2021, 6, 1, hour, 0, 0, 2, 2, 1, b"LL  ", 1000, 0, 0, 0, 120000, 22000, 0, 10, 10, 1000
+    )
     rest = struct.pack("<i i 40x 20s 6s 3i", 0, 1, b"1h", b"mm", 10, -99, 0)
     return head + rest + np.full(4, 10 * hour, "<i2").tobytes()
 
@@ -135,7 +173,11 @@ def test_odd_files_are_read_or_refused_with_a_reason(radar: Path) -> None:
     assert (len(records), refusals) == (5, [])  # told by their names
     for hour in (0, 1):
         assert source.read(records[hour], ["rain1h"])["rain1h"].values.tolist() == [[hour, hour]] * 2
-    for hour, said in ((2, "is empty"), (3, "is a link to .*nowhere.gz, which does not exist"), (4, "is a folder, and no Zarr")):
+    for hour, said in (
+        (2, "is empty"),
+        (3, "is a link to .*nowhere.gz, which does not exist"),
+        (4, "is a folder, and no Zarr"),
+    ):
         with pytest.raises(UnreadableError, match=said):
             source.read(records[hour], ["rain1h"])
 

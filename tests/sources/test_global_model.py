@@ -1,4 +1,6 @@
-"""Global models' forecasts: every value tells its place, its reference time and its lead, so that nothing can be mixed up unseen."""
+"""Global models' forecasts: every value tells its place, its reference time and its lead, so that nothing can
+be mixed up unseen.
+"""
 
 from __future__ import annotations
 
@@ -39,14 +41,21 @@ def hour(time) -> float:
 
 
 def code(lat, lon, reference, lead_h, k=0, member=0):
-    """The value at a place, from its latitude, longitude (-180..180), reference hour, lead and variable; exact in float32."""
+    """The value at a place, from its latitude, longitude (-180..180), reference hour, lead and variable;
+    exact in float32.
+    """
     lon = (np.asarray(lon) + 180.0) % 360.0 - 180.0
-    return np.float32(lat) * 10 + np.float32(lon) / 100 + reference * 4 + lead_h / 8 + 20000 * k + 50000 * member
+    return (
+        np.float32(lat) * 10 + np.float32(lon) / 100 + reference * 4 + lead_h / 8 + 20000 * k + 50000 * member
+    )
 
 
 def block(references, leads, names=NAMES):
     """[time, lead_time, variable, lat, lon]."""
-    rows = [[[code(LAT[:, None], LON[None], hour(r), lead, k) for k in range(len(names))] for lead in leads] for r in references]
+    rows = [
+        [[code(LAT[:, None], LON[None], hour(r), lead, k) for k in range(len(names))] for lead in leads]
+        for r in references
+    ]
     return np.array(rows, "f4")
 
 
@@ -54,8 +63,12 @@ REFERENCES = np.array([T0, T0 + 6])
 LEADS = np.array([0, 6, 12])
 
 
-def earth2studio_zarr(path: Path, references=REFERENCES, leads=LEADS, names=NAMES, layout="arrays", integers=False, members=0) -> Path:
-    """What earth2studio.io.ZarrBackend writes: zarr v3, no attributes, datetime64 and timedelta64 (int64 ns with zarr 3.0)."""
+def earth2studio_zarr(
+    path: Path, references=REFERENCES, leads=LEADS, names=NAMES, layout="arrays", integers=False, members=0
+) -> Path:
+    """What earth2studio.io.ZarrBackend writes: zarr v3, no attributes, datetime64 and timedelta64 (int64 ns
+    with zarr 3.0).
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # zarr says that fixed-length strings have no specification yet
@@ -64,8 +77,18 @@ def earth2studio_zarr(path: Path, references=REFERENCES, leads=LEADS, names=NAME
         def add(name, values, dims):
             if integers and values.dtype.kind in "mM":
                 values = values.astype("int64")
-            chunks = tuple(1 if d in ("time", "lead_time") and len(dims) > 1 else n for d, n in zip(dims, values.shape, strict=True))
-            array = root.create_array(name, shape=values.shape, chunks=chunks, dtype=values.dtype, dimension_names=dims, fill_value=None)
+            chunks = tuple(
+                1 if d in ("time", "lead_time") and len(dims) > 1 else n
+                for d, n in zip(dims, values.shape, strict=True)
+            )
+            array = root.create_array(
+                name,
+                shape=values.shape,
+                chunks=chunks,
+                dtype=values.dtype,
+                dimension_names=dims,
+                fill_value=None,
+            )
             array[:] = values
 
         add("time", references.astype("datetime64[ns]"), ["time"])
@@ -88,10 +111,17 @@ def earth2studio_zarr(path: Path, references=REFERENCES, leads=LEADS, names=NAME
 
 
 def earth2studio_netcdf(path: Path, units: str = "hour", leads=LEADS) -> Path:
-    """What earth2studio.io.NetCDF4Backend writes: float hours since the year 1, leads as integers of `hour`."""
+    """What earth2studio.io.NetCDF4Backend writes: float hours since the year
+    1, leads as integers of `hour`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with netCDF4.Dataset(path, "w") as nc:
-        for name, kind, values in (("time", "f8", None), ("lead_time", "i8", leads), ("lat", "f8", LAT), ("lon", "f8", LON)):
+        for name, kind, values in (
+            ("time", "f8", None),
+            ("lead_time", "i8", leads),
+            ("lat", "f8", LAT),
+            ("lon", "f8", LON),
+        ):
             stamps = [r.astype("datetime64[s]").item() for r in REFERENCES]
             clock = {"units": "hours since 0001-01-01 00:00:00.0", "calendar": "proleptic_gregorian"}
             found = netCDF4.date2num(stamps, **clock) if values is None else values
@@ -161,9 +191,15 @@ def test_longer_leads_come_first_where_they_are_preferred_and_leads_outside_are_
 
 def test_two_files_of_one_valid_time_are_ordered_by_lead_and_then_by_path(tmp_path):
     for name, start in (("b", 0), ("a", 0), ("c", 6)):
-        earth2studio_zarr(tmp_path / "global_model" / f"{name}.zarr", np.array([T0 + start]), np.array([6, 12]), ("t2m",))
+        earth2studio_zarr(
+            tmp_path / "global_model" / f"{name}.zarr", np.array([T0 + start]), np.array([6, 12]), ("t2m",)
+        )
     records, _ = reader(tmp_path).scan()
-    assert [(r.path.name[0], *p) for r, p in zip(records, pairs(records), strict=True)][2:5] == [("c", 12, 6), ("a", 12, 12), ("b", 12, 12)]
+    assert [(r.path.name[0], *p) for r, p in zip(records, pairs(records), strict=True)][2:5] == [
+        ("c", 12, 6),
+        ("a", 12, 12),
+        ("b", 12, 12),
+    ]
 
 
 def test_six_hours_of_rain_are_never_called_one_and_an_hour_of_rain_needs_an_hour_of_forecast(tmp_path):
@@ -209,7 +245,9 @@ def test_integers_without_units_are_refused_until_the_config_says_what_they_coun
 
 @pytest.mark.parametrize("layout", ["arrays", "fields"])
 def test_a_lead_that_is_not_written_yet_is_no_field_of_zeros(tmp_path, layout):
-    path = earth2studio_zarr(tmp_path / "global_model" / "run.zarr", layout=layout, names=("t2m", "u10m"), members=2)
+    path = earth2studio_zarr(
+        tmp_path / "global_model" / "run.zarr", layout=layout, names=("t2m", "u10m"), members=2
+    )
     # the chunk of reference 0 h, lead 6 h (row 1) of all members; Earth2Studio's arrays have the fill value 0
     for chunk in (path / ("u10m" if layout == "arrays" else "fields") / "c").glob("*/0/1"):
         shutil.rmtree(chunk)
@@ -223,7 +261,12 @@ def test_a_lead_that_is_not_written_yet_is_no_field_of_zeros(tmp_path, layout):
 
 @pytest.mark.parametrize(
     ("units", "leads", "why"),
-    [("", LEADS, "no units"), ("fortnight", LEADS, "fortnight"), ("hour", LEADS - 6, "negative"), ("month", LEADS, "no unit of time")],
+    [
+        ("", LEADS, "no units"),
+        ("fortnight", LEADS, "fortnight"),
+        ("hour", LEADS - 6, "negative"),
+        ("month", LEADS, "no unit of time"),
+    ],
 )
 def test_leads_that_cannot_be_trusted_are_refused_with_the_reason(tmp_path, units, leads, why):
     earth2studio_netcdf(tmp_path / "global_model" / "run.nc", units, leads)
@@ -273,25 +316,52 @@ def test_one_lead_in_a_file_is_its_valid_time_and_not_its_reference_time(tmp_pat
         cf.read(tmp_path / "a.nc", {"t2m": CfVariable(source="t2m")})
 
 
-def grib(path: Path, base: str, leads, header_base: str = "", names=("2t", "10u", "z"), header_leads=None, sums=None) -> Path:
-    """GRIB messages of a forecast on the 15 x 30 degree grid; `z` at 500 and 850 hPa. sums: (start, end) step of a `tp`."""
+def grib(
+    path: Path,
+    base: str,
+    leads,
+    header_base: str = "",
+    names=("2t", "10u", "z"),
+    header_leads=None,
+    sums=None,
+) -> Path:
+    """GRIB messages of a forecast on the 15 x 30 degree grid; `z` at 500 and 850 hPa. sums: (start, end) step
+    of a `tp`.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     reference = np.datetime64(f"{base[:4]}-{base[4:6]}-{base[6:8]}T{base[8:]}")
     stamp = header_base or base
     with open(path, "wb") as handle:
         for lead, written in zip(leads, header_leads if header_leads is not None else leads, strict=True):
-            fields = [(n, p) for n in names for p in ((500, 850) if n == "z" else (0,))] + [("tp", 0)] * bool(sums)
+            fields = [(n, p) for n in names for p in ((500, 850) if n == "z" else (0,))] + [("tp", 0)] * bool(
+                sums
+            )
             for k, (name, level) in enumerate(fields):
-                message = eccodes.codes_grib_new_from_samples("regular_ll_pl_grib2" if level else "regular_ll_sfc_grib2")
-                keys = {"Ni": 12, "Nj": 13, "latitudeOfFirstGridPointInDegrees": 90, "latitudeOfLastGridPointInDegrees": -90}
+                message = eccodes.codes_grib_new_from_samples(
+                    "regular_ll_pl_grib2" if level else "regular_ll_sfc_grib2"
+                )
+                keys = {
+                    "Ni": 12,
+                    "Nj": 13,
+                    "latitudeOfFirstGridPointInDegrees": 90,
+                    "latitudeOfLastGridPointInDegrees": -90,
+                }
                 keys |= {"longitudeOfFirstGridPointInDegrees": 0, "longitudeOfLastGridPointInDegrees": 330}
-                keys |= {"iDirectionIncrementInDegrees": 30, "jDirectionIncrementInDegrees": 15, "dataType": "fc"}
+                keys |= {
+                    "iDirectionIncrementInDegrees": 30,
+                    "jDirectionIncrementInDegrees": 15,
+                    "dataType": "fc",
+                }
                 keys |= {"dataDate": int(stamp[:8]), "dataTime": int(stamp[8:]) * 100, "shortName": name}
                 keys |= {"level": level} if level else {}
-                keys |= {"stepRange": f"{sums[0]}-{sums[1]}"} if name == "tp" and sums else {"step": int(written)}
+                keys |= (
+                    {"stepRange": f"{sums[0]}-{sums[1]}"} if name == "tp" and sums else {"step": int(written)}
+                )
                 for key, value in {**keys, "bitsPerValue": 24}.items():
                     eccodes.codes_set(message, key, value)
-                eccodes.codes_set_values(message, code(LAT[:, None], LON[None], hour(reference), lead, k).astype("f8").ravel())
+                eccodes.codes_set_values(
+                    message, code(LAT[:, None], LON[None], hour(reference), lead, k).astype("f8").ravel()
+                )
                 eccodes.codes_write(message, handle)
                 eccodes.codes_release(message)
     return path
@@ -317,16 +387,26 @@ def test_grib_with_one_lead_a_file_is_found_by_its_name_and_checked_when_read(tm
 def test_a_grib_that_holds_another_time_than_its_name_is_not_read(tmp_path):
     grib(tmp_path / "global_model" / "EC-pangu_2024010100-6.grb", "2024010100", [12])
     source = reader(tmp_path)
-    with pytest.raises(UnreadableError, match=r"named for 2024-01-01T00:00:00 \+ 6 h and holds 2024-01-01T00:00:00 \+ 12 h"):
+    with pytest.raises(
+        UnreadableError, match=r"named for 2024-01-01T00:00:00 \+ 6 h and holds 2024-01-01T00:00:00 \+ 12 h"
+    ):
         source.read(source.scan()[0][0], ["t2m"])
     grib(tmp_path / "all" / "EC-pangu_2024010106.grb", "2024010100", [6, 12])
     assert "holds forecasts from 2024-01-01T00" in reader(tmp_path, root="all").scan()[1][0].reason
-    grib(tmp_path / "bad" / "EC-pangu_2024013100-6.grb", "2024010100", [6]).rename(tmp_path / "bad" / "EC-pangu_2024023100-6.grb")
+    grib(tmp_path / "bad" / "EC-pangu_2024013100-6.grb", "2024010100", [6]).rename(
+        tmp_path / "bad" / "EC-pangu_2024023100-6.grb"
+    )
     assert reader(tmp_path, root="bad").scan()[1][0].path.name == "EC-pangu_2024023100-6.grb"
 
 
 def test_a_header_without_leads_is_taken_where_its_time_is_the_valid_time_of_the_name(tmp_path):
-    grib(tmp_path / "global_model" / "EC-pangu_2024010100-6.grb", "2024010100", [6], header_base="2024010106", header_leads=[0])
+    grib(
+        tmp_path / "global_model" / "EC-pangu_2024010100-6.grb",
+        "2024010100",
+        [6],
+        header_base="2024010106",
+        header_leads=[0],
+    )
     source = reader(tmp_path)
     records, _ = source.scan()
     assert pairs(records) == [(6, 6)]

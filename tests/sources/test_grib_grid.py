@@ -1,4 +1,6 @@
-"""GRIB2 on Lambert and other grids: every scanning mode, winds along the grid, and names that several level types share."""
+"""GRIB2 on Lambert and other grids: every scanning mode, winds along the grid, and names that several level
+types share.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def _closed():
 
 @pytest.mark.parametrize("scanning", READABLE)
 def test_a_lambert_message_lies_where_its_projection_says_in_every_scanning_mode(tmp_path, scanning):
-    path = grib_messages.write(tmp_path / "a.grib2", [grib_messages.lambert(scanning=scanning, shortName="2t")])
+    path = grib_messages.write(
+        tmp_path / "a.grib2", [grib_messages.lambert(scanning=scanning, shortName="2t")]
+    )
     field = cf.read(path, T2M)
     np.testing.assert_allclose(field.lat, LAT, atol=1e-6)
     np.testing.assert_allclose(field.lon, LON, atol=1e-6)
@@ -44,8 +48,13 @@ def test_a_lambert_message_lies_where_its_projection_says_in_every_scanning_mode
 @pytest.mark.parametrize("scanning", READABLE)
 def test_other_grids_keep_their_values_at_their_points_in_every_scanning_mode(tmp_path, kind, scanning):
     values = np.add.outer(np.array([20.0, 21, 22]) * 10, np.array([100.0, 102, 104, 106]))
-    plain = cf.read(grib_messages.write(tmp_path / "a.grib2", [grib_messages.regular(values, kind=kind, shortName="2t")]), T2M)
-    path = grib_messages.write(tmp_path / "b.grib2", [grib_messages.regular(values, scanning, kind, shortName="2t")])
+    plain = cf.read(
+        grib_messages.write(tmp_path / "a.grib2", [grib_messages.regular(values, kind=kind, shortName="2t")]),
+        T2M,
+    )
+    path = grib_messages.write(
+        tmp_path / "b.grib2", [grib_messages.regular(values, scanning, kind, shortName="2t")]
+    )
     field = cf.read(path, T2M)
     np.testing.assert_allclose(field.lat, plain.lat, atol=1e-6)
     np.testing.assert_allclose(field.lon, plain.lon, atol=1e-6)
@@ -55,13 +64,29 @@ def test_other_grids_keep_their_values_at_their_points_in_every_scanning_mode(tm
 
 
 @pytest.mark.parametrize("westward", [0, 1])
-def test_a_message_across_the_date_line_that_counts_its_end_from_180_west_keeps_its_columns(tmp_path, westward):
+def test_a_message_across_the_date_line_that_counts_its_end_from_180_west_keeps_its_columns(
+    tmp_path, westward
+):
     values = np.add.outer(np.array([20.0, 21, 22]) * 10, np.arange(177.0, 183.0))  # 10 lat + lon
     message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib1")
     west, east = (-178.0, 177.0) if westward else (177.0, -178.0)
-    keys = {"Ni": 6, "Nj": 3, "iDirectionIncrementInDegrees": 1.0, "jDirectionIncrementInDegrees": 1.0, "jScansPositively": 1}
-    keys |= {"latitudeOfFirstGridPointInDegrees": 20.0, "latitudeOfLastGridPointInDegrees": 22.0, "iScansNegatively": westward}
-    keys |= {"longitudeOfFirstGridPointInDegrees": west, "longitudeOfLastGridPointInDegrees": east, "shortName": "2t"}
+    keys = {
+        "Ni": 6,
+        "Nj": 3,
+        "iDirectionIncrementInDegrees": 1.0,
+        "jDirectionIncrementInDegrees": 1.0,
+        "jScansPositively": 1,
+    }
+    keys |= {
+        "latitudeOfFirstGridPointInDegrees": 20.0,
+        "latitudeOfLastGridPointInDegrees": 22.0,
+        "iScansNegatively": westward,
+    }
+    keys |= {
+        "longitudeOfFirstGridPointInDegrees": west,
+        "longitudeOfLastGridPointInDegrees": east,
+        "shortName": "2t",
+    }
     for key, value in keys.items():
         eccodes.codes_set(message, key, value)
     eccodes.codes_set_values(message, grib_messages.stored(values, (westward, 1, 0, 0)))
@@ -71,14 +96,19 @@ def test_a_message_across_the_date_line_that_counts_its_end_from_180_west_keeps_
 
 
 def test_columns_in_turns_are_refused(tmp_path):
-    path = grib_messages.write(tmp_path / "a.grib2", [grib_messages.lambert(scanning=(0, 1, 1, 1), shortName="2t")])
+    path = grib_messages.write(
+        tmp_path / "a.grib2", [grib_messages.lambert(scanning=(0, 1, 1, 1), shortName="2t")]
+    )
     with pytest.raises(UnreadableError, match="columns run in turns"):
         cf.read(path, T2M)
 
 
 def test_a_projection_whose_scanning_mode_the_library_ignores_is_refused(tmp_path):
     def polar(northward: int) -> Path:
-        return grib_messages.write(tmp_path / f"{northward}.grib2", [grib_messages.polar(VALUES, (0, northward, 0, 0), shortName="2t")])
+        return grib_messages.write(
+            tmp_path / f"{northward}.grib2",
+            [grib_messages.polar(VALUES, (0, northward, 0, 0), shortName="2t")],
+        )
 
     np.testing.assert_allclose(cf.read(polar(1), T2M).t2m, VALUES, atol=1e-4)
     with pytest.raises(UnreadableError, match="ignores the scanning mode"):
@@ -87,7 +117,9 @@ def test_a_projection_whose_scanning_mode_the_library_ignores_is_refused(tmp_pat
 
 def test_an_ellipsoid_has_its_own_points(tmp_path):
     ellipsoid = pyproj.Proj(proj="lcc", lat_1=10, lat_2=40, lat_0=10, lon_0=120, a=6378137, b=6356752.314)
-    path = grib_messages.write(tmp_path / "a.grib2", [grib_messages.lambert(shortName="2t", shapeOfTheEarth=4)])
+    path = grib_messages.write(
+        tmp_path / "a.grib2", [grib_messages.lambert(shortName="2t", shapeOfTheEarth=4)]
+    )
     x0, y0 = ellipsoid(121.0, 23.6)
     lon, lat = ellipsoid(x0 + 6 * 2000, y0 + 4 * 2000, inverse=True)
     field = cf.read(path, T2M)
@@ -96,7 +128,9 @@ def test_an_ellipsoid_has_its_own_points(tmp_path):
 
 def winds(path: Path, relative: int, scanning=(0, 1, 0, 0), names=("10u", "10v"), along=(10.0, 0.0)) -> Path:
     messages = [
-        grib_messages.lambert(np.full_like(VALUES, speed), scanning, shortName=name, uvRelativeToGrid=relative)
+        grib_messages.lambert(
+            np.full_like(VALUES, speed), scanning, shortName=name, uvRelativeToGrid=relative
+        )
         for name, speed in zip(names, along, strict=False)
     ]
     return grib_messages.write(path, messages)
@@ -128,10 +162,15 @@ def test_a_wind_that_cannot_be_turned_is_refused(tmp_path):
     path = winds(tmp_path / "a.grib2", 1, names=("10u",))
     with pytest.raises(UnreadableError, match=r"uvRelativeToGrid=1.*no such '10v'"):
         cf.read(path, {"u10m": CfVariable(source="10u")})
-    rotated = [grib_messages.regular(np.ones((3, 4)), kind="rotated_ll", shortName=n, uvRelativeToGrid=1) for n in ("10u", "10v")]
+    rotated = [
+        grib_messages.regular(np.ones((3, 4)), kind="rotated_ll", shortName=n, uvRelativeToGrid=1)
+        for n in ("10u", "10v")
+    ]
     with pytest.raises(UnreadableError, match="Lambert grids only, not rotated_ll"):
         cf.read(grib_messages.write(tmp_path / "b.grib2", rotated), UV)
-    straight = [grib_messages.regular(np.ones((3, 4)), shortName=n, uvRelativeToGrid=1) for n in ("10u", "10v")]
+    straight = [
+        grib_messages.regular(np.ones((3, 4)), shortName=n, uvRelativeToGrid=1) for n in ("10u", "10v")
+    ]
     field = cf.read(grib_messages.write(tmp_path / "c.grib2", straight), UV)
     np.testing.assert_array_equal(field.u10m, 1, err_msg="east and north are this grid's axes")
 
@@ -145,7 +184,11 @@ def levels(path: Path) -> Path:
         ("heightAboveGround", 500, 300.0),
     ]
     return grib_messages.write(
-        path, [grib_messages.lambert(VALUES + more, shortName="t", typeOfLevel=kind, level=level) for kind, level, more in kinds]
+        path,
+        [
+            grib_messages.lambert(VALUES + more, shortName="t", typeOfLevel=kind, level=level)
+            for kind, level, more in kinds
+        ],
     )
 
 
@@ -159,7 +202,9 @@ def test_levels_are_picked_by_value_and_a_shared_one_by_its_keys(tmp_path):
     }
     field = cf.read(path, wanted)
     assert [round(float(field[n][0, 0])) for n in wanted] == [280, 380, 480]
-    with pytest.raises(UnreadableError, match=r"typeOfLevel: heightAboveGround.*typeOfLevel: isobaricInhPa.*keys:"):
+    with pytest.raises(
+        UnreadableError, match=r"typeOfLevel: heightAboveGround.*typeOfLevel: isobaricInhPa.*keys:"
+    ):
         cf.read(path, {"t500": CfVariable(source="t", level=500)})
     by_number = CfVariable(source="t", level=500, keys={"paramId": 130, "typeOfLevel": "isobaricInhPa"})
     assert float(cf.read(path, {"t500": by_number}).t500[0, 0]) == pytest.approx(380, abs=1e-3)
@@ -171,16 +216,24 @@ def test_levels_are_picked_by_value_and_a_shared_one_by_its_keys(tmp_path):
 
 def test_levels_thinner_than_a_hectopascal_are_found_by_hectopascals(tmp_path):
     kinds = [("isobaricInPa", 50, 0.0), ("isobaricInPa", 20, 100.0)]
-    messages = [grib_messages.lambert(VALUES + more, shortName="t", typeOfLevel=kind, level=level) for kind, level, more in kinds]
+    messages = [
+        grib_messages.lambert(VALUES + more, shortName="t", typeOfLevel=kind, level=level)
+        for kind, level, more in kinds
+    ]
     path = grib_messages.write(tmp_path / "a.grib2", messages)
     for level, first in ((0.5, 280), (0.2, 380)):
-        assert float(cf.read(path, {"t50": CfVariable(source="t", level=level)}).t50[0, 0]) == pytest.approx(first, abs=1e-3)
+        assert float(cf.read(path, {"t50": CfVariable(source="t", level=level)}).t50[0, 0]) == pytest.approx(
+            first, abs=1e-3
+        )
     with pytest.raises(UnreadableError, match="no level 50"):
         cf.read(path, {"t50": CfVariable(source="t", level=50)})
 
 
 def test_a_grib_archive_is_read_through_a_users_map(tmp_path):
-    grib_messages.write(tmp_path / "rwrf_2021060103.grib2", [grib_messages.lambert(shortName="2t"), grib_messages.lambert(shortName="sp")])
+    grib_messages.write(
+        tmp_path / "rwrf_2021060103.grib2",
+        [grib_messages.lambert(shortName="2t"), grib_messages.lambert(shortName="sp")],
+    )
     reader = CfReader(variables={"t2m": CfVariable(source="2t"), "sp": CfVariable(source="sp", units="Pa")})
     source = cf.Cf("rwrf", tmp_path, reader)
     (record,), refusals = source.scan()

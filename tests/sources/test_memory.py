@@ -1,4 +1,6 @@
-"""The memory of headers: what it tells is what the files tell, it opens none that has not changed, and it never lies."""
+"""The memory of headers: what it tells is what the files tell, it opens none that has not changed, and it
+never lies.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +20,7 @@ from stormcast_train.fields.times import Period
 from stormcast_train.sources import cf, cwa, era5, global_model, memory, wrf_archive
 from stormcast_train.sources import opened as opened_module
 from stormcast_train.sources.config import SourceConfig
-from stormcast_train.sources.memory import ArchiveMemory, Contents, Held, runs, times_of
+from stormcast_train.sources.memory import ArchiveMemory, FileContents, Held, runs, times_of
 from stormcast_train.sources.opened import close_all
 from stormcast_train.sources.source import Record, Refusal, Source, build_sources
 
@@ -31,7 +33,12 @@ READERS: dict[str, dict[str, Any]] = {
     "gauge": {"kind": "qpepre"},
     "era5": {"kind": "era5"},
     "model": {"kind": "global_model"},
-    "cf": {"kind": "cf", "root": "cf", "variables": {"rain1h": {"source": "precip"}, "t2m": {"source": "t"}}, "stamp": "start"},
+    "cf": {
+        "kind": "cf",
+        "root": "cf",
+        "variables": {"rain1h": {"source": "precip"}, "t2m": {"source": "t"}},
+        "stamp": "start",
+    },
 }
 LOOKING = ("analysis", "forecast", "cwa", "era5", "model", "cf")  # the others tell all by the names of files
 
@@ -42,8 +49,12 @@ def _closed() -> Iterator[None]:
     close_all()
 
 
-def gridded(path: Path, first: str, hours: list[int], names: dict[str, str], leads: list[int] | None = None) -> Path:
-    """A CF file of 3 x 2 points: `names` by name with their units, hourly, or of one forecast at these leads."""
+def gridded(
+    path: Path, first: str, hours: list[int], names: dict[str, str], leads: list[int] | None = None
+) -> Path:
+    """A CF file of 3 x 2 points: `names` by name with their units, hourly, or
+    of one forecast at these leads.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     with netCDF4.Dataset(path, "w") as nc:
         at = "time" if leads is None else "step"
@@ -53,8 +64,13 @@ def gridded(path: Path, first: str, hours: list[int], names: dict[str, str], lea
         nc[at].units = f"hours since {first}" if leads is None else "hours"
         if leads is not None:
             nc.createVariable("time", "i8", ())[...] = hours[0]
-            nc["time"].setncatts({"units": f"hours since {first}", "standard_name": "forecast_reference_time"})
-        for axis, unit, values in (("latitude", "degrees_north", [23.0, 23.5, 24.0]), ("longitude", "degrees_east", [120.0, 120.5])):
+            nc["time"].setncatts(
+                {"units": f"hours since {first}", "standard_name": "forecast_reference_time"}
+            )
+        for axis, unit, values in (
+            ("latitude", "degrees_north", [23.0, 23.5, 24.0]),
+            ("longitude", "degrees_east", [120.0, 120.5]),
+        ):
             nc.createVariable(axis, "f8", (axis,))[:] = values
             nc[axis].units = unit
         for name, units in names.items():
@@ -71,7 +87,9 @@ def wrf(path: Path, times: list[str]) -> Path:
             nc.createDimension(dim, size)
         nc.createVariable("Times", "S1", ("Time", "DateStrLen"))[:] = np.array([list(t) for t in times], "S1")
         for name in ("T2", "XLAT", "XLONG"):
-            nc.createVariable(name, "f4", ("Time", "south_north", "west_east"))[:] = np.ones((len(times), 2, 2))
+            nc.createVariable(name, "f4", ("Time", "south_north", "west_east"))[:] = np.ones(
+                (len(times), 2, 2)
+            )
         nc.SIMULATION_START_DATE = "2021-06-01_00:00:00"
     return path
 
@@ -83,7 +101,8 @@ def touch(path: Path, content: bytes = b"") -> Path:
 
 
 HEAD = {
-    "StartPointLongitude": "118.0", "StartPointLatitude": "20.0", "GridResolution": "0.0125", "DateTime": "2021-06-01T09:00:00+08:00",
+    "StartPointLongitude": "118.0", "StartPointLatitude": "20.0", "GridResolution": "0.0125",
+    "DateTime": "2021-06-01T09:00:00+08:00",
     "GridDimensionX": "2", "GridDimensionY": "2", "Reflectivity": "dBZ",
 }  # fmt: skip
 
@@ -107,7 +126,13 @@ def archive(tmp_path: Path) -> Path:
     gridded(out / "era5" / "other.nc", "2021-06-01", [0], {"unknown": "1"})
     touch(out / "era5" / "cut.nc", b"\x89HDF\r\n\x1a\n")
     for hour in (0, 6):
-        gridded(out / "global_model" / f"run{hour:02d}.nc", "2021-06-01", [hour], {"t2m": "K", "tp01": "m"}, [0, 6, 12])
+        gridded(
+            out / "global_model" / f"run{hour:02d}.nc",
+            "2021-06-01",
+            [hour],
+            {"t2m": "K", "tp01": "m"},
+            [0, 6, 12],
+        )
     touch(out / "global_model" / "EC-pangu_2021060100-6.grb", b"GRIB")
     gridded(out / "global_model" / "analysis.nc", "2021-06-01", [0], {"t2m": "K"})
     gridded(out / "cf" / "a.nc", "2021-06-01", [0, 1], {"t": "K", "precip": "mm"})
@@ -116,19 +141,27 @@ def archive(tmp_path: Path) -> Path:
     return out
 
 
-def sources(archive: Path, index: Path | None, **changed: dict[str, Any]) -> tuple[dict[str, Source], ArchiveMemory | None]:
-    config = SourceConfig.model_validate({"name": "s", "readers": READERS | changed, "state": {"*": "analysis"}})
+def sources(
+    archive: Path, index: Path | None, **changed: dict[str, Any]
+) -> tuple[dict[str, Source], ArchiveMemory | None]:
+    config = SourceConfig.model_validate(
+        {"name": "s", "readers": READERS | changed, "state": {"*": "analysis"}}
+    )
     built = build_sources(config, archive)
     kept = ArchiveMemory(index, archive) if index is not None else None
     for name, source in built.items():
-        source.memory = kept.of(name, config.readers[name].model_dump(mode="json")) if kept is not None else None
+        source.memory = (
+            kept.of(name, config.readers[name].model_dump(mode="json")) if kept is not None else None
+        )
     return built, kept
 
 
 Told = dict[str, tuple[list[Record], list[tuple[Path, str]]]]
 
 
-def scanned(archive: Path, index: Path | None, period: Period | None = None, **changed: dict[str, Any]) -> Told:
+def scanned(
+    archive: Path, index: Path | None, period: Period | None = None, **changed: dict[str, Any]
+) -> Told:
     """What every reader finds, by a process that has nothing open; the memory is saved."""
     close_all()
     built, kept = sources(archive, index, **changed)
@@ -136,7 +169,10 @@ def scanned(archive: Path, index: Path | None, period: Period | None = None, **c
     def plain(refusals: list[Refusal]) -> list[tuple[Path, str]]:
         return [(r.path, r.reason) for r in refusals]
 
-    found = {name: (records, plain(refusals)) for name, (records, refusals) in ((n, s.scan(period)) for n, s in built.items())}
+    found = {
+        name: (records, plain(refusals))
+        for name, (records, refusals) in ((n, s.scan(period)) for n, s in built.items())
+    }
     if kept is not None:
         kept.save()
     return found
@@ -158,8 +194,16 @@ def looked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return names
 
 
-def test_every_reader_finds_the_same_with_and_without_a_memory_of_any_period(archive: Path, tmp_path: Path) -> None:
-    periods = [None, Period(DAY + 3600, DAY + 7200), Period(DAY, DAY + 3 * 3600), Period(DAY + 999999, DAY + 9999999), None]
+def test_every_reader_finds_the_same_with_and_without_a_memory_of_any_period(
+    archive: Path, tmp_path: Path
+) -> None:
+    periods = [
+        None,
+        Period(DAY + 3600, DAY + 7200),
+        Period(DAY, DAY + 3 * 3600),
+        Period(DAY + 999999, DAY + 9999999),
+        None,
+    ]
     without = [scanned(archive, None, period) for period in periods]
     assert all(without[0][name][0] for name in READERS)
     assert all(without[0][name][1] for name in LOOKING if name != "analysis")
@@ -168,17 +212,27 @@ def test_every_reader_finds_the_same_with_and_without_a_memory_of_any_period(arc
     assert without[1] != without[0]
 
 
-def test_an_unchanged_archive_is_scanned_without_opening_a_header(archive: Path, tmp_path: Path, looked: list[str]) -> None:
+def test_an_unchanged_archive_is_scanned_without_opening_a_header(
+    archive: Path, tmp_path: Path, looked: list[str]
+) -> None:
     scanned(archive, tmp_path / "index.json")
-    assert {"a.nc", "cut.nc", "run06.nc", "wrong.nc", "latest.json", "EC-pangu_2021060100-6.grb", "wrfout_d01_2021-06-01_00_interp"} <= set(
-        looked
-    )
+    assert {
+        "a.nc",
+        "cut.nc",
+        "run06.nc",
+        "wrong.nc",
+        "latest.json",
+        "EC-pangu_2021060100-6.grb",
+        "wrfout_d01_2021-06-01_00_interp",
+    } <= set(looked)
     looked.clear()
     scanned(archive, tmp_path / "index.json", Period(DAY, DAY + 86400))
     assert looked == []
 
 
-def test_a_changed_file_is_looked_at_again_and_no_other(archive: Path, tmp_path: Path, looked: list[str]) -> None:
+def test_a_changed_file_is_looked_at_again_and_no_other(
+    archive: Path, tmp_path: Path, looked: list[str]
+) -> None:
     scanned(archive, tmp_path / "index.json")
     close_all()
     gridded(archive / "era5" / "a.nc", "2021-06-02", list(range(3)), {"sp": "Pa"})
@@ -195,10 +249,14 @@ def test_a_zarr_that_grew_is_looked_at_again_in_the_same_process_too(tmp_path: P
     root = zarr.open_group(path, mode="w", zarr_format=3)
     axes = {"time": np.arange(2), "latitude": np.array([23.0, 24.0]), "longitude": np.array([120.0, 121.0])}
     for name, values in axes.items():
-        made = root.create_array(name, shape=values.shape, chunks=(1,), dtype=values.dtype, dimension_names=[name])
+        made = root.create_array(
+            name, shape=values.shape, chunks=(1,), dtype=values.dtype, dimension_names=[name]
+        )
         made[:] = values
     root["time"].attrs.update({"units": "hours since 2021-06-01", "calendar": "proleptic_gregorian"})
-    field = root.create_array("t2m", shape=(2, 2, 2), chunks=(1, 2, 2), dtype="f4", dimension_names=list(axes))
+    field = root.create_array(
+        "t2m", shape=(2, 2, 2), chunks=(1, 2, 2), dtype="f4", dimension_names=list(axes)
+    )
     built, _ = sources(tmp_path, tmp_path / "index.json")
     os.utime(path, ns=(10**18, 10**18))
     assert len(built["era5"].scan()[0]) == 2
@@ -214,7 +272,11 @@ def test_a_file_that_is_gone_is_forgotten(archive: Path, tmp_path: Path) -> None
     scanned(archive, index)
     (archive / "era5" / "b.nc").unlink()
     scanned(archive, index)
-    assert set(json.loads(index.read_text())["readers"]["era5"]["files"]) == {"era5/a.nc", "era5/cut.nc", "era5/other.nc"}
+    assert set(json.loads(index.read_text())["readers"]["era5"]["files"]) == {
+        "era5/a.nc",
+        "era5/cut.nc",
+        "era5/other.nc",
+    }
 
 
 def test_a_file_outside_the_period_is_not_forgotten(archive: Path, tmp_path: Path, looked: list[str]) -> None:
@@ -224,7 +286,9 @@ def test_a_file_outside_the_period_is_not_forgotten(archive: Path, tmp_path: Pat
     assert (tmp_path / "index.json").read_bytes() == before
 
 
-def test_the_memory_does_not_depend_on_where_the_archive_lies(archive: Path, tmp_path: Path, looked: list[str]) -> None:
+def test_the_memory_does_not_depend_on_where_the_archive_lies(
+    archive: Path, tmp_path: Path, looked: list[str]
+) -> None:
     scanned(archive, tmp_path / "index.json")
     moved = archive.rename(tmp_path / "moved")
     looked.clear()
@@ -256,7 +320,9 @@ def _signed(text: bytes, **changed: Any) -> bytes:
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_or_foreign_memory_is_ignored_and_rewritten(archive: Path, tmp_path: Path, looked: list[str], damage: str) -> None:
+def test_a_damaged_or_foreign_memory_is_ignored_and_rewritten(
+    archive: Path, tmp_path: Path, looked: list[str], damage: str
+) -> None:
     index = tmp_path / "index.json"
     found = scanned(archive, index)
     whole = index.read_bytes()
@@ -267,7 +333,9 @@ def test_a_damaged_or_foreign_memory_is_ignored_and_rewritten(archive: Path, tmp
     assert index.read_bytes() == whole
 
 
-def test_what_another_config_of_the_reader_made_of_a_file_is_not_believed(archive: Path, tmp_path: Path) -> None:
+def test_what_another_config_of_the_reader_made_of_a_file_is_not_believed(
+    archive: Path, tmp_path: Path
+) -> None:
     scanned(archive, tmp_path / "index.json")
     further = {"kind": "era5", "names": {"unknown": "sst"}}
     found = scanned(archive, tmp_path / "index.json", era5=further)
@@ -293,13 +361,13 @@ def test_a_file_that_the_system_refused_is_not_remembered_as_broken(tmp_path: Pa
     kept = ArchiveMemory(tmp_path / "index.json", tmp_path)
     times = np.array([DAY])
 
-    def refused(path: Path) -> Contents:
+    def refused(path: Path) -> FileContents:
         with opened_module.reading(path):
             raise PermissionError(13, "Permission denied", str(path))
 
     with pytest.raises(UnreadableError, match="Permission denied"):
         kept.of("r", {}).recall(path, refused)
-    (held,) = kept.of("r", {}).recall(path, lambda _: Contents((Held(("t2m",), times),))).held
+    (held,) = kept.of("r", {}).recall(path, lambda _: FileContents((Held(("t2m",), times),))).held
     assert held.names == ("t2m",)
 
 
@@ -308,7 +376,7 @@ def test_a_broken_file_whose_permissions_change_is_looked_at_again(tmp_path: Pat
     kept = ArchiveMemory(tmp_path / "index.json", tmp_path).of("r", {})
     asked: list[Path] = []
 
-    def broken(path: Path) -> Contents:
+    def broken(path: Path) -> FileContents:
         asked.append(path)
         raise UnreadableError(f"{path} is cut", path=str(path))
 
@@ -346,13 +414,15 @@ def test_times_are_kept_as_runs(hours: list[int], expected: list[int]) -> None:
     assert times_of(expected).dtype == np.dtype("datetime64[s]")
 
 
-def test_a_century_of_hours_is_three_numbers_and_a_month_of_forty_names_some_hundred_bytes(tmp_path: Path) -> None:
+def test_a_century_of_hours_is_three_numbers_and_a_month_of_forty_names_some_hundred_bytes(
+    tmp_path: Path,
+) -> None:
     century = DAY + 3600 * np.arange(876_000)
     assert len(runs(century)) == 3
     path = touch(tmp_path / "era5_202106.nc", b"1")
     kept = ArchiveMemory(tmp_path / "index.json", tmp_path)
     names = tuple(f"{letter}{level}" for letter in "tuvq" for level in range(100, 1100, 100))
-    kept.of("e", {}).recall(path, lambda _: Contents((Held(names, DAY + 3600 * np.arange(744)),)))
+    kept.of("e", {}).recall(path, lambda _: FileContents((Held(names, DAY + 3600 * np.arange(744)),)))
     kept.save()
     assert (tmp_path / "index.json").stat().st_size < 800
     again = ArchiveMemory(tmp_path / "index.json", tmp_path).of("e", {})
@@ -360,7 +430,9 @@ def test_a_century_of_hours_is_three_numbers_and_a_month_of_forty_names_some_hun
     assert (held.names, len(held.times), held.times[-1]) == (names, 744, DAY + 3600 * 743)
 
 
-def test_two_processes_that_save_at_once_leave_one_whole_memory(archive: Path, tmp_path: Path, looked: list[str]) -> None:
+def test_two_processes_that_save_at_once_leave_one_whole_memory(
+    archive: Path, tmp_path: Path, looked: list[str]
+) -> None:
     index = tmp_path / "index.json"
     first, second = sources(archive, index), sources(archive, index)
     for name in ("era5", "cf"):

@@ -1,4 +1,6 @@
-"""A file whose inner time is not its name's is refused, and what a folder lists first or twice changes nothing."""
+"""A file whose inner time is not its name's is refused, and what a folder lists first or twice changes
+nothing.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,22 @@ READERS = {"rwrf": "rwrp", "qpesums": "qpesums", "qpepre": "qpepre", "era5": "er
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Three hours of every source."""
     folder = tmp_path_factory.mktemp("order") / "archive"
-    words = [f"out={folder}", "domain=taiwan_tiny", "variables=surface_radar", "period=2021-06-01T00/2021-06-01T03", "qpepre=true"]
+    words = [
+        f"out={folder}",
+        "domain=taiwan_tiny",
+        "variables=surface_radar",
+        "period=2021-06-01T00/2021-06-01T03",
+        "qpepre=true",
+    ]
     assert main(["synthesize", *words, "--json"]) == 0
     return folder
 
 
 def sources(folder: Path) -> dict[str, Source]:
     readers = {name: {"kind": kind} for name, kind in READERS.items()}
-    return build_sources(SourceConfig.model_validate({"name": "s", "readers": readers, "state": {"*": "rwrf"}}), folder)
+    return build_sources(
+        SourceConfig.model_validate({"name": "s", "readers": readers, "state": {"*": "rwrf"}}), folder
+    )
 
 
 @pytest.mark.parametrize(
@@ -90,7 +100,9 @@ def doubled(archive: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_records_come_in_order_of_time_whatever_order_a_folder_lists(doubled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_records_come_in_order_of_time_whatever_order_a_folder_lists(
+    doubled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = scanned(doubled)
     listed_backwards(monkeypatch)
     assert scanned(doubled) == before
@@ -100,7 +112,9 @@ def test_records_come_in_order_of_time_whatever_order_a_folder_lists(doubled: Pa
         assert set(times) == {f"2021-06-01T0{hour}:00:00" for hour in range(3)}, name
 
 
-def test_of_two_files_for_one_hour_the_first_by_path_counts(doubled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_two_files_for_one_hour_the_first_by_path_counts(
+    doubled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (wrong,) = (p for p in (doubled / "qpepre" / "0_again").rglob("*202106010200_1_h.txt"))
     wrong.write_text(wrong.read_text().replace("     0.00\n", "     7.00\n"))  # a corrected file, say
     for _ in range(2):
@@ -114,7 +128,13 @@ def test_a_store_is_the_same_from_a_folder_with_duplicates_in_any_order(
     archive: Path, doubled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def preprocessed(folder: Path, store: str) -> str:
-        words = ["domain=taiwan_tiny", "variables=surface_radar", f"archive={folder}", f"store={tmp_path / store}.zarr", "workers=1"]
+        words = [
+            "domain=taiwan_tiny",
+            "variables=surface_radar",
+            f"archive={folder}",
+            f"store={tmp_path / store}.zarr",
+            "workers=1",
+        ]
         assert main(["preprocess", *words, "--json"]) == 0
         return open_store(tmp_path / f"{store}.zarr").fingerprint
 

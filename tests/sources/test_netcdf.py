@@ -14,7 +14,9 @@ FLAVOURS = ["NETCDF3_CLASSIC", "NETCDF3_64BIT_OFFSET", "NETCDF3_64BIT_DATA", "NE
 
 
 def write(path, flavour: str, records: int = 3, fields: int = 2):
-    """`fields` record variables of an odd number of bytes beside a fixed one, with attributes to step over."""
+    """`fields` record variables of an odd number of bytes beside a fixed one,
+    with attributes to step over.
+    """
     with netCDF4.Dataset(path, "w", format=flavour) as nc:
         nc.title = "odd"
         for name, size in (("Time", None), ("x", 5)):
@@ -38,7 +40,11 @@ def test_a_whole_file_opens_and_a_cut_one_does_not(tmp_path, flavour, fields):
     for cut in (4, 12, len(content) // 2, 20):
         path.write_bytes(content[:-cut])
         why = "its header asks for|unpack requires" if flavour.startswith("NETCDF3") else "HDF error"
-        with pytest.raises(UnreadableError, match=f"a.nc cannot be read: .*({why})"), reading(path), open_netcdf(path):
+        with (
+            pytest.raises(UnreadableError, match=f"a.nc cannot be read: .*({why})"),
+            reading(path),
+            open_netcdf(path),
+        ):
             pass
 
 

@@ -1,7 +1,8 @@
-"""Every source puts a feature where it is on the earth; a field that was shifted, flipped or transposed would be found out.
+"""Every source puts a feature where it is on the earth; a field that was shifted, flipped or transposed would
+be found out.
 
-Each writer lays the same numbers, 10 x row + column with one peak, into its format's own order of bytes. What is read is looked up
-by latitude and longitude, not by row and column.
+Each writer lays the same numbers, 10 x row + column with one peak, into its format's own order of bytes. What
+is read is looked up by latitude and longitude, not by row and column.
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ def of_rwrp(folder: Path, cells: np.ndarray) -> Written:
     with netCDF4.Dataset(path, "w") as nc:
         for name, size in {"Time": None, "DateStrLen": 19, "south_north": 5, "west_east": 7}.items():
             nc.createDimension(name, size)
-        nc.createVariable("Times", "S1", ("Time", "DateStrLen"))[:] = np.array([list("2021-06-01_03:00:00")], "S1")
+        nc.createVariable("Times", "S1", ("Time", "DateStrLen"))[:] = np.array(
+            [list("2021-06-01_03:00:00")], "S1"
+        )
         for name, values in (("XLAT", BENT_LAT), ("XLONG", BENT_LON), ("T2", cells)):
             nc.createVariable(name, "f4", ("Time", "south_north", "west_east"))[:] = values[None]
         nc["T2"].units = "K"
@@ -52,7 +55,9 @@ def of_rwrp(folder: Path, cells: np.ndarray) -> Written:
 
 def of_qpesums(folder: Path, cells: np.ndarray) -> Written:
     head = struct.pack("<9i", 2021, 6, 1, 3, 0, 0, 7, 5, 1) + b"LL  "
-    head += struct.pack("<10i", 100, 3000, 6000, 12075, 12000, 2350, 100, 12500, 12500, 100000)  # the north-west corner
+    head += struct.pack(
+        "<10i", 100, 3000, 6000, 12075, 12000, 2350, 100, 12500, 12500, 100000
+    )  # the north-west corner
     head += struct.pack("<12i", 0, 1, -14685, *[0] * 9) + b"CB_1H_GC Acc\0garbage" + b"mm\0 1H"
     head += struct.pack("<3i", 4, -1, 1) + b"none"
     path = folder / "CB_GC_PCP_1H_RAD.20210601.0300"
@@ -62,7 +67,14 @@ def of_qpesums(folder: Path, cells: np.ndarray) -> Written:
 
 def of_qpepre(folder: Path, cells: np.ndarray) -> Written:
     path = folder / "qpepre_202106010200-202106010300_1_h.txt"
-    numbered = enumerate(((lat, lon, mm) for lat, row in zip(LAT, cells, strict=True) for lon, mm in zip(LON, row, strict=True)), 1)
+    numbered = enumerate(
+        (
+            (lat, lon, mm)
+            for lat, row in zip(LAT, cells, strict=True)
+            for lon, mm in zip(LON, row, strict=True)
+        ),
+        1,
+    )
     path.write_text("".join(f"{n:6d}{lon:10.4f}{lat:10.4f}{mm:9.2f}\n" for n, (lat, lon, mm) in numbered))
     return qpepre.read(path, QpepreReader(shape=None)).rain1h, Grid(LAT, LON)
 
@@ -77,7 +89,9 @@ def era5_file(path: Path, cells: np.ndarray) -> Path:
             nc.createDimension(name, len(values))
             nc.createVariable(name, "f8", (name,))[:] = values
             nc[name].units = units
-        nc.createVariable("t2m", "f4", ("valid_time", "latitude", "longitude"))[:] = cells[None, ::-1]  # rows from the north
+        nc.createVariable("t2m", "f4", ("valid_time", "latitude", "longitude"))[:] = cells[
+            None, ::-1
+        ]  # rows from the north
         nc["t2m"].units = "K"
     return path
 
@@ -95,7 +109,13 @@ def of_era5_zip(folder: Path, cells: np.ndarray) -> Written:
 
 def of_era5_grib(folder: Path, cells: np.ndarray) -> Written:
     message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib1")
-    keys = {"Ni": 7, "Nj": 5, "iDirectionIncrementInDegrees": 0.125, "jDirectionIncrementInDegrees": 0.125, "jScansPositively": 0}
+    keys = {
+        "Ni": 7,
+        "Nj": 5,
+        "iDirectionIncrementInDegrees": 0.125,
+        "jDirectionIncrementInDegrees": 0.125,
+        "jScansPositively": 0,
+    }
     keys |= {"latitudeOfFirstGridPointInDegrees": 23.5, "latitudeOfLastGridPointInDegrees": 23.0}
     keys |= {"longitudeOfFirstGridPointInDegrees": 120.0, "longitudeOfLastGridPointInDegrees": 120.75}
     for key, value in (keys | {"shortName": "2t", "dataDate": 20210601, "dataTime": 300}).items():
@@ -138,7 +158,10 @@ def test_a_box_is_the_same_place_whatever_turn_of_the_earth_a_grid_or_the_box_co
         assert touching(lat, lon, (21.5, 24.5, 119.5 + more, 121.0 + more)) == expected
     bent = np.meshgrid(lon, lat)
     assert touching(bent[1], bent[0], (21.5, 24.5, 119.5, 121.0)) == expected
-    assert touching(lat, lon, (19.0, 20.5, 124.0, 130.0)) == (slice(0, 2), slice(6, 10))  # at the corner there is no more
+    assert touching(lat, lon, (19.0, 20.5, 124.0, 130.0)) == (
+        slice(0, 2),
+        slice(6, 10),
+    )  # at the corner there is no more
     with pytest.raises(UnreadableError, match="no point of its grid lies in the box"):
         touching(lat, lon, (21.5, 24.5, 10.0, 20.0))
 
@@ -160,17 +183,24 @@ def looked_up(field: xr.DataArray, places: Grid) -> np.ndarray:
 
 
 @pytest.mark.parametrize("write", WRITERS, ids=lambda writer: writer.__name__)
-def test_every_value_lies_where_it_was_written(write: Callable[[Path, np.ndarray], Written], tmp_path: Path) -> None:
+def test_every_value_lies_where_it_was_written(
+    write: Callable[[Path, np.ndarray], Written], tmp_path: Path
+) -> None:
     field, places = write(tmp_path, CELLS)
     np.testing.assert_allclose(looked_up(field, places), CELLS, atol=1e-3)
     row, column = np.unravel_index(np.squeeze(field.values).argmax(), places.shape)
-    lat, lon = np.broadcast_to(field.lat.values if field.lat.ndim == 2 else field.lat.values[:, None], places.shape), field.lon.values
+    lat, lon = (
+        np.broadcast_to(field.lat.values if field.lat.ndim == 2 else field.lat.values[:, None], places.shape),
+        field.lon.values,
+    )
     assert lat[row, column] == pytest.approx(places.lat2d[3, 1], abs=1e-5)
     assert (lon[row, column] if lon.ndim == 2 else lon[column]) == pytest.approx(places.lon2d[3, 1], abs=1e-5)
 
 
 @pytest.mark.parametrize("wrong", WRONG)
 @pytest.mark.parametrize("write", WRITERS, ids=lambda writer: writer.__name__)
-def test_a_field_out_of_its_place_is_found_out(write: Callable[[Path, np.ndarray], Written], wrong: str, tmp_path: Path) -> None:
+def test_a_field_out_of_its_place_is_found_out(
+    write: Callable[[Path, np.ndarray], Written], wrong: str, tmp_path: Path
+) -> None:
     field, places = write(tmp_path, WRONG[wrong](CELLS))
     assert np.abs(looked_up(field, places) - CELLS).max() > 100

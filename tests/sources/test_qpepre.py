@@ -68,7 +68,9 @@ def test_the_one_wet_point_lies_where_its_longitude_and_latitude_say(tmp_path):
 def test_lines_of_other_widths_are_read_by_their_blanks_and_long_indices_by_their_ends(tmp_path):
     loose = lines().replace("   ", "  ")
     assert qpepre.read(put(tmp_path, text=loose)).equals(qpepre.read(put(tmp_path, text=lines())))
-    assert qpepre.read(put(tmp_path, text=lines().replace("\n", "\r\n"))).equals(qpepre.read(put(tmp_path, text=lines())))
+    assert qpepre.read(put(tmp_path, text=lines().replace("\n", "\r\n"))).equals(
+        qpepre.read(put(tmp_path, text=lines()))
+    )
     line = "1000001  120.0125   21.8875123456.25"
     np.testing.assert_array_equal(qpepre._table(line), [[1000001, 120.0125, 21.8875, 123456.25]])
 
@@ -108,8 +110,14 @@ def test_the_last_hour_of_a_local_day_belongs_to_the_day_before_in_utc(tmp_path)
         ("", "it is empty"),
         ("hello\n", "line 1 is 'hello', not index, longitude, latitude, mm"),
         (lines()[:-20], "line 6 is "),  # the last line cut
-        ("".join(lines().splitlines(keepends=True)[:-1]), "5 lines are no multiple of its 3 longitudes"),  # the last line lost
-        ("".join(line for i, line in enumerate(lines().splitlines(keepends=True)) if i != 2), "a line is lost or doubled"),
+        (
+            "".join(lines().splitlines(keepends=True)[:-1]),
+            "5 lines are no multiple of its 3 longitudes",
+        ),  # the last line lost
+        (
+            "".join(line for i, line in enumerate(lines().splitlines(keepends=True)) if i != 2),
+            "a line is lost or doubled",
+        ),
         (lines().replace("12.75", "   NA"), "no number"),
         (lines().replace("  120.0125   21.9000", "  120.0130   21.9000"), "do not form a rectangle"),
     ],

@@ -28,7 +28,9 @@ def binary(
     heights: tuple[int, ...] | None = None,
     unused: int = 0,
 ) -> bytes:
-    """The bytes of a file whose north-west point is 27.0 N 118.0 E with 0.0125 degree steps; `raw` [z, y, x], row 0 south."""
+    """The bytes of a file whose north-west point is 27.0 N 118.0 E with 0.0125 degree steps; `raw` [z, y, x],
+    row 0 south.
+    """
     nz, ny, nx = raw.shape
     head = struct.pack("<9i", *time, nx, ny, nz) + proj
     head += struct.pack("<10i", *geometry)
@@ -60,11 +62,19 @@ def test_a_file_is_georeferenced_from_its_north_west_corner_with_row_0_in_the_so
 
 def test_gzip_is_told_by_its_first_bytes_and_not_by_the_suffix(tmp_path):
     plain = qpesums.read(put(tmp_path, "CB_GC_PCP_1H_RAD.20210601.0300.gz", binary(RAW)))
-    packed = qpesums.read(put(tmp_path, "CB_GC_PCP_1H_RAD.20210601.0300", gzip.compress(binary(RAW), mtime=0)))
+    packed = qpesums.read(
+        put(tmp_path, "CB_GC_PCP_1H_RAD.20210601.0300", gzip.compress(binary(RAW), mtime=0))
+    )
     assert plain.identical(packed)
 
 
-REFLECTIVITY = {"name": b"CREF\0", "unit": b"dBZ\0", "scale": 10, "missing": -999, "radars": (b"RCWF", b"RCHL")}
+REFLECTIVITY = {
+    "name": b"CREF\0",
+    "unit": b"dBZ\0",
+    "scale": 10,
+    "missing": -999,
+    "radars": (b"RCWF", b"RCHL"),
+}
 
 
 def test_no_echo_becomes_the_floor_and_no_coverage_becomes_nan_and_weak_echo_stays(tmp_path):
@@ -90,7 +100,11 @@ def test_several_heights_become_the_maximum_of_the_column(tmp_path):
 def test_a_weak_echo_is_not_hidden_by_heights_without_any(tmp_path):
     # columns: echo -0.4 under no echo; no echo under no coverage; no coverage at all
     raw = np.array([[[-4, -990, -9990]], [[-990, -9990, -9990]]])
-    path = put(tmp_path, "MREF3D21L.20210601.0300.gz", gzip.compress(binary(raw, **{**REFLECTIVITY, "name": b"MREF\0"})))
+    path = put(
+        tmp_path,
+        "MREF3D21L.20210601.0300.gz",
+        gzip.compress(binary(raw, **{**REFLECTIVITY, "name": b"MREF\0"})),
+    )
     np.testing.assert_allclose(qpesums.read(path, no_echo_dbz=5.0).refc, [[-0.4, 5.0, np.nan]], rtol=1e-6)
 
 
@@ -105,7 +119,8 @@ def test_all_21_heights_of_a_mosaic_are_read_and_the_strongest_echo_wins_whereve
 
 
 HEADER_OF_2011 = {
-    "name": b"composite refl\0", "unit": b"dbz   ", "scale": 10, "missing": -999, "heights": (1000,), "unused": 1000,
+    "name": b"composite refl\0", "unit": b"dbz   ", "scale": 10, "missing": -999, "heights": (1000,),
+    "unused": 1000,
     "geometry": (1000, 30000, 60000, -98000, 118000, 27000, 1000, 1250, 1250, 100000),
 }  # fmt: skip
 
@@ -134,7 +149,9 @@ def test_the_one_strong_echo_lies_where_the_header_of_any_vintage_says(tmp_path,
 @pytest.mark.parametrize("projection", [b"PS  ", b"LA  ", b"ME  "])
 def test_other_projections_are_refused(tmp_path, projection):
     with pytest.raises(UnreadableError, match=projection.decode().strip()):
-        qpesums.read(put(tmp_path, "COMPREF.20210601.0300", binary(RAW, **{**REFLECTIVITY, "proj": projection})))
+        qpesums.read(
+            put(tmp_path, "COMPREF.20210601.0300", binary(RAW, **{**REFLECTIVITY, "proj": projection}))
+        )
 
 
 def test_the_version_changes_with_the_set_of_radars_and_with_nothing_else(tmp_path):
@@ -154,7 +171,11 @@ NOWCAST = {"name": b"QPF 060min\0"}
 
 
 def test_a_nowcast_is_valid_an_hour_after_its_stamp_and_only_as_a_forecast(tmp_path):
-    path = put(tmp_path / "qpesums", "qpfqpe_060min.20210601.2300.gz", gzip.compress(binary(RAW, (2021, 6, 1, 23, 0, 0), **NOWCAST)))
+    path = put(
+        tmp_path / "qpesums",
+        "qpfqpe_060min.20210601.2300.gz",
+        gzip.compress(binary(RAW, (2021, 6, 1, 23, 0, 0), **NOWCAST)),
+    )
     field = qpesums.read(path)
     assert field.valid_time.values == np.datetime64("2021-06-02T00:00")
     assert field.attrs["reference_time"] == "2021-06-01T23:00:00"
@@ -189,7 +210,12 @@ def test_a_byte_count_other_than_the_headers_is_unreadable(tmp_path, change):
 def test_a_truncated_gzip_and_an_empty_file_are_unreadable(tmp_path):
     packed = gzip.compress(binary(RAW))
     ended = "Compressed file ended"
-    for content, why in ((packed[:-12], ended), (packed[:40], ended), (b"", "it is empty"), (b"<html>not found</html>" * 20, "no QPESUMS")):
+    for content, why in (
+        (packed[:-12], ended),
+        (packed[:40], ended),
+        (b"", "it is empty"),
+        (b"<html>not found</html>" * 20, "no QPESUMS"),
+    ):
         with pytest.raises(UnreadableError, match=why):
             qpesums.read(put(tmp_path, "CB_GC_PCP_1H_RAD.20210601.0300.gz", content))
 
@@ -205,7 +231,9 @@ def test_a_header_that_contradicts_the_name_is_unreadable(tmp_path):
 
 def test_a_local_clock_is_moved_to_utc(tmp_path):
     path = put(tmp_path, "CB_GC_PCP_1H_RAD.20210601.0300", binary(RAW))
-    assert qpesums.read(path, reader=QpesumsReader(utc_offset=8)).valid_time.values == np.datetime64("2021-05-31T19:00")
+    assert qpesums.read(path, reader=QpesumsReader(utc_offset=8)).valid_time.values == np.datetime64(
+        "2021-05-31T19:00"
+    )
 
 
 def test_the_datum_can_be_shifted(tmp_path):
@@ -218,8 +246,16 @@ def test_the_datum_can_be_shifted(tmp_path):
 def archive(folder: Path) -> qpesums.Qpesums:
     for hour, minute in ((2, 50), (3, 0), (3, 10), (4, 0)):
         stamp = f"20210601.{hour:02d}{minute:02d}"
-        put(folder, f"qpesums/20210601/cb_rain01h_rad_gc/CB_GC_PCP_1H_RAD.{stamp}.gz", binary(RAW, (2021, 6, 1, hour, minute, 0)))
-    put(folder, "qpesums/20210601/compref_mosaic/COMPREF.20210601.0400", binary(RAW, (2021, 6, 1, 4, 0, 0), **REFLECTIVITY))
+        put(
+            folder,
+            f"qpesums/20210601/cb_rain01h_rad_gc/CB_GC_PCP_1H_RAD.{stamp}.gz",
+            binary(RAW, (2021, 6, 1, hour, minute, 0)),
+        )
+    put(
+        folder,
+        "qpesums/20210601/compref_mosaic/COMPREF.20210601.0400",
+        binary(RAW, (2021, 6, 1, 4, 0, 0), **REFLECTIVITY),
+    )
     put(folder, "qpesums/20210601/compref_mosaic/COMPREF.latest", b"")
     return qpesums.Qpesums("q", folder, no_echo_dbz=-5.0)
 
@@ -254,11 +290,18 @@ def test_typhoon_soudelor_rains_on_the_south_western_mountains(real_data):
     field = qpesums.read(real_data / "qpesums" / "CB_GC_PCP_1H_RAD.20150808.0850")
     rain = field.rain1h
     assert rain.shape == (561, 441)
-    assert (float(rain.lat[0]), float(rain.lat[-1]), float(rain.lon[0]), float(rain.lon[-1])) == (20.0, 27.0, 118.0, 123.5)
+    assert (float(rain.lat[0]), float(rain.lat[-1]), float(rain.lon[0]), float(rain.lon[-1])) == (
+        20.0,
+        27.0,
+        118.0,
+        123.5,
+    )
     assert float(rain.max()) == 76.25
     assert float(rain.sel(lat=23.825, lon=123.0125)) == 76.25
     south_west = rain.sel(lat=slice(22.5, 23.6), lon=slice(120.4, 121.0))
-    mirrored = rain.sel(lat=slice(23.4, 24.5), lon=slice(120.4, 121.0))  # where it would be, were the rows flipped
+    mirrored = rain.sel(
+        lat=slice(23.4, 24.5), lon=slice(120.4, 121.0)
+    )  # where it would be, were the rows flipped
     assert float(south_west.mean()) > 20 > 2 * 8 > float(mirrored.mean())
     assert not bool((rain < 0).any())
     np.testing.assert_array_equal(rain.fillna(0) % 0.25, 0)
@@ -273,7 +316,12 @@ def test_the_real_mosaics_of_2021_hold_what_is_known_of_them(real_data):
     assert echo.refc.shape == (881, 921)
     assert float(echo.refc.max()) == pytest.approx(52.7)
     assert float(echo.refc.min()) == pytest.approx(-7.0)
-    assert (float(echo.lat[0]), float(echo.lat[-1]), float(echo.lon[0]), float(echo.lon[-1])) == (18.0, 29.0, 115.0, 126.5)
+    assert (float(echo.lat[0]), float(echo.lat[-1]), float(echo.lon[0]), float(echo.lon[-1])) == (
+        18.0,
+        29.0,
+        115.0,
+        126.5,
+    )
     assert int((np.abs(echo.refc - -0.4) < 1e-6).sum()) >= 2, "raw -4 is a weak echo in a reflectivity file"
     assert len(echo.attrs["radars"].split(",")) == 10
     assert float(np.isnan(echo.refc).mean()) == pytest.approx(0.246, abs=0.001)

@@ -1,4 +1,6 @@
-"""RWRP `_interp` and raw WRF files: units, levels by value, rotation of winds, and the clock inside against the name."""
+"""RWRP `_interp` and raw WRF files: units, levels by value, rotation of winds, and the clock inside against
+the name.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +16,29 @@ from stormcast_train.fields.times import Period
 from stormcast_train.sources import rwrp
 from stormcast_train.sources.config import RwrpReader
 
-LAT = np.array([[23.0, 23.01, 23.02], [23.2, 23.21, 23.22]], "f4")  # curvilinear: latitude changes along a row
+LAT = np.array(
+    [[23.0, 23.01, 23.02], [23.2, 23.21, 23.22]], "f4"
+)  # curvilinear: latitude changes along a row
 LON = np.array([[120.0, 120.2, 120.4], [119.99, 120.19, 120.39]], "f4")
 CELLS = np.arange(6, dtype="f4").reshape(2, 3)
 
 
-def write(path: Path, fields: dict[str, tuple[np.ndarray, dict[str, Any]]], times: list[str], levels: list[float] | None = None) -> Path:
+def write(
+    path: Path,
+    fields: dict[str, tuple[np.ndarray, dict[str, Any]]],
+    times: list[str],
+    levels: list[float] | None = None,
+) -> Path:
     """A WRF-like file; fields are [y, x] (no Time), [t, y, x] or [t, p, y, x]."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with netCDF4.Dataset(path, "w") as nc:
-        sizes = {"Time": None, "DateStrLen": 19, "south_north": 2, "west_east": 3, "pres_bottom_top": len(levels or [1])}
+        sizes = {
+            "Time": None,
+            "DateStrLen": 19,
+            "south_north": 2,
+            "west_east": 3,
+            "pres_bottom_top": len(levels or [1]),
+        }
         for name, size in sizes.items():
             nc.createDimension(name, size)
         nc.createVariable("Times", "S1", ("Time", "DateStrLen"))[:] = np.array([list(t) for t in times], "S1")
@@ -34,11 +49,19 @@ def write(path: Path, fields: dict[str, tuple[np.ndarray, dict[str, Any]]], time
         for name, (values, attrs) in {"XLAT": (LAT[None], {}), "XLONG": (LON[None], {}), **fields}.items():
             variable = nc.createVariable(name, "f4", dims[values.ndim])
             variable.setncatts(attrs)
-            variable[:] = np.repeat(values, len(times), 0) if values.ndim == 3 and len(values) == 1 else values
+            variable[:] = (
+                np.repeat(values, len(times), 0) if values.ndim == 3 and len(values) == 1 else values
+            )
     return path
 
 
-def interp(folder: Path, day_hour: str = "2021-06-01_03", inside: str | None = None, levels=(850.0, 500.0), **more: Any) -> Path:
+def interp(
+    folder: Path,
+    day_hour: str = "2021-06-01_03",
+    inside: str | None = None,
+    levels=(850.0, 500.0),
+    **more: Any,
+) -> Path:
     stack = np.stack([CELLS + 100, CELLS + 200])[None]  # first level +100, second +200
     fields = {
         "T2": (CELLS[None] + 290, {"units": "K"}),
@@ -79,7 +102,13 @@ def test_a_declared_unit_wins_over_the_usual_one(tmp_path):
 @pytest.mark.parametrize("units", [{}, {"units": ""}, {"units": "-"}])
 def test_a_field_that_declares_no_unit_is_in_the_usual_one_of_its_name(tmp_path, units):
     stack = np.stack([CELLS + 100, CELLS + 200])[None]
-    own = {"slp": CELLS[None] + 1000, "td2": CELLS[None] + 10, "PSFC": CELLS[None] + 1e5, "T2": CELLS[None] + 290, "pw": CELLS[None] + 40}
+    own = {
+        "slp": CELLS[None] + 1000,
+        "td2": CELLS[None] + 10,
+        "PSFC": CELLS[None] + 1e5,
+        "T2": CELLS[None] + 290,
+        "pw": CELLS[None] + 40,
+    }
     levels = {"z_p": stack * 10, "QVAPOR_p": stack / 1e4, "rh_p": stack / 3, "tk_p": stack}
     field = rwrp.read(
         interp(tmp_path, **{name: (values, units) for name, values in {**own, **levels}.items()}),
@@ -87,10 +116,18 @@ def test_a_field_that_declares_no_unit_is_in_the_usual_one_of_its_name(tmp_path,
     )
     np.testing.assert_allclose(field.msl, (CELLS + 1000) * 100)  # slp: hPa
     np.testing.assert_allclose(field.d2m, CELLS + 283.15, rtol=1e-6)  # td2: degC
-    np.testing.assert_allclose(field.z500, (CELLS + 200) * 10 * 9.80665, rtol=1e-6)  # z_p: geopotential metres
+    np.testing.assert_allclose(
+        field.z500, (CELLS + 200) * 10 * 9.80665, rtol=1e-6
+    )  # z_p: geopotential metres
     ratio = (CELLS + 200) / 1e4
     np.testing.assert_allclose(field.q500, ratio / (1 + ratio), rtol=1e-5)  # QVAPOR_p: kg kg-1
-    expected = {"sp": CELLS + 1e5, "t2m": CELLS + 290, "tcwv": CELLS + 40, "r500": (CELLS + 200) / 3, "t500": CELLS + 200}
+    expected = {
+        "sp": CELLS + 1e5,
+        "t2m": CELLS + 290,
+        "tcwv": CELLS + 40,
+        "r500": (CELLS + 200) / 3,
+        "t500": CELLS + 200,
+    }
     for name, values in expected.items():
         np.testing.assert_allclose(field[name], values, rtol=1e-6, err_msg=name)
 
@@ -102,9 +139,13 @@ def test_levels_are_picked_by_their_value_and_not_by_their_place(tmp_path, level
     np.testing.assert_array_equal(field.t500, there)
     np.testing.assert_allclose(field.z500, there * 10 * 9.80665, rtol=1e-6)  # geopotential metres to m2 s-2
     ratio = there / 1e4
-    np.testing.assert_allclose(field.q500, ratio / (1 + ratio), rtol=1e-5)  # specific humidity from mixing ratio
+    np.testing.assert_allclose(
+        field.q500, ratio / (1 + ratio), rtol=1e-5
+    )  # specific humidity from mixing ratio
     with pytest.raises(RequestError, match="z700"):
-        rwrp.read(interp(tmp_path, levels=levels), ["z700"])  # a file is closed when it has been read: it can be written again
+        rwrp.read(
+            interp(tmp_path, levels=levels), ["z700"]
+        )  # a file is closed when it has been read: it can be written again
 
 
 @pytest.mark.parametrize("timed", [False, True])
@@ -272,7 +313,9 @@ def test_a_real_wrf_file_is_read_with_earth_relative_winds(real_data):
         u, v, cosine, sine = nc["U10"][1], nc["V10"][1], nc["COSALPHA"][:], nc["SINALPHA"][:]
         np.testing.assert_allclose(field.u10m, u * cosine - v * sine, rtol=1e-5)
         np.testing.assert_allclose(field.v10m, v * cosine + u * sine, rtol=1e-5)
-        assert float(np.abs(field.u10m.values - u).max()) > 0.01, "the Lambert grid is turned against the earth"
+        assert float(np.abs(field.u10m.values - u).max()) > 0.01, (
+            "the Lambert grid is turned against the earth"
+        )
     assert float(field.orog.mean()) == pytest.approx(5049.6, abs=0.1)
     assert set(np.unique(field.lsm)) == {0.0, 1.0}
     assert field.lat[0, 0] < field.lat[-1, 0]

@@ -39,8 +39,15 @@ def test_reflectivity_is_never_averaged_by_default():
 
 
 def test_a_method_is_chosen_by_the_name_of_a_variable_before_its_kind():
-    chosen = SourceConfig.model_validate({**shipped("taiwan").model_dump(), "regrid": {"accumulation": "area", "rain1h": "conservative"}})
-    assert [chosen.method_of(name) for name in ("rain1h", "rain10m", "t2m", "refc")] == ["conservative", "area", "bilinear", "nearest"]
+    chosen = SourceConfig.model_validate(
+        {**shipped("taiwan").model_dump(), "regrid": {"accumulation": "area", "rain1h": "conservative"}}
+    )
+    assert [chosen.method_of(name) for name in ("rain1h", "rain10m", "t2m", "refc")] == [
+        "conservative",
+        "area",
+        "bilinear",
+        "nearest",
+    ]
 
 
 def test_a_role_that_names_an_unknown_reader_is_answered_with_the_nearest():
@@ -54,8 +61,13 @@ def test_an_outsider_adds_a_reader_by_its_path(tmp_path):
     readers = {"mine": {"kind": "stormcast_train.sources.qpepre:Qpepre", "options": {}}}
     config = typed(SourceConfig, {"name": "x", "readers": readers, "state": {"*": "mine"}})
     assert build_sources(config, tmp_path)["mine"].name == "mine"
-    for kind, complaint in (("no.such:Thing", "cannot be imported"), ("stormcast_train.sources.qpepre:Nothing", "has no 'Nothing'")):
-        broken = typed(SourceConfig, {"name": "x", "readers": {"mine": {"kind": kind}}, "state": {"*": "mine"}})
+    for kind, complaint in (
+        ("no.such:Thing", "cannot be imported"),
+        ("stormcast_train.sources.qpepre:Nothing", "has no 'Nothing'"),
+    ):
+        broken = typed(
+            SourceConfig, {"name": "x", "readers": {"mine": {"kind": kind}}, "state": {"*": "mine"}}
+        )
         with pytest.raises(RequestError, match=complaint):
             build_sources(broken, tmp_path)
 

@@ -13,8 +13,12 @@ from stormcast_train.sources import stamp
 from stormcast_train.sources.stamp import facts_of
 
 
-def group(path: Path, zarr_format: int, shape: tuple[int, ...] = (4, 3, 2), separator: str = "/") -> zarr.Group:
-    """One array with a chunk for each place along the first two axes, none written; nothing in it was touched of late."""
+def group(
+    path: Path, zarr_format: int, shape: tuple[int, ...] = (4, 3, 2), separator: str = "/"
+) -> zarr.Group:
+    """One array with a chunk for each place along the first two axes, none written; nothing in it was touched
+    of late.
+    """
     root = zarr.open_group(path, mode="w", zarr_format=zarr_format)
     encoding = {"name": "v2" if zarr_format == 2 else "default", "separator": separator}
     root.create_array("t2m", shape=shape, chunks=(1, 1, *shape[2:]), dtype="f4", chunk_key_encoding=encoding)
@@ -44,7 +48,12 @@ def test_a_chunk_that_comes_later_changes_the_stamp_of_a_zarr_whose_own_folder_s
     path = tmp_path / "a.zarr"
     root = group(path, zarr_format, separator=separator)
     seen = {facts_of(path)}
-    for time, lead in ((0, 0), (0, 1), (3, 2), (3, 1)):  # a lead of a time that is there lies one folder deeper
+    for time, lead in (
+        (0, 0),
+        (0, 1),
+        (3, 2),
+        (3, 1),
+    ):  # a lead of a time that is there lies one folder deeper
         root["t2m"][time, lead] = np.ones(2, "f4")
         os.utime(path, ns=(10**18, 10**18))
         seen.add(facts_of(path))
@@ -61,7 +70,9 @@ def test_metadata_changed_in_place_changes_the_stamp(tmp_path: Path) -> None:
     assert facts_of(path) != before
 
 
-def test_the_cost_of_a_stamp_does_not_grow_with_the_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_cost_of_a_stamp_does_not_grow_with_the_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "a.zarr"
     root = group(path, 3, (200, 1, 2))
     root["t2m"][:] = 1.0

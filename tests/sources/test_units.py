@@ -1,4 +1,6 @@
-"""Every conversion between units by an amount that is known on paper, and every spelling by the unit it stands for."""
+"""Every conversion between units by an amount that is known on paper, and every spelling by the unit it
+stands for.
+"""
 
 from __future__ import annotations
 
@@ -63,12 +65,16 @@ def test_no_conversion_is_without_an_amount_and_there_and_back_is_nothing() -> N
 
 @pytest.mark.parametrize("unit", SPELLINGS)
 def test_every_spelling_stands_for_its_unit(unit: str) -> None:
-    assert {spelling: normalised(spelling) for spelling in SPELLINGS[unit]} == dict.fromkeys(SPELLINGS[unit], unit)
+    assert {spelling: normalised(spelling) for spelling in SPELLINGS[unit]} == dict.fromkeys(
+        SPELLINGS[unit], unit
+    )
     assert {conversion(spelling, unit) for spelling in SPELLINGS[unit]} == {(1.0, 0.0)}
 
 
 def test_no_spelling_of_the_table_is_untested() -> None:
-    assert set(units._SPELLINGS) <= {spelling.lower() for spellings in SPELLINGS.values() for spelling in spellings}
+    assert set(units._SPELLINGS) <= {
+        spelling.lower() for spellings in SPELLINGS.values() for spelling in spellings
+    }
 
 
 def test_units_that_measure_different_things_have_no_conversion() -> None:

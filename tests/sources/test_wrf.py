@@ -1,4 +1,6 @@
-"""Fields derived from raw model levels, against atmospheres whose answer is known on paper, and on a real file."""
+"""Fields derived from raw model levels, against atmospheres whose answer is known on paper, and on a real
+file.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,9 @@ def test_the_height_of_a_pressure_in_an_isothermal_atmosphere_is_the_hydrostatic
     path = raw_wrf.write(tmp_path / NAME, raw_wrf.isothermal(250.0), TIMES)
     field = rwrp.read(path, ["z850", "z500", "z333", "t850", "t200"])
     for hpa in (850, 500, 333):
-        np.testing.assert_allclose(field[f"z{hpa}"], 287.0 * 250.0 * np.log(1000 / hpa), rtol=2e-6)  # R T ln(p0 / p)
+        np.testing.assert_allclose(
+            field[f"z{hpa}"], 287.0 * 250.0 * np.log(1000 / hpa), rtol=2e-6
+        )  # R T ln(p0 / p)
     np.testing.assert_allclose(field.t850, 250.0, rtol=1e-6)
     np.testing.assert_allclose(field.t200, 250.0, rtol=1e-6)
 
@@ -48,7 +52,9 @@ def test_outside_the_column_there_is_nothing_and_at_its_ends_there_is(tmp_path):
     pressure = np.array(level(np.linspace(900e2, 140e2, LEVELS)))
     pressure[:, 0, 0] = np.linspace(700e2, 140e2, LEVELS)  # a mountain: its lowest level lies at 700 hPa
     fields = raw_wrf.column(level(np.full(LEVELS, 250.0)), level(np.zeros(LEVELS + 1)), pressure)
-    field = rwrp.read(raw_wrf.write(tmp_path / NAME, fields, TIMES), ["t925", "t900", "t850", "t700", "t140", "t100"])
+    field = rwrp.read(
+        raw_wrf.write(tmp_path / NAME, fields, TIMES), ["t925", "t900", "t850", "t700", "t140", "t100"]
+    )
     assert np.isnan(field.t925).all()
     assert np.isnan(field.t100).all()
     for name in ("t900", "t850"):
@@ -59,8 +65,14 @@ def test_outside_the_column_there_is_nothing_and_at_its_ends_there_is(tmp_path):
 
 def test_staggered_winds_are_brought_to_the_mass_points_and_turned_to_the_earth(tmp_path):
     fields = raw_wrf.isothermal()
-    fields["U"] = ("zyX", np.broadcast_to(np.arange(COLUMNS + 1) * 2.0, (LEVELS, ROWS, COLUMNS + 1)))  # means 1 3 5 7
-    fields["V"] = ("zYx", np.broadcast_to((np.arange(ROWS + 1) * 4.0)[:, None], (LEVELS, ROWS + 1, COLUMNS)))  # means 2 6 10
+    fields["U"] = (
+        "zyX",
+        np.broadcast_to(np.arange(COLUMNS + 1) * 2.0, (LEVELS, ROWS, COLUMNS + 1)),
+    )  # means 1 3 5 7
+    fields["V"] = (
+        "zYx",
+        np.broadcast_to((np.arange(ROWS + 1) * 4.0)[:, None], (LEVELS, ROWS + 1, COLUMNS)),
+    )  # means 2 6 10
     field = rwrp.read(raw_wrf.write(tmp_path / NAME, fields, TIMES), ["u500", "v500"])
     u, v = np.array([1.0, 3, 5, 7])[None], np.array([2.0, 6, 10])[:, None]
     np.testing.assert_allclose(field.u500, 0.8 * u - 0.6 * v, rtol=1e-5, atol=1e-5)
@@ -71,7 +83,8 @@ def test_an_updraught_is_a_falling_pressure(tmp_path):
     fields = raw_wrf.isothermal(250.0)
     fields["W"] = ("Zyx", np.full((LEVELS + 1, *SHAPE), 2.0))
     field = rwrp.read(raw_wrf.write(tmp_path / NAME, fields, TIMES), ["w500"])
-    # -rho g w, rho = p / (R T); density is interpolated in ln p between levels a tenth apart: off by 0.1^2 / 8 at most
+    # -rho g w, rho = p / (R T); density is interpolated in ln p between levels a tenth apart: off by 0.1^2 /
+    # 8 at most
     np.testing.assert_allclose(field.w500, -50000 / (287 * 250) * GRAVITY * 2, rtol=0.00126)
 
 
@@ -86,8 +99,11 @@ def test_saturated_air_has_a_relative_humidity_of_100_and_its_temperature_as_dew
 
 
 def test_published_vapour_pressures_are_met():
-    # WMO-No. 8 (saturation over water): 6.11 hPa at 0 C, 12.27 at 10 C, 42.43 at 30 C; Bolton's fit is good to 0.3 %
-    np.testing.assert_allclose(saturation_pressure_pa(np.array([273.15, 283.15, 303.15])), [611.2, 1227, 4243], rtol=3e-3)
+    # WMO-No. 8 (saturation over water): 6.11 hPa at 0 C, 12.27 at 10 C, 42.43 at 30 C; Bolton's fit is good
+    # to 0.3 %
+    np.testing.assert_allclose(
+        saturation_pressure_pa(np.array([273.15, 283.15, 303.15])), [611.2, 1227, 4243], rtol=3e-3
+    )
     assert float(dew_point_k(np.array(0.0), np.array(1e5))) > 150, "dry air has a dew point, not an infinity"
 
 
@@ -113,22 +129,28 @@ def test_sea_level_pressure_under_a_standard_atmosphere_is_1013_hpa_from_any_hei
     geopotential = GRAVITY * (288.15 - temperature(faces)) / 0.0065
     fields = raw_wrf.column(level(temperature(mass)), level(geopotential), level(mass))
     field = rwrp.read(raw_wrf.write(tmp_path / NAME, fields, TIMES), ["msl"])
-    # layers of a tenth in ln p: the mean of two interfaces lies 0.19^2 0.1^2 / 8 * 288.15 / 0.0065 = 2 m off, which are 24 Pa
+    # layers of a tenth in ln p: the mean of two interfaces lies 0.19^2 0.1^2 / 8 * 288.15 / 0.0065 = 2 m off,
+    # which are 24 Pa
     np.testing.assert_allclose(field.msl, 101325, atol=35)
 
 
 def test_hot_ground_is_not_reduced_with_a_hotter_sea_level(tmp_path):
-    # ground at 303 K: Shuell's sea level temperature is 290.66 - 0.005 (Tg - 290.66)^2, colder than a lapse of 6.5 K per km gives
+    # ground at 303 K: Shuell's sea level temperature is 290.66 - 0.005 (Tg - 290.66)^2, colder than a lapse
+    # of 6.5 K per km gives
     height_m, ground = 1000.0, 90000.0
     faces, mass = FACE_PA * ground / 1e5, MASS_PA * ground / 1e5
     temperature = 303.0 * (mass / ground) ** (287.0 * 0.0065 / GRAVITY)
-    geopotential = GRAVITY * (height_m + (303.0 - 303.0 * (faces / ground) ** (287.0 * 0.0065 / GRAVITY)) / 0.0065)
+    geopotential = GRAVITY * (
+        height_m + (303.0 - 303.0 * (faces / ground) ** (287.0 * 0.0065 / GRAVITY)) / 0.0065
+    )
     fields = raw_wrf.column(level(temperature), level(geopotential), level(mass))
     field = rwrp.read(raw_wrf.write(tmp_path / NAME, fields, TIMES), ["msl"])
     lowest_k = float(temperature[0])
     lowest_m = float(height_m + (303.0 - lowest_k) / 0.0065)
     sea_k = 290.66 - 0.005 * (lowest_k - 290.66) ** 2
-    np.testing.assert_allclose(field.msl, mass[0] * np.exp(2 * GRAVITY * lowest_m / (287.0 * (sea_k + lowest_k))), rtol=5e-4)
+    np.testing.assert_allclose(
+        field.msl, mass[0] * np.exp(2 * GRAVITY * lowest_m / (287.0 * (sea_k + lowest_k))), rtol=5e-4
+    )
 
 
 def test_composite_reflectivity_is_the_largest_of_the_column(tmp_path):
@@ -158,7 +180,9 @@ def test_names_are_told_from_the_header_and_only_for_what_can_be_made(tmp_path):
     assert "u850" not in without.names, "a wind that cannot be turned to the earth is not offered"
     with pytest.raises(RequestError, match="v700"):
         rwrp.read(record.path, ["v700"])
-    assert float(rwrp.read(record.path, ["t825"]).t825[0, 0]) == pytest.approx(250, rel=1e-6), "a file read alone gives any level"
+    assert float(rwrp.read(record.path, ["t825"]).t825[0, 0]) == pytest.approx(250, rel=1e-6), (
+        "a file read alone gives any level"
+    )
 
 
 def test_each_model_level_field_is_decoded_once_and_only_when_asked(tmp_path, monkeypatch):
@@ -167,7 +191,9 @@ def test_each_model_level_field_is_decoded_once_and_only_when_asked(tmp_path, mo
     (record,), _ = source.scan()
     decoded: list[str] = []
     plain = WrfFile._read
-    monkeypatch.setattr(WrfFile, "_read", lambda self, name, *rest: decoded.append(name) or plain(self, name, *rest))
+    monkeypatch.setattr(
+        WrfFile, "_read", lambda self, name, *rest: decoded.append(name) or plain(self, name, *rest)
+    )
     source.read(record, ["t850", "t500", "t300", "q500", "r700"])
     assert sorted(decoded) == ["P", "PB", "QVAPOR", "T", "XLAT", "XLONG"]
     decoded.clear()
@@ -192,11 +218,28 @@ def test_cells_that_were_never_written_are_missing(tmp_path):
 
 def test_a_real_wrf_file_makes_physical_sense(real_data):
     path = real_data / "wrf" / "wrf_d01_allvars_cropped.nc"
-    names = ["msl", "tcwv", "d2m", "t2m", "z500", "z300", "t500", "t400", "t300", "q400", "r500", "u300", "v300", "w500", "t850"]
+    names = [
+        "msl",
+        "tcwv",
+        "d2m",
+        "t2m",
+        "z500",
+        "z300",
+        "t500",
+        "t400",
+        "t300",
+        "q400",
+        "r500",
+        "u300",
+        "v300",
+        "w500",
+        "t850",
+    ]
     field = rwrp.read(path, names, "2005-09-21T03")
     assert 100500 < float(field.msl.min()) < float(field.msl.max()) < 103000, "Tibet's ground lies at 550 hPa"
     assert bool((field.d2m <= field.t2m).all())
-    # thickness of 500-300 hPa from its mean virtual temperature: 1/4 1/2 1/4 is Simpson's rule but for a few 0.1 K
+    # thickness of 500-300 hPa from its mean virtual temperature: 1/4 1/2 1/4 is Simpson's rule but for a few
+    # 0.1 K
     virtual = (field.t500 + 2 * field.t400 + field.t300) / 4 * (1 + 0.61 * field.q400)
     np.testing.assert_allclose(field.z300 - field.z500, 287.0 * virtual * np.log(5 / 3), rtol=3e-3)
     assert 0 < float(field.r500.min()) < float(field.r500.max()) < 110
@@ -204,5 +247,7 @@ def test_a_real_wrf_file_makes_physical_sense(real_data):
     assert bool(np.isnan(field.t850).all()), "850 hPa lies under the plateau"
     with netCDF4.Dataset(path) as nc:
         # the model's own dry mass of each layer, (MU + MUB) dη / g, needs no pressure at all
-        vapour = (nc["QVAPOR"][1] * (nc["MU"][1] + nc["MUB"][1])[None] * -nc["DNW"][:][:, None, None]).sum(0) / GRAVITY
+        vapour = (nc["QVAPOR"][1] * (nc["MU"][1] + nc["MUB"][1])[None] * -nc["DNW"][:][:, None, None]).sum(
+            0
+        ) / GRAVITY
     np.testing.assert_allclose(field.tcwv, vapour, rtol=0.01)

@@ -1,4 +1,6 @@
-"""Which files of an archive supply which valid time: names, folders, several times in a file, leads, duplicates."""
+"""Which files of an archive supply which valid time: names, folders, several times in a file, leads,
+duplicates.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +23,22 @@ from raw_wrf import SHAPE, rain
 DAY = "2025-12-03"
 
 
-def write(folder: Path, hours: list[int], start: int | None = None, t2m: float = 290.0, name: str | None = None, **more) -> Path:
+def write(
+    folder: Path,
+    hours: list[int],
+    start: int | None = None,
+    t2m: float = 290.0,
+    name: str | None = None,
+    **more,
+) -> Path:
     times = [f"{DAY}_{h:02d}:00:00" for h in hours]
     fields = {"T2": ("yx", np.full(SHAPE, t2m)), **more}
-    return raw_wrf.write(folder / (name or f"wrfout_d02_{times[0]}"), fields, times, None if start is None else f"{DAY}_{start:02d}:00:00")
+    return raw_wrf.write(
+        folder / (name or f"wrfout_d02_{times[0]}"),
+        fields,
+        times,
+        None if start is None else f"{DAY}_{start:02d}:00:00",
+    )
 
 
 def table(records) -> list[tuple[str, str, str]]:
@@ -64,13 +78,19 @@ def test_each_time_of_a_file_is_a_record_also_between_files_of_one_time(tmp_path
     assert not refusals
     assert str(source.read(records[3], ["t2m"]).valid_time.values)[:13] == f"{DAY}T03"
     inside, _ = source.scan(Period.parse(f"{DAY}T02/{DAY}T04"))
-    assert [str(r.time)[11:13] for r in inside] == ["02", "03"], "a file that begins before the period reaches into it"
+    assert [str(r.time)[11:13] for r in inside] == ["02", "03"], (
+        "a file that begins before the period reaches into it"
+    )
 
 
 def headers_opened(archive: Path, monkeypatch) -> list[str]:
     opened: list[str] = []
     plain = wrf_archive.read_header
-    monkeypatch.setattr(wrf_archive, "read_header", lambda path, levels: opened.append(path.name[22:24]) or plain(path, levels))
+    monkeypatch.setattr(
+        wrf_archive,
+        "read_header",
+        lambda path, levels: opened.append(path.name[22:24]) or plain(path, levels),
+    )
     assert len(rwrp.Rwrp("r", archive).scan()[0]) == 8
     return opened
 
@@ -85,7 +105,9 @@ def test_of_raw_files_those_that_are_larger_than_one_time_are_opened_too(tmp_pat
     for hour in (0, 1, 2, 6, 7):
         write(tmp_path / "rwrf", [hour])
     several = write(tmp_path / "rwrf", [3, 4, 5])
-    monkeypatch.setattr(wrf_archive, "_size", lambda path: 29_000_000 if path == several else 10_000_000)  # as large as real ones
+    monkeypatch.setattr(
+        wrf_archive, "_size", lambda path: 29_000_000 if path == several else 10_000_000
+    )  # as large as real ones
     assert headers_opened(tmp_path, monkeypatch) == ["00", "07", "03"]
 
 
@@ -127,7 +149,12 @@ def test_a_forecast_takes_the_shortest_lead_of_each_time(tmp_path):
         ("05", "00", "2025120300"),
     ]
     chosen, _ = forecast(tmp_path, lead_from="1h", lead_to="4h").scan()
-    assert table(chosen) == [("03", "00", "2025120300"), ("04", "03", "2025120303"), ("04", "00", "2025120300"), ("05", "03", "2025120303")]
+    assert table(chosen) == [
+        ("03", "00", "2025120300"),
+        ("04", "03", "2025120303"),
+        ("04", "00", "2025120300"),
+        ("05", "03", "2025120303"),
+    ]
 
 
 def test_a_forecast_without_a_start_in_the_file_takes_that_of_its_folder(tmp_path):
@@ -156,10 +183,14 @@ def test_the_rain_of_a_forecast_needs_the_hour_before_of_the_same_run(tmp_path):
     write(tmp_path / "RWRF" / "2025120304", [5], 4, **rain(2.0))
     source = forecast(tmp_path)
     records = [r for r in source.scan()[0] if "rain1h" in r.names]
-    assert table(records) == [("04", "00", "2025120300"), ("05", "04", "2025120304")], "a run's first time has no hour before"
+    assert table(records) == [("04", "00", "2025120300"), ("05", "04", "2025120304")], (
+        "a run's first time has no hour before"
+    )
     assert [float(source.read(r, ["rain1h"]).rain1h[0, 0]) for r in records] == [1.0, 2.0]
     later, _ = forecast(tmp_path, lead_from="4h").scan()
-    assert [t for t in table(later) if t[0] == "04"] == [("04", "00", "2025120300")] * 2, "fields, and rain from a lead not chosen"
+    assert [t for t in table(later) if t[0] == "04"] == [("04", "00", "2025120300")] * 2, (
+        "fields, and rain from a lead not chosen"
+    )
 
 
 def test_a_lead_of_an_analysis_is_refused_for_forecasts(tmp_path):

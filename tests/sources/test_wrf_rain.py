@@ -34,7 +34,9 @@ def hour_file(folder: Path, hour: int, mm: float, start: str | None = RUN, **mor
 
 
 def rain_record(source: rwrp.Rwrp, hour: int) -> Record:
-    (record,) = [r for r in source.scan()[0] if "rain1h" in r.names and str(r.time) == f"2021-06-01T{hour:02d}:00:00"]
+    (record,) = [
+        r for r in source.scan()[0] if "rain1h" in r.names and str(r.time) == f"2021-06-01T{hour:02d}:00:00"
+    ]
     return record
 
 
@@ -44,7 +46,11 @@ def rain_at(archive: Path, hour: int, reader: RwrpReader | None = None) -> np.nd
 
 
 def test_rain_is_the_difference_of_an_hour_in_one_file(tmp_path):
-    fields = {**rain(1.0, 3.5, 9.0), **rain(0.0, 0.25, 0.25, name="RAINC"), **rain(0.0, 0.0, 0.5, name="RAINSH")}
+    fields = {
+        **rain(1.0, 3.5, 9.0),
+        **rain(0.0, 0.25, 0.25, name="RAINC"),
+        **rain(0.0, 0.0, 0.5, name="RAINSH"),
+    }
     path = raw_wrf.write(tmp_path / "rwrf" / name(1), fields, [stamp(h) for h in (1, 2, 3)], RUN)
     np.testing.assert_allclose(rwrp.read(path, ["rain1h"], "2021-06-01T02").rain1h, 2.75)  # 2.5 + 0.25
     np.testing.assert_allclose(rain_at(tmp_path, 3), 6.0)  # 5.5 + 0 + 0.5
@@ -124,7 +130,9 @@ def test_rain_is_offered_only_where_the_archive_has_the_hour_before(tmp_path):
 
 def test_a_moving_nest_is_not_differenced(tmp_path):
     moved = {"XLAT": ("yx", np.stack([LAT, LAT + 0.02]))}
-    path = raw_wrf.write(tmp_path / name(4), {**rain(1.0, 2.0), **moved}, [stamp(4), stamp(5)], RUN, fixed=("XLONG",))
+    path = raw_wrf.write(
+        tmp_path / name(4), {**rain(1.0, 2.0), **moved}, [stamp(4), stamp(5)], RUN, fixed=("XLONG",)
+    )
     with pytest.raises(UnreadableError, match="the nest moves"):
         rwrp.read(path, ["rain1h"], "2021-06-01T05")
     hour_file(tmp_path / "rwrf", 4, 1.0)

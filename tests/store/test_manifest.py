@@ -17,7 +17,7 @@ from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.variables import describe
 from stormcast_train.store import moments as m
 from stormcast_train.store.blocks import Blocks
-from stormcast_train.store.describe import verify_store
+from stormcast_train.store.describe_store import verify_store
 from stormcast_train.store.group import Group
 from stormcast_train.store.layout import GroupLayout, in_order
 from stormcast_train.store.manifest import finish, seal_of
@@ -35,7 +35,9 @@ def times(count: int) -> np.ndarray:
     return START + np.arange(count) * HOUR
 
 
-def made(path: Path, arrays: dict[str, np.ndarray], mask: np.ndarray | None = None, **more: Any) -> dict[str, Any]:
+def made(
+    path: Path, arrays: dict[str, np.ndarray], mask: np.ndarray | None = None, **more: Any
+) -> dict[str, Any]:
     """What the manifest tells of the state of a store of these arrays [T, 2, 3]."""
     count = len(next(iter(arrays.values())))
     write_store(path, {"state": (GRID, times(count), arrays, mask)}, **more)
@@ -47,13 +49,22 @@ def full(count: int, value: float = 290.0) -> np.ndarray:
 
 
 def test_roles_come_in_one_order_whatever_their_names() -> None:
-    assert in_order({"static", "radar", "background", "state", "ai"}) == ("state", "background", "static", "ai", "radar")
+    assert in_order({"static", "radar", "background", "state", "ai"}) == (
+        "state",
+        "background",
+        "static",
+        "ai",
+        "radar",
+    )
 
 
 def test_a_gap_ends_with_its_last_time_and_a_later_one_of_the_same_reason_is_another(tmp_path: Path) -> None:
     t2m = full(50)
     t2m[[3, 4, 9, 23, 24]] = np.nan  # the last two on either side of a shard's border
-    told = [(g["first"][8:13], g["last"][8:13], g["variables"], g["reasons"]) for g in made(tmp_path / "s", {"t2m": t2m})["gaps"]]
+    told = [
+        (g["first"][8:13], g["last"][8:13], g["variables"], g["reasons"])
+        for g in made(tmp_path / "s", {"t2m": t2m})["gaps"]
+    ]
     lost = (["t2m"], ["missing in the file"])
     assert told == [("01T03", "01T04", *lost), ("01T09", "01T09", *lost), ("01T23", "02T00", *lost)]
 
@@ -63,13 +74,21 @@ def test_a_plane_wholly_missing_for_two_reasons_is_a_gap_by_the_worst_and_no_cel
     mask[1, 0] = Reason.OUTSIDE_COVERAGE
     mask[1, 0, 0] = Reason.OUT_OF_RANGE
     told = made(tmp_path / "s", {"t2m": full(3)}, mask)
-    assert [(g["first"][11:13], g["reasons"]) for g in told["gaps"]] == [("01", ["outside the physical range"])]
+    assert [(g["first"][11:13], g["reasons"]) for g in told["gaps"]] == [
+        ("01", ["outside the physical range"])
+    ]
     assert told["partly_missing_cells"] == {}
 
 
-def test_missing_cells_are_added_up_over_all_shards_by_their_reasons_and_those_present_are_none(tmp_path: Path) -> None:
+def test_missing_cells_are_added_up_over_all_shards_by_their_reasons_and_those_present_are_none(
+    tmp_path: Path,
+) -> None:
     mask = np.zeros((50, 2, *GRID.shape), np.uint8)
-    mask[[2, 5, 30], 0, 0, 0], mask[40, 0, 1], mask[49, 1, 1, 2] = Reason.OUT_OF_RANGE, Reason.OUTSIDE_COVERAGE, Reason.SPECKLE
+    mask[[2, 5, 30], 0, 0, 0], mask[40, 0, 1], mask[49, 1, 1, 2] = (
+        Reason.OUT_OF_RANGE,
+        Reason.OUTSIDE_COVERAGE,
+        Reason.SPECKLE,
+    )
     told = made(tmp_path / "s", {"t2m": full(50), "rain1h": full(50, 1.0)}, mask)
     assert told["partly_missing_cells"] == {
         "t2m": {"outside the physical range": 3, "outside the source's coverage": 3},
@@ -119,8 +138,15 @@ def layout_of(path: Path, *names: str) -> GroupLayout:
 def test_what_checks_across_hours_look_at_is_remembered_from_before_the_marks(tmp_path: Path) -> None:
     layout = layout_of(tmp_path, "rain1h")
     plain = StoreRow(np.full(layout.plane, 2.0, np.float32), np.zeros(layout.plane, np.uint8))
-    plain.mask_CYX[0, 1, 1], plain.values_CYX[0, 1, 1] = Reason.OUT_OF_RANGE, 777.0  # what lies under a mask is nobody's
-    marked = StoreRow(plain.values_CYX.copy(), plain.mask_CYX.copy(), marks={"rain1h": [Mark(Reason.SPIKE, np.eye(2, 3, dtype=bool))]})
+    plain.mask_CYX[0, 1, 1], plain.values_CYX[0, 1, 1] = (
+        Reason.OUT_OF_RANGE,
+        777.0,
+    )  # what lies under a mask is nobody's
+    marked = StoreRow(
+        plain.values_CYX.copy(),
+        plain.mask_CYX.copy(),
+        marks={"rain1h": [Mark(Reason.SPIKE, np.eye(2, 3, dtype=bool))]},
+    )
     digest = plane_digest(layout, plain, 0)
     write_shard(layout, 0, 1, lambda _: plain)
     stored = int(Blocks.of(layout).checksum.read(0)[0, 0])
@@ -145,9 +171,16 @@ def test_facts_of_rows_are_added_up_and_ways_of_making_counted(tmp_path: Path) -
     layout = layout_of(tmp_path, "t2m")
     rows = [
         StoreRow(
-            np.full(layout.plane, 290, np.float32), np.zeros(layout.plane, np.uint8), made={"t2m": how}, facts={"error": {"t2m": numbers}}
+            np.full(layout.plane, 290, np.float32),
+            np.zeros(layout.plane, np.uint8),
+            made={"t2m": how},
+            facts={"error": {"t2m": numbers}},
         )
-        for how, numbers in (("held for 1 h", [1.0, 4.0]), ("held for 1 h", [2.0, 0.5]), ("interpolated over 6 h", [0.0, 0.0]))
+        for how, numbers in (
+            ("held for 1 h", [1.0, 4.0]),
+            ("held for 1 h", [2.0, 0.5]),
+            ("interpolated over 6 h", [0.0, 0.0]),
+        )
     ]
     write_shard(layout, 0, 3, lambda i: rows[i])
     told = finish(tmp_path, [(layout, 3)])["groups"]["state"]
@@ -171,7 +204,9 @@ def test_the_fingerprint_of_some_hours_is_theirs_though_others_hold_the_same(tmp
     assert group.fingerprint([1, 0, 0]) == group.fingerprint([0, 1])
 
 
-def test_a_manifest_whose_fingerprint_is_not_that_of_its_groups_is_found_out_even_when_sealed_anew(tmp_path: Path) -> None:
+def test_a_manifest_whose_fingerprint_is_not_that_of_its_groups_is_found_out_even_when_sealed_anew(
+    tmp_path: Path,
+) -> None:
     made(tmp_path / "s", {"t2m": full(3)})
     manifest = read_json(tmp_path / "s" / "manifest.json") | {"fingerprint": "0" * 64}
     write_json(tmp_path / "s" / "manifest.json", manifest | {"seal": seal_of(manifest)})

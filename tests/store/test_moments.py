@@ -13,14 +13,17 @@ from stormcast_train.store import moments as m
 
 
 def around(*means: float, count: int = m.BLOCK) -> np.ndarray:
-    """Blocks of `count` values that lie by turns 1 below and 1 above their mean, the last of half the length: a spread of 1 in each."""
+    """Blocks of `count` values that lie by turns 1 below and 1 above their mean, the last of half the length:
+    a spread of 1 in each.
+    """
     blocks = [np.repeat(mean, count) + np.tile([-1.0, 1.0], count // 2) for mean in means]
     return np.concatenate([*blocks[:-1], blocks[-1][: count // 2]])
 
 
 def test_the_distance_between_the_means_of_blocks_counts_in_the_spread_of_a_plane() -> None:
     plane = around(10.0, 20.0, 0.0).reshape(5, -1).astype(np.float32)
-    # means 10, 20 and half a block of 0: (2 * 10 + 2 * 20 + 0) / 5 = 12; variance 1 + (2 * 2^2 + 2 * 8^2 + 12^2) / 5 = 57
+    # means 10, 20 and half a block of 0: (2 * 10 + 2 * 20 + 0) / 5 = 12; variance 1 + (2 * 2^2 + 2 * 8^2 +
+    # 12^2) / 5 = 57
     found = m.of_plane(plane)
     np.testing.assert_allclose(found, [2.5 * m.BLOCK, 12.0, 57.0 * 2.5 * m.BLOCK, -1.0, 21.0], rtol=1e-12)
     assert m.summary(found)["std"] == pytest.approx(57.0**0.5, rel=1e-12)
@@ -45,7 +48,9 @@ def test_the_change_of_a_plane_is_taken_cell_by_cell_beyond_the_first_block_too(
 def test_moments_after_the_transform_are_those_of_the_transformed_values() -> None:
     rain = np.array([[0.0, np.e - 1, np.e**3 - 1, np.nan]], np.float32)  # log1p: 0, 1, 3
     row = np.stack([rain, rain + 290])
-    moments, (logs, t2m) = m.of_row(row, [describe("rain1h", {"transform": Log1p(scale=1.0).model_dump()}), describe("t2m")])
+    moments, (logs, t2m) = m.of_row(
+        row, [describe("rain1h", {"transform": Log1p(scale=1.0).model_dump()}), describe("t2m")]
+    )
     np.testing.assert_allclose(logs, [[0, 1, 3, np.nan]], rtol=1e-6)
     assert t2m is not logs
     np.testing.assert_allclose(moments[0, 0, 1], (np.e + np.e**3 - 2) / 3, rtol=1e-6)
@@ -71,14 +76,22 @@ def test_merged_rows_are_the_moments_of_all_values(rows: list[list[float]]) -> N
 
 
 def test_nothing_counted_has_no_mean() -> None:
-    found = m.summary(m.reduce(np.stack([m.of_plane(np.array([np.nan])), m.of_plane(np.array([])), m.NOTHING])))
+    found = m.summary(
+        m.reduce(np.stack([m.of_plane(np.array([np.nan])), m.of_plane(np.array([])), m.NOTHING]))
+    )
     assert found["count"] == 0
     assert np.isnan([found[q] for q in ("mean", "std", "minimum", "maximum")]).all()
 
 
 def test_the_spread_is_that_of_the_population() -> None:
     # 1, 3: squared distances 1 + 1 over two values
-    assert m.summary(m.of_plane(np.array([1.0, 3.0]))) == {"mean": 2.0, "std": 1.0, "count": 2.0, "minimum": 1.0, "maximum": 3.0}
+    assert m.summary(m.of_plane(np.array([1.0, 3.0]))) == {
+        "mean": 2.0,
+        "std": 1.0,
+        "count": 2.0,
+        "minimum": 1.0,
+        "maximum": 3.0,
+    }
 
 
 def test_rain_a_little_below_nothing_is_counted_as_dry() -> None:

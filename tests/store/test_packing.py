@@ -9,10 +9,13 @@ from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.variables import describe
 from stormcast_train.store.packing import MISSING_CODE, Coding
 
-# standard deviations over Taiwan, hourly, 2.5 years (the reference pipeline's own table), units of the variable
+# standard deviations over Taiwan, hourly, 2.5 years (the reference pipeline's own table), units of the
+# variable
 SPREAD = {
-    "t2m": 5.0, "u10m": 3.68, "v10m": 5.14, "msl": 537.0, "q1000": 0.0040, "q850": 0.0028, "q500": 0.00151, "q250": 1.22e-4,
-    "t1000": 4.68, "t850": 4.45, "t500": 2.59, "t250": 1.86, "u850": 5.13, "u500": 11.9, "u250": 19.5, "v850": 4.65,
+    "t2m": 5.0, "u10m": 3.68, "v10m": 5.14, "msl": 537.0, "q1000": 0.0040, "q850": 0.0028, "q500": 0.00151,
+    "q250": 1.22e-4,
+    "t1000": 4.68, "t850": 4.45, "t500": 2.59, "t250": 1.86, "u850": 5.13, "u500": 11.9, "u250": 19.5,
+    "v850": 4.65,
     "z1000": 438.0, "z850": 274.0, "z500": 424.0, "z250": 713.0,
 }  # fmt: skip
 
@@ -53,7 +56,9 @@ def test_what_happens_on_earth_lies_within_the_range_of_a_level(name: str, least
 
 
 def test_a_value_out_of_the_packed_range_becomes_its_end_and_never_wraps_round_nor_goes_missing() -> None:
-    coding = Coding.of(describe("t2m"))  # 200 .. 340 K; 2 ** 16 codes further on lies the same code again: 140.002 K
+    coding = Coding.of(
+        describe("t2m")
+    )  # 200 .. 340 K; 2 ** 16 codes further on lies the same code again: 140.002 K
     values = np.array([-1e6, 59.9, 199.99, 200.0, 340.0, 340.01, 480.1, 1e6], np.float32)
     codes = coding.encode(values)
     assert codes.tolist() == [-32767] * 4 + [32767] * 4
@@ -64,11 +69,15 @@ def test_a_value_out_of_the_packed_range_becomes_its_end_and_never_wraps_round_n
 def test_what_is_lost_at_the_ends_of_the_range_is_counted_and_what_is_rounded_is_not() -> None:
     t2m = Coding.of(describe("t2m"))
     half = 140 / 65534 / 2  # of a code
-    values = np.array([[200 - 3 * half, 200 - half / 2, 200.0, 270.0], [340.0, 340 + 3 * half, 1e6, np.nan]], np.float64)
+    values = np.array(
+        [[200 - 3 * half, 200 - half / 2, 200.0, 270.0], [340.0, 340 + 3 * half, 1e6, np.nan]], np.float64
+    )
     assert t2m.lost(values) == 3
     rain = Coding.of(describe("rain1h"))  # log1p of 0 .. 300 mm
     assert rain.lost(np.array([-1.0, -1e-7, 0.0, 299.9, 300.0, 301.0, np.nan], np.float32)) == 2
-    quarters = Coding.of(describe("rain1h", {"quantum": 0.25}))  # 32767 quarters: to 8191.75 mm, whatever its range is
+    quarters = Coding.of(
+        describe("rain1h", {"quantum": 0.25})
+    )  # 32767 quarters: to 8191.75 mm, whatever its range is
     assert quarters.lost(np.array([301.0, 8191.75, 8192.0], np.float32)) == 1
 
 
@@ -81,4 +90,7 @@ def test_a_quantum_too_fine_for_its_range_is_refused() -> None:
 def test_steps_of_a_source_that_measures_both_ways_begin_in_the_middle_of_the_range() -> None:
     # -35 .. 85 dBZ in tenths: 600 codes either way of 25 dBZ
     coding = Coding.of(describe("refc", {"quantum": 0.1}))
-    assert (coding.offset, coding.encode(np.array([-35.0, 25.0, 85.0], np.float32)).tolist()) == (25.0, [-600, 0, 600])
+    assert (coding.offset, coding.encode(np.array([-35.0, 25.0, 85.0], np.float32)).tolist()) == (
+        25.0,
+        [-600, 0, 600],
+    )

@@ -24,7 +24,9 @@ def store(request, tmp_path_factory: pytest.TempPathFactory) -> Path:
     fields["u10m"][3] = np.nan
     for values in fields.values():
         values[26] = np.nan  # a row that no file of the shard holds
-    return write_store(tmp_path_factory.mktemp("s") / "store", {"state": (GRID, TIMES, fields, None)}, pack=request.param)
+    return write_store(
+        tmp_path_factory.mktemp("s") / "store", {"state": (GRID, TIMES, fields, None)}, pack=request.param
+    )
 
 
 @pytest.mark.parametrize("channels", [None, NAMES[1:3], NAMES[::2], NAMES[::-1], ("v850", "t2m", "u10m")])

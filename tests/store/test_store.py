@@ -18,7 +18,7 @@ from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.variables import describe
 from stormcast_train.store import zarr_format
-from stormcast_train.store.describe import describe_store, verify_store
+from stormcast_train.store.describe_store import describe_store, verify_store
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.manifest import finish
 from stormcast_train.store.reader import open_store
@@ -75,7 +75,9 @@ def test_curvilinear_coordinates_are_two_dimensional(tmp_path: Path) -> None:
     np.testing.assert_array_equal(opened.lat.values, grid.lat)
 
 
-def test_reading_some_channels_in_any_order_reads_only_their_bytes(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_some_channels_in_any_order_reads_only_their_bytes(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     group, bytes_read = open_store(store).group("state"), []
 
     def counted(descriptor: int, buffers: list[memoryview], offset: int, plain: object = os.preadv) -> int:
@@ -100,7 +102,10 @@ def test_a_buffer_given_is_the_buffer_filled(store: Path) -> None:
 
 def test_threads_read_the_same_as_one(store: Path) -> None:
     group, found = open_store(store).group("state"), {}
-    threads = [threading.Thread(target=lambda n=n: found.update({n: group.read(np.arange(n, 50, 4))})) for n in range(4)]
+    threads = [
+        threading.Thread(target=lambda n=n: found.update({n: group.read(np.arange(n, 50, 4))}))
+        for n in range(4)
+    ]
     for t in threads:
         t.start()
     for t in threads:
@@ -137,16 +142,22 @@ def test_statistics_are_those_of_the_present_values(store: Path) -> None:
         assert found["count"] == np.isfinite(field[rows]).sum()
         assert found["maximum"] == np.nanmax(field[rows])
     logs = np.log1p(values["rain1h"][rows])
-    assert group.statistics("transformed", rows)["rain1h"]["mean"] == pytest.approx(np.nanmean(logs.astype(float)), rel=1e-6)
+    assert group.statistics("transformed", rows)["rain1h"]["mean"] == pytest.approx(
+        np.nanmean(logs.astype(float)), rel=1e-6
+    )
 
 
 def test_tendencies_reach_across_shards_and_never_across_gaps_or_rows_not_asked_for(store: Path) -> None:
     group = open_store(store).group("state")
     t2m = fields()["t2m"].astype(np.float64)
     change = np.diff(t2m, axis=0)  # row 24 begins the second shard; rows 7 and 8 have no tendency
-    assert group.statistics("tendency", np.arange(50))["t2m"]["std"] == pytest.approx(np.nanstd(change), rel=1e-6)
+    assert group.statistics("tendency", np.arange(50))["t2m"]["std"] == pytest.approx(
+        np.nanstd(change), rel=1e-6
+    )
     assert group.statistics("tendency", np.arange(50))["t2m"]["count"] == 47 * 24
-    assert group.statistics("tendency", [23, 24, 40])["t2m"]["mean"] == pytest.approx((t2m[24] - t2m[23]).mean(), rel=1e-6)
+    assert group.statistics("tendency", [23, 24, 40])["t2m"]["mean"] == pytest.approx(
+        (t2m[24] - t2m[23]).mean(), rel=1e-6
+    )
 
 
 def test_the_rain_histogram_counts_every_present_cell(store: Path) -> None:
@@ -194,13 +205,20 @@ def test_int16_codes_come_back_in_physical_units_by_both_readers(tmp_path: Path)
 def test_int16_keeps_the_quantum_of_a_source_exactly(tmp_path: Path) -> None:
     quarters = (np.arange(50 * 24).reshape(50, 6, 4) % 1200) * np.float32(0.25)
     rain = describe("rain1h", {"quantum": 0.25})
-    path = write_store(tmp_path / "s", {"state": (GRID, TIMES, {"rain1h": quarters}, None)}, variables={"rain1h": rain}, pack="int16")
+    path = write_store(
+        tmp_path / "s",
+        {"state": (GRID, TIMES, {"rain1h": quarters}, None)},
+        variables={"rain1h": rain},
+        pack="int16",
+    )
     np.testing.assert_array_equal(open_store(path).group("state").read(np.arange(50))[:, 0], quarters)
 
 
 def test_the_fingerprint_covers_values_masks_units_and_coordinates(tmp_path: Path) -> None:
     def made(name: str, arrays: dict[str, np.ndarray], grid: Grid = GRID, **more: object) -> str:
-        return open_store(write_store(tmp_path / name, {"state": (grid, TIMES, arrays, None)}, **more)).fingerprint  # type: ignore[arg-type]
+        return open_store(
+            write_store(tmp_path / name, {"state": (grid, TIMES, arrays, None)}, **more)
+        ).fingerprint  # type: ignore[arg-type]
 
     base, changed = made("a", fields()), fields()
     assert made("b", fields()) == base
@@ -213,14 +231,18 @@ def test_the_fingerprint_covers_values_masks_units_and_coordinates(tmp_path: Pat
 def test_the_fingerprint_of_a_part_sees_only_that_part(store: Path, tmp_path: Path) -> None:
     changed = fields()
     changed["u10m"][44] += 1
-    other = open_store(write_store(tmp_path / "other", {"state": (GRID, TIMES, changed, None)})).group("state")
+    other = open_store(write_store(tmp_path / "other", {"state": (GRID, TIMES, changed, None)})).group(
+        "state"
+    )
     group = open_store(store).group("state")
     assert group.fingerprint(np.arange(40)) == other.fingerprint(np.arange(40))
     assert group.fingerprint(channels=["t2m"]) == other.fingerprint(channels=["t2m"])
     assert group.fingerprint() != other.fingerprint()
 
 
-@pytest.mark.parametrize(("offset", "row", "name"), [(0, 24, "t2m"), (4 * 288 + 113, 28, "rain1h"), (4 * 288 + 287, 28, "u10m")])
+@pytest.mark.parametrize(
+    ("offset", "row", "name"), [(0, 24, "t2m"), (4 * 288 + 113, 28, "rain1h"), (4 * 288 + 287, 28, "u10m")]
+)
 def test_a_flipped_byte_is_found_and_named(store: Path, offset: int, row: int, name: str) -> None:
     assert verify_store(store)["planes"] == 50 * 3 + 1
     shard = store / "state/values/c/1/0/0/0"  # rows 24 to 47; 96 bytes a plane, 288 a row
@@ -282,7 +304,9 @@ def test_the_manifest_is_strict_json_with_units_gaps_and_moments(store: Path) ->
 
 
 @pytest.mark.parametrize("pack", ["none", "int16"])
-def test_a_row_without_any_value_takes_no_bytes_and_reads_as_missing_by_every_reader(tmp_path: Path, pack: str) -> None:
+def test_a_row_without_any_value_takes_no_bytes_and_reads_as_missing_by_every_reader(
+    tmp_path: Path, pack: str
+) -> None:
     values = fields()
     for field in values.values():
         field[26] = np.nan  # row 2 of the second shard
@@ -300,7 +324,9 @@ def test_a_row_without_any_value_takes_no_bytes_and_reads_as_missing_by_every_re
 
 
 def test_a_flipped_byte_of_any_file_at_all_is_found(store: Path) -> None:
-    """Values, masks, coordinates, names, statistics, records, metadata, the manifest: nothing can change unseen."""
+    """Values, masks, coordinates, names, statistics, records, metadata, the manifest: nothing can change
+    unseen.
+    """
     files = [p for p in sorted(store.rglob("*")) if p.is_file() and not p.name.startswith(".")]
     assert len(files) > 30
     for path in files:
@@ -315,7 +341,9 @@ def test_a_flipped_byte_of_any_file_at_all_is_found(store: Path) -> None:
 
 
 def rewritten(store: Path, shard: int, change: Callable[[int, StoreRow], StoreRow | None]) -> None:
-    """The store with one shard of its state written again, `change` called with the row's number and the row as it was."""
+    """The store with one shard of its state written again, `change` called with the row's number and the row
+    as it was.
+    """
     layout, group = GroupLayout.load(store, "state"), open_store(store).group("state")
     rows = layout.shard_rows(shard, len(group.times))
     old = [StoreRow(group.read([n])[0], group.mask([n])[0]) for n in rows]
@@ -338,7 +366,9 @@ def test_a_shard_written_again_changes_the_first_tendency_of_the_next_one(tmp_pa
 
 
 def test_the_first_tendency_of_a_shard_is_that_of_transformed_values_like_all_others(tmp_path: Path) -> None:
-    rain = np.where(np.arange(50) % 2, np.e - 1, 0.0)[:, None, None] + np.zeros((50, 6, 4))  # log1p: 0, 1, 0, 1, ...
+    rain = np.where(np.arange(50) % 2, np.e - 1, 0.0)[:, None, None] + np.zeros(
+        (50, 6, 4)
+    )  # log1p: 0, 1, 0, 1, ...
     path = write_store(tmp_path / "s", {"state": (GRID, TIMES, {"rain1h": rain}, None)})
     means = open_store(path).group("state").moments[:, 0, 2, 1]
     np.testing.assert_allclose(means[1:], np.where(np.arange(1, 50) % 2, 1, -1), rtol=1e-6)
@@ -361,7 +391,9 @@ def test_a_shard_cut_short_or_gone_is_not_taken_for_finished(store: Path, kind: 
 
 
 def test_the_record_of_a_shard_is_set_aside_before_its_files_are_replaced(store: Path) -> None:
-    """Between the two files of a shard lies a moment at which one is new and the other old: no record may call that finished."""
+    """Between the two files of a shard lies a moment at which one is new and the other old: no record may
+    call that finished.
+    """
     layout, during = GroupLayout.load(store, "state"), []
 
     def produce(i: int) -> StoreRow:
@@ -374,13 +406,17 @@ def test_the_record_of_a_shard_is_set_aside_before_its_files_are_replaced(store:
     assert previous_record(layout, 0) is None
 
 
-def test_values_out_of_the_packed_range_are_counted_in_the_manifest_and_do_not_wrap_round(tmp_path: Path) -> None:
+def test_values_out_of_the_packed_range_are_counted_in_the_manifest_and_do_not_wrap_round(
+    tmp_path: Path,
+) -> None:
     values = fields()
     values["t2m"][3, 0, :2], values["t2m"][40, 5, 3] = 480.0, 10.0  # 2 ** 16 codes of 140 / 65534 K are 140 K
     groups = {"state": (GRID, TIMES, values, None)}
     packed = open_store(write_store(tmp_path / "packed", groups, pack="int16"))
     assert packed.manifest["groups"]["state"]["facts"] == {"out_of_packed_range": {"t2m": [3.0]}}
-    np.testing.assert_allclose(packed.group("state").read([3, 40], ["t2m"])[[0, 1], 0, [0, 5], [1, 3]], [340, 200], rtol=1e-6)
+    np.testing.assert_allclose(
+        packed.group("state").read([3, 40], ["t2m"])[[0, 1], 0, [0, 5], [1, 3]], [340, 200], rtol=1e-6
+    )
     assert not packed.group("state").mask([3, 40], ["t2m"]).any()
     plain = open_store(write_store(tmp_path / "plain", groups))
     assert plain.manifest["groups"]["state"]["facts"] == {}
@@ -388,12 +424,18 @@ def test_values_out_of_the_packed_range_are_counted_in_the_manifest_and_do_not_w
 
 
 def test_a_mark_takes_out_what_is_there_and_a_cell_that_has_a_reason_keeps_it(tmp_path: Path) -> None:
-    layout = GroupLayout(tmp_path, "state", (describe("t2m"), describe("u10m")), GRID, TIMES[0], TIMES[1] - TIMES[0])
+    layout = GroupLayout(
+        tmp_path, "state", (describe("t2m"), describe("u10m")), GRID, TIMES[0], TIMES[1] - TIMES[0]
+    )
     mask = np.zeros(layout.plane, np.uint8)
     mask[0, 0], mask[1, 0] = Reason.OUT_OF_RANGE, Reason.NOT_IN_FILE
     cells = np.zeros(GRID.shape, bool)
     cells[:2, 0] = True
-    row = StoreRow(np.full(layout.plane, 290, np.float32), mask, marks={"t2m": [Mark(Reason.SPIKE, cells)], "u10m": [Mark(Reason.STUCK)]})
+    row = StoreRow(
+        np.full(layout.plane, 290, np.float32),
+        mask,
+        marks={"t2m": [Mark(Reason.SPIKE, cells)], "u10m": [Mark(Reason.STUCK)]},
+    )
     row.apply_marks(layout.names)
     assert row.mask_CYX[0, :3, :2].tolist() == [[Reason.OUT_OF_RANGE] * 2, [Reason.SPIKE, 0], [0, 0]]
     assert np.unique(row.mask_CYX[1, 1:]).tolist() == [Reason.STUCK]
@@ -406,4 +448,8 @@ def test_a_value_that_is_no_number_under_a_reason_keeps_that_reason(tmp_path: Pa
     values["t2m"][8, 0], values["t2m"][8, 1] = np.nan, np.nan  # a row under its reason, and one without any
     group = open_store(write_store(tmp_path / "s", {"state": (GRID, TIMES, values, mask)})).group("state")
     assert (group.mask([7], ["t2m"]) == Reason.UNREADABLE).all()
-    assert [np.unique(row).tolist() for row in group.mask([8], ["t2m"])[0, 0, :3]] == [[Reason.OUTSIDE_COVERAGE], [Reason.NOT_IN_FILE], [0]]
+    assert [np.unique(row).tolist() for row in group.mask([8], ["t2m"])[0, 0, :3]] == [
+        [Reason.OUTSIDE_COVERAGE],
+        [Reason.NOT_IN_FILE],
+        [0],
+    ]

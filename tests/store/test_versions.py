@@ -19,9 +19,15 @@ START = np.datetime64("2021-06-01", "s")
 
 
 def written(tmp_path: Path, by_day: list[dict[str, str]]) -> GroupLayout:
-    layout = GroupLayout(tmp_path, "state", (describe("t2m"),), Grid(np.array([22.0]), np.array([120.0])), START, HOUR)
+    layout = GroupLayout(
+        tmp_path, "state", (describe("t2m"),), Grid(np.array([22.0]), np.array([120.0])), START, HOUR
+    )
     for day, versions in enumerate(by_day):
-        row = StoreRow(np.full(layout.plane, 290, np.float32), np.full(layout.plane, Reason.PRESENT, np.uint8), versions=versions)
+        row = StoreRow(
+            np.full(layout.plane, 290, np.float32),
+            np.full(layout.plane, Reason.PRESENT, np.uint8),
+            versions=versions,
+        )
         write_shard(layout, day, 24, lambda _, r=row: r)  # type: ignore[misc]
     return layout
 
@@ -31,7 +37,9 @@ def at(day: int, hour: int) -> np.datetime64:
 
 
 def test_runs_of_one_version_join_across_days_and_gaps_and_a_change_names_both(tmp_path: Path) -> None:
-    layout = written(tmp_path, [{"rwrf": "V1", "era5": "E"}, {"era5": "E"}, {"rwrf": "V1", "era5": "E"}, {"rwrf": "V2"}])
+    layout = written(
+        tmp_path, [{"rwrf": "V1", "era5": "E"}, {"era5": "E"}, {"rwrf": "V1", "era5": "E"}, {"rwrf": "V2"}]
+    )
     runs = version_runs(layout, records_of(layout, 96))
     assert runs == [
         VersionRun("era5", "E", at(0, 0), at(2, 23)),

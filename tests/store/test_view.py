@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import tiny_world
 
 from stormcast_train.base.errors import RequestError
@@ -21,7 +15,9 @@ from stormcast_train.store.view import StoreView
 from stormcast_train.store.view_request import requested_view
 from stormcast_train.store.writer import write_store
 
-NCDR = VariablesConfig(name="ncdr", state=("t2m", "u10m", "v10m", "rain1h"), background=("msl", "t2m"))  # the default of every verb
+NCDR = VariablesConfig(
+    name="ncdr", state=("t2m", "u10m", "v10m", "rain1h"), background=("msl", "t2m")
+)  # the default of every verb
 
 
 def asked(**more) -> VariablesConfig:
@@ -36,19 +32,34 @@ def store(tmp_path_factory):
 def test_a_request_that_changes_nothing_is_no_choice(store):
     assert requested_view(store, NCDR, ()) is None
     # what the store says already
-    assert requested_view(store, asked(override={"rain1h": {"transform": {"kind": "log1p", "scale": 1.0}, "drizzle": 0.1}}), ()) is None
-    assert requested_view(store, asked(drop=["u10m"], add=["rain1h"]), ()) is None  # already absent, already there
+    assert (
+        requested_view(
+            store,
+            asked(override={"rain1h": {"transform": {"kind": "log1p", "scale": 1.0}, "drizzle": 0.1}}),
+            (),
+        )
+        is None
+    )
+    assert (
+        requested_view(store, asked(drop=["u10m"], add=["rain1h"]), ()) is None
+    )  # already absent, already there
 
 
 def test_what_the_request_itself_repeats_is_kept_for_a_diffusion_whose_regression_changed_it(store):
     repeated = asked(override={"rain1h": {"loss_weight": 1.0}})
-    assert requested_view(store, repeated, ("variables.override.rain1h.loss_weight",)).override == {"rain1h": {"loss_weight": 1.0}}
-    assert requested_view(store, repeated, ("variables.override",)).override == {"rain1h": {"loss_weight": 1.0}}
+    assert requested_view(store, repeated, ("variables.override.rain1h.loss_weight",)).override == {
+        "rain1h": {"loss_weight": 1.0}
+    }
+    assert requested_view(store, repeated, ("variables.override",)).override == {
+        "rain1h": {"loss_weight": 1.0}
+    }
     assert requested_view(store, repeated, ("variables.override.t2m.loss_weight",)) is None
 
 
 def test_a_dropped_channel_is_gone_and_the_others_keep_their_values(store):
-    chosen = store.viewed(requested_view(store, asked(drop=["t2m"], drop_background=["t2m"]), ("variables.drop",)))
+    chosen = store.viewed(
+        requested_view(store, asked(drop=["t2m"], drop_background=["t2m"]), ("variables.drop",))
+    )
     state, whole = chosen.group("state"), store.group("state")
     assert state.channels == ("rain1h",)
     assert chosen.group("background").channels == ("u850",)
@@ -83,9 +94,21 @@ def test_a_role_of_which_nothing_is_left_is_absent(store):
         ({"drop": ["rainh"]}, (), "the state has no 'rainh'. Did you mean 'rain1h'"),
         ({"state": ["t2m", "refc"]}, ("variables.state",), "the store's state holds no 'refc'"),
         ({"drop": ["t2m", "rain1h"]}, (), "leaves no state"),
-        ({"override": {"refc": {"loss_weight": 2}}}, (), "variables.override.refc: the store .* has no such variable"),
-        ({"override": {"rain1h": {"units": "m"}}}, (), "variables.override.rain1h.units=m: the store holds mm"),
-        ({"override": {"rain1h": {"low": 400}}}, (), "variables.override.rain1h: .*low 400 is above high 300"),
+        (
+            {"override": {"refc": {"loss_weight": 2}}},
+            (),
+            "variables.override.refc: the store .* has no such variable",
+        ),
+        (
+            {"override": {"rain1h": {"units": "m"}}},
+            (),
+            "variables.override.rain1h.units=m: the store holds mm",
+        ),
+        (
+            {"override": {"rain1h": {"low": 400}}},
+            (),
+            "variables.override.rain1h: .*low 400 is above high 300",
+        ),
     ],
 )
 def test_what_the_store_lacks_or_cannot_be_told_is_refused_with_the_nearest(store, more, named, message):
@@ -97,7 +120,10 @@ def test_another_set_takes_its_channels_of_a_store_that_has_them(tmp_path):
     from stormcast_train.base.files import read_json, write_json
 
     path = tiny_world.write(tmp_path / "store")
-    write_json(path / "manifest.json", {**read_json(path / "manifest.json"), "config": {"variables": {"name": "large"}}})
+    write_json(
+        path / "manifest.json",
+        {**read_json(path / "manifest.json"), "config": {"variables": {"name": "large"}}},
+    )
     small = VariablesConfig(name="small", state=("rain1h",), background=("u850",), static=("orog",))
     choice = requested_view(open_store(path), small, ("variables",))
     assert (choice.state, choice.background, choice.static) == (("rain1h",), ("u850",), ("orog",))
@@ -106,7 +132,10 @@ def test_another_set_takes_its_channels_of_a_store_that_has_them(tmp_path):
         requested_view(open_store(path), NCDR, ("variables",))
 
 
-@pytest.mark.parametrize("transform", [SquareRoot(), CubeRoot(scale=0.2), QuantileMap(values=(0.0, 1.0, 5.0), scores=(-0.5, 1.0, 3.0))])
+@pytest.mark.parametrize(
+    "transform",
+    [SquareRoot(), CubeRoot(scale=0.2), QuantileMap(values=(0.0, 1.0, 5.0), scores=(-0.5, 1.0, 3.0))],
+)
 def test_statistics_of_another_transform_are_those_of_a_store_made_with_it(store, tmp_path, transform):
     choice = requested_view(store, asked(override={"rain1h": {"transform": transform.model_dump()}}), ())
     state = store.viewed(choice).group("state")
@@ -114,7 +143,11 @@ def test_statistics_of_another_transform_are_those_of_a_store_made_with_it(store
     rain_TYX = whole.read(np.arange(len(whole.times)), ["rain1h"])[:, 0]
     made = describe("rain1h", {"transform": transform.model_dump()})
     other = open_store(
-        write_store(tmp_path / "other", {"state": (tiny_world.GRID, whole.times, {"rain1h": rain_TYX}, None)}, variables={"rain1h": made})
+        write_store(
+            tmp_path / "other",
+            {"state": (tiny_world.GRID, whole.times, {"rain1h": rain_TYX}, None)},
+            variables={"rain1h": made},
+        )
     )
     rows = np.concatenate([np.arange(10, 70), np.arange(80, 101)])
     for kind in ("value", "transformed", "tendency"):
@@ -142,7 +175,9 @@ def test_of_many_rows_some_are_read_evenly_and_their_predecessors_for_the_change
 
 def test_a_quantile_map_is_fitted_to_the_rain_of_the_rows_asked_for(store):
     state = store.viewed(StoreView(override={"rain1h": {"transform": {"kind": "quantile"}}})).group("state")
-    early, late = (state.fitted(rows).variables["rain1h"].transform for rows in (np.arange(40), np.arange(60, 100)))
+    early, late = (
+        state.fitted(rows).variables["rain1h"].transform for rows in (np.arange(40), np.arange(60, 100))
+    )
     assert early.fitted
     assert early != late
     edges, counts = store.group("state").histogram("rain1h", np.arange(40))

@@ -6,7 +6,14 @@ import numpy as np
 import pytest
 
 from stormcast_train.fields.variables import describe
-from stormcast_train.verification.baselines import climatology, draw_errors, dressed, extrapolation, hour_of_day, persistence
+from stormcast_train.verification.baselines import (
+    climatology,
+    draw_errors,
+    dressed,
+    extrapolation,
+    hour_of_day,
+    persistence,
+)
 from stormcast_train.verification.derived import probability_matched_mean, with_derived
 
 HOUR = np.timedelta64(3600, "s")
@@ -19,13 +26,21 @@ def test_persistence_is_the_start_at_every_lead() -> None:
 
 def test_climatology_is_the_mean_of_the_hour_and_of_all_hours_where_the_hour_is_unseen() -> None:
     times = DAY + np.array([0, 24, 1]) * HOUR  # hour 0 twice (2, 4), hour 1 once (9)
-    made = climatology([(t, {"t2m": np.full((1, 1), v)}) for t, v in zip(times, (2.0, 4.0, 9.0), strict=True)], "three hours")["t2m"]
-    assert made.at(DAY + np.array([48, 1, 5]) * HOUR)[:, 0, 0].tolist() == [3, 9, 5]  # unseen hour 5: (2 + 4 + 9) / 3
+    made = climatology(
+        [(t, {"t2m": np.full((1, 1), v)}) for t, v in zip(times, (2.0, 4.0, 9.0), strict=True)], "three hours"
+    )["t2m"]
+    assert made.at(DAY + np.array([48, 1, 5]) * HOUR)[:, 0, 0].tolist() == [
+        3,
+        9,
+        5,
+    ]  # unseen hour 5: (2 + 4 + 9) / 3
     assert made.n_times == 3
 
 
 def test_a_masked_hour_is_not_zero_in_the_climatology() -> None:
-    made = climatology([(DAY, {"t2m": np.array([[np.nan]])}), (DAY + 24 * HOUR, {"t2m": np.array([[4.0]])})], "")["t2m"]
+    made = climatology(
+        [(DAY, {"t2m": np.array([[np.nan]])}), (DAY + 24 * HOUR, {"t2m": np.array([[4.0]])})], ""
+    )["t2m"]
     assert made.at(np.array([DAY]))[0, 0, 0] == 4
 
 
@@ -42,7 +57,9 @@ def test_dressing_adds_the_drawn_errors_and_clips_rain_at_zero() -> None:
 
 
 def test_dressing_keeps_the_forecasts_mask() -> None:
-    made = dressed(np.array([[[np.nan, 1.0]]]), np.array([[[[1.0, np.nan]]]]), np.array([0]), describe("rain1h"))
+    made = dressed(
+        np.array([[[np.nan, 1.0]]]), np.array([[[[1.0, np.nan]]]]), np.array([0]), describe("rain1h")
+    )
     assert np.isnan(made[0, 0, 0, 0])
     assert made[0, 0, 0, 1] == 1
 
@@ -54,7 +71,9 @@ def test_errors_are_drawn_without_repeats_while_there_are_enough() -> None:
 
 def test_extrapolation_moves_a_shower_on_and_keeps_the_mask() -> None:
     y, x = np.mgrid[:48, :48]
-    frames = np.array([10 * np.exp(-((y - 24) ** 2 + (x - c) ** 2) / 30) for c in (16, 19)])  # 3 cells a step eastward
+    frames = np.array(
+        [10 * np.exp(-((y - 24) ** 2 + (x - c) ** 2) / 30) for c in (16, 19)]
+    )  # 3 cells a step eastward
     frames[:, 0, 0] = np.nan
     moved = extrapolation(frames, [1, 2], describe("rain1h"), "proesmans")
     assert moved.shape == (2, 48, 48)
@@ -77,7 +96,8 @@ def test_extrapolation_of_a_dry_field_is_dry_and_says_nothing(capsys: pytest.Cap
 
 
 def test_the_probability_matched_mean_has_the_members_amounts_in_the_means_order() -> None:
-    # members (0, 4, 1) and (2, 6, 0): mean (1, 5, 0.5); pooled descending 6 4 2 1 0 0, every second from the second: 4, 1, 0
+    # members (0, 4, 1) and (2, 6, 0): mean (1, 5, 0.5); pooled descending 6 4 2 1 0 0, every second from the
+    # second: 4, 1, 0
     made = probability_matched_mean(np.array([[[[0.0, 4, 1]]], [[[2.0, 6, 0]]]]))
     assert made[0, 0].tolist() == [1, 4, 0]
 

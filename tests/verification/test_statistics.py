@@ -10,8 +10,7 @@ from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.overlap import relative_areas
 from stormcast_train.fields.variables import describe
 from stormcast_train.verification import metrics
-from stormcast_train.verification.config import ScoreConfig
-from stormcast_train.verification.statistics import (
+from stormcast_train.verification.case_sums import (
     Measures,
     deterministic,
     ensemble,
@@ -24,6 +23,7 @@ from stormcast_train.verification.statistics import (
     valid_cells,
     wavelength_bands,
 )
+from stormcast_train.verification.config import ScoreConfig
 
 EQUAL = np.ones((1, 1))  # every cell counts alike
 PLAIN = Measures(describe("t2m"), (), (), (), None, (), EQUAL)
@@ -50,7 +50,8 @@ def test_errors_are_summed_over_cells_and_rooted_after() -> None:
 
 
 def test_fair_crps_of_two_members_by_hand_and_by_scores() -> None:
-    # members 1 and 3, truth 2: mean|x-y| = 1; |xi-xj| summed over i, j = 4, / (2 * 2 * 1) = 1 -> 0. Truth 5: (4+2)/2 - 1 = 2
+    # members 1 and 3, truth 2: mean|x-y| = 1; |xi-xj| summed over i, j = 4, / (2 * 2 * 1) = 1 -> 0. Truth 5:
+    # (4+2)/2 - 1 = 2
     x = np.array([row(1, 1), row(3, 3)])
     np.testing.assert_allclose(fair_crps(x, row(2, 5))[0, 0], [0, 2])
     rng = np.random.default_rng(0)
@@ -68,8 +69,8 @@ def test_the_biased_crps_of_the_same_members_is_larger() -> None:
 
 
 def test_spread_skill_takes_the_roots_last_and_corrects_for_the_members() -> None:
-    # cell 1: members 0, 2 (variance 2, mean 1), truth 0 -> error 1; cell 2: members 1, 1 (variance 0), truth 4 -> error -3
-    # mean variance 1, MSE (1 + 9)/2 = 5 -> sqrt(3/2) sqrt(1/5)
+    # cell 1: members 0, 2 (variance 2, mean 1), truth 0 -> error 1; cell 2: members 1, 1 (variance 0), truth
+    # 4 -> error -3 mean variance 1, MSE (1 + 9)/2 = 5 -> sqrt(3/2) sqrt(1/5)
     sums = ensemble(np.array([row(0, 1), row(2, 1)]), row(0, 4), row(1, 1) > 0, PLAIN, None)
     assert metrics.spread_skill_ratio(sums, 2)[0] == pytest.approx(np.sqrt(1.5) * np.sqrt(1 / 5))
 
@@ -96,7 +97,9 @@ def test_a_masked_cell_changes_no_statistic() -> None:
 
 def test_cells_are_scored_where_all_forecasts_are_and_an_absent_one_takes_none() -> None:
     truth = row(1, 2, np.nan)
-    assert valid_cells(truth, {"a": row(np.nan, 1, 1), "gone": row(np.nan, np.nan, np.nan)}).tolist() == [[[False, True, False]]]
+    assert valid_cells(truth, {"a": row(np.nan, 1, 1), "gone": row(np.nan, np.nan, np.nan)}).tolist() == [
+        [[False, True, False]]
+    ]
 
 
 def test_contingency_scores_of_a_2x2_table_by_hand() -> None:
@@ -138,16 +141,46 @@ def test_fss_equals_scores_where_nothing_is_masked(window: tuple[int, int]) -> N
 
     rng = np.random.default_rng(3)
     forecast, truth = rng.gamma(0.5, 2, (2, 7, 6)), rng.gamma(0.5, 2, (2, 7, 6))
-    error, reference = fss_parts((forecast >= 1).astype(float), truth >= 1, np.ones(truth.shape, bool), (window,), EQUAL)
+    error, reference = fss_parts(
+        (forecast >= 1).astype(float), truth >= 1, np.ones(truth.shape, bool), (window,), EQUAL
+    )
     arrays = [xr.DataArray(a, dims=["case", "y", "x"]) for a in (forecast, truth)]
-    theirs = fss_2d(*arrays, event_threshold=1, window_size=window, spatial_dims=("y", "x"), threshold_operator=np.greater_equal)
+    theirs = fss_2d(
+        *arrays,
+        event_threshold=1,
+        window_size=window,
+        spatial_dims=("y", "x"),
+        threshold_operator=np.greater_equal,
+    )
     assert 1 - error.sum() / reference.sum() == pytest.approx(float(theirs))
 
 
+def test_a_fraction_is_of_the_windows_valid_cells_and_a_window_without_one_counts_nothing() -> None:
+    # windows of two cells over [1 | masked | 0 | masked masked]: fractions of the forecast 1/1, 0/1, 0/1,
+    # none; observed 0/1, 1/1, 1/1, none
+    forecast, event = row(1, 1, 0, 1, 1), row(0, 0, 1, 1, 1)
+    valid = row(1, 0, 1, 0, 0) > 0
+    error, reference = fss_parts(forecast, event > 0, valid, ((1, 2),))
+    assert (error[0, 0], reference[0, 0]) == (3, 3)
+    # of three cells: [1, -, 0] has 1/2 and 1/2; [-, 0, -] 0 and 1; [0, -, -] 0 and 1
+    error, reference = fss_parts(forecast, event > 0, valid, ((1, 3),))
+    assert (error[0, 0], reference[0, 0]) == pytest.approx((2, 2.5))
+    # half of the members: 0.5 / 1 against 0 / 1 in the one window with a valid cell
+    error, reference = fss_parts(row(0.5, 1), row(0, 1) > 0, row(1, 0) > 0, ((1, 2),))
+    assert (error[0, 0], reference[0, 0]) == (0.25, 0.25)
+
+
 def test_fss_of_cases_is_of_their_sums_not_the_mean_of_their_scores() -> None:
-    # case 1: Pf 1, Po 0 -> error 1, reference 1 (FSS 0); case 2: Pf 1, Po 1 -> error 0, reference 2 (FSS 1); together 1 - 1/3
+    # case 1: Pf 1, Po 0 -> error 1, reference 1 (FSS 0); case 2: Pf 1, Po 1 -> error 0, reference 2 (FSS 1);
+    # together 1 - 1/3
     sums = [
-        deterministic(row(2), row(t), row(1) > 0, Measures(describe("rain1h"), (1.0,), ((1, 1),), (8.0,), None, (), EQUAL)) for t in (0, 2)
+        deterministic(
+            row(2),
+            row(t),
+            row(1) > 0,
+            Measures(describe("rain1h"), (1.0,), ((1, 1),), (8.0,), None, (), EQUAL),
+        )
+        for t in (0, 2)
     ]
     both = {k: sums[0][k] + sums[1][k] for k in sums[0]}
     assert metrics.fss(both)[0, 0, 0] == pytest.approx(2 / 3)
@@ -156,9 +189,13 @@ def test_fss_of_cases_is_of_their_sums_not_the_mean_of_their_scores() -> None:
 def test_rank_ties_of_dry_cells_are_spread_evenly_and_repeat_with_their_key() -> None:
     members, truth = np.zeros((3, 1, 100, 100)), np.zeros((1, 100, 100))
     counts = rank_counts(members, truth, truth == 0, np.random.default_rng(0))
-    np.testing.assert_allclose(counts[0] / 1e4, 0.25, atol=0.02)  # a dry ensemble of a dry truth is flat, not all rank 0
+    np.testing.assert_allclose(
+        counts[0] / 1e4, 0.25, atol=0.02
+    )  # a dry ensemble of a dry truth is flat, not all rank 0
     np.testing.assert_array_equal(counts, rank_counts(members, truth, truth == 0, np.random.default_rng(0)))
-    assert metrics.rank_histogram_deviation({"ranks": np.array([[4.0, 0, 0, 0]])})[0] == pytest.approx(0.75 + 3 * 0.25)
+    assert metrics.rank_histogram_deviation({"ranks": np.array([[4.0, 0, 0, 0]])})[0] == pytest.approx(
+        0.75 + 3 * 0.25
+    )
 
 
 def test_a_cosine_has_its_power_in_the_band_of_its_wavelength() -> None:
@@ -170,7 +207,9 @@ def test_a_cosine_has_its_power_in_the_band_of_its_wavelength() -> None:
     spectrum = power(field, np.ones(field.shape, bool), band)[0] * band.sum(axis=0)
     strongest = int(spectrum.argmax())
     assert abs(np.log2(8 * dx_km / centres[strongest])) <= 0.251  # within half a band of half an octave
-    assert spectrum[strongest] == pytest.approx(field.var(), rel=1e-6)  # Parseval: the modes' power is the variance
+    assert spectrum[strongest] == pytest.approx(
+        field.var(), rel=1e-6
+    )  # Parseval: the modes' power is the variance
     assert centres[0] > 2 * max(dy_km, dx_km)
 
 
@@ -193,9 +232,13 @@ def test_members_one_by_one_are_the_average_of_deterministic_scores() -> None:
 
 
 def test_windows_shorter_than_half_a_grid_length_are_left_out() -> None:
-    config = ScoreConfig(name="t", thresholds={"rain": (1,)}, fss_windows_km=(2, 6, 10, 24, 40, 4000), fss_windows_cells=(7,))
+    config = ScoreConfig(
+        name="t", thresholds={"rain": (1,)}, fss_windows_km=(2, 6, 10, 24, 40, 4000), fss_windows_cells=(7,)
+    )
     found = measures(describe("rain1h"), grid(20, 20), config)
-    assert found.scales_km == pytest.approx((6, 10, 24, 40, 56), rel=1e-3)  # 2 km is under half of 8 km, 4000 km beyond the grid
+    assert found.scales_km == pytest.approx(
+        (6, 10, 24, 40, 56), rel=1e-3
+    )  # 2 km is under half of 8 km, 4000 km beyond the grid
     assert found.windows == ((1, 1), (1, 1), (3, 3), (5, 5), (7, 7))
 
 

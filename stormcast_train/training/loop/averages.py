@@ -1,4 +1,6 @@
-"""Averages of the weights over the run, tracked beside them in float32: half-lives, or power-function profiles with snapshots."""
+"""Averages of the weights over the run, tracked beside them in float32: half-lives, or power-function
+profiles with snapshots.
+"""
 
 from __future__ import annotations
 
@@ -22,11 +24,14 @@ RAMP = 0.1  # early on a half-life is at most this share of the samples seen, so
 def entering_weights(spec: OptimSpec, samples: int) -> list[float]:
     """How much of the new weights enters each average after the step that ended at `samples`.
 
-    Half-lives with the ramp-up of Karras et al. 2022; profiles by Karras et al. 2024, eq. 2 of "Analyzing and improving the training
-    dynamics of diffusion models": what is kept is (1 - batch / samples)^(gamma + 1).
+    Half-lives with the ramp-up of Karras et al. 2022; profiles by Karras et al. 2024, eq. 2 of "Analyzing and
+    improving the training dynamics of diffusion models": what is kept is (1 - batch / samples)^(gamma + 1).
     """
     if spec.ema.sigma_rel:
-        return [1 - (1 - spec.batch_size / samples) ** (exponent(sigma_rel) + 1) for sigma_rel in spec.ema.sigma_rel]
+        return [
+            1 - (1 - spec.batch_size / samples) ** (exponent(sigma_rel) + 1)
+            for sigma_rel in spec.ema.sigma_rel
+        ]
     half_lives = (spec.ema_half_life_samples, *spec.ema.also_samples)
     return [1 - 0.5 ** (spec.batch_size / min(half_life, RAMP * samples)) for half_life in half_lives]
 
@@ -37,7 +42,9 @@ class Averages:
     def __init__(self, spec: OptimSpec, parameters: Mapping[str, nn.Parameter]) -> None:
         self._spec, self._parameters = spec, parameters
         count = len(spec.ema.sigma_rel) or 1 + len(spec.ema.also_samples)
-        self._values = [{name: p.detach().clone().float() for name, p in parameters.items()} for _ in range(count)]
+        self._values = [
+            {name: p.detach().clone().float() for name, p in parameters.items()} for _ in range(count)
+        ]
 
     @torch.no_grad()
     def follow(self, samples: int) -> None:
@@ -52,7 +59,11 @@ class Averages:
 
     def state(self) -> dict[str, Tensor]:
         """All averages by name: `average/NAME` is the first, `average.K/NAME` the others."""
-        return {f"{slot(k)}/{name}": value for k, values in enumerate(self._values) for name, value in values.items()}
+        return {
+            f"{slot(k)}/{name}": value
+            for k, values in enumerate(self._values)
+            for name, value in values.items()
+        }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave."""
@@ -74,11 +85,14 @@ def ema_facts(spec: OptimSpec) -> dict[str, Any]:
     return {"kind": "half_life", "half_life_samples": half_lives, "total_samples": spec.total_samples}
 
 
-def write_snapshot(directory: Path, averages: Mapping[str, Tensor], samples: int, every: int, kept: int) -> None:
-    """Write the averages of a moment below `directory`, atomically, and thin out older ones to `kept` evenly spaced.
+def write_snapshot(
+    directory: Path, averages: Mapping[str, Tensor], samples: int, every: int, kept: int
+) -> None:
+    """Write the averages of a moment below `directory`, atomically, and thin out older ones to `kept` evenly
+    spaced.
 
-    In float16, as in the paper: what is added up later has weights of about 1.5 in all, so a rounding of 5e-4 stays below the
-    error of 32 snapshots; a tensor that float16 cannot hold stays float32.
+    In float16, as in the paper: what is added up later has weights of about 1.5 in all, so a rounding of 5e-4
+    stays below the error of 32 snapshots; a tensor that float16 cannot hold stays float32.
     """
     halved = {name: _halved(averages[name]) for name in sorted(averages)}
     hasher = hashlib.sha256()
@@ -91,7 +105,9 @@ def write_snapshot(directory: Path, averages: Mapping[str, Tensor], samples: int
 
 
 def spare(files: Mapping[int, Path], every: int, kept: int) -> list[Path]:
-    """The snapshots that are not kept: of the multiples of `every`, those off the smallest power of two that leaves at most `kept`."""
+    """The snapshots that are not kept: of the multiples of `every`, those off the smallest power of two that
+    leaves at most `kept`.
+    """
     newest = max(files, default=0)
     stride = 1
     while newest // (every * stride) > kept:

@@ -1,4 +1,6 @@
-"""What a run's speed means: arithmetic counted, the device's own matrix rate, memory. Nothing here changes what is trained."""
+"""What a run's speed means: arithmetic counted, the device's own matrix rate, memory. Nothing here changes
+what is trained.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,10 @@ REPEATS = 6
 class Insight:
     """What one sample costs and what a rank's device can do at most.
 
-    flops_per_sample: of forward and backward, everything that the stage computes for a sample (2 per multiply-add, as
-    `torch.utils.flop_counter` counts matrix products and convolutions); matrix_flops_per_second: one device's best square matrix
-    product in the precision of the run; parameters: trained ones.
+    flops_per_sample: of forward and backward, everything that the stage computes for a sample (2 per
+    multiply-add, as `torch.utils.flop_counter` counts matrix products and convolutions);
+    matrix_flops_per_second: one device's best square matrix product in the precision of the run; parameters:
+    trained ones.
     """
 
     flops_per_sample: float
@@ -36,7 +39,9 @@ class Insight:
     ranks: int
 
     def mfu(self, samples_per_second: float) -> float:
-        """Model FLOPs utilisation: arithmetic done a second over what all devices could do (Chowdhery et al. 2022, appendix B)."""
+        """Model FLOPs utilisation: arithmetic done a second over what all devices could do (Chowdhery et al.
+        2022, appendix B).
+        """
         return self.flops_per_sample * samples_per_second / (self.matrix_flops_per_second * self.ranks)
 
     def facts(self) -> dict[str, Any]:
@@ -53,10 +58,17 @@ class Insight:
 
 
 def measure(stage: Trainable, batch: Batch, dtype: torch.dtype | None, ranks: int) -> Insight:
-    """Count one forward and backward pass of `batch`, whose gradients are dropped, and time the device's matrix product."""
+    """Count one forward and backward pass of `batch`, whose gradients are dropped, and time the device's
+    matrix product.
+    """
     device = next(stage.network.parameters()).device
     parameters = sum(p.numel() for p in stage.network.parameters() if p.requires_grad)
-    return Insight(count_flops(stage, batch, dtype) / len(batch.positions), matrix_rate(device.type, dtype), parameters, ranks)
+    return Insight(
+        count_flops(stage, batch, dtype) / len(batch.positions),
+        matrix_rate(device.type, dtype),
+        parameters,
+        ranks,
+    )
 
 
 def count_flops(stage: Trainable, batch: Batch, dtype: torch.dtype | None) -> float:
@@ -75,7 +87,9 @@ def count_flops(stage: Trainable, batch: Batch, dtype: torch.dtype | None) -> fl
 
 @cache
 def matrix_rate(kind: str, dtype: torch.dtype | None) -> float:
-    """Floating point operations a second of the best of a few square matrix products on this device (float32 unless `dtype`)."""
+    """Floating point operations a second of the best of a few square matrix products on this device (float32
+    unless `dtype`).
+    """
     side = SIDES.get(kind, 2048)
     left = torch.ones(side, side, device=kind, dtype=dtype or torch.float32)
     right, best = torch.ones_like(left), float("inf")

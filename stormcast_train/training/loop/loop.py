@@ -1,6 +1,8 @@
-"""The only training loop; it knows no stage. Samples are the clock: global batch b is stream positions [bB, (b+1)B).
+"""The only training loop; it knows no stage. Samples are the clock: global batch b is stream positions [bB,
+(b+1)B).
 
-Rank r of R takes the r-th contiguous slice of each global batch and works through it in contiguous micro-batches.
+Rank r of R takes the r-th contiguous slice of each global batch and works through it in contiguous
+micro-batches.
 """
 
 from __future__ import annotations
@@ -32,7 +34,9 @@ LAG = 2  # steps after which an accelerator's finite flag is looked at: by then 
 
 @dataclass(frozen=True)
 class TrainPlan:
-    """How far and how, in samples. `micro_batch`: of one backward pass on one rank; batch_size = ranks x micro-batches x micro_batch."""
+    """How far and how, in samples. `micro_batch`: of one backward pass on one rank; batch_size = ranks x
+    micro-batches x micro_batch.
+    """
 
     batch_size: int
     total_samples: int
@@ -54,7 +58,9 @@ class TrainPlan:
         return samples <= ALWAYS_LOGGED_STEPS * self.batch_size or self.due(self.log_every, samples)
 
     def micro_batches(self, samples: int, ranks: Ranks) -> list[range]:
-        """Stream positions of this rank's part of the batch that begins at `samples`; ranks that share a domain all take all of it."""
+        """Stream positions of this rank's part of the batch that begins at `samples`; ranks that share a
+        domain all take all of it.
+        """
         rank, world = (0, 1) if self.parallel == "domain" else (ranks.rank, ranks.world)
         share = self.batch_size // world
         first = samples + rank * share
@@ -72,17 +78,23 @@ class Observer(Protocol):
 
 
 def train(
-    stage: Trainable, examples: Examples, optim: Optimization, plan: TrainPlan, ranks: Ranks, observer: Observer, samples: int,
+    stage: Trainable, examples: Examples, optim: Optimization, plan: TrainPlan, ranks: Ranks,
+    observer: Observer, samples: int,
     stop_asked: Callable[[], bool],
 ) -> int:  # fmt: skip
-    """Advance `stage` from `samples` to `plan.total_samples`, or to a clean stop that all ranks agree on; gives the samples seen.
+    """Advance `stage` from `samples` to `plan.total_samples`, or to a clean stop that all ranks agree on;
+    gives the samples seen.
 
-    One iteration consumes exactly `plan.batch_size` samples across all ranks, whatever their number. Raises NonFiniteError.
+    One iteration consumes exactly `plan.batch_size` samples across all ranks, whatever their number. Raises
+    NonFiniteError.
     """
     replica, stop = replicate(stage.network, plan.compile, ranks.world), Agreement(stop_asked)
-    feed, finite = Feed(examples, plan, ranks), FiniteWatch(plan.batch_size)
+    feed, finite = ExampleFeed(examples, plan, ranks), FiniteWatch(plan.batch_size)
     while samples < plan.total_samples:
-        terms = [backward(stage, replica, example, plan, share, last) for example, share, last in feed.batches(samples)]
+        terms = [
+            backward(stage, replica, example, plan, share, last)
+            for example, share, last in feed.batches(samples)
+        ]
         with record_function("gradient norm"):
             norm = optim.gradient_norm()
             finite.look(norm, samples)
@@ -93,7 +105,10 @@ def train(
         stopping = stop.reached()
         if plan.logs(samples):
             losses = mean_losses(terms, samples, plan, ranks)
-            observer.trained(samples, {**losses, "grad_norm": float(norm), "lr": rate, **optim.clipping(), **feed.speed(samples)})
+            observer.trained(
+                samples,
+                {**losses, "grad_norm": float(norm), "lr": rate, **optim.clipping(), **feed.speed(samples)},
+            )
         if plan.due(plan.validate_every, samples):
             finite.settle()
             observer.validated(samples)
@@ -109,8 +124,12 @@ def train(
     return samples
 
 
-def backward(stage: Trainable, replica: nn.Module, example: Example, plan: TrainPlan, share: float, last: bool) -> LossTerms:
-    """Add this micro-batch's share of the mean loss to the gradients; they are averaged over ranks with the last one only."""
+def backward(
+    stage: Trainable, replica: nn.Module, example: Example, plan: TrainPlan, share: float, last: bool
+) -> LossTerms:
+    """Add this micro-batch's share of the mean loss to the gradients; they are averaged over ranks with the
+    last one only.
+    """
     with synchronised(replica, last):
         with record_function("forward"), autocast(example.wanted_BCHW.device, plan.autocast):
             terms = stage.loss(replica, example)
@@ -120,19 +139,30 @@ def backward(stage: Trainable, replica: nn.Module, example: Example, plan: Train
 
 
 def mean_losses(terms: Sequence[LossTerms], samples: int, plan: TrainPlan, ranks: Ranks) -> dict[str, float]:
-    """`loss`, `loss/VARIABLE`, and of a diffusion `loss_at_sigma/LOW-HIGH`: means over the global batch and all ranks."""
+    """`loss`, `loss/VARIABLE`, and of a diffusion `loss_at_sigma/LOW-HIGH`: means over the global batch and
+    all ranks.
+    """
     names = ["loss", *(f"loss/{name}" for name in terms[0].by_variable)]
-    stacked = torch.stack([torch.stack([t.total, *t.by_variable.values()]).double() for t in terms]).mean(dim=0) / ranks.world
+    stacked = (
+        torch.stack([torch.stack([t.total, *t.by_variable.values()]).double() for t in terms]).mean(dim=0)
+        / ranks.world
+    )
     levels = list(terms[0].by_noise or {})
     total = sum_over_ranks(dict(zip(names, stacked.tolist(), strict=True)) | level_sums(terms))
     if not math.isfinite(total["loss"]):
         raise non_finite(samples - plan.batch_size, plan.batch_size)
-    at_level = {f"loss_at_sigma/{level}": total[f"{level}/sum"] / n for level in levels if (n := total[f"{level}/count"])}
+    at_level = {
+        f"loss_at_sigma/{level}": total[f"{level}/sum"] / n
+        for level in levels
+        if (n := total[f"{level}/count"])
+    }
     return {name: total[name] for name in names} | at_level
 
 
 def level_sums(terms: Sequence[LossTerms]) -> dict[str, float]:
-    """`LOW-HIGH/sum` and `LOW-HIGH/count`: of this rank's samples whose noise level is in that range; empty for a regression."""
+    """`LOW-HIGH/sum` and `LOW-HIGH/count`: of this rank's samples whose noise level is in that range; empty
+    for a regression.
+    """
     parts = [t.by_noise for t in terms if t.by_noise]
     if not parts:
         return {}
@@ -144,8 +174,10 @@ def level_sums(terms: Sequence[LossTerms]) -> dict[str, float]:
     }
 
 
-class Feed:
-    """The examples of each global batch with the next one always asked for ahead, and the clock of their making."""
+class ExampleFeed:
+    """The examples of each global batch with the next one always asked for ahead, and the clock of their
+    making.
+    """
 
     def __init__(self, examples: Examples, plan: TrainPlan, ranks: Ranks) -> None:
         self._examples, self._plan, self._ranks = examples, plan, ranks
@@ -153,8 +185,12 @@ class Feed:
         self._since: int | None = None
 
     def batches(self, samples: int) -> Iterator[tuple[Example, float, bool]]:
-        """This rank's micro-batches of the batch that begins at `samples`: example, share of the rank's mean, whether it is the last."""
-        now, then = (self._plan.micro_batches(s, self._ranks) for s in (samples, samples + self._plan.batch_size))
+        """This rank's micro-batches of the batch that begins at `samples`: example, share of the rank's mean,
+        whether it is the last.
+        """
+        now, then = (
+            self._plan.micro_batches(s, self._ranks) for s in (samples, samples + self._plan.batch_size)
+        )
         self._since = samples if self._since is None else self._since
         for k, positions in enumerate(now):
             example, last = self._examples.take(positions), k == len(now) - 1
@@ -163,22 +199,34 @@ class Feed:
             yield example, 1 / len(now), last
 
     def speed(self, samples: int) -> dict[str, float]:
-        """Samples per second (all ranks) and the share of time spent waiting for data, since the last call."""
-        elapsed, waited_s = max(time.perf_counter() - self._began, 1e-9), self._examples.waited_s - self._waited_s
-        read = {"samples_per_second": (samples - (self._since or 0)) / elapsed, "data_wait_fraction": min(waited_s / elapsed, 1.0)}
+        """Samples per second (all ranks) and the share of time spent waiting
+        for data, since the last call.
+        """
+        elapsed, waited_s = (
+            max(time.perf_counter() - self._began, 1e-9),
+            self._examples.waited_s - self._waited_s,
+        )
+        read = {
+            "samples_per_second": (samples - (self._since or 0)) / elapsed,
+            "data_wait_fraction": min(waited_s / elapsed, 1.0),
+        }
         self._began, self._waited_s, self._since = time.perf_counter(), self._examples.waited_s, samples
         return read
 
 
 class FiniteWatch:
-    """Stops the run when a gradient stops being finite: at once on a CPU, on an accelerator `LAG` steps later, without waiting for it."""
+    """Stops the run when a gradient stops being finite: at once on a CPU, on an accelerator `LAG` steps
+    later, without waiting for it.
+    """
 
     def __init__(self, batch_size: int) -> None:
         self._batch_size = batch_size
         self._noted: deque[tuple[int, Tensor, torch.cuda.Event | None]] = deque()
 
     def look(self, norm: Tensor, samples: int) -> None:
-        """Note the gradient norm of the batch that began at `samples`; NonFiniteError for one that is due. All ranks see the same."""
+        """Note the gradient norm of the batch that began at `samples`; NonFiniteError for one that is due.
+        All ranks see the same.
+        """
         flag, copied = torch.isfinite(norm), None
         if norm.is_cuda:
             flag = torch.empty((), dtype=torch.bool, pin_memory=True).copy_(flag, non_blocking=True)
@@ -204,7 +252,7 @@ def non_finite(samples: int, batch_size: int) -> NonFiniteError:
     """The error of the batch that began at stream position `samples`."""
     last = samples + batch_size - 1
     return NonFiniteError(
-        f"the loss or its gradient is not finite in samples {samples}..{last} of the stream: look at them (non_finite.json in the run "
-        "directory) or lower optim.lr; the checkpoints are from before",
+        f"the loss or its gradient is not finite in samples {samples}..{last} of the stream: look at them "
+        "(non_finite.json in the run directory) or lower optim.lr; the checkpoints are from before",
         samples=list(range(samples, samples + batch_size)),
     )

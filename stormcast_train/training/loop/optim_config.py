@@ -18,15 +18,20 @@ Lengths = dict[str, Annotated[int, Field(ge=1)]]
 
 
 def of_kind(numbers: Mapping[str, Number], kind: str, key: str) -> Number:
-    """The number of this kind of stage, else that of OTHER; RequestError without either. key: for the message."""
+    """The number of this kind of stage, else that of OTHER; RequestError without either. key: for the
+    message.
+    """
     found = numbers.get(kind, numbers.get(OTHER))
     if found is None:
-        raise RequestError(f"{key} says nothing of {kind}, only of {', '.join(numbers)}: give {key}.{kind}=NUMBER")
+        raise RequestError(
+            f"{key} says nothing of {kind}, only of {', '.join(numbers)}: give {key}.{kind}=NUMBER"
+        )
     return found
 
 
 class SnapshotConfig(Frozen):
-    """Averages kept for any other profile later. At most `keep`, evenly spaced: one too many, and every second goes.
+    """Averages kept for any other profile later. At most `keep`, evenly spaced: one too many, and every
+    second goes.
 
     every_samples: null is the run's length over `keep`.
     """
@@ -38,8 +43,9 @@ class SnapshotConfig(Frozen):
 class EmaConfig(Frozen):
     """Which averages of the weights are tracked; the first of its kind is the package's.
 
-    half_life: `ema_half_life`, and `also` (fractions of the run). power: the profiles of Karras et al. 2024, each as wide as `sigma_rel`
-    times the samples seen, with snapshots from which any other profile is reconstructed.
+    half_life: `ema_half_life`, and `also` (fractions of the run). power: the profiles of Karras et al. 2024,
+    each as wide as `sigma_rel` times the samples seen, with snapshots from which any other profile is
+    reconstructed.
     """
 
     kind: Literal["half_life", "power"] = "half_life"
@@ -50,7 +56,9 @@ class EmaConfig(Frozen):
     @model_validator(mode="after")
     def _belongs(self) -> EmaConfig:
         if self.kind == "power" and self.also:
-            raise ValueError(f"also={list(self.also)} are half-lives, and kind=power tracks profiles: give sigma_rel")
+            raise ValueError(
+                f"also={list(self.also)} are half-lives, and kind=power tracks profiles: give sigma_rel"
+            )
         if not self.sigma_rel or any(not 0 < s < WIDEST for s in self.sigma_rel):
             raise ValueError(f"sigma_rel={list(self.sigma_rel)}: at least one width between 0 and {WIDEST}")
         if any(not f > 0 for f in self.also):
@@ -59,7 +67,9 @@ class EmaConfig(Frozen):
 
 
 class EmaSpec(Frozen):
-    """Averages with nothing left open; empty `sigma_rel`: half-lives. `also_samples`: half-lives beside the package's."""
+    """Averages with nothing left open; empty `sigma_rel`: half-lives. `also_samples`: half-lives beside the
+    package's.
+    """
 
     also_samples: tuple[float, ...] = ()
     sigma_rel: tuple[float, ...] = ()
@@ -68,7 +78,8 @@ class EmaSpec(Frozen):
 
 
 class Phase(Frozen):
-    """A part of the run that ends at the fraction `until` with the rate's `factor`, reached from the factor before it.
+    """A part of the run that ends at the fraction `until` with the rate's `factor`, reached from the factor
+    before it.
 
     linear; cosine: half a cosine; sqrt: fast at first, 1 - sqrt of the part's progress (Haegele et al. 2024).
     """
@@ -111,20 +122,32 @@ class OptimConfig(Frozen):
             raise ValueError("decay_from_samples belongs to schedule=inverse_sqrt, which needs it")
         ends = [phase.until for phase in self.phases]
         if (self.schedule == "phases") != bool(ends):
-            raise ValueError("phases belong to schedule=phases, which needs them: [{until: 0.8, factor: 1}, {until: 1, factor: 0.02}]")
+            raise ValueError(
+                "phases belong to schedule=phases, which needs them: [{until: 0.8, factor: 1}, {until: 1, "
+                "factor: 0.02}]"
+            )
         if ends and (ends != sorted(set(ends)) or ends[-1] != 1):
             raise ValueError(f"phases end at {ends}: the ends must grow, and the last be 1")
         return self
 
     def resolve(self, kind: str, batch_size: int | None, total_samples: int | None) -> OptimSpec:
-        """This config for the kind of stage of that name; what is not None replaces the preset's. The length becomes whole batches."""
+        """This config for the kind of stage of that name; what is not None replaces the preset's. The length
+        becomes whole batches.
+        """
         batch = batch_size or self.batch_size
         asked = total_samples or of_kind(self.total_samples, kind, "optim.total_samples")
         total = -(-asked // batch) * batch
-        kept = set(OptimSpec.model_fields) - {"lr", "ema_half_life_samples", "ema", "batch_size", "total_samples"}
+        kept = set(OptimSpec.model_fields) - {
+            "lr",
+            "ema_half_life_samples",
+            "ema",
+            "batch_size",
+            "total_samples",
+        }
         values: dict[str, Any] = {name: getattr(self, name) for name in kept}
         return OptimSpec(
-            **values, lr=of_kind(self.lr, kind, "optim.lr"), ema_half_life_samples=self.ema_half_life_samples or self.ema_half_life * total,
+            **values, lr=of_kind(self.lr, kind, "optim.lr"),
+            ema_half_life_samples=self.ema_half_life_samples or self.ema_half_life * total,
             ema=self._ema(batch, total), batch_size=batch, total_samples=total,
         )  # fmt: skip
 

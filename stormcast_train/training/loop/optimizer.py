@@ -35,7 +35,11 @@ def phase_factor(phases: Sequence[Phase], done: float) -> float:
     for phase in phases:
         if done < phase.until:
             progress = (done - began) / (phase.until - began)
-            moved = {"linear": progress, "cosine": 0.5 * (1 - math.cos(math.pi * progress)), "sqrt": math.sqrt(progress)}[phase.shape]
+            moved = {
+                "linear": progress,
+                "cosine": 0.5 * (1 - math.cos(math.pi * progress)),
+                "sqrt": math.sqrt(progress),
+            }[phase.shape]
             return before + (phase.factor - before) * moved
         began, before = phase.until, phase.factor
     return before
@@ -50,7 +54,9 @@ class Optimization:
         on_gpu = next(iter(self._parameters.values())).is_cuda
         make = torch.optim.AdamW if spec.kind == "adamw" else torch.optim.Adam
         values = list(self._parameters.values())
-        self._optimizer = make(values, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=on_gpu or None)
+        self._optimizer = make(
+            values, lr=spec.lr, betas=spec.betas, weight_decay=spec.weight_decay, fused=on_gpu or None
+        )
         self.averages = Averages(spec, self._parameters)
         self._steps, self._clipped = 0, torch.zeros((), dtype=torch.float64)
         self._scratch: Tensor | None = None  # for one gradient at a time
@@ -59,21 +65,31 @@ class Optimization:
     def gradient_norm(self) -> Tensor:
         """The 2-norm of all gradients, on the device.
 
-        In float64 over contiguous copies: a float32 sum follows a tensor's strides, and those of two layouts of the same run differ.
-        The copies take turns in one piece of memory: fresh pages for each cost ten times the sum.
+        In float64 over contiguous copies: a float32 sum follows a tensor's strides, and those of two layouts
+        of the same run differ. The copies take turns in one piece of memory: fresh pages for each cost ten
+        times the sum.
         """
         gradients = [local(g) for g in self._gradients()]
         largest = max((g.numel() for g in gradients), default=0)
         if self._scratch is None or self._scratch.numel() < largest:
             self._scratch = torch.empty(largest, dtype=torch.float64, device=gradients[0].device)
-        norms = [torch.linalg.vector_norm(self._scratch[: g.numel()].view(g.shape).copy_(g)) for g in gradients]
+        norms = [
+            torch.linalg.vector_norm(self._scratch[: g.numel()].view(g.shape).copy_(g)) for g in gradients
+        ]
         return norm_over_parts(torch.linalg.vector_norm(torch.stack(norms)), is_sharded(self._network))
 
     def step(self, samples: int, norm: Tensor) -> float:
-        """Clip by `norm`, move the weights, follow with the average, clear the gradients; gives the rate that was used."""
+        """Clip by `norm`, move the weights, follow with the average, clear the gradients; gives the rate that
+        was used.
+        """
         if self._spec.max_grad_norm is not None:
-            self._steps, self._clipped = self._steps + 1, (norm > self._spec.max_grad_norm) + self._clipped.to(norm.device)
-            torch._foreach_mul_(self._gradients(), (self._spec.max_grad_norm / (norm + 1e-6)).clamp(max=1.0).float())
+            self._steps, self._clipped = (
+                self._steps + 1,
+                (norm > self._spec.max_grad_norm) + self._clipped.to(norm.device),
+            )
+            torch._foreach_mul_(
+                self._gradients(), (self._spec.max_grad_norm / (norm + 1e-6)).clamp(max=1.0).float()
+            )
         rate = learning_rate(self._spec, samples)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -83,7 +99,9 @@ class Optimization:
         return rate
 
     def clipping(self) -> dict[str, float]:
-        """`clipped_fraction`: the share of the steps since the last call whose gradient was clipped; empty where none ever is."""
+        """`clipped_fraction`: the share of the steps since the last call whose gradient was clipped; empty
+        where none ever is.
+        """
         if self._spec.max_grad_norm is None:
             return {}
         fraction = float(self._clipped) / max(self._steps, 1)
@@ -95,21 +113,34 @@ class Optimization:
 
     def averaged_weights(self) -> dict[str, Tensor]:
         """The network's state with averaged parameters (float32) in place of its own."""
-        return {**{name: value.detach() for name, value in self._network.state_dict().items()}, **self.averages.first()}
+        return {
+            **{name: value.detach() for name, value in self._network.state_dict().items()},
+            **self.averages.first(),
+        }
 
     def state(self) -> dict[str, Tensor]:
-        """The averages and the optimiser's memory as named tensors: all that a resume needs beside the weights."""
+        """The averages and the optimiser's memory as named tensors: all that a resume needs beside the
+        weights.
+        """
         flat = self.averages.state()
         for name, parameter in self._parameters.items():
-            flat |= {f"{slot}/{name}": value for slot, value in self._optimizer.state.get(parameter, {}).items()}
+            flat |= {
+                f"{slot}/{name}": value for slot, value in self._optimizer.state.get(parameter, {}).items()
+            }
         return flat
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Put back what `state` gave."""
         self.averages.restore(state)
         slots = {
-            i: {s: placed(state[f"{s}/{n}"], p) if s != "step" else state[f"{s}/{n}"] for s in SLOTS if f"{s}/{n}" in state}
+            i: {
+                s: placed(state[f"{s}/{n}"], p) if s != "step" else state[f"{s}/{n}"]
+                for s in SLOTS
+                if f"{s}/{n}" in state
+            }
             for i, (n, p) in enumerate(self._parameters.items())
         }
         groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict({"state": {i: s for i, s in slots.items() if s}, "param_groups": groups})
+        self._optimizer.load_state_dict(
+            {"state": {i: s for i, s in slots.items() if s}, "param_groups": groups}
+        )

@@ -1,7 +1,9 @@
-"""How ranks share a network: whole copies whose gradients are averaged (`ddp`), parameters in parts on all ranks (`fsdp2`), or the
-fields of every sample in parts (`domain`): rows of the grid, with PhysicsNeMo's halos and sums between the ranks.
+"""How ranks share a network: whole copies whose gradients are averaged (`ddp`), parameters in parts on all
+ranks (`fsdp2`), or the fields of every sample in parts (`domain`): rows of the grid, with PhysicsNeMo's halos
+and sums between the ranks.
 
-Samples, noise and losses are the same either way; checkpoints and packages always hold whole tensors, so one continues the other.
+Samples, noise and losses are the same either way; checkpoints and packages always hold whole tensors, so one
+continues the other.
 """
 
 from __future__ import annotations
@@ -19,13 +21,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stormcast_train.base.errors import RequestError
 
-UNETS = ("StormCastUNet", "SongUNet")  # classes of PhysicsNeMo; the outermost one works on parts of the fields
+UNETS = (
+    "StormCastUNet",
+    "SongUNet",
+)  # classes of PhysicsNeMo; the outermost one works on parts of the fields
 BLOCKS = ("UNetBlock",)  # classes of PhysicsNeMo whose parameters are gathered together, one block at a time
 TWIN = "_whole_twin"
 
 
 def divide(network: nn.Module, kind: str, world: int) -> None:
-    """Prepare the network for `kind` (ddp, fsdp2, domain) on `world` ranks, in place; nothing changes for ddp or on one rank.
+    """Prepare the network for `kind` (ddp, fsdp2, domain) on `world` ranks, in place; nothing changes for ddp
+    or on one rank.
 
     The process group must be there; the weights are alike on all ranks.
     """
@@ -49,7 +55,8 @@ def shard(network: nn.Module, world: int) -> None:
 def split_domain(network: nn.Module, world: int) -> None:
     """Let every rank compute its rows of the UNet; what goes in and comes out is whole on every rank.
 
-    Parameters stay whole, and PhysicsNeMo sums their gradients. RequestError where the rows cannot be divided, or there is no UNet.
+    Parameters stay whole, and PhysicsNeMo sums their gradients. RequestError where the rows cannot be
+    divided, or there is no UNet.
     """
     from physicsnemo.domain_parallel import ShardTensor, register_custom_ops
     from torch.distributed.tensor.placement_types import Shard
@@ -57,7 +64,10 @@ def split_domain(network: nn.Module, world: int) -> None:
     register_custom_ops()  # PhysicsNeMo does so only where there is a GPU; without them a convolution knows no halo
     unet = next((module for module in network.modules() if type(module).__name__ in UNETS), None)
     if unet is None:
-        raise RequestError(f"train.parallel=domain divides the fields of {' or '.join(UNETS)}, and this network has none of them")
+        raise RequestError(
+            f"train.parallel=domain divides the fields of {' or '.join(UNETS)}, and this network has none "
+            "of them"
+        )
     network.__dict__[TWIN] = copy.deepcopy(network).cpu()
     mesh = init_device_mesh(next(network.parameters()).device.type, (world,))
     unit = 2 ** len({name for name, _ in unet.named_modules() if name.endswith("_down")})
@@ -74,13 +84,16 @@ def split_domain(network: nn.Module, world: int) -> None:
 
 
 def rows_of_each(rows: int, unit: int, world: int) -> int:
-    """How many of `rows` each rank has: the same, and a multiple of `unit`, which the UNet halves down to one; else a RequestError.
+    """How many of `rows` each rank has: the same, and a multiple of `unit`, which the UNet halves down to
+    one; else a RequestError.
 
     PhysicsNeMo's parts may be uneven, but not where skips are concatenated.
     """
     if rows % (unit * world):
         needed = f"padded rows in multiples of {unit} x {world} ranks"
-        raise RequestError(f"train.parallel=domain needs {needed}, the grid has {rows}: take another number of ranks")
+        raise RequestError(
+            f"train.parallel=domain needs {needed}, the grid has {rows}: take another number of ranks"
+        )
     return rows // world
 
 
@@ -100,7 +113,9 @@ def is_divided(network: nn.Module) -> bool:
 
 
 def replicate(network: nn.Module, compiled: bool, world: int) -> nn.Module:
-    """What the forward pass goes through: the network itself on one rank or where it is divided, otherwise wrapped to average gradients."""
+    """What the forward pass goes through: the network itself on one rank or where it is divided, otherwise
+    wrapped to average gradients.
+    """
     network.train()
     if is_divided(network):
         return network
@@ -109,7 +124,10 @@ def replicate(network: nn.Module, compiled: bool, world: int) -> nn.Module:
         return replica
     device = next(network.parameters()).device
     return DistributedDataParallel(
-        replica, device_ids=[device] if device.type == "cuda" else None, forward_sync_buffers=False, gradient_as_bucket_view=True
+        replica,
+        device_ids=[device] if device.type == "cuda" else None,
+        forward_sync_buffers=False,
+        gradient_as_bucket_view=True,
     )
 
 
@@ -118,18 +136,26 @@ def synchronised(replica: nn.Module, last: bool) -> Iterator[None]:
     """Gradients are averaged over ranks with the last micro-batch of a step only."""
     if isinstance(replica, FSDPModule):
         replica.set_requires_gradient_sync(last)
-    with replica.no_sync() if isinstance(replica, DistributedDataParallel) and not last else contextlib.nullcontext():
+    with (
+        replica.no_sync()
+        if isinstance(replica, DistributedDataParallel) and not last
+        else contextlib.nullcontext()
+    ):
         yield
 
 
 def unsharded_copy(network: nn.Module) -> nn.Module:
-    """A copy that works without other ranks, on the network's device; of a divided network with its initial weights."""
+    """A copy that works without other ranks, on the network's device; of a divided network with its initial
+    weights.
+    """
     device = next(network.parameters()).device
     return copy.deepcopy(network.__dict__[TWIN]).to(device) if is_divided(network) else copy.deepcopy(network)
 
 
 def whole(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
-    """The tensors with those that lie in parts gathered on the host, one after another; all ranks call it, `keep` says who needs them."""
+    """The tensors with those that lie in parts gathered on the host, one after another; all ranks call it,
+    `keep` says who needs them.
+    """
     gathered: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
         full = tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
@@ -148,7 +174,9 @@ def placed(full: Tensor, like: Tensor) -> Tensor:
 def load_whole(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
     """Load whole tensors into a network that may be sharded."""
     held = network.state_dict()
-    network.load_state_dict({name: placed(value, held[name]) if name in held else value for name, value in weights.items()})
+    network.load_state_dict(
+        {name: placed(value, held[name]) if name in held else value for name, value in weights.items()}
+    )
 
 
 def local(tensor: Tensor) -> Tensor:
@@ -157,7 +185,9 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def norm_over_parts(norm: Tensor, parts: bool) -> Tensor:
-    """The 2-norm of everything from the norms of all ranks' parts; `norm` itself where every rank holds the whole."""
+    """The 2-norm of everything from the norms of all ranks' parts; `norm` itself where every rank holds the
+    whole.
+    """
     if not parts:
         return norm
     squared = norm.square()

@@ -37,8 +37,9 @@ class Stream(Protocol):
 class Examples:
     """What a stage makes of the stream's batches, under the run's autocast.
 
-    On a CPU a thread makes the next example that needs no network while the network works on this one. An accelerator does so by itself: there,
-    as for an example that needs a network, only the reading is ahead. Use as a context; on leaving it the thread ends.
+    On a CPU a thread makes the next example that needs no network while the network works on this one. An
+    accelerator does so by itself: there, as for an example that needs a network, only the reading is ahead.
+    Use as a context; on leaving it the thread ends.
     """
 
     def __init__(self, stage: Trainable, stream: Stream, dtype: torch.dtype | None) -> None:
@@ -51,21 +52,31 @@ class Examples:
     def __enter__(self) -> Self:
         if self._device.type == "cpu" and self._stage.needs_no_network:
             threads = torch.get_num_threads()  # a thread has its own number of them, and bits may follow it
-            self._thread = ThreadPoolExecutor(1, "examples", initializer=torch.set_num_threads, initargs=(threads,))
+            self._thread = ThreadPoolExecutor(
+                1, "examples", initializer=torch.set_num_threads, initargs=(threads,)
+            )
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         if self._thread is not None:
             self._thread.shutdown(wait=True, cancel_futures=True)
 
     def prefetch(self, positions: Sequence[int]) -> None:
-        """Begin with these samples in the background; a later `take` of them waits for as little as possible."""
+        """Begin with these samples in the background; a later `take` of them
+        waits for as little as possible.
+        """
         self._stream.prefetch(positions)
         if self._thread is not None:
-            self._ahead[tuple(positions)] = self._thread.submit(lambda: self._made(self._stream.batch(positions)))
+            self._ahead[tuple(positions)] = self._thread.submit(
+                lambda: self._made(self._stream.batch(positions))
+            )
 
     def take(self, positions: Sequence[int]) -> Example:
-        """The example of these samples; raises what went wrong when it was made. `waited_s` grows by the wait for it, or for its data."""
+        """The example of these samples; raises what went wrong when it was made. `waited_s` grows by the wait
+        for it, or for its data.
+        """
         ahead = self._ahead.pop(tuple(positions), None)
         if ahead is not None:
             return self._clocked(ahead.result)

@@ -1,4 +1,6 @@
-"""`profile=true`: ten steps under torch's profiler, its trace, and one page that says where their time went."""
+"""`profile=true`: ten steps under torch's profiler, its trace, and one page
+that says where their time went.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ TOP = 15
 
 
 class StepProfile:
-    """Counts steps; profiles `STEPS` of them after `SKIPPED`, then writes FOLDER/trace.json and FOLDER/summary.md."""
+    """Counts steps; profiles `STEPS` of them after `SKIPPED`, then writes FOLDER/trace.json and
+    FOLDER/summary.md.
+    """
 
     def __init__(self, folder: Path, device: torch.device, about: str) -> None:
         self._folder, self._device, self._about = folder, device, about
@@ -37,7 +41,9 @@ class StepProfile:
         return False
 
     def close(self) -> str:
-        """The attempt ends before the page could be written; the profiler is stopped. Gives the sentence that says so."""
+        """The attempt ends before the page could be written; the profiler is stopped. Gives the sentence that
+        says so.
+        """
         if self._profiler is not None:
             with library_noise():
                 self._profiler.__exit__(None, None, None)
@@ -66,14 +72,31 @@ def summary(events: Sequence[Any], about: str) -> str:
     """One page: the phases' shares of the wall time, then the operations that cost most by themselves."""
     phases = {e.key: e.cpu_time_total for e in events if e.key in PHASES}
     known = sum(phases.values()) or 1.0
-    lines = [f"# Where {STEPS} steps' time went", "", about, "", "| phase | ms a step | share |", "|---|---:|---:|"]
-    lines += [f"| {name} | {phases[name] / STEPS / 1e3:.2f} | {phases[name] / known:.1%} |" for name in PHASES if name in phases]
+    lines = [
+        f"# Where {STEPS} steps' time went",
+        "",
+        about,
+        "",
+        "| phase | ms a step | share |",
+        "|---|---:|---:|",
+    ]
+    lines += [
+        f"| {name} | {phases[name] / STEPS / 1e3:.2f} | {phases[name] / known:.1%} |"
+        for name in PHASES
+        if name in phases
+    ]
     operations = [e for e in events if e.key not in PHASES and not e.key.startswith("ProfilerStep")]
     own = {e: _own_us(e) for e in operations}
     total = sum(own.values()) or 1.0
-    lines += ["", "| operation | calls a step | own ms a step | share of all operations |", "|---|---:|---:|---:|"]
+    lines += [
+        "",
+        "| operation | calls a step | own ms a step | share of all operations |",
+        "|---|---:|---:|---:|",
+    ]
     for e in sorted(operations, key=lambda e: -own[e])[:TOP]:
-        lines.append(f"| `{e.key}` | {e.count / STEPS:.0f} | {own[e] / STEPS / 1e3:.2f} | {own[e] / total:.1%} |")
+        lines.append(
+            f"| `{e.key}` | {e.count / STEPS:.0f} | {own[e] / STEPS / 1e3:.2f} | {own[e] / total:.1%} |"
+        )
     lines += ["", f"The whole trace is in `{TRACE}`: open it in chrome://tracing or ui.perfetto.dev.", ""]
     return "\n".join(lines)
 

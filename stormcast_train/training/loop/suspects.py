@@ -15,12 +15,18 @@ from stormcast_train.training.loop.prefetch import Stream
 from stormcast_train.training.loop.trainable import Trainable
 
 
-def find_suspects(stage: Trainable, stream: Stream, positions: Sequence[int], ranks: Ranks, domain: bool) -> list[dict[str, Any]]:
-    """The samples at these stream positions whose own loss or gradient is not finite; each rank looks at a share, all get all.
+def find_suspects(
+    stage: Trainable, stream: Stream, positions: Sequence[int], ranks: Ranks, domain: bool
+) -> list[dict[str, Any]]:
+    """The samples at these stream positions whose own loss or gradient is not finite; each rank looks at a
+    share, all get all.
 
     domain: the ranks share every sample's fields, so all of them look at all samples.
     """
-    mine = [_suspect(stage, stream, position) for position in (positions if domain else positions[ranks.rank :: ranks.world])]
+    mine = [
+        _suspect(stage, stream, position)
+        for position in (positions if domain else positions[ranks.rank :: ranks.world])
+    ]
     parts = gather(mine)
     return [found for part in (parts[:1] if domain else parts) for found in part if found]
 

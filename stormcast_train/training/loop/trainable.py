@@ -20,7 +20,9 @@ class Trainable(Protocol):
 
     @property
     def needs_no_network(self) -> bool:
-        """Whether an example needs no network: a thread may then make the next one while a CPU works on this one."""
+        """Whether an example needs no network: a thread may then make the next one while a CPU works on this
+        one.
+        """
         ...
 
     def example(self, batch: Batch) -> Example:
@@ -28,5 +30,7 @@ class Trainable(Protocol):
         ...
 
     def loss(self, network: nn.Module, example: Example) -> LossTerms:
-        """The loss of `network` (the possibly DDP-wrapped `self.network`, in train mode) on one micro-batch."""
+        """The loss of `network` (the possibly DDP-wrapped `self.network`, in
+        train mode) on one micro-batch.
+        """
         ...

@@ -32,19 +32,19 @@ from stormcast_train.training.loop.profile import STEPS, SUMMARY, StepProfile
 from stormcast_train.training.loop.suspects import find_suspects
 from stormcast_train.training.loop.trainable import Trainable
 from stormcast_train.training.run.checkpoint import Keep
-from stormcast_train.training.run.identity import Identity
+from stormcast_train.training.run.identity import RunIdentity
 from stormcast_train.training.run.journal import Journal
-from stormcast_train.training.run.request import StageRun
 from stormcast_train.training.run.restoring import restored
 from stormcast_train.training.run.saving import Saver
-from stormcast_train.training.setup.build import build
+from stormcast_train.training.run.stage_run import StageRun
+from stormcast_train.training.setup.build_stage import build
 from stormcast_train.training.setup.resolve import Setup
 from stormcast_train.training.validation.case_fields import CaseFields, case_path, write_case
-from stormcast_train.training.validation.cases import Validation
 from stormcast_train.training.validation.convergence import convergence_facts, unconverged
 from stormcast_train.training.validation.criterion import reduced_metrics
 from stormcast_train.training.validation.evaluation import Evaluation
 from stormcast_train.training.validation.overfitting import memorised, ratio_facts
+from stormcast_train.training.validation.validation_cases import Validation
 
 LOG_LINES, VALIDATIONS, CHECKPOINTS = 400, 5, 10  # of a run whose periods are not given
 
@@ -68,7 +68,14 @@ class Attempt:
     """Restores the newest whole checkpoint, trains, and leaves packages and events."""
 
     def __init__(
-        self, run: StageRun, identity: Identity, ranks: Ranks, subject: Subject, attempt: int, console: Console, stop: StopRequest
+        self,
+        run: StageRun,
+        identity: RunIdentity,
+        ranks: Ranks,
+        subject: Subject,
+        attempt: int,
+        console: Console,
+        stop: StopRequest,
     ) -> None:
         self._run, self._ranks, self._stop = run, ranks, stop
         self._stage, self._stream, self._evaluation = subject.stage, subject.stream, subject.evaluation
@@ -80,16 +87,22 @@ class Attempt:
         self._facts = {**checkpoint_facts(identity, ranks), "ema": ema_facts(run.optim)}
         execution = run.execution
         keep = Keep(execution.checkpoints_kept, execution.checkpoint_keep_every, execution.checkpoint_best)
-        self._saver = Saver(run.directory, stage.network, self._evaluation.save_package, self._optim, keep, self._facts)
+        self._saver = Saver(
+            run.directory, stage.network, self._evaluation.save_package, self._optim, keep, self._facts
+        )
         self._criterion, self._checkpoint_criterion = run.criteria()
-        self._watchdog = Watchdog(run.directory.path / "hang", ranks, attempt, execution.watchdog_s, self._hung)
+        self._watchdog = Watchdog(
+            run.directory.path / "hang", ranks, attempt, execution.watchdog_s, self._hung
+        )
         self._deadline = Deadline(None, "", stop.began)
         self._insight: insight.Insight | None = None
         self._profile: StepProfile | None = None
         self._samples = self._saved = -1
 
     def work(self) -> None:
-        """Restore, train, and say how it ended: done, or StoppedError, or NonFiniteError with the samples written down."""
+        """Restore, train, and say how it ended: done, or StoppedError, or NonFiniteError with the samples
+        written down.
+        """
         samples = self._samples = self._restore()
         total = self._run.optim.total_samples
         self._begin(samples, total)
@@ -119,17 +132,23 @@ class Attempt:
             self._journal.say(started)
         facts |= {"init": started} if started else {}
         size = self._stream.dataset_size
-        self._journal.write("start", samples, ranks=self._ranks.world, total_samples=total, dataset_size=size, **facts)
+        self._journal.write(
+            "start", samples, ranks=self._ranks.world, total_samples=total, dataset_size=size, **facts
+        )
         for sentence in self._evaluation.warnings:
             self._journal.warn(samples, sentence, "residual")
 
     def _train(self, samples: int) -> int:
-        """The loop, unless a rank was asked to stop, or time is up, before it began: what is on disk is all there is then."""
+        """The loop, unless a rank was asked to stop, or time is up, before it began: what is on disk is all
+        there is then.
+        """
         if any(gather(self._stop_asked())):
             return samples
         plan = self.plan()
         with Examples(self._stage, self._stream, plan.autocast) as examples:
-            return train(self._stage, examples, self._optim, plan, self._ranks, self, samples, self._stop_asked)
+            return train(
+                self._stage, examples, self._optim, plan, self._ranks, self, samples, self._stop_asked
+            )
 
     def plan(self) -> TrainPlan:
         """The loop's plan; periods that are not given follow from the length of the run."""
@@ -156,7 +175,9 @@ class Attempt:
         if self._ranks.is_first:
             self._saver.prepare()
         if self._profile is not None and self._profile.stepped():
-            self._journal.say(f"where {STEPS} steps' time went: {self._run.directory.path / 'profile' / SUMMARY}")
+            self._journal.say(
+                f"where {STEPS} steps' time went: {self._run.directory.path / 'profile' / SUMMARY}"
+            )
             self._profile = None
 
     def _end_profile(self) -> None:
@@ -185,29 +206,49 @@ class Attempt:
         return next(self._stage.network.parameters()).device
 
     def validated(self, samples: int) -> None:
-        """See `loop.Observer`: metrics of the averaged weights over all ranks' cases; the best package so far is kept."""
+        """See `loop.Observer`: metrics of the averaged weights over all ranks' cases; the best package so far
+        is kept.
+        """
         began, weights = time.perf_counter(), whole(self._optim.averaged_weights())
         how = Validation(self._run.execution.validation, partial(self._keep_case, samples))
-        metrics = reduced_metrics(gather(self._evaluation.sums(weights, (self._ranks.rank, self._ranks.world), how)))
+        metrics = reduced_metrics(
+            gather(self._evaluation.sums(weights, (self._ranks.rank, self._ranks.world), how))
+        )
         ratios = self._evaluation.ratios(weights)
-        metrics |= {name: value for name, value in ratio_facts(self._run.kind.name, ratios).items() if "/" in name}
+        metrics |= {
+            name: value for name, value in ratio_facts(self._run.kind.name, ratios).items() if "/" in name
+        }
         self._watchdog.beat(samples)
         improved, broken = self._criterion.improves(metrics), self._criterion.broken(metrics)
-        self._journal.write("validate", samples, **metrics, seconds=time.perf_counter() - began, best=improved, vetoes=broken)
+        self._journal.write(
+            "validate", samples, **metrics, seconds=time.perf_counter() - began, best=improved, vetoes=broken
+        )
         for sentence in memorised(ratios):
             self._journal.warn(samples, sentence, "residual")
         self._saver.sampler = convergence_facts(metrics, samples) or self._saver.sampler
         for sentence in unconverged(self._saver.sampler):
             self._journal.warn(samples, sentence, "sampler")
         if improved and self._ranks.is_first:
-            facts = {"criterion": self._criterion.name, "value": self._criterion.value(metrics), "vetoes": broken}
+            facts = {
+                "criterion": self._criterion.name,
+                "value": self._criterion.value(metrics),
+                "vetoes": broken,
+            }
             self._saver.package("best", samples, weights, facts)
         if self._checkpoint_criterion is not None and self._checkpoint_criterion.improves(metrics):
-            self._save(samples, best_of=self._checkpoint_criterion.name, value=self._checkpoint_criterion.value(metrics))
+            self._save(
+                samples,
+                best_of=self._checkpoint_criterion.name,
+                value=self._checkpoint_criterion.value(metrics),
+            )
 
     def _keep_case(self, samples: int, case: CaseFields) -> None:
         directory = self._run.directory.path
-        write_case(case_path(directory, samples, case.start), case, {"run": str(directory.resolve()), "samples": samples})
+        write_case(
+            case_path(directory, samples, case.start),
+            case,
+            {"run": str(directory.resolve()), "samples": samples},
+        )
 
     def checkpoint(self, samples: int) -> None:
         """See `loop.Observer`: host copies now, the files in the background."""
@@ -228,7 +269,10 @@ class Attempt:
         groups = self._saver.gathered(self._ranks.is_first, *self._saver.groups())
         if groups is None:
             return
-        best = {"best": self._criterion.best, "best_checkpoint": self._checkpoint_criterion and self._checkpoint_criterion.best}
+        best = {
+            "best": self._criterion.best,
+            "best_checkpoint": self._checkpoint_criterion and self._checkpoint_criterion.best,
+        }
         best |= {"sampler": self._saver.sampler}
         stalled = self._saver.checkpoint(samples, groups, {**best, **facts})
         self._watchdog.beat(samples)
@@ -278,11 +322,15 @@ class Attempt:
 
     def _hung(self, message: str) -> None:
         """Called by the watchdog's thread before it ends this rank."""
-        self._journal.write("failed", max(self._samples, 0), message=message, stacks=str(self._run.directory.path / "hang"))
+        self._journal.write(
+            "failed", max(self._samples, 0), message=message, stacks=str(self._run.directory.path / "hang")
+        )
 
 
-def checkpoint_facts(identity: Identity, ranks: Ranks) -> dict[str, Any]:
-    """What a checkpoint says of where it comes from; fingerprints are compared when it is read, the rest is a record."""
+def checkpoint_facts(identity: RunIdentity, ranks: Ranks) -> dict[str, Any]:
+    """What a checkpoint says of where it comes from; fingerprints are compared when it is read, the rest is a
+    record.
+    """
     return {
         "science_fingerprint": identity.science_fingerprint,
         "data_fingerprint": identity.data_fingerprint,

@@ -1,7 +1,8 @@
-"""Checkpoints: safetensors and JSON in one folder each, written aside, fsynced, renamed. No pickle, so nothing can run code.
+"""Checkpoints: safetensors and JSON in one folder each, written aside, fsynced, renamed. No pickle, so
+nothing can run code.
 
-What a crash cut short keeps its temporary name and is never read; what was damaged later fails its hashes, and the checkpoint
-before it is used.
+What a crash cut short keeps its temporary name and is never read; what was damaged later fails its hashes,
+and the checkpoint before it is used.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ WEIGHTS = "weights.safetensors"
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """What a resume needs: the network's state, the optimiser's and averages' tensors, and plain facts (`samples`, ...)."""
+    """What a resume needs: the network's state, the optimiser's and averages' tensors, and plain facts
+    (`samples`, ...).
+    """
 
     weights: dict[str, Tensor]
     optim: dict[str, Tensor]
@@ -36,7 +39,9 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Keep:
-    """Which checkpoints stay: the newest `last`, the first at or past every multiple of `every` samples, the newest marked `best`."""
+    """Which checkpoints stay: the newest `last`, the first at or past every multiple of `every` samples, the
+    newest marked `best`.
+    """
 
     last: int = 2
     every: int | None = None
@@ -94,22 +99,32 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
 
 def checkpoint_folders(directory: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
-    return sorted(p for p in directory.iterdir() if p.is_dir() and p.name.isdigit()) if directory.is_dir() else []
+    return (
+        sorted(p for p in directory.iterdir() if p.is_dir() and p.name.isdigit())
+        if directory.is_dir()
+        else []
+    )
 
 
 def newest_whole(directory: Path) -> tuple[Path | None, list[str]]:
-    """The newest checkpoint whose bytes are those that were written, and a sentence for each newer one that is damaged."""
+    """The newest checkpoint whose bytes are those that were written, and a sentence for each newer one that
+    is damaged.
+    """
     refused: list[str] = []
     for folder in checkpoint_folders(directory)[::-1]:
         problem = damage(folder)
         if problem is None:
             return folder, refused
-        refused.append(f"the checkpoint at {int(folder.name)} samples is damaged ({problem}); an older one is used")
+        refused.append(
+            f"the checkpoint at {int(folder.name)} samples is damaged ({problem}); an older one is used"
+        )
     return None, refused
 
 
 def set_aside_after(directory: Path, newest: Path | None) -> None:
-    """Rename what is newer than the newest whole checkpoint to `damaged-...`: it must not count among those that are kept."""
+    """Rename what is newer than the newest whole checkpoint to `damaged-...`: it must not count among those
+    that are kept.
+    """
     for folder in checkpoint_folders(directory):
         if newest is None or folder.name > newest.name:
             shutil.rmtree(directory / f"damaged-{folder.name}", ignore_errors=True)
@@ -131,7 +146,9 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     try:
         return Checkpoint(load_file(folder / WEIGHTS), load_file(folder / OPTIM), facts_of(folder))
     except OSError as error:
-        raise FailedError(f"the checkpoint {folder} cannot be read on this node: {error}", path=str(folder)) from error
+        raise FailedError(
+            f"the checkpoint {folder} cannot be read on this node: {error}", path=str(folder)
+        ) from error
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
@@ -140,16 +157,18 @@ def facts_of(folder: Path) -> dict[str, Any]:
 
 
 def refuse_foreign(folder: Path, asked: Mapping[str, Any]) -> None:
-    """RequestError where the checkpoint was made by another experiment: other data, another config, another seed.
+    """RequestError where the checkpoint was made by another experiment: other data, another config, another
+    seed.
 
-    asked: `data_fingerprint` and `science_fingerprint` of what is to be continued. A checkpoint that names none is taken as it is.
+    asked: `data_fingerprint` and `science_fingerprint` of what is to be continued. A checkpoint that names
+    none is taken as it is.
     """
     held = facts_of(folder)
     for name, what in (("data_fingerprint", "other data"), ("science_fingerprint", "another experiment")):
         if held.get(name) not in (None, asked[name]):
             raise RequestError(
-                f"the checkpoint {folder} belongs to {what} ({name} {held[name][:12]}, asked is {asked[name][:12]}): "
-                "give another run=, or the store and keys it was made with",
+                f"the checkpoint {folder} belongs to {what} ({name} {held[name][:12]}, asked is "
+                f"{asked[name][:12]}): give another run=, or the store and keys it was made with",
                 path=str(folder),
             )
 

@@ -9,7 +9,9 @@ def differences(held: Any, asked: Any, prefix: str = "") -> list[str]:
     """A clause for every key whose values differ, `optim.lr was 1, asked is 2`."""
     if isinstance(held, dict) and isinstance(asked, dict):
         keys = sorted({*held, *asked})
-        return [found for key in keys for found in differences(held.get(key), asked.get(key), f"{prefix}{key}.")]
+        return [
+            found for key in keys for found in differences(held.get(key), asked.get(key), f"{prefix}{key}.")
+        ]
     held, asked = (list(v) if isinstance(v, list | tuple) else v for v in (held, asked))
     return [] if held == asked else [f"{prefix.rstrip('.')} was {_short(held)}, asked is {_short(asked)}"]
 

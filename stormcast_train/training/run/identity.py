@@ -11,14 +11,16 @@ from stormcast_train.base.provenance import code_fingerprint
 from stormcast_train.forecast.chosen import open_header
 from stormcast_train.training.run.differences import differences
 from stormcast_train.training.run.inherit import check_parent, inherited_init
-from stormcast_train.training.run.request import StageRun
+from stormcast_train.training.run.stage_run import StageRun
 
 Begin = Literal["new", "resume", "done"]
 
 
 @dataclass(frozen=True)
-class Identity:
-    """What makes a run the same experiment: its science (config, seed, used part of the store) and the code."""
+class RunIdentity:
+    """What makes a run the same experiment: its science (config, seed, used
+    part of the store) and the code.
+    """
 
     science: dict[str, Any]
     science_fingerprint: str
@@ -35,22 +37,27 @@ class Identity:
         return digest(self.science["store"])
 
 
-def identify(run: StageRun) -> Identity:
+def identify(run: StageRun) -> RunIdentity:
     """The identity of what is asked; reads the store's and the regression's fingerprints, never torch."""
     science = run.setup.science()
     continues, init = inherited_init(run.directory, run.resume_from)
     if not continues:
         init = None if run.request.init is None else open_header(run.request.init).fingerprint
     science |= {"init": init, "optim": run.optim.model_dump(mode="json")}
-    return Identity(science, digest(science), code_fingerprint())
+    return RunIdentity(science, digest(science), code_fingerprint())
 
 
-def begin(run: StageRun, identity: Identity) -> Begin:
-    """How the request meets its directory; RequestError where that holds another experiment, another thing, or other code began it."""
+def begin(run: StageRun, identity: RunIdentity) -> Begin:
+    """How the request meets its directory; RequestError where that holds another experiment, another thing,
+    or other code began it.
+    """
     directory = run.directory
     foreign = directory.foreign()
     if foreign:
-        raise RequestError(f"run={directory.path} is no run, it holds {', '.join(foreign[:4])}: give another folder", foreign=foreign)
+        raise RequestError(
+            f"run={directory.path} is no run, it holds {', '.join(foreign[:4])}: give another folder",
+            foreign=foreign,
+        )
     if not directory.exists:
         if run.resume_from is not None:
             check_parent(run.resume_from, identity.science, identity.code, run.allow_code_change)
@@ -61,19 +68,22 @@ def begin(run: StageRun, identity: Identity) -> Begin:
             return "new"  # its first attempt was refused; this one is another request
         where = "; ".join(differences(directory.document("science"), identity.science)[:3])
         fix = "give another run=, or the keys it began with"
-        raise RequestError(f"run={directory.path} holds another experiment ({where}): {fix}", run=str(directory.path))
+        raise RequestError(
+            f"run={directory.path} holds another experiment ({where}): {fix}", run=str(directory.path)
+        )
     if directory.state() == "done":
         return "done"
     if held["code"] != identity.code and not run.allow_code_change:
         raise RequestError(
-            f"the code has changed since the last attempt of {directory.path} (commit {held.get('commit')}): go back to it, "
-            "or accept the change with allow_code_change=true, which the record keeps",
+            f"the code has changed since the last attempt of {directory.path} (commit "
+            f"{held.get('commit')}): go back to it, or accept the change with allow_code_change=true, which "
+            "the record keeps",
             run=str(directory.path),
         )
     return "resume"
 
 
-def is_done(run: StageRun, identity: Identity) -> bool:
+def is_done(run: StageRun, identity: RunIdentity) -> bool:
     """Whether this very experiment has ended; safe to ask while another rank writes."""
     held = run.directory.identity() if run.directory.exists else {}
     return held.get("science_fingerprint") == identity.science_fingerprint and run.directory.state() == "done"

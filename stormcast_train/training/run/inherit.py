@@ -1,4 +1,5 @@
-"""`resume_from=RUN`: someone else's run goes on under a new name, from its newest whole checkpoint. Torch only where files are copied.
+"""`resume_from=RUN`: someone else's run goes on under a new name, from its newest whole checkpoint. Torch
+only where files are copied.
 
 The other run is only read. What makes it the same experiment must be equal; its length may be another.
 """
@@ -20,7 +21,11 @@ from stormcast_train.runs.run import RunDirectory, find_run
 from stormcast_train.training.run.differences import differences
 
 LENGTH = "total_samples"
-SCALED = ("ema_half_life_samples", "ema.also_samples", "ema.snapshot_every")  # follow the length where they are given as parts of it
+SCALED = (
+    "ema_half_life_samples",
+    "ema.also_samples",
+    "ema.snapshot_every",
+)  # follow the length where they are given as parts of it
 KEPT = ("ema.snapshots_kept",)
 
 
@@ -41,28 +46,43 @@ def inherited_init(run: RunDirectory, asked: str | None) -> tuple[bool, str | No
 
 
 def check_parent(asked: str, science: Mapping[str, Any], code: str, allow_code_change: bool) -> None:
-    """RequestError unless the run that begins is the parent's experiment, no shorter than it has come, and of its code."""
+    """RequestError unless the run that begins is the parent's experiment, no shorter than it has come, and of
+    its code.
+    """
     parent = find_run(asked)
     identity = parent.identity()
     found = differences(comparable(parent.document("science"), science), comparable(science, science))
     if found:
-        raise RequestError(f"resume_from={asked} is another experiment ({'; '.join(found[:3])}): give its keys, or init={asked}", run=asked)
+        raise RequestError(
+            f"resume_from={asked} is another experiment ({'; '.join(found[:3])}): give its keys, or "
+            f"init={asked}",
+            run=asked,
+        )
     if identity["code"] != code and not allow_code_change:
         raise RequestError(
-            f"the code has changed since {parent.path} was trained (commit {identity.get('commit')}): go back to it, or accept the change "
-            "with allow_code_change=true, which the record keeps",
+            f"the code has changed since {parent.path} was trained (commit {identity.get('commit')}): go "
+            "back to it, or accept the change with allow_code_change=true, which the record keeps",
             run=asked,
         )
     samples = max((int(path.name) for path in parent.checkpoints.glob("[0-9]*")), default=None)
     if samples is None:
-        raise RequestError(f"resume_from={asked}: the run {parent.path} has no checkpoint (state: {parent.state()})", run=asked)
+        raise RequestError(
+            f"resume_from={asked}: the run {parent.path} has no checkpoint (state: {parent.state()})",
+            run=asked,
+        )
     total = science["optim"][LENGTH]
     if samples > total:
-        raise RequestError(f"the run {parent.path} has seen {samples} samples already, and {total} are asked: more are needed", run=asked)
+        raise RequestError(
+            f"the run {parent.path} has seen {samples} samples already, and {total} are asked: more are "
+            "needed",
+            run=asked,
+        )
 
 
 def comparable(science: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """The science without what only its length decides; a length in samples counts as `other`'s where it is the same part of the run."""
+    """The science without what only its length decides; a length in samples counts as `other`'s where it is
+    the same part of the run.
+    """
     made = copy.deepcopy(dict(science))
     optim, reference = made["optim"], other["optim"]
     ratio = reference[LENGTH] / optim[LENGTH]
@@ -95,14 +115,18 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
 def parent_record(parent: RunDirectory) -> dict[str, Any]:
     """What `fingerprint.json` of the run that goes on says of the one it came from."""
     identity = parent.identity()
-    return {"path": str(parent.path.resolve()), **{key: identity.get(key) for key in ("fingerprint", "code", "commit", "code_changes")}}
+    return {
+        "path": str(parent.path.resolve()),
+        **{key: identity.get(key) for key in ("fingerprint", "code", "commit", "code_changes")},
+    }
 
 
 def inherit(run: RunDirectory, parent: RunDirectory, science_fingerprint: str) -> int | None:
-    """Copy the parent's newest whole checkpoint, snapshots and packages, the checkpoint last; None where this run has its own already.
+    """Copy the parent's newest whole checkpoint, snapshots and packages, the checkpoint last; None where this
+    run has its own already.
 
-    The copied checkpoint is told that it belongs to the science that goes on, of which `check_parent` found only the length changed.
-    Gives the samples it goes on from. RequestError where no checkpoint is whole.
+    The copied checkpoint is told that it belongs to the science that goes on, of which `check_parent` found
+    only the length changed. Gives the samples it goes on from. RequestError where no checkpoint is whole.
     """
     from stormcast_train.training.run.checkpoint import checkpoint_folders, newest_whole
 
@@ -110,7 +134,10 @@ def inherit(run: RunDirectory, parent: RunDirectory, science_fingerprint: str) -
         return None
     newest, damaged = newest_whole(parent.checkpoints)
     if newest is None:
-        raise RequestError(f"the run {parent.path} has no whole checkpoint to go on from{': ' if damaged else ''}{'; '.join(damaged)}")
+        raise RequestError(
+            f"the run {parent.path} has no whole checkpoint to go on "
+            f"from{': ' if damaged else ''}{'; '.join(damaged)}"
+        )
     samples = int(newest.name)
     for count, path in snapshot_files(parent.snapshots).items():
         if count <= samples:

@@ -1,4 +1,6 @@
-"""What a person sees of a run while it goes: its events, their mirror, the bar on the console. Rank 0 writes."""
+"""What a person sees of a run while it goes: its events, their mirror, the
+bar on the console. Rank 0 writes.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,7 @@ from stormcast_train.base.console import Console
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.runs.events import EventLog
 from stormcast_train.runs.sinks import WandbMirror
-from stormcast_train.training.run.request import StageRun
+from stormcast_train.training.run.stage_run import StageRun
 
 
 class Journal:
@@ -48,7 +50,9 @@ class Journal:
         self._shown = samples
 
     def warn(self, samples: int, message: str, about: str) -> None:
-        """A `warning` event each time, a line on the console the first time that this attempt warns about it."""
+        """A `warning` event each time, a line on the console the first time
+        that this attempt warns about it.
+        """
         self.write("warning", samples, message=message, about=about)
         if about not in self._warned:
             self.say(f"warning: {message}")

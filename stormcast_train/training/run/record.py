@@ -10,16 +10,18 @@ from stormcast_train.base.provenance import code_record
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.runs.environment import attempt_environment
 from stormcast_train.runs.run import describe_run
-from stormcast_train.training.run.device import is_deterministic
-from stormcast_train.training.run.identity import Identity
+from stormcast_train.training.run.identity import RunIdentity
 from stormcast_train.training.run.inherit import parent_of, parent_record
-from stormcast_train.training.run.request import StageRun
+from stormcast_train.training.run.rank_device import is_deterministic
+from stormcast_train.training.run.stage_run import StageRun
 
 if TYPE_CHECKING:
     import torch
 
 
-def record_attempt(run: StageRun, identity: Identity, ranks: Ranks, device: torch.device, attempt: int) -> None:
+def record_attempt(
+    run: StageRun, identity: RunIdentity, ranks: Ranks, device: torch.device, attempt: int
+) -> None:
     """Write into the directory what the run is and how this attempt is executed."""
     import torch
 
@@ -31,7 +33,8 @@ def record_attempt(run: StageRun, identity: Identity, ranks: Ranks, device: torc
         "cuda": torch.version.cuda,
     }
     execution = run.execution.model_dump(mode="json") | {
-        "deterministic": is_deterministic(run.execution.deterministic, device), "device": str(device), "ranks": ranks.world,
+        "deterministic": is_deterministic(run.execution.deterministic, device), "device": str(device),
+        "ranks": ranks.world,
         "launcher": ranks.launcher, "attempt": attempt, "command": list(run.command),
     }  # fmt: skip
     request = run.request
@@ -44,12 +47,18 @@ def record_attempt(run: StageRun, identity: Identity, ranks: Ranks, device: torc
     }
     run.directory.record(
         _identity_record(run, identity, code, attempt),
-        {"science": identity.science, "execution": execution, "site": {"site": run.site.model_dump(mode="json"), **places}},
+        {
+            "science": identity.science,
+            "execution": execution,
+            "site": {"site": run.site.model_dump(mode="json"), **places},
+        },
         {"environment": attempt_environment(spoken), "code": code},
     )
 
 
-def _identity_record(run: StageRun, identity: Identity, code: Mapping[str, Any], attempt: int) -> dict[str, Any]:
+def _identity_record(
+    run: StageRun, identity: RunIdentity, code: Mapping[str, Any], attempt: int
+) -> dict[str, Any]:
     """`fingerprint.json`: the fingerprint of the first attempt stays; code accepted later is listed."""
     held = run.directory.identity() if run.directory.exists else {}
     changes = list(held.get("code_changes", []))

@@ -7,14 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from stormcast_train.distributed.collectives import decided_by_first
-from stormcast_train.training.run.checkpoint import Checkpoint, facts_of, newest_whole, read_checkpoint, refuse_foreign, set_aside_after
+from stormcast_train.training.run.checkpoint import (
+    Checkpoint,
+    facts_of,
+    newest_whole,
+    read_checkpoint,
+    refuse_foreign,
+    set_aside_after,
+)
 from stormcast_train.training.run.journal import Journal
 
 
 def restored(directory: Path, asked: Mapping[str, Any], journal: Journal) -> Checkpoint | None:
-    """The newest checkpoint below `directory` that rank 0 found whole, read by every rank; None for a fresh start.
+    """The newest checkpoint below `directory` that rank 0 found whole, read by every rank; None for a fresh
+    start.
 
-    Damaged ones are named in the journal and set aside; one of another experiment than `asked` (see `refuse_foreign`) is a RequestError.
+    Damaged ones are named in the journal and set aside; one of another experiment than `asked` (see
+    `refuse_foreign`) is a RequestError.
     """
     name = decided_by_first(lambda: _chosen(directory, asked, journal))
     return None if name is None else read_checkpoint(directory / name)

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from stormcast_train.runs.run import RunDirectory
 from stormcast_train.training.loop.optimizer import Optimization
 from stormcast_train.training.loop.parallel import is_sharded, whole
-from stormcast_train.training.run.background import Background, HostMemory
 from stormcast_train.training.run.checkpoint import Checkpoint, Keep, write_checkpoint
+from stormcast_train.training.run.writing_thread import Background, HostMemory
 
 SavePackage = Callable[[Path, dict[str, Tensor], Mapping[str, Any]], None]
 
@@ -24,14 +24,21 @@ SavePackage = Callable[[Path, dict[str, Tensor], Mapping[str, Any]], None]
 class Saver:
     """Copies what network and optimisation hold, and writes the copies in the background.
 
-    save_package: writes a package with the weights it is given. facts: what every checkpoint of this attempt says beside its samples.
+    save_package: writes a package with the weights it is given. facts: what every checkpoint of this attempt
+    says beside its samples.
     """
 
     def __init__(
-        self, directory: RunDirectory, network: nn.Module, save_package: SavePackage, optim: Optimization, keep: Keep,
+        self, directory: RunDirectory, network: nn.Module, save_package: SavePackage, optim: Optimization,
+        keep: Keep,
         facts: Mapping[str, Any],
     ) -> None:  # fmt: skip
-        self._directory, self._network, self._save_package, self._optim = directory, network, save_package, optim
+        self._directory, self._network, self._save_package, self._optim = (
+            directory,
+            network,
+            save_package,
+            optim,
+        )
         self._keep, self._facts = keep, facts
         self._disk, self._memory = Background(), HostMemory()
         self._prepared = False
@@ -43,7 +50,9 @@ class Saver:
         return self._disk.slowest_s
 
     def prepare(self) -> None:
-        """Have memory ready for the first checkpoint; to be called after a step, when the optimiser has its state. Once is enough."""
+        """Have memory ready for the first checkpoint; to be called after a step, when the optimiser has its
+        state. Once is enough.
+        """
         if self._prepared:
             return
         self._prepared = True
@@ -53,18 +62,26 @@ class Saver:
         self._disk.submit(lambda: self._memory.prepare(*groups))
 
     def groups(self) -> tuple[dict[str, Tensor], ...]:
-        """What a checkpoint holds: weights, the optimiser's memory with all averages, and the averaged weights of the package."""
+        """What a checkpoint holds: weights, the optimiser's memory with all averages, and the averaged
+        weights of the package.
+        """
         return self._network.state_dict(), self._optim.state(), self._optim.averaged_weights()
 
     def gathered(self, first: bool, *groups: dict[str, Tensor]) -> list[dict[str, Tensor]] | None:
-        """Whole tensors on rank 0, None on others; where the network lies in parts every rank must call it."""
+        """Whole tensors on rank 0, None on others; where the network lies in
+        parts every rank must call it.
+        """
         if is_sharded(self._network):
             found = [whole(tensors, keep=first) for tensors in groups]
             return found if first else None
         return list(groups) if first else None
 
-    def checkpoint(self, samples: int, groups: Sequence[dict[str, Tensor]], facts: Mapping[str, Any]) -> float:
-        """Write package/last and then a checkpoint, which so never lacks its own; gives the seconds that training waited."""
+    def checkpoint(
+        self, samples: int, groups: Sequence[dict[str, Tensor]], facts: Mapping[str, Any]
+    ) -> float:
+        """Write package/last and then a checkpoint, which so never lacks its own; gives the seconds that
+        training waited.
+        """
         began = time.perf_counter()
         (weights, optim, averaged), buffers = self._memory.copy(*groups)
         checkpoint = Checkpoint(weights, optim, {**self._facts, **facts, "samples": samples})
@@ -77,7 +94,9 @@ class Saver:
         self._disk.submit(write)
         return time.perf_counter() - began
 
-    def package(self, which: str, samples: int, weights: Mapping[str, Tensor], facts: Mapping[str, Any]) -> None:
+    def package(
+        self, which: str, samples: int, weights: Mapping[str, Tensor], facts: Mapping[str, Any]
+    ) -> None:
         """Write package/WHICH with these weights."""
         made = {**self._made(samples), **facts}
         self.later(weights, lambda copied: self._save_package(self._directory.package(which), copied, made))

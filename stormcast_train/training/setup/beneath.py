@@ -1,4 +1,6 @@
-"""The frozen stage that a stage corrects: loaded with its folds, checked against store and mix, its means kept where they help."""
+"""The frozen stage that a stage corrects: loaded with its folds, checked against store and mix, its means
+kept where they help.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,14 @@ from stormcast_train.training.setup.folds import check_unseen, fold_edges, fold_
 from stormcast_train.training.setup.means import FrozenStage, Lookup, means_lookup
 from stormcast_train.training.setup.refusals import refuse_other_hours, refuse_other_scene, training_part
 from stormcast_train.training.setup.resolve import Setup
-from stormcast_train.training.validation.cases import Cases
+from stormcast_train.training.validation.validation_cases import Cases
 
 
 @dataclass(frozen=True, eq=False)
 class Beneath:
-    """The frozen stage: as an emulator, and as what gives the means of training starts. made_by: what identifies its means."""
+    """The frozen stage: as an emulator, and as what gives the means of training starts. made_by: what
+    identifies its means.
+    """
 
     emulator: Emulator
     frozen: FrozenStage
@@ -35,7 +39,9 @@ class Beneath:
 
 
 def load_beneath(setup: Setup, device: torch.device) -> Beneath:
-    """The run that `regression=` names, with its folds where it is cross-fitted; RequestError where it does not fit the store."""
+    """The run that `regression=` names, with its folds where it is cross-fitted; RequestError where it does
+    not fit the store.
+    """
     assert setup.request.regression is not None
     emulator = Emulator.load(setup.request.regression, device)
     emulator.reader(setup.store)
@@ -44,8 +50,12 @@ def load_beneath(setup: Setup, device: torch.device) -> Beneath:
     return Beneath(emulator, frozen, folds, made_by)
 
 
-def _with_folds(setup: Setup, emulator: Emulator, starts: Times, device: torch.device) -> tuple[FrozenStage, tuple[str, ...]]:
-    """The frozen stage with its folds, and the folds' fingerprints; RequestError where a fold is none of it."""
+def _with_folds(
+    setup: Setup, emulator: Emulator, starts: Times, device: torch.device
+) -> tuple[FrozenStage, tuple[str, ...]]:
+    """The frozen stage with its folds, and the folds' fingerprints;
+    RequestError where a fold is none of it.
+    """
     specs = setup.request.fold_regressions()
     if not specs:
         return FrozenStage(emulator.step_model), ()
@@ -54,7 +64,10 @@ def _with_folds(setup: Setup, emulator: Emulator, starts: Times, device: torch.d
     for index, spec in enumerate(specs):
         fold = Emulator.load(spec, device)
         if fold.package.mix.get("fold") != {"index": index, "of": len(specs)}:
-            raise RequestError(f"{spec} is not fold {index} of {len(specs)}, but {fold.package.mix.get('fold')}: train the folds again")
+            raise RequestError(
+                f"{spec} is not fold {index} of {len(specs)}, but {fold.package.mix.get('fold')}: train the "
+                "folds again"
+            )
         refuse_other_scene(emulator.scene, fold.scene)
         check_unseen(fold.split("train"), starts[block == index], fold.history * fold.step, index)
         steps.append(fold.step_model)
@@ -63,17 +76,26 @@ def _with_folds(setup: Setup, emulator: Emulator, starts: Times, device: torch.d
 
 
 def refuse_other(setup: Setup, beneath: Emulator) -> None:
-    """RequestError where the stage beneath is not one of this store and mix: the scene is built as its own was."""
+    """RequestError where the stage beneath is not one of this store and mix: the scene is built as its own
+    was.
+    """
     request, trained, conditions = setup.request, beneath.scene, beneath.package.conditions
     store = _as_described(setup, trained)
-    mixture = mix_stores(store, request.mix, request.events, WindowNeeds.of(conditions).states, bool(trained.background))
+    mixture = mix_stores(
+        store, request.mix, request.events, WindowNeeds.of(conditions).states, bool(trained.background)
+    )
     times, static = mixture.splits["train"].times, tuple(v.name for v in trained.static) or False
-    refuse_other_scene(trained, build_scene(store, times, bool(trained.background), static, past_roles(conditions), mixture.training))
+    refuse_other_scene(
+        trained,
+        build_scene(store, times, bool(trained.background), static, past_roles(conditions), mixture.training),
+    )
     refuse_other_hours(beneath.package.mix.get("training_part"), training_part(store, trained, times))
 
 
 def _as_described(setup: Setup, trained: Scene) -> Store:
-    """The store with the transforms of the stage beneath: one that this stage asks for is refused where the scene is extended."""
+    """The store with the transforms of the stage beneath: one that this stage asks for is refused where the
+    scene is extended.
+    """
     view = setup.store.view or StoreView()
     override = {name: dict(facts) for name, facts in view.override.items()}
     for variable in (*trained.background, *trained.state):
@@ -82,9 +104,13 @@ def _as_described(setup: Setup, trained: Scene) -> Store:
 
 
 def mean_lookup(setup: Setup, beneath: Beneath, trained_on: Cases) -> Lookup | None:
-    """Where the means of training starts are looked up, as `stage.means` asks; None: they are computed when they are needed."""
+    """Where the means of training starts are looked up, as `stage.means` asks; None: they are computed when
+    they are needed.
+    """
     folder = Path(setup.request.keep) / "means" if setup.request.keep else None
-    return means_lookup(_means_kind(setup), beneath.frozen, trained_on.reader, trained_on.starts, folder, beneath.made_by)
+    return means_lookup(
+        _means_kind(setup), beneath.frozen, trained_on.reader, trained_on.starts, folder, beneath.made_by
+    )
 
 
 def _means_kind(setup: Setup) -> str:
@@ -93,5 +119,8 @@ def _means_kind(setup: Setup) -> str:
     if asked == "auto":
         return "fly" if further or setup.spec.conditions.perturbed else asked
     if asked != "fly" and further:
-        raise RequestError(f"stage.means={asked} keeps the means of one store, and mix.stores names more: write stage.means=fly")
+        raise RequestError(
+            f"stage.means={asked} keeps the means of one store, and mix.stores names more: write "
+            "stage.means=fly"
+        )
     return asked

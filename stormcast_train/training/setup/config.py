@@ -8,7 +8,13 @@ from pydantic import Field, field_validator
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
-from stormcast_train.data.condition_config import ConditionsConfig, ConditionSpec, HaloConfig, check_dropout, check_lead
+from stormcast_train.data.condition_config import (
+    ConditionsConfig,
+    ConditionSpec,
+    HaloConfig,
+    check_dropout,
+    check_lead,
+)
 from stormcast_train.data.event_config import EventsConfig
 from stormcast_train.data.mix import MixConfig
 from stormcast_train.networks.config import NetworkConfig
@@ -18,7 +24,10 @@ from stormcast_train.store.view import StoreView
 from stormcast_train.training.setup.folds import Fold, fold_runs
 
 Target = Literal["state", "tendency"]
-TIME = ("hour", "zenith")  # the day of the year only tells training from test where the archive is shorter than a few years
+TIME = (
+    "hour",
+    "zenith",
+)  # the day of the year only tells training from test where the archive is shorter than a few years
 _SHARED: dict[str, Any] = {
     "regression": False,
     "noise": 0.0,
@@ -47,16 +56,20 @@ class StageSpec(Frozen):
 class StageConfig(Frozen):
     """`stage=`: the kind, what it sees and what it predicts.
 
-    kind: a name of STAGES, `package.module:Thing`, or one of SEQUENCES (`both` is the regression and then the diffusion, each with its
-    defaults).
+    kind: a name of STAGES, `package.module:Thing`, or one of SEQUENCES (`both` is the regression and then the
+    diffusion, each with its defaults).
     """
 
     kind: str
     target: Target | None = None
     conditions: ConditionsConfig = ConditionsConfig()
-    residual: Literal["held_out", "cross_fitted"] = "held_out"  # of training hours: the regression's, or one's that has not seen them
+    residual: Literal["held_out", "cross_fitted"] = (
+        "held_out"  # of training hours: the regression's, or one's that has not seen them
+    )
     folds: int = Field(default=4, ge=2)  # of cross_fitted: so many more regressions
-    means: Literal["auto", "fly", "memory", "disk"] = "auto"  # where a diffusion has the regression's means from; never science
+    means: Literal["auto", "fly", "memory", "disk"] = (
+        "auto"  # where a diffusion has the regression's means from; never science
+    )
 
     @property
     def cross_fitted(self) -> bool:
@@ -79,19 +92,27 @@ class StageConfig(Frozen):
         return self.model_copy(update={"kind": kind})
 
     def resolve(self, has_background: bool, has_static: bool) -> StageSpec:
-        """Fill what is null with the kind's default; asking for a background or static fields the store lacks is a RequestError."""
+        """Fill what is null with the kind's default; asking for a background or static fields the store lacks
+        is a RequestError.
+        """
         kind = kind_of(self.kind)
         asked = {key: value for key, value in self.conditions.model_dump().items() if value is not None}
         if asked.get("background") and not has_background:
             raise RequestError(
-                "stage.conditions.background asks for a driver, and the store has no background; write stage.conditions.background=[]"
+                "stage.conditions.background asks for a driver, and the store has no background; write "
+                "stage.conditions.background=[]"
             )
         if asked.get("static") and not has_static:
-            raise RequestError("stage.conditions.static=true, and the store has no static fields; write stage.conditions.static=false")
+            raise RequestError(
+                "stage.conditions.static=true, and the store has no static fields; write "
+                "stage.conditions.static=false"
+            )
         filled = {**_SHARED, **kind.conditions, **asked}
         filled["background"] = tuple(filled["background"]) if has_background else ()
         filled["time"] = TIME if filled["time"] is True else tuple(filled["time"] or ())
-        filled["static"] = has_static and (tuple(filled["static"]) if isinstance(filled["static"], list | tuple) else filled["static"])
+        filled["static"] = has_static and (
+            tuple(filled["static"]) if isinstance(filled["static"], list | tuple) else filled["static"]
+        )
         filled["static"] = filled["static"] or False
         filled["halo"] = self._halo(bool(filled["background"]))
         filled["dropout"] = {source: share for source, share in filled["dropout"].items() if share}
@@ -105,7 +126,8 @@ class StageConfig(Frozen):
         halo = self.conditions.halo
         if halo.encoder is not None and not sees_background:
             raise RequestError(
-                "stage.conditions.halo.encoder needs a driver to encode: give stage.conditions.background, and a store with one"
+                "stage.conditions.halo.encoder needs a driver to encode: give stage.conditions.background, "
+                "and a store with one"
             )
         return halo if halo.encoder is not None else None
 
@@ -124,10 +146,14 @@ class StageRequest(Frozen):
     init: str | None = None  # run or package whose weights the network starts from
     variables: StoreView | None = None  # what of the store, and told how; None: all as it is
     fold: Fold | None = None  # of a regression: train outside this block only
-    keep: str | None = None  # the folder of the run, for what is measured or made once: residual.json, and the means of stage.means=disk
+    keep: str | None = (
+        None  # the folder of the run, for what is measured or made once: residual.json, and the means of stage.means=disk
+    )
 
     def fold_regressions(self) -> tuple[str, ...]:
-        """The runs of a cross-fitted diffusion's fold regressions; RequestError, with the command, where one is missing."""
+        """The runs of a cross-fitted diffusion's fold regressions; RequestError, with the command, where one
+        is missing.
+        """
         if self.regression is None or not self.stage.cross_fitted:
             return ()
         return fold_runs(self.regression, self.stage.folds)

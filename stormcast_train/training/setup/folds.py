@@ -1,7 +1,8 @@
 """Cross-fitting: k regressions, each trained on the starts outside its own block of time. Torch-free.
 
-A block is a contiguous k-th of the training starts, never random hours; the starts beside it are left out as well, as far as the mix
-keeps training from what validates. The fold regressions of a run live in RUN/folds/0 .. k-1.
+A block is a contiguous k-th of the training starts, never random hours; the starts beside it are left out as
+well, as far as the mix keeps training from what validates. The fold regressions of a run live in RUN/folds/0
+.. k-1.
 """
 
 from __future__ import annotations
@@ -32,19 +33,26 @@ class Fold(Frozen):
 
 
 def fold_edges(starts: Times, folds: int) -> Times:
-    """First starts of the blocks 1 .. folds-1 of these training starts; RequestError where there are fewer starts than blocks."""
+    """First starts of the blocks 1 .. folds-1 of these training starts; RequestError where there are fewer
+    starts than blocks.
+    """
     if len(starts) < folds:
-        raise RequestError(f"stage.folds={folds}: the training split has only {len(starts)} starts; give fewer folds")
+        raise RequestError(
+            f"stage.folds={folds}: the training split has only {len(starts)} starts; give fewer folds"
+        )
     return starts[[i * len(starts) // folds for i in range(1, folds)]]
 
 
 def fold_of(times: Times, edges: Times) -> NDArray[np.int64]:
-    """The block of each start [B]; one before the first or after the last training start belongs to the block beside it."""
+    """The block of each start [B]; one before the first or after the last training start belongs to the block
+    beside it.
+    """
     return np.searchsorted(edges, times, side="right").astype(np.int64)
 
 
 def fold_gap(splits: Mapping[str, Split], window: np.timedelta64) -> np.timedelta64:
-    """How far a fold's training starts stay from its block: as far as the mix keeps training from what validates and tests.
+    """How far a fold's training starts stay from its block: as far as the mix keeps training from what
+    validates and tests.
 
     At least `window`, within which two starts share a field, at most LONGEST_GAP.
     """
@@ -54,20 +62,28 @@ def fold_gap(splits: Mapping[str, Split], window: np.timedelta64) -> np.timedelt
 
 
 def fold_starts(starts: Times, fold: Fold, gap: np.timedelta64) -> Times:
-    """The starts that train this fold's regression: more than `gap` from all of its block. RequestError where none is left."""
+    """The starts that train this fold's regression: more than `gap` from all of its block. RequestError where
+    none is left.
+    """
     own = fold_of(starts, fold_edges(starts, fold.of)) == fold.index
     kept = starts[_distance(starts, starts[own]) > gap]
     if not len(kept):
         raise RequestError(
-            f"stage.folds={fold.of}: {gap} beside fold {fold.index} leave none of the {len(starts)} starts to train on; give a longer mix"
+            f"stage.folds={fold.of}: {gap} beside fold {fold.index} leave none of the {len(starts)} starts "
+            "to train on; give a longer mix"
         )
     return kept
 
 
 def outside(fold: Fold, mixture: Mixture, window: np.timedelta64) -> Mixture:
-    """The mixture with the training starts of this fold's regression; RequestError as `fold_starts`, and where it is of several stores."""
+    """The mixture with the training starts of this fold's regression; RequestError as `fold_starts`, and
+    where it is of several stores.
+    """
     if mixture.further:
-        raise RequestError("stage.residual=cross_fitted works on one store: leave mix.stores out, or put their hours into one store")
+        raise RequestError(
+            "stage.residual=cross_fitted works on one store: leave mix.stores out, or put their hours into "
+            "one store"
+        )
     train = mixture.splits["train"]
     kept = replace(train, starts=fold_starts(train.starts, fold, fold_gap(mixture.splits, window)))
     return replace(mixture, splits={**mixture.splits, "train": kept})
@@ -78,23 +94,33 @@ def check_unseen(trained: Times, starts: Times, window: np.timedelta64, index: i
     shared = int((_distance(starts, trained) <= window).sum())
     if shared:
         raise RequestError(
-            f"fold {index} of the regression has seen {shared} of the {len(starts)} training starts of its block: regression and diffusion "
-            "have other mixes; give both the same mix= and store="
+            f"fold {index} of the regression has seen {shared} of the {len(starts)} training starts of its "
+            "block: regression and diffusion have other mixes; give both the same mix= and store="
         )
 
 
 def fold_runs(regression: str, folds: int) -> tuple[str, ...]:
-    """The fold regressions of a regression's run (RUN or RUN@WHICH); RequestError, with the command, where one is missing."""
+    """The fold regressions of a regression's run (RUN or RUN@WHICH); RequestError, with the command, where
+    one is missing.
+    """
     name, at, which = (regression, "", "") if Path(regression).exists() else regression.partition("@")
     if (Path(name) / "package.json").is_file():
-        raise RequestError(f"stage.residual=cross_fitted needs the run of the regression and its folds; regression={name} is a package")
+        raise RequestError(
+            f"stage.residual=cross_fitted needs the run of the regression and its folds; regression={name} "
+            "is a package"
+        )
     run = find_run(name).path
-    made = sorted(int(p.name) for p in (run / "folds").glob("*") if p.name.isdigit() and any((p / "package").glob("*/package.json")))
+    made = sorted(
+        int(p.name)
+        for p in (run / "folds").glob("*")
+        if p.name.isdigit() and any((p / "package").glob("*/package.json"))
+    )
     if made != list(range(folds)):
         found = f"it has {len(made)}" if made else "it has none"
         raise RequestError(
-            f"stage.residual=cross_fitted needs {folds} folds of the regression {run}, and {found}: train them with `stormcast train "
-            f"stage=regression stage.residual=cross_fitted stage.folds={folds} run={run}` and that run's other keys",
+            f"stage.residual=cross_fitted needs {folds} folds of the regression {run}, and {found}: train "
+            f"them with `stormcast train stage=regression stage.residual=cross_fitted stage.folds={folds} "
+            f"run={run}` and that run's other keys",
             run=str(run),
         )
     return tuple(f"{run / 'folds' / str(i)}{at}{which}" for i in range(folds))

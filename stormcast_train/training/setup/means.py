@@ -1,4 +1,5 @@
-"""The mean beneath of every training start: computed when it is needed, kept in memory, or kept in files beside the run.
+"""The mean beneath of every training start: computed when it is needed, kept in memory, or kept in files
+beside the run.
 
 Shape suffixes: B samples, N training starts, C channels, H rows, W columns.
 """
@@ -35,7 +36,9 @@ Lookup = Callable[[Sequence[int]], Tensor]  # dataset indices -> means [B, C, H,
 
 @dataclass(frozen=True, eq=False)
 class FrozenStage:
-    """The frozen stage beneath; with cross-fitting also the one of each fold, which has not seen the starts of its block."""
+    """The frozen stage beneath; with cross-fitting also the one of each fold, which has not seen the starts
+    of its block.
+    """
 
     full: Step
     folds: tuple[Step, ...] = ()
@@ -46,7 +49,9 @@ class FrozenStage:
         return self.full.target
 
     def mean(self, window: Window) -> Tensor:
-        """The mean of training starts [B, C, H, W], each by a network that has not seen it where there are folds."""
+        """The mean of training starts [B, C, H, W], each by a network that has not seen it where there are
+        folds.
+        """
         if self.edges is None:
             return self.full.next_state(window)
         fold_B = fold_of(window.times, self.edges)
@@ -62,10 +67,12 @@ def means_bytes(reader: WindowReader, starts: Times) -> int:
     return len(starts) * 4 * len(reader.scene.names) * rows * columns
 
 
-def means_lookup(kind: str, frozen: FrozenStage, reader: WindowReader, starts: Times, folder: Path | None, made_by: Mapping[str, Any]) -> Lookup | None:  # fmt: skip
+def means_lookup(kind: str, frozen: FrozenStage, reader: WindowReader, starts: Times, folder: Path | None,
+made_by: Mapping[str, Any]) -> Lookup | None:  # fmt: skip
     """Where the means of the training starts are looked up; None: computed when needed.
 
-    kind: `stage.means`; `auto` is memory up to CACHE_BYTES. folder: of `disk`; made_by: fingerprints of what made them.
+    kind: `stage.means`; `auto` is memory up to CACHE_BYTES. folder: of `disk`; made_by: fingerprints of what
+    made them.
     """
     if kind == "memory" or (kind == "auto" and means_bytes(reader, starts) <= CACHE_BYTES):
         means_NCHW = _computed(frozen, reader, starts)
@@ -82,17 +89,32 @@ def _computed(frozen: FrozenStage, reader: WindowReader, starts: Times) -> Tenso
 
 
 class StoredMeans:
-    """Means in memory-mapped files of BLOCKS blocks of starts, float32, each renamed into place when it is whole.
+    """Means in memory-mapped files of BLOCKS blocks of starts, float32, each renamed into place when it is
+    whole.
 
-    Every rank of the run computes a share of those that are missing; files that another regression, other folds, another store or
-    other starts made are removed. All ranks see the same folder.
+    Every rank of the run computes a share of those that are missing; files that another regression, other
+    folds, another store or other starts made are removed. All ranks see the same folder.
     """
 
-    def __init__(self, folder: Path, frozen: FrozenStage, reader: WindowReader, starts: Times, made_by: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        frozen: FrozenStage,
+        reader: WindowReader,
+        starts: Times,
+        made_by: Mapping[str, Any],
+    ) -> None:
         shape = (len(reader.scene.names), *reader.scene.grid.shape)
         block = block_size(reader.scene.names, reader.scene.grid.shape)
         self._size = size = BLOCKS * block  # starts per file
-        identity = {**made_by, "starts": digest(starts), "count": len(starts), "shape": list(shape), "block": block, "shard": size}
+        identity = {
+            **made_by,
+            "starts": digest(starts),
+            "count": len(starts),
+            "shape": list(shape),
+            "block": block,
+            "shard": size,
+        }
         missing = decided_by_first(lambda: _begin(folder, identity, means_bytes(reader, starts)))
         rank, world = place()
         for number in missing[rank::world]:
@@ -100,7 +122,10 @@ class StoredMeans:
             _write(folder / _name(number), _computed(frozen, reader, part).float().cpu().numpy())
         barrier()
         self._device = next(frozen.full.network.parameters()).device
-        self._parts = [_opened(folder / _name(i), (min(size, len(starts) - i * size), *shape)) for i in range(-(-len(starts) // size))]
+        self._parts = [
+            _opened(folder / _name(i), (min(size, len(starts) - i * size), *shape))
+            for i in range(-(-len(starts) // size))
+        ]
 
     def __call__(self, indices: Sequence[int]) -> Tensor:
         """The means of these training starts [B, C, H, W] on the device."""
@@ -119,7 +144,8 @@ def _begin(folder: Path, identity: Mapping[str, Any], size: int) -> list[int]:
     needed, free = size * len(missing) // max(count, 1), shutil.disk_usage(folder).free
     if needed > free:
         raise RequestError(
-            f"stage.means=disk needs {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free: make room, or stage.means=fly",
+            f"stage.means=disk needs {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free: "
+            "make room, or stage.means=fly",
             needed=needed, free=free,
         )  # fmt: skip
     return missing
@@ -135,10 +161,14 @@ def _opened(path: Path, shape: tuple[int, ...]) -> NDArray[np.float32]:
         part = np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
         raise FailedError(
-            f"the means in {path} cannot be read ({error}): remove the file and repeat the command", path=str(path)
+            f"the means in {path} cannot be read ({error}): remove the file and repeat the command",
+            path=str(path),
         ) from error
     if part.shape != shape or part.dtype != np.float32:
-        raise FailedError(f"{path} holds {part.dtype} {part.shape}, not float32 {shape}: remove it and repeat the command", path=str(path))
+        raise FailedError(
+            f"{path} holds {part.dtype} {part.shape}, not float32 {shape}: remove it and repeat the command",
+            path=str(path),
+        )
     return np.asarray(part)
 
 

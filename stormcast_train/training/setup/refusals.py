@@ -1,4 +1,6 @@
-"""What a diffusion refuses in the regression that it is to correct: other variables, transforms, statistics, hours. Torch-free."""
+"""What a diffusion refuses in the regression that it is to correct: other variables, transforms, statistics,
+hours. Torch-free.
+"""
 
 from __future__ import annotations
 
@@ -24,13 +26,15 @@ def refuse_leak(seen: Times, splits: Mapping[str, Split]) -> None:
         shared = np.intersect1d(seen, splits[name].starts)
         if len(shared):
             raise RequestError(
-                f"{len(shared)} {name} times of this mix trained the regression ({shared[0]} ...); give both stages the same mix",
+                f"{len(shared)} {name} times of this mix trained the regression ({shared[0]} ...); give "
+                "both stages the same mix",
                 split=name,
             )
 
 
 def refuse_other_scene(trained: Scene, asked: Scene) -> None:
-    """RequestError where the regression's variables, transforms or statistics are not those of this store and mix.
+    """RequestError where the regression's variables, transforms or statistics are not those of this store and
+    mix.
 
     asked: the scene of the same store and mix, built as the regression's was.
     """
@@ -47,25 +51,35 @@ def _refuse_variables(role: str, trained: Sequence[Variable], asked: Sequence[Va
     had, have = {v.name: v for v in trained}, {v.name: v for v in asked}
     lacking, more = [n for n in had if n not in have], [n for n in have if n not in had]
     if lacking or more:
-        parts = [f"it has {', '.join(lacking)} besides"] * bool(lacking) + [f"it lacks {', '.join(more)}"] * bool(more)
-        raise RequestError(f"the regression has another set of {role} variables than was asked: {'; '.join(parts)}. Fix: {FIX}", role=role)
+        parts = [f"it has {', '.join(lacking)} besides"] * bool(lacking) + [
+            f"it lacks {', '.join(more)}"
+        ] * bool(more)
+        raise RequestError(
+            f"the regression has another set of {role} variables than was asked: {'; '.join(parts)}. Fix: "
+            f"{FIX}",
+            role=role,
+        )
     for name, variable in had.items():
         for key in ("units", "transform"):
             was, now = getattr(variable, key), getattr(have[name], key)
             if was != now:
                 raise RequestError(
-                    f"the regression was trained on {role} {name} with {key} {was}, asked is {now}. Fix: {FIX}", variable=name
+                    f"the regression was trained on {role} {name} with {key} {was}, asked is {now}. Fix: "
+                    f"{FIX}",
+                    variable=name,
                 )
 
 
-def _refuse_statistics(role: str, trained: Mapping[str, ChannelStatistics], asked: Mapping[str, ChannelStatistics]) -> None:
+def _refuse_statistics(
+    role: str, trained: Mapping[str, ChannelStatistics], asked: Mapping[str, ChannelStatistics]
+) -> None:
     for name, was in trained.items():
         now = asked[name]
         for key, had, has in ((k, getattr(was, k), getattr(now, k)) for k in ("mean", "std", "tendency_std")):
             if abs(had - has) > ROUNDING * abs(was.tendency_std if key == "tendency_std" else was.std):
                 raise RequestError(
-                    f"the regression normalises {role} {name} with {key} {had:.6g}, the training hours of this store and mix give "
-                    f"{has:.6g}. Fix: {FIX}", variable=name,
+                    f"the regression normalises {role} {name} with {key} {had:.6g}, the training hours of "
+                    f"this store and mix give {has:.6g}. Fix: {FIX}", variable=name,
                 )  # fmt: skip
 
 
@@ -76,16 +90,22 @@ def training_part(store: Store, scene: Scene, times: Times) -> dict[str, str]:
         names = [v.name for v in getattr(scene, role)]
         if names:
             group = store.group(role)
-            rows = np.arange(len(group.times)) if role == "static" else np.flatnonzero(np.isin(group.times, times))
+            rows = (
+                np.arange(len(group.times))
+                if role == "static"
+                else np.flatnonzero(np.isin(group.times, times))
+            )
             parts[role] = group.fingerprint(rows, names)
     return parts
 
 
 def refuse_other_hours(trained: Mapping[str, str] | None, asked: Mapping[str, str]) -> None:
-    """RequestError where the regression's training hours hold other values than this store's; None: a package that did not note them."""
+    """RequestError where the regression's training hours hold other values than this store's; None: a package
+    that did not note them.
+    """
     other = [role for role, part in asked.items() if trained and trained.get(role) != part]
     if other:
         raise RequestError(
-            f"the regression was trained on other {', '.join(other)} hours than this store and mix give (their fingerprints differ). "
-            f"Fix: {FIX}", roles=other,
+            f"the regression was trained on other {', '.join(other)} hours than this store and mix give "
+            f"(their fingerprints differ). Fix: {FIX}", roles=other,
         )  # fmt: skip

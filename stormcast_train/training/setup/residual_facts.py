@@ -1,4 +1,6 @@
-"""What a diffusion's run knows of the residual it draws: measured once over all ranks, kept in the run, read at every resume."""
+"""What a diffusion's run knows of the residual it draws: measured once over all ranks, kept in the run, read
+at every resume.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +16,15 @@ from stormcast_train.fields.times import Times
 from stormcast_train.training.setup.means import FrozenStage
 from stormcast_train.training.setup.residuals import measure
 from stormcast_train.training.validation.overfitting import Ratio, by_wavelength, memorised, ratios
-from stormcast_train.training.validation.plan import evenly
+from stormcast_train.training.validation.validation_plan import evenly
 
 CASES = 512  # of each split at most, evenly spaced
 FILE = "residual.json"
 
 
 class ResidualFacts(Frozen):
-    """By variable: standard deviation (normalised units), variance of the largest mode over a cell's, training over held-out residual.
+    """By variable: standard deviation (normalised units), variance of the largest mode over a cell's,
+    training over held-out residual.
 
     source: the starts whose residual scales the diffusion; of `train` only where the mix holds none out.
     """
@@ -39,7 +42,9 @@ class ResidualFacts(Frozen):
 
     def warnings(self) -> list[str]:
         """What a person should know of the ratios."""
-        return memorised({name: Ratio(*found) for name, found in self.ratio.items()}, self.source == "cross_fitted")
+        return memorised(
+            {name: Ratio(*found) for name, found in self.ratio.items()}, self.source == "cross_fitted"
+        )
 
     def watch(self) -> dict[str, Any]:
         """What a package says of the ratios; empty where a split is."""
@@ -52,8 +57,12 @@ class ResidualFacts(Frozen):
         }
 
 
-def residual_facts(frozen: FrozenStage, reader: WindowReader, starts: Times, held_out: Times) -> ResidualFacts:
-    """Measure them; every rank calls it. The scale is of starts that the regression has not been fitted to, where there are any."""
+def residual_facts(
+    frozen: FrozenStage, reader: WindowReader, starts: Times, held_out: Times
+) -> ResidualFacts:
+    """Measure them; every rank calls it. The scale is of starts that the regression has not been fitted to,
+    where there are any.
+    """
     target = frozen.target
     train = measure(frozen.mean, target, reader, evenly(starts, CASES))
     unseen = measure(frozen.full.next_state, target, reader, evenly(held_out, CASES))
@@ -70,14 +79,22 @@ def residual_facts(frozen: FrozenStage, reader: WindowReader, starts: Times, hel
     )
 
 
-def kept(folder: Path | None, made_by: Mapping[str, Any], measured: Callable[[], ResidualFacts]) -> ResidualFacts:
-    """The facts that the run's folder keeps for this regression, store and mix, or else measured and kept; every rank calls it."""
+def kept(
+    folder: Path | None, made_by: Mapping[str, Any], measured: Callable[[], ResidualFacts]
+) -> ResidualFacts:
+    """The facts that the run's folder keeps for this regression, store and mix, or else measured and kept;
+    every rank calls it.
+    """
     held = decided_by_first(lambda: _read(folder, made_by))
     if held is not None:
         return ResidualFacts.model_validate(held)
     facts = measured()
     if folder is not None:
-        decided_by_first(lambda: write_json(folder / FILE, {"made_by": dict(made_by), "facts": facts.model_dump(mode="json")}))
+        decided_by_first(
+            lambda: write_json(
+                folder / FILE, {"made_by": dict(made_by), "facts": facts.model_dump(mode="json")}
+            )
+        )
     return facts
 
 

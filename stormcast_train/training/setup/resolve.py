@@ -1,4 +1,6 @@
-"""A stage's request against its store, resolved once: fingerprint, metrics and build are made of the same hours. Torch-free."""
+"""A stage's request against its store, resolved once: fingerprint, metrics and build are made of the same
+hours. Torch-free.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +11,18 @@ from typing import Any
 import numpy as np
 
 from stormcast_train.base.errors import RequestError
-from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds, check_beneath, lead_steps, past_roles
+from stormcast_train.data.condition_config import (
+    ConditionSpec,
+    WindowNeeds,
+    check_beneath,
+    lead_steps,
+    past_roles,
+)
 from stormcast_train.data.mixture import Mixture, mix_stores
 from stormcast_train.data.scene import named_group, past_group, rows_between
 from stormcast_train.fields.times import Times, seconds
 from stormcast_train.forecast.chosen import open_header
-from stormcast_train.forecast.package import Header
+from stormcast_train.forecast.package import PackageHeader
 from stormcast_train.stages.stage import Kind, kind_of
 from stormcast_train.store.reader import Store, open_store
 from stormcast_train.training.setup.config import StageConfig, StageRequest, StageSpec
@@ -23,9 +31,11 @@ from stormcast_train.training.setup.folds import outside
 
 @dataclass(frozen=True, eq=False)
 class Setup:
-    """What a stage trains on. `whole`: the mix applied to the store, for windows of the stage and of its regression together.
+    """What a stage trains on. `whole`: the mix applied to the store, for windows of the stage and of its
+    regression together.
 
-    mixture: the same, of a fold with its own training starts. beneath: the header of the frozen stage that this one corrects.
+    mixture: the same, of a fold with its own training starts. beneath: the header of the frozen stage that
+    this one corrects.
     """
 
     request: StageRequest
@@ -36,7 +46,7 @@ class Setup:
     use_background: bool
     whole: Mixture
     mixture: Mixture
-    beneath: Header | None
+    beneath: PackageHeader | None
     folds: tuple[str, ...]  # fingerprints of the fold regressions of a cross-fitted diffusion
 
     @property
@@ -45,7 +55,9 @@ class Setup:
         return kind_of(self.spec.kind)
 
     def science(self) -> dict[str, Any]:
-        """What this stage's part of a run's fingerprint covers, as plain data: config, seed, and the part of the store its mix uses."""
+        """What this stage's part of a run's fingerprint covers, as plain data: config, seed, and the part of
+        the store its mix uses.
+        """
         request, spec = self.request, self.spec
         fold = {"fold": request.fold.model_dump(mode="json")} if request.fold else {}
         times = np.concatenate([split.times for split in self.whole.splits.values()])
@@ -64,11 +76,13 @@ class Setup:
         }
 
 
-def resolve(request: StageRequest, opened: Store | None = None, waits_for: StageConfig | None = None) -> Setup:
+def resolve(
+    request: StageRequest, opened: Store | None = None, waits_for: StageConfig | None = None
+) -> Setup:
     """Open the store (unless it is given), read the header of what lies beneath, apply the mix once.
 
-    waits_for: the stage beneath that is trained first, where there is nothing to read of it yet. RequestError where store, mix,
-    conditions, regression and folds do not go together.
+    waits_for: the stage beneath that is trained first, where there is nothing to read of it yet. RequestError
+    where store, mix, conditions, regression and folds do not go together.
     """
     opened = open_store(Path(request.store)) if opened is None else opened
     store = opened.viewed(request.variables)
@@ -78,7 +92,10 @@ def resolve(request: StageRequest, opened: Store | None = None, waits_for: Stage
     if waits_for is not None:
         below = [waits_for.resolve("background" in store.roles, "static" in store.roles).conditions]
     elif (header := _header_beneath(request)) is not None:
-        folds, below = tuple(open_header(fold).fingerprint for fold in request.fold_regressions()), [header.conditions]
+        folds, below = (
+            tuple(open_header(fold).fingerprint for fold in request.fold_regressions()),
+            [header.conditions],
+        )
     for conditions in below:
         check_beneath(spec.conditions, conditions)
     needs = WindowNeeds.of(spec.conditions, *below)
@@ -90,7 +107,7 @@ def resolve(request: StageRequest, opened: Store | None = None, waits_for: Stage
     return Setup(request, opened, store, spec, needs, use_background, whole, mixture, header, folds)
 
 
-def _header_beneath(request: StageRequest) -> Header | None:
+def _header_beneath(request: StageRequest) -> PackageHeader | None:
     """Of the frozen stage that this kind corrects; RequestError where it is something else."""
     needed = kind_of(request.stage.kind).beneath
     if needed is None:
@@ -110,26 +127,36 @@ def check_crop(request: StageRequest, spec: StageSpec, mixture: Mixture) -> None
         return
     if rule.rows > grid.shape[0] or rule.columns > grid.shape[1]:
         asked, held = (f"{rows} x {columns}" for rows, columns in (rule.shape, grid.shape))
-        raise RequestError(f"mix.crop asks for {asked} points (rows x columns), and the grid has {held}: ask for less", grid=grid.shape)
+        raise RequestError(
+            f"mix.crop asks for {asked} points (rows x columns), and the grid has {held}: ask for less",
+            grid=grid.shape,
+        )
     tied = [key for key in ("attn_resolutions", "additive_pos_embed") if getattr(network, key)]
     if tied:
         raise RequestError(
-            f"mix.crop does not go with network.{tied[0]}={getattr(network, tied[0])}, which is tied to the size of the field: train on "
-            "whole fields (mix.crop=null), or leave it out of the network"
+            f"mix.crop does not go with network.{tied[0]}={getattr(network, tied[0])}, which is tied to the "
+            "size of the field: train on whole fields (mix.crop=null), or leave it out of the network"
         )
     if spec.conditions.halo is not None:
-        raise RequestError("mix.crop does not go with stage.conditions.halo.encoder, which serves the whole domain: leave one of them out")
+        raise RequestError(
+            "mix.crop does not go with stage.conditions.halo.encoder, which serves the whole domain: leave "
+            "one of them out"
+        )
     if rule.towards is None:
         return
     if spec.conditions.mirror:
-        raise RequestError("mix.crop.towards does not go with stage.conditions.mirror=true: a mirrored event lies elsewhere")
-    boxed = {e.kind for e in mixture.events if e.box is not None and e.box.inside(grid.lat2d, grid.lon2d).any()}
+        raise RequestError(
+            "mix.crop.towards does not go with stage.conditions.mirror=true: a mirrored event lies elsewhere"
+        )
+    boxed = {
+        e.kind for e in mixture.events if e.box is not None and e.box.inside(grid.lat2d, grid.lon2d).any()
+    }
     unknown = sorted(set(rule.towards) - boxed)
     if unknown or not rule.towards:
         listed = ", ".join(sorted(boxed)) or "none"
         raise RequestError(
-            f"mix.crop.towards asks for {', '.join(unknown) or 'nothing'}, and the kinds of events={request.events.name} with a box in this "
-            f"domain are: {listed}", unknown=unknown,
+            f"mix.crop.towards asks for {', '.join(unknown) or 'nothing'}, and the kinds of "
+            f"events={request.events.name} with a box in this domain are: {listed}", unknown=unknown,
         )  # fmt: skip
 
 
@@ -141,11 +168,16 @@ def _check_sources(store: Store, conditions: ConditionSpec) -> None:
         past_group(store, role, channels)
     step_s = seconds(store.group("state").step)
     if conditions.lead and not lead_steps(conditions.lead, step_s):
-        raise RequestError(f"stage.conditions.lead={conditions.lead:g} h is less than a step of {step_s} s: a forecast has no such lead")
+        raise RequestError(
+            f"stage.conditions.lead={conditions.lead:g} h is less than a step of {step_s} s: a forecast has "
+            "no such lead"
+        )
 
 
 def _used_part(store: Store, times: Times, needs: WindowNeeds) -> dict[str, str]:
-    """Fingerprint by role of the times that are used; static fields whole, past frames as far back as they are seen."""
+    """Fingerprint by role of the times that are used; static fields whole, past frames as far back as they
+    are seen.
+    """
     used = np.unique(times)
     parts = {}
     for role in store.roles:

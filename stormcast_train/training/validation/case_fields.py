@@ -1,6 +1,7 @@
 """The fields of a validation's fixed cases, as small NetCDF files that whoever draws can read. Torch-free.
 
-`validation/SAMPLES/START.nc` in the run's directory. Shapes: M members, L leads, Y rows, X columns; physical units, NaN where masked.
+`validation/SAMPLES/START.nc` in the run's directory. Shapes: M members, L leads, Y rows, X columns; physical
+units, NaN where masked.
 """
 
 from __future__ import annotations
@@ -27,7 +28,9 @@ SHOWN_VARIABLES, SHOWN_MEMBERS = 2, 2
 
 @dataclass(frozen=True, eq=False)
 class CaseFields:
-    """One case: the truth [L, Y, X], the mean of `ensemble_size` members, and the first of them [M, L, Y, X], by variable name."""
+    """One case: the truth [L, Y, X], the mean of `ensemble_size` members, and the first of them [M, L, Y, X],
+    by variable name.
+    """
 
     start: np.datetime64
     valid_times: Times  # [L]
@@ -40,7 +43,9 @@ class CaseFields:
 
 
 def shown_variables(variables: tuple[Variable, ...]) -> tuple[Variable, ...]:
-    """The variables whose fields are kept: rain or echo first, then the state's own order; at most SHOWN_VARIABLES."""
+    """The variables whose fields are kept: rain or echo first, then the state's own order; at most
+    SHOWN_VARIABLES.
+    """
     ordered = sorted(variables, key=lambda v: v.kind not in ("accumulation", "reflectivity"))
     return tuple(ordered[:SHOWN_VARIABLES])
 
@@ -57,18 +62,36 @@ def write_case(path: Path, case: CaseFields, facts: Mapping[str, Any]) -> None:
     space = ("y",) if case.grid.regular else ("y", "x")
     coordinates: dict[str, Any] = {
         "lat": (space, case.grid.lat, {"standard_name": "latitude", "units": "degrees_north"}),
-        "lon": (("x",) if case.grid.regular else space, case.grid.lon, {"standard_name": "longitude", "units": "degrees_east"}),
+        "lon": (
+            ("x",) if case.grid.regular else space,
+            case.grid.lon,
+            {"standard_name": "longitude", "units": "degrees_east"},
+        ),
         "valid_time": (("lead",), case.valid_times.astype("datetime64[ns]"), {"standard_name": "time"}),
-        "forecast_reference_time": ((), case.start.astype("datetime64[ns]"), {"standard_name": "forecast_reference_time"}),
+        "forecast_reference_time": (
+            (),
+            case.start.astype("datetime64[ns]"),
+            {"standard_name": "forecast_reference_time"},
+        ),
     }
     fields: dict[str, Any] = {}
     for variable in case.variables:
-        attributes = {"units": variable.units, "long_name": variable.long_name, "variable": variable.model_dump_json()}
-        for kind, dims, held in (("truth", DIMS[1:], case.truth), ("mean", DIMS[1:], case.mean), ("members", DIMS, case.members)):
+        attributes = {
+            "units": variable.units,
+            "long_name": variable.long_name,
+            "variable": variable.model_dump_json(),
+        }
+        for kind, dims, held in (
+            ("truth", DIMS[1:], case.truth),
+            ("mean", DIMS[1:], case.mean),
+            ("members", DIMS, case.members),
+        ):
             fields[f"{variable.name}_{kind}"] = (dims, held[variable.name].astype(np.float32), attributes)
     dataset = xr.Dataset(fields, coords=coordinates, attrs={**facts, "ensemble_size": case.ensemble_size})
     with replacing(path) as temporary:
-        dataset.to_netcdf(temporary, engine="netcdf4", encoding={name: {"zlib": True, "complevel": 1} for name in fields})
+        dataset.to_netcdf(
+            temporary, engine="netcdf4", encoding={name: {"zlib": True, "complevel": 1} for name in fields}
+        )
 
 
 def read_case(path: Path) -> CaseFields:
@@ -78,8 +101,12 @@ def read_case(path: Path) -> CaseFields:
     try:
         with xr.open_dataset(path, engine="netcdf4") as opened:
             loaded = opened.load()
-        named = [str(name).removesuffix("_truth") for name in loaded.data_vars if str(name).endswith("_truth")]
-        truth, mean, members = ({name: loaded[f"{name}_{kind}"].values for name in named} for kind in ("truth", "mean", "members"))
+        named = [
+            str(name).removesuffix("_truth") for name in loaded.data_vars if str(name).endswith("_truth")
+        ]
+        truth, mean, members = (
+            {name: loaded[f"{name}_{kind}"].values for name in named} for kind in ("truth", "mean", "members")
+        )
         return CaseFields(
             start=np.atleast_1d(loaded["forecast_reference_time"].values).astype("datetime64[s]")[0],
             valid_times=loaded["valid_time"].values.astype("datetime64[s]"),
@@ -88,10 +115,16 @@ def read_case(path: Path) -> CaseFields:
             truth=truth, mean=mean, members=members, ensemble_size=int(loaded.attrs["ensemble_size"]),
         )  # fmt: skip
     except (OSError, ValueError, KeyError) as error:
-        raise UnreadableError(f"{path} cannot be read as a validation case: {error}", path=str(path)) from error
+        raise UnreadableError(
+            f"{path} cannot be read as a validation case: {error}", path=str(path)
+        ) from error
 
 
 def kept_cases(run: Path) -> dict[int, list[Path]]:
     """The files of every validation that kept its cases, by samples."""
-    folders = sorted(p for p in (run / FOLDER).iterdir() if p.is_dir() and p.name.isdigit()) if (run / FOLDER).is_dir() else []
+    folders = (
+        sorted(p for p in (run / FOLDER).iterdir() if p.is_dir() and p.name.isdigit())
+        if (run / FOLDER).is_dir()
+        else []
+    )
     return {int(folder.name): sorted(folder.glob("[!.]*.nc")) for folder in folders}

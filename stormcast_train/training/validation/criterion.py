@@ -1,4 +1,6 @@
-"""Which package is the best: one number from a validation, smaller is better, and vetoes. Metrics from the sums of all ranks. Torch-free."""
+"""Which package is the best: one number from a validation, smaller is better, and vetoes. Metrics from the
+sums of all ranks. Torch-free.
+"""
 
 from __future__ import annotations
 
@@ -28,17 +30,29 @@ def reduced_metrics(parts: Sequence[Mapping[str, tuple[Number, Number]]]) -> dic
 
 
 def matching(pattern: str, names: Iterable[str]) -> list[str]:
-    """The metrics that a name means: itself, all below it (`diffusion/fss` of every variable, `.../t2m` at every lead), or a glob's."""
-    return [n for n in names if n == pattern or n.startswith((f"{pattern}/", f"{pattern}:", f"{pattern}@")) or fnmatchcase(n, pattern)]
+    """The metrics that a name means: itself, all below it (`diffusion/fss` of every variable, `.../t2m` at
+    every lead), or a glob's.
+    """
+    return [
+        n
+        for n in names
+        if n == pattern
+        or n.startswith((f"{pattern}/", f"{pattern}:", f"{pattern}@"))
+        or fnmatchcase(n, pattern)
+    ]
 
 
 class Criterion:
-    """The mean over the metrics that a name or glob means, and the ranges that veto; remembers the best cost so far.
+    """The mean over the metrics that a name or glob means, and the ranges that veto; remembers the best cost
+    so far.
 
-    A validation that breaks a veto is the best only as long as none has passed. key: what the metric was asked by, for messages.
+    A validation that breaks a veto is the best only as long as none has passed. key: what the metric was
+    asked by, for messages.
     """
 
-    def __init__(self, metric: str, kind: str, veto: Mapping[str, Range] | None = None, key: str = "train.best_metric") -> None:
+    def __init__(
+        self, metric: str, kind: str, veto: Mapping[str, Range] | None = None, key: str = "train.best_metric"
+    ) -> None:
         self.name = metric
         self.veto = dict(veto or {})
         self._cost: float | None = None
@@ -46,11 +60,16 @@ class Criterion:
         self._asked = ((key, self.name), *(("train.veto", pattern) for pattern in self.veto))
         for key, name in self._asked:
             if name.split("/")[0] != kind:
-                raise RequestError(f"{key}={name} is no metric of a {kind}; one is {kind}/QUANTITY or {kind}/QUANTITY/VARIABLE")
+                raise RequestError(
+                    f"{key}={name} is no metric of a {kind}; one is {kind}/QUANTITY or "
+                    f"{kind}/QUANTITY/VARIABLE"
+                )
 
     @property
     def best(self) -> Any:
-        """What a checkpoint keeps: the best cost, or [cost, "vetoed"] as long as no validation has passed; None before any."""
+        """What a checkpoint keeps: the best cost, or [cost, "vetoed"] as long as no validation has passed;
+        None before any.
+        """
         return [self._cost, "vetoed"] if self._vetoed else self._cost
 
     @best.setter
@@ -64,10 +83,14 @@ class Criterion:
             if not matching(name, known):
                 listed = ", ".join(sorted({"/".join(n.split("/")[:2]) for n in known}))
                 close = nearest(name, [*known, *{n.rsplit("/", 1)[0] for n in known}])
-                raise RequestError(f"{key}={name} is not measured.{close} Quantities: {listed}", known=list(known))
+                raise RequestError(
+                    f"{key}={name} is not measured.{close} Quantities: {listed}", known=list(known)
+                )
 
     def improves(self, metrics: Mapping[str, float]) -> bool:
-        """Whether this validation is the best so far, which it then is; one without cases never is. RequestError for an unknown metric."""
+        """Whether this validation is the best so far, which it then is; one without cases never is.
+        RequestError for an unknown metric.
+        """
         cost = self._cost_of(metrics) if metrics else None
         if cost is None:
             return False
@@ -78,12 +101,16 @@ class Criterion:
         return True
 
     def broken(self, metrics: Mapping[str, float]) -> list[str]:
-        """A sentence for each metric outside its range; one that is not finite cannot be judged and breaks none."""
+        """A sentence for each metric outside its range; one that is not finite cannot be judged and breaks
+        none.
+        """
         found = []
         for pattern, (low, high) in self.veto.items():
             for name in matching(pattern, sorted(metrics)):
                 if math.isfinite(metrics[name]) and not low <= metrics[name] <= high:
-                    found.append(f"{name} = {metrics[name]:.4g} is outside {low:g}..{high:g} (train.veto {pattern})")
+                    found.append(
+                        f"{name} = {metrics[name]:.4g} is outside {low:g}..{high:g} (train.veto {pattern})"
+                    )
         return found
 
     def value(self, metrics: Mapping[str, float]) -> float | None:
@@ -101,8 +128,12 @@ class Criterion:
         return sum(map(quantity.cost, finite)) / len(finite) if finite else None
 
 
-def criteria(kind: Kind, best: str | None, veto: Mapping[str, Range], checkpoint: str | None) -> tuple[Criterion, Criterion | None]:
-    """Which package is the best, and which checkpoint is kept for its metric (None: none is); RequestError for another stage's metric."""
+def criteria(
+    kind: Kind, best: str | None, veto: Mapping[str, Range], checkpoint: str | None
+) -> tuple[Criterion, Criterion | None]:
+    """Which package is the best, and which checkpoint is kept for its metric (None: none is); RequestError
+    for another stage's metric.
+    """
     return Criterion(best or f"{kind.name}/{kind.best}", kind.name, veto), Criterion(
         checkpoint, kind.name, key="checkpoint.best"
     ) if checkpoint else None

@@ -1,8 +1,10 @@
-"""The drizzle cut-off of a package: below it a forecast's rain is 0, chosen so that rain is as frequent as observed.
+"""The drizzle cut-off of a package: below it a forecast's rain is 0, chosen so that rain is as frequent as
+observed.
 
-One step from each of a few validation cases with the package's own weights (one member where members are drawn), in physical units,
-after the inversion of the transform. Everything is a function of weights and cases, so it is the same for any number of ranks and
-after a resume. Shape suffixes: B cases, C channels, H rows, W columns.
+One step from each of a few validation cases with the package's own weights (one member where members are
+drawn), in physical units, after the inversion of the transform. Everything is a function of weights and
+cases, so it is the same for any number of ranks and after a resume. Shape suffixes: B cases, C channels, H
+rows, W columns.
 """
 
 from __future__ import annotations
@@ -19,14 +21,15 @@ from stormcast_train.data.batch import Batch
 from stormcast_train.fields.variables import DRIZZLE_MM
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import Package
-from stormcast_train.training.validation.cases import Cases
+from stormcast_train.training.validation.validation_cases import Cases
 
 CASES, BLOCK = 16, 8
 SEED = 20210602  # of the cases' members: fixed, so that a package is a function of its weights and cases
 
 
 def with_fitted_drizzle(package: Package, cases: Cases) -> Package:
-    """The package with the cut-offs that its variables ask to be fitted, and a fact for each that says how it was found.
+    """The package with the cut-offs that its variables ask to be fitted, and a fact for each that says how it
+    was found.
 
     Without validation cases, or without rain in them, the cut-off stays at DRIZZLE_MM, and the fact says so.
     """
@@ -40,12 +43,16 @@ def with_fitted_drizzle(package: Package, cases: Cases) -> Package:
         for name in asked:
             channel = package.scene.names.index(name)
             there = present_BCHW[:, channel]
-            values[name].append((_array(forecast_BCHW[:, channel][there]), _array(truth_BCHW[:, channel][there])))
+            values[name].append(
+                (_array(forecast_BCHW[:, channel][there]), _array(truth_BCHW[:, channel][there]))
+            )
     facts = {name: _fact(pairs, len(starts)) for name, pairs in values.items()}
     state = tuple(
         v.model_copy(update={"drizzle": facts[v.name]["cut_off_mm"]}) if v.name in facts else v for v in package.scene.state
     )  # fmt: skip
-    return replace(package, scene=replace(package.scene, state=state), facts={**package.facts, "drizzle": facts})
+    return replace(
+        package, scene=replace(package.scene, state=state), facts={**package.facts, "drizzle": facts}
+    )
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:
@@ -53,10 +60,13 @@ def _array(values: Tensor) -> NDArray[np.float32]:
 
 
 def _fact(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]], cases: int) -> dict[str, Any]:
-    forecast, truth = (np.concatenate([pair[i] for pair in pairs]) if pairs else np.zeros(0, np.float32) for i in (0, 1))
+    forecast, truth = (
+        np.concatenate([pair[i] for pair in pairs]) if pairs else np.zeros(0, np.float32) for i in (0, 1)
+    )
     cut_off, before, after = cut_off_of(forecast, truth)
     return {
-        "cut_off_mm": cut_off, "threshold_mm": DRIZZLE_MM, "frequency_bias_without": before, "frequency_bias": after, "cases": cases,
+        "cut_off_mm": cut_off, "threshold_mm": DRIZZLE_MM, "frequency_bias_without": before,
+        "frequency_bias": after, "cases": cases,
         "from": "one step from validation cases",
     }  # fmt: skip
 
@@ -64,10 +74,11 @@ def _fact(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]], cases: i
 def cut_off_of(
     forecast: NDArray[np.float32], truth: NDArray[np.float32], threshold: float = DRIZZLE_MM
 ) -> tuple[float, float | None, float | None]:
-    """The cut-off (mm) with which the frequency bias at `threshold` is nearest 1, and the bias before and after; None without rain.
+    """The cut-off (mm) with which the frequency bias at `threshold` is nearest 1, and the bias before and
+    after; None without rain.
 
-    With k observed values at or above the threshold it is the k-th largest forecast value, never below the threshold: a cut-off can
-    make rain rarer, not more frequent.
+    With k observed values at or above the threshold it is the k-th largest forecast value, never below the
+    threshold: a cut-off can make rain rarer, not more frequent.
     """
     wet = int((truth >= threshold).sum())
     if not wet:
@@ -78,15 +89,27 @@ def cut_off_of(
 
 
 def _pairs(emulator: Emulator, cases: Cases, count: int) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """Forecast and truth in physical units, and where both are scored, [B, C, H, W]; limited but for the drizzle."""
+    """Forecast and truth in physical units, and where both are scored, [B, C, H, W]; limited but for the
+    drizzle.
+    """
     normalizer = emulator.normalizer.without_drizzle()
     for first in range(0, count, BLOCK):
         numbers = range(first, min(first + BLOCK, count))
-        batch = Batch((), (), *cases.reader.to_device(cases.reader.read(cases.chosen(count)[numbers.start : numbers.stop])))
+        batch = Batch(
+            (),
+            (),
+            *cases.reader.to_device(cases.reader.read(cases.chosen(count)[numbers.start : numbers.stop])),
+        )
         drawn_BCHW = _step(emulator, batch, numbers)
-        yield normalizer.limit(drawn_BCHW)[1], normalizer.inverse(batch.target_BCHW), batch.target_present_BCHW
+        yield (
+            normalizer.limit(drawn_BCHW)[1],
+            normalizer.inverse(batch.target_BCHW),
+            batch.target_present_BCHW,
+        )
 
 
 def _step(emulator: Emulator, batch: Batch, numbers: range) -> Tensor:
     step = emulator.step_model
-    return step.next_state(batch.window, step.noise(SEED, ("drizzle",), numbers, tuple(batch.target_BCHW.shape[1:])))
+    return step.next_state(
+        batch.window, step.noise(SEED, ("drizzle",), numbers, tuple(batch.target_BCHW.shape[1:]))
+    )

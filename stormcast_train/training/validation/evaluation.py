@@ -14,19 +14,21 @@ from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.emulator import Emulator, load_weights
 from stormcast_train.stages.step import Step
 from stormcast_train.training.loop.parallel import unsharded_copy
+from stormcast_train.training.setup.built_stage import Stage
 from stormcast_train.training.setup.residuals import measure
-from stormcast_train.training.setup.stage import Stage
-from stormcast_train.training.validation.cases import USUAL, Validation
 from stormcast_train.training.validation.drizzle import with_fitted_drizzle
 from stormcast_train.training.validation.overfitting import CASES, Ratio, ratios
 from stormcast_train.training.validation.sums import Sums
 from stormcast_train.training.validation.validate import Share, validate
+from stormcast_train.training.validation.validation_cases import USUAL, Validation
 
 Weights = dict[str, Tensor]
 
 
 class Evaluation:
-    """Of one stage. Weights come whole, on whatever device; the networks that use them lie where the stage's reader puts its windows."""
+    """Of one stage. Weights come whole, on whatever device; the networks that use them lie where the stage's
+    reader puts its windows.
+    """
 
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
@@ -42,23 +44,31 @@ class Evaluation:
         return self._stage.warnings
 
     def sums(self, weights: Weights, share: Share, how: Validation = USUAL) -> Sums:
-        """Additive sums over this rank's share of the fixed cases: `stage/quantity/variable` -> (numerator, denominator).
+        """Additive sums over this rank's share of the fixed cases: `stage/quantity/variable` -> (numerator,
+        denominator).
 
-        Empty where the mix left no validation case. `metric_value` turns the reduced sums into the metric; `plan` has the names.
+        Empty where the mix left no validation case. `metric_value` turns the reduced sums into the metric;
+        `plan` has the names.
         """
         emulator = Emulator(self._stage.template, self._device, self._step(weights))
         return validate(emulator, self._stage.cases, share, how)
 
     def ratios(self, weights: Weights) -> dict[str, Ratio]:
-        """By variable, the residual on training over that on held-out starts; empty for a stage that draws. All ranks call it."""
+        """By variable, the residual on training over that on held-out starts; empty for a stage that draws.
+        All ranks call it.
+        """
         if self._stage.kind.draws:
             return {}
         step = self._step(weights)
         splits = (self._stage.trained_on, self._stage.cases)
-        return ratios(*(measure(step.next_state, step.target, cases.reader, cases.chosen(CASES)) for cases in splits))
+        return ratios(
+            *(measure(step.next_state, step.target, cases.reader, cases.chosen(CASES)) for cases in splits)
+        )
 
     def save_package(self, directory: Path, weights: Weights, facts: Mapping[str, Any]) -> None:
-        """Write a self-sufficient package with these weights; `facts` (run, samples, ...) are kept beside them. Atomic."""
+        """Write a self-sufficient package with these weights; `facts` (run, samples, ...) are kept beside
+        them. Atomic.
+        """
         watch = {"residual": dict(self._stage.watch)} if self._stage.watch else {}
         package = replace(self._stage.template, weights=to_host(weights), facts={**facts, **watch})
         packages.save(with_fitted_drizzle(package, self._stage.cases), directory)

@@ -1,4 +1,5 @@
-"""Whether a regression has memorised its training hours: its residual there against held-out hours, by variable and by wavelength.
+"""Whether a regression has memorised its training hours: its residual there against held-out hours, by
+variable and by wavelength.
 
 A memorised regression leaves residuals too small to train a diffusion on, and ensembles too narrow.
 Shape suffixes: N starts, C channels, D resamples.
@@ -43,29 +44,46 @@ class Ratio:
 def ratios(train: Residuals, held_out: Residuals) -> dict[str, Ratio]:
     """By variable; empty where either split is. Every start counts as much as its mean over present cells.
 
-    The interval is of the ratio's logarithm: its standard deviation over resamples of whole blocks of days in both splits, times
-    Student's t for as many blocks as the smaller split has; from nothing to infinity with a single block.
+    The interval is of the ratio's logarithm: its standard deviation over resamples of whole blocks of days in
+    both splits, times Student's t for as many blocks as the smaller split has; from nothing to infinity with
+    a single block.
     """
     if not len(train.starts) or not len(held_out.starts):
         return {}
     pairs = [(_mean_squares(part), blocks_of(part.starts, BLOCK)) for part in (train, held_out)]
     mean_C = [squares_NC.mean(axis=0) for squares_NC, _ in pairs]
     blocks = min(int(block_N.max()) + 1 for _, block_N in pairs)
-    drawn_DC = [_resampled(squares_NC, block_N, purpose) for (squares_NC, block_N), purpose in zip(pairs, ("train", "held"), strict=True)]
+    drawn_DC = [
+        _resampled(squares_NC, block_N, purpose)
+        for (squares_NC, block_N), purpose in zip(pairs, ("train", "held"), strict=True)
+    ]
     with np.errstate(divide="ignore", invalid="ignore"):
         value_C, logs_DC = mean_C[0] / mean_C[1], np.log(drawn_DC[0] / drawn_DC[1])
-        spread_C = logs_DC.std(axis=0) * math.sqrt(blocks / (blocks - 1)) if blocks > 1 else np.full(len(value_C), np.inf)
+        spread_C = (
+            logs_DC.std(axis=0) * math.sqrt(blocks / (blocks - 1))
+            if blocks > 1
+            else np.full(len(value_C), np.inf)
+        )
         reach_C = spread_C * (student.ppf((1 + CONFIDENCE) / 2, blocks - 1) if blocks > 1 else 1.0)
         low_C, high_C = value_C * np.exp(-reach_C), value_C * np.exp(reach_C)
     found = np.stack([value_C, low_C, high_C], axis=1).tolist()
-    return {name: Ratio(*row) for name, row in zip(train.names, found, strict=True) if all(map(math.isfinite, row[:1]))}
+    return {
+        name: Ratio(*row)
+        for name, row in zip(train.names, found, strict=True)
+        if all(map(math.isfinite, row[:1]))
+    }
 
 
 def by_wavelength(train: Residuals, held_out: Residuals) -> dict[str, dict[str, float]]:
     """The ratio of mean powers by variable and band of wavelength."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        ratio_CK = np.nan_to_num(train.band_NCK.mean(axis=0) / held_out.band_NCK.mean(axis=0), nan=1.0, posinf=1.0)
-    return {name: dict(zip(train.bands, row, strict=True)) for name, row in zip(train.names, ratio_CK.tolist(), strict=True)}
+        ratio_CK = np.nan_to_num(
+            train.band_NCK.mean(axis=0) / held_out.band_NCK.mean(axis=0), nan=1.0, posinf=1.0
+        )
+    return {
+        name: dict(zip(train.bands, row, strict=True))
+        for name, row in zip(train.names, ratio_CK.tolist(), strict=True)
+    }
 
 
 def memorised(found: Mapping[str, Ratio], cross_fitted: bool = False) -> list[str]:
@@ -76,16 +94,23 @@ def memorised(found: Mapping[str, Ratio], cross_fitted: bool = False) -> list[st
     listed = ", ".join(f"{name} {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for name, r in outside.items())
     said = f"the residual on training hours has another variance than on held-out hours (ratio with its 95 % interval: {listed})"
     if cross_fitted:
-        return [f"{said} although it is cross-fitted: the two periods have other weather; validate in every season (mix=), or more folds"]
+        return [
+            f"{said} although it is cross-fitted: the two periods have other weather; validate in every "
+            "season (mix=), or more folds"
+        ]
     if all(ratio.value > 1 for ratio in outside.values()):
         return [f"{said}: the held-out period is easier; validate in every season (mix=)"]
     return [f"{said}: the regression has memorised hours, or the held-out ones are harder; {CURE}"]
 
 
 def ratio_facts(kind: str, found: Mapping[str, Ratio]) -> dict[str, Any]:
-    """What a validation's event says: the metric of each variable, and the intervals beside them; `kind`: the stage's name."""
+    """What a validation's event says: the metric of each variable, and the intervals beside them; `kind`: the
+    stage's name.
+    """
     metrics: dict[str, Any] = {f"{kind}/residual_ratio/{name}": ratio.value for name, ratio in found.items()}
-    return metrics | ({"residual_ratio_intervals": {name: [r.low, r.high] for name, r in found.items()}} if found else {})
+    return metrics | (
+        {"residual_ratio_intervals": {name: [r.low, r.high] for name, r in found.items()}} if found else {}
+    )
 
 
 def _mean_squares(part: Residuals) -> Array:

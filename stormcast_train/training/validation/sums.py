@@ -1,4 +1,6 @@
-"""Sums of a validation's metrics that add over cases, ranks and runs: exact fractions, so their order does not matter."""
+"""Sums of a validation's metrics that add over cases, ranks and runs: exact fractions, so their order does
+not matter.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.data.scene import Scene
-from stormcast_train.training.validation.plan import ValidationSpec, lead_name, measures_of, reported
+from stormcast_train.training.validation.validation_plan import (
+    ValidationSpec,
+    lead_name,
+    measures_of,
+    reported,
+)
+from stormcast_train.verification.case_sums import Measures
 from stormcast_train.verification.pairs import Pairs
 from stormcast_train.verification.quantities import quantity_of
-from stormcast_train.verification.statistics import Measures
 
 Array = NDArray[Any]
 Number = float | Fraction  # a fraction's sums are exact: they depend on no order
@@ -41,13 +48,20 @@ class Ledger:
         self.totals[name] = (before[0] + exact(numerator), before[1] + exact(denominator))
 
     def add_pairs(self, found: Pairs, channel: int, lead: int, forecast: Array) -> None:
-        """Add what is reported of these pairs of one channel, case by case; a forecast that is not finite makes its metrics not finite."""
+        """Add what is reported of these pairs of one channel, case by case; a forecast that is not finite
+        makes its metrics not finite.
+        """
         variable, at = self.scene.state[channel], lead_name(lead, self.scene.step)
         sound = bool(np.isfinite(forecast[..., self.scene.coverage_CHW[channel]]).all())
         for (quantity, qualifier), (numerators, denominators) in found.items():
             if reported(quantity, qualifier, variable, self.spec.score):
                 for numerator, denominator in zip(numerators.tolist(), denominators.tolist(), strict=True):
-                    self.add(quantity, f"{variable.name}{qualifier}{at}", numerator if sound else math.nan, denominator if sound else 1.0)
+                    self.add(
+                        quantity,
+                        f"{variable.name}{qualifier}{at}",
+                        numerator if sound else math.nan,
+                        denominator if sound else 1.0,
+                    )
 
 
 def exact(value: float) -> Number:
@@ -56,7 +70,9 @@ def exact(value: float) -> Number:
 
 
 def metric_value(name: str, numerator: Number, denominator: Number) -> float:
-    """The metric from its reduced sums; the square root is taken where the quantity's sums are of squares. NaN for an empty sum."""
+    """The metric from its reduced sums; the square root is taken where the quantity's sums are of squares.
+    NaN for an empty sum.
+    """
     if not denominator:
         return float("nan")
     ratio = float(numerator) / float(denominator)

@@ -1,7 +1,8 @@
 """Validation on fixed cases of the validation split, as sums that add over cases, ranks and runs.
 
-Every block of cases is evaluated as a whole by one rank and the sums are exact fractions, so not a bit depends on how many ranks share
-them. Rollouts are the forecast's own; the metrics are `verification`'s, of fields in physical units.
+Every block of cases is evaluated as a whole by one rank and the sums are exact fractions, so not a bit
+depends on how many ranks share them. Rollouts are the forecast's own; the metrics are `verification`'s, of
+fields in physical units.
 Shape suffixes: B cases, M members, L leads, C channels, H rows, W columns.
 """
 
@@ -16,8 +17,9 @@ from torch import Tensor
 
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.rollout import roll_members
-from stormcast_train.stages.stage import Measured
-from stormcast_train.training.validation.cases import (
+from stormcast_train.stages.stage import MetricPart
+from stormcast_train.training.validation.sums import Ledger, Sums
+from stormcast_train.training.validation.validation_cases import (
     BLOCK,
     SEED,
     Cases,
@@ -30,10 +32,9 @@ from stormcast_train.training.validation.cases import (
     rollouts,
     states_at,
 )
-from stormcast_train.training.validation.plan import FEW, evenly
-from stormcast_train.training.validation.sums import Ledger, Sums
+from stormcast_train.training.validation.validation_plan import FEW, evenly
+from stormcast_train.verification.case_sums import deterministic, ensemble, valid_cells
 from stormcast_train.verification.pairs import inflow_pairs, pairs, skill_pair
-from stormcast_train.verification.statistics import deterministic, ensemble, valid_cells
 
 Array = NDArray[Any]
 Share = tuple[int, int]  # this rank, and how many there are
@@ -61,17 +62,21 @@ def _add_own(ledger: Ledger, emulator: Emulator, cases: Cases, share: Share, how
         _add(ledger, kind.measure_few(step, batch, numbers, SEED))
 
 
-def _add(ledger: Ledger, measured: Iterable[Measured]) -> None:
+def _add(ledger: Ledger, measured: Iterable[MetricPart]) -> None:
     for found in measured:
         ledger.add(*found)
 
 
 def _deterministic(ledger: Ledger, emulator: Emulator, cases: Cases, share: Share, how: Validation) -> None:
-    """One step ahead of `cases` starts, and rollouts of `ensemble_cases` starts for the leads beyond: errors and skill over persistence."""
+    """One step ahead of `cases` starts, and rollouts of `ensemble_cases` starts for the leads beyond: errors
+    and skill over persistence.
+    """
     reader, step, scene = cases.reader, emulator.step_model, emulator.scene
     for _, raw, batch in blocks_of(cases, evenly(cases.starts, how.spec.cases), BLOCK, share):
         predicted = _masked(emulator, reader.normalizer.limit(step.next_state(batch.window))[1])
-        distance = np.stack([inflow_distance(scene, driver_wind(reader, raw, row)) for row in range(len(raw.times))])
+        distance = np.stack(
+            [inflow_distance(scene, driver_wind(reader, raw, row)) for row in range(len(raw.times))]
+        )
         _add_deterministic(ledger, predicted, states_at(raw, -1), states_at(raw, -2), distance, 1)
     shown = drawn_starts(cases, how)
     for start, leads, truth_LCHW, raw in rollouts(cases, share, how.spec):
@@ -81,14 +86,27 @@ def _deterministic(ledger: Ledger, emulator: Emulator, cases: Cases, share: Shar
         for lead, states_MCHW in enumerate(roll_members(emulator, reader, start, leads, [0], SEED), start=1):
             fields = states_MCHW.cpu().numpy()
             if lead > 1:
-                distance, begun = inflow_distance(scene, driver_wind(reader, raw, lead - 1))[None], states_at(raw, -2)
-                _add_deterministic(ledger, fields, truth_LCHW[lead - 1 : lead], begun if begun is None else begun[:1], distance, lead)
+                distance, begun = (
+                    inflow_distance(scene, driver_wind(reader, raw, lead - 1))[None],
+                    states_at(raw, -2),
+                )
+                _add_deterministic(
+                    ledger,
+                    fields,
+                    truth_LCHW[lead - 1 : lead],
+                    begun if begun is None else begun[:1],
+                    distance,
+                    lead,
+                )
             drawn |= {lead: fields} if start in shown and lead in (1, leads) else {}
         keep_fields(how, scene, start, truth_LCHW, drawn)
 
 
-def _add_deterministic(ledger: Ledger, predicted: Array, truth: Array, begun: Array | None, distance: Array, lead: int) -> None:
-    """One channel after the other of several cases [B, C, H, W]; the cases stand where a statistic has its leads.
+def _add_deterministic(
+    ledger: Ledger, predicted: Array, truth: Array, begun: Array | None, distance: Array, lead: int
+) -> None:
+    """One channel after the other of several cases [B, C, H, W]; the cases stand where a statistic has its
+    leads.
 
     begun: the states of the starts, which persist; None of a map that has none.
     """
@@ -99,12 +117,16 @@ def _add_deterministic(ledger: Ledger, predicted: Array, truth: Array, begun: Ar
         sums = deterministic(forecast, happened, valid, measured)
         found = pairs(sums, measured, 1)
         for field in persistence.values():
-            found["mse_skill", ""] = skill_pair(sums["squared_error"], deterministic(field, happened, valid, bare)["squared_error"])
+            found["mse_skill", ""] = skill_pair(
+                sums["squared_error"], deterministic(field, happened, valid, bare)["squared_error"]
+            )
         ledger.add_pairs(found | inflow_pairs(forecast, happened, valid, distance, bare), c, lead, forecast)
 
 
 def _ensemble(ledger: Ledger, emulator: Emulator, cases: Cases, share: Share, how: Validation) -> None:
-    """The ensemble's metrics on short rollouts; its CRPS is held against the error of what lies beneath, else of persistence."""
+    """The ensemble's metrics on short rollouts; its CRPS is held against the error of what lies beneath, else
+    of persistence.
+    """
     reader, scene, single = cases.reader, emulator.scene, emulator.deterministic
     shown = drawn_starts(cases, how)
     for start, leads, truth_LCHW, raw in rollouts(cases, share, how.spec):
@@ -112,16 +134,26 @@ def _ensemble(ledger: Ledger, emulator: Emulator, cases: Cases, share: Share, ho
         means = iter(()) if single is None else roll_members(single, reader, start, leads, [0], SEED)
         begun, drawn = states_at(raw, -2), dict[int, Array]()
         for lead, states_MCHW in enumerate(rolled, start=1):
-            fields, distance = states_MCHW.cpu().numpy(), inflow_distance(scene, driver_wind(reader, raw, lead - 1))
+            fields, distance = (
+                states_MCHW.cpu().numpy(),
+                inflow_distance(scene, driver_wind(reader, raw, lead - 1)),
+            )
             mean_1CHW = next(means, None)
-            reference = (None if begun is None else begun[:1]) if mean_1CHW is None else mean_1CHW.cpu().numpy()
+            reference = (
+                (None if begun is None else begun[:1]) if mean_1CHW is None else mean_1CHW.cpu().numpy()
+            )
             _add_ensemble(ledger, fields, reference, truth_LCHW[lead - 1], distance, lead)
             drawn |= {lead: fields} if start in shown and lead in (1, leads) else {}
         keep_fields(how, scene, start, truth_LCHW, drawn)
 
 
 def _add_ensemble(
-    ledger: Ledger, members_MCHW: Array, reference_1CHW: Array | None, truth_CHW: Array, distance_HW: Array, lead: int
+    ledger: Ledger,
+    members_MCHW: Array,
+    reference_1CHW: Array | None,
+    truth_CHW: Array,
+    distance_HW: Array,
+    lead: int,
 ) -> None:
     """One channel after the other of one case; the CRPS is compared with the reference's absolute error."""
     for c, (measured, bare) in enumerate(zip(ledger.measured, ledger.bare, strict=True)):
@@ -131,8 +163,12 @@ def _add_ensemble(
         sums = ensemble(members, happened, valid, measured, None)
         found = pairs(sums, measured, len(members))
         for field in single.values():
-            found["crps_skill", ""] = skill_pair(sums["crps_fair"], deterministic(field, happened, valid, bare)["absolute_error"])
-        found |= inflow_pairs(members.mean(axis=0, dtype=np.float64), happened, valid, distance_HW[None], bare)
+            found["crps_skill", ""] = skill_pair(
+                sums["crps_fair"], deterministic(field, happened, valid, bare)["absolute_error"]
+            )
+        found |= inflow_pairs(
+            members.mean(axis=0, dtype=np.float64), happened, valid, distance_HW[None], bare
+        )
         ledger.add_pairs(found, c, lead, members)
 
 

@@ -1,0 +1,344 @@
+"""From an archive to a store: survey, write shards, check across hours, finish. Repeating it continues,
+extends, or says that it is done.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from stormcast_train.base.console import Console
+from stormcast_train.base.errors import FailedError, RequestError
+from stormcast_train.base.files import read_json
+from stormcast_train.fields.regrid import Regrid
+from stormcast_train.fields.times import iso
+from stormcast_train.preprocess import plan as p
+from stormcast_train.preprocess.context import Context
+from stormcast_train.preprocess.engine import run_units
+from stormcast_train.preprocess.groups import layouts_of, make_room_before, prepared, write_static
+from stormcast_train.preprocess.locks import StoreLock, opened_lock, taken
+from stormcast_train.preprocess.marking import mark_units, run_mark_unit
+from stormcast_train.preprocess.mend import damaged_roles, finished_stands, manifest_of, mend_coordinates
+from stormcast_train.preprocess.pool import disk_errors
+from stormcast_train.preprocess.request import PreprocessRequest, check_store, remember
+from stormcast_train.preprocess.shard_task import Done, run_unit
+from stormcast_train.preprocess.survey import Work, off_axis, survey
+from stormcast_train.preprocess.targets import regridding
+from stormcast_train.store.layout import GroupLayout
+from stormcast_train.store.manifest import finish
+from stormcast_train.store.writer import LOST, intact
+
+SAID = 20  # failures told one by one before the rest is left to the manifest
+
+
+@dataclass
+class Site:
+    """A store that is ready to be written to: its groups, how many rows each gets, what every unit shares."""
+
+    layouts: dict[str, GroupLayout]
+    rows: dict[str, int]
+    context: Context
+    static_written: bool = False
+    mended: tuple[str, ...] = ()
+
+    def complete(self) -> bool:
+        """Whether every shard is there."""
+        return all(
+            intact(self.layouts[role], k)
+            for role, n in self.rows.items()
+            for k in range(self.layouts[role].shards(n))
+        )
+
+    def missing(self) -> int:
+        """How many shards are not there yet."""
+        return sum(
+            not intact(self.layouts[role], k)
+            for role, n in self.rows.items()
+            for k in range(self.layouts[role].shards(n))
+        )
+
+
+def preprocess(request: PreprocessRequest, console: Console) -> dict[str, Any]:
+    """Make, continue or extend the store; returns its path, fingerprint, and what was done."""
+    with disk_errors():
+        return _preprocess(request, console)
+
+
+def _preprocess(request: PreprocessRequest, console: Console) -> dict[str, Any]:
+    work = survey(request)
+    if work.exists and not os.access(request.store, os.W_OK) and outstanding(work) == (0, True):
+        return _done_already(
+            request, console
+        )  # a finished store that may only be read is finished all the same
+    with opened_lock(request.store) as lock:
+        site = _prepare(work, lock)
+        work.memory.save()  # after the identity: a folder that holds anything else first is no store
+        if site.mended:
+            console.say(f"the coordinates of {', '.join(site.mended)} were damaged and are written again")
+        wanted = _wanted(work, site.layouts)
+        if not wanted and not site.static_written and _published(request.store, site.rows):
+            return _done_already(request, console)
+        _unfinished(request.store).touch()
+        _write(work, site, run_unit, wanted, console, f"preprocess {request.store}")
+        if request.part is not None and not (lock.try_alone() and site.complete()):
+            console.say(
+                f"part {request.part} is written; {site.missing()} shards of other parts are not there yet: "
+                "the last to end publishes"
+            )
+            return {
+                "store": str(request.store),
+                "part": str(request.part),
+                "shards_written": len(wanted),
+                "published": False,
+            }
+        return _publish(work, site, len(wanted), console)
+
+
+def outstanding(work: Work) -> tuple[int, bool] | None:
+    """How many shards a request would write and whether the manifest stands, writing nothing; None where
+    groups are not there yet or damaged.
+    """
+    store = work.request.store
+    if not work.exists or damaged_roles(work) or not prepared(work):
+        return None
+    layouts = {role: GroupLayout.load(store, role) for role in work.request.variables.roles()}
+    return len(_wanted(work, layouts)), _published(store, _rows(work, layouts))
+
+
+def _prepare(work: Work, lock: StoreLock) -> Site:
+    """Groups, static fields and weights, made by whoever comes first, alone; then a part shares the store
+    with the others.
+    """
+    request = work.request
+    while True:
+        if lock.try_alone():
+            site = _made_ready(work)
+            if request.part is not None:
+                lock.share()
+            return site
+        if request.part is None:
+            raise taken(request.store)
+        lock.share()  # waits while another prepares
+        if check_store(request) and prepared(work):
+            return _site(work, layouts_of(work))
+
+
+def _made_ready(work: Work) -> Site:
+    fresh = not check_store(work.request)  # again: another may have made the store since the survey
+    if fresh:
+        remember(work.request)
+    try:
+        return _with_groups(work)
+    except RequestError:
+        if fresh:  # a wrong request leaves nothing behind that a right one would stumble over
+            for made in work.request.store.iterdir():
+                shutil.rmtree(made) if made.is_dir() else made.unlink()
+        raise
+
+
+def _with_groups(work: Work) -> Site:
+    for leftover in work.request.store.rglob(
+        ".*.tmp"
+    ):  # of a process that was killed: we hold the lock, so nobody writes them
+        if leftover.is_file():
+            leftover.unlink()
+    make_room_before(work)
+    mended = mend_coordinates(work)
+    site = _site(work, layouts_of(work))
+    site.static_written = write_static(work, site.layouts, site.context)
+    site.mended = tuple(mended)
+    return site
+
+
+def _site(work: Work, layouts: dict[str, GroupLayout]) -> Site:
+    request = work.request
+    return Site(
+        layouts,
+        _rows(work, layouts),
+        Context(
+            request.store,
+            p.store_folder(request.store),
+            request.archive,
+            request.source,
+            request.variables,
+            request.background,
+        ),
+    )
+
+
+def _rows(work: Work, layouts: dict[str, GroupLayout]) -> dict[str, int]:
+    return {role: axis.rows for role, axis in work.axes.items()} | (
+        {"static": 1} if "static" in layouts else {}
+    )
+
+
+def _write(
+    work: Work,
+    site: Site,
+    function: Callable[[Context, Any], Done],
+    units: Sequence[Any],
+    console: Console,
+    what: str,
+) -> None:
+    """Run the units; what could not be read is told as it is met."""
+    failures = 0
+    with console.progress(what, len(units)) as advance:
+        for done in run_units(work.request.engine, function, site.context.of_processes(), units):
+            for problem in done.problems[: max(0, SAID - failures)]:
+                console.say(f"{done.role} {problem}")
+            failures += len(done.problems)
+            layout = site.layouts[done.role]
+            day = iso(layout.start + done.shard * layout.rows_per_shard * layout.step)[:10]
+            advance(1, f"{done.role} {day}" + (f", {failures} files unreadable" if failures else ""))
+    if failures > SAID:
+        console.say(
+            f"and {failures - SAID} more unreadable files: manifest.json names every gap and its reason"
+        )
+
+
+def _publish(work: Work, site: Site, written: int, console: Console) -> dict[str, Any]:
+    """Mark what only many hours together show, then make everything visible."""
+    request = work.request
+    marking = [
+        unit
+        for role in work.axes
+        for unit in mark_units(work, site.layouts[role], site.rows[role], site.context)
+    ]
+    if marking:
+        _write(work, site, run_mark_unit, marking, console, "mark stuck fields, spikes and blocked beams")
+    manifest = finish(
+        request.store,
+        [(site.layouts[role], n) for role, n in site.rows.items()],
+        lambda groups: _facts(work, groups),
+    )
+    shutil.rmtree(request.store / ".before", ignore_errors=True)
+    _unfinished(request.store).unlink(missing_ok=True)
+    _say_done(console, request.store, manifest)
+    return _result(request, manifest, written)
+
+
+def _wanted(work: Work, layouts: dict[str, GroupLayout]) -> list[p.ShardTask]:
+    """The shards to write, of all roles (of this part); FailedError where the disk cannot hold them."""
+    wanted: list[p.ShardTask] = []
+    needed = 0
+    for role, axis in work.axes.items():
+        found = p.units(
+            layouts[role],
+            axis.rows,
+            work.index,
+            work.request.supplies(role),
+            work.request.period,
+            work.request.part,
+        )
+        needed += p.estimated_bytes(layouts[role], found)
+        wanted += found
+    _check_space(work.request.store, needed)
+    return wanted
+
+
+def _unfinished(store: Path) -> Path:
+    """There while shards are newer than the manifest."""
+    return store / ".unfinished"
+
+
+def _done_already(request: PreprocessRequest, console: Console) -> dict[str, Any]:
+    manifest = read_json(request.store / "manifest.json")
+    console.say(
+        f"{request.store} is done: every shard is there and no file is new (fingerprint "
+        f"{manifest['fingerprint'][:12]})"
+    )
+    return _result(request, manifest, 0)
+
+
+def _published(store: Path, rows: dict[str, int]) -> bool:
+    """Whether the manifest is there, nothing was written since, and it counts the same rows."""
+    groups = manifest_of(store).get("groups")
+    if groups is None or _unfinished(store).exists():
+        return False
+    return {role: group["times"]["count"] for role, group in groups.items()} == rows and finished_stands(
+        store
+    )
+
+
+def _check_space(store: Path, needed: int) -> None:
+    """FailedError before anything is written when the disk cannot hold it."""
+    free = shutil.disk_usage(store).free
+    if needed > free:
+        mib = 2.0**20
+        raise FailedError(
+            f"{store} needs {needed / mib:,.0f} MiB more and its disk has {free / mib:,.1f} MiB free",
+            needed=needed,
+            free=free,
+        )
+
+
+def _facts(work: Work, groups: dict[str, Any]) -> dict[str, Any]:
+    """What the manifest records besides the groups."""
+    request = work.request
+    refused = {
+        r.path.name: r.reason for refusals in work.index.refusals.values() for r in refusals
+    } | off_axis(work)
+    used = {
+        r.path.name
+        for by_time in work.index.records.values()
+        for records in by_time.values()
+        for r in records
+    }
+    earlier = {n: why for n, why in manifest_of(request.store).get("refused", {}).items() if n not in used}
+    weights = {f.name: Regrid.load(f).fingerprint for f in sorted((request.store / "weights").glob("*.npz"))}
+    return {
+        "config": request.identity(),
+        "archive": str(request.archive),
+        "period": str(request.period) if request.period else None,
+        "refused": earlier | refused,
+        "weights": weights,
+        "regridding": {
+            role: regridding(request.store, group["regridded"])
+            for role, group in groups.items()
+            if group["regridded"]
+        },
+    }
+
+
+def _say_done(console: Console, store: Path, manifest: dict[str, Any]) -> None:
+    for role, group in manifest["groups"].items():
+        times = group["times"]
+        gaps = sum(1 for _ in group["gaps"])
+        shape = " x ".join(map(str, group["grid"]["shape"]))
+        held = f"{len(group['variables'])} variables, {times['count']} times from {times['first']}, {shape} points"
+        console.say(f"{role}: {held}, {gaps} gaps")
+        for name in (n for n, facts in group["variables"].items() if not facts["times_available"]):
+            why = sorted(
+                {reason for gap in group["gaps"] if name in gap["variables"] for reason in gap["reasons"]}
+            )
+            console.say(
+                f"warning: {role} {name} has no value at any of its {times['count']} times: {', '.join(why)}"
+            )
+        for name, (lost,) in group["facts"].get(LOST, {}).items():
+            told = f"warning: {role} {name}: {lost:.0f} values lie beyond the range that pack=int16 can hold and became its end"
+            console.say(f"{told}; widen variables.override.{name}.low and .high, or take pack=none")
+        for line in manifest["regridding"].get(role, ()):
+            if role != "background" and "said" in line:
+                console.say(f"  {', '.join(line['variables'])}: {line['said']}")
+        for name, (count, squares) in group["facts"].get("cadence_error", {}).items():
+            spread = group["moments"][name]["value"]["std"] or float("nan")
+            rms = (squares / max(count, 1)) ** 0.5
+            off = f"{rms:.4g} {group['variables'][name]['units']} (root mean square, {rms / spread:.1%} of its standard deviation)"
+            console.say(f"  {name}: interpolated between the cadence's times it is off by {off}")
+    console.say(f"{store} is ready; fingerprint {manifest['fingerprint'][:12]}")
+
+
+def _result(request: PreprocessRequest, manifest: dict[str, Any], written: int) -> dict[str, Any]:
+    return {
+        "store": str(request.store),
+        "fingerprint": manifest["fingerprint"],
+        "shards_written": written,
+        "published": True,
+        "gaps": {role: len(group["gaps"]) for role, group in manifest["groups"].items()},
+        "times": {role: group["times"] for role, group in manifest["groups"].items()},
+        "refused": manifest.get("refused", {}),
+    }
