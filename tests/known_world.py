@@ -26,7 +26,7 @@ from stormcast_train.fields.variables import describe
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import Package
 from stormcast_train.networks.config import NetworkConfig
-from stormcast_train.objectives.config import NoiseSpec, ObjectiveSpec
+from stormcast_train.objectives.noise_config import EdmSpec, NoiseSpec
 from stormcast_train.stages.regression import RegressionStep
 from stormcast_train.stages.residual_diffusion import ResidualStep
 from stormcast_train.store.writer import write_store
@@ -169,7 +169,7 @@ def package(kind: str, target: str) -> Package:
     beneath = package("regression", target) if kind == "diffusion" else None
     more = (
         {
-            "objective": ObjectiveSpec(noise=LEVELS),
+            "objective": EdmSpec(noise=LEVELS),
             "measured": {"residual_std": RESIDUAL_STD},
             "beneath": beneath,
         }

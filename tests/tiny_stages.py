@@ -10,7 +10,7 @@ import torch
 
 from stormcast_train.data.mix import FractionsMix
 from stormcast_train.networks.config import NetworkConfig
-from stormcast_train.objectives.config import ObjectiveConfig
+from stormcast_train.objectives.noise_config import EdmConfig
 from stormcast_train.training.setup.build_stage import build_stage
 from stormcast_train.training.setup.config import StageConfig, StageRequest
 from stormcast_train.training.validation.evaluation import Evaluation
@@ -24,7 +24,7 @@ def request(store: Path, kind: str, **more) -> StageRequest:
     return StageRequest(
         stage=StageConfig(kind=kind, conditions=conditions),
         network=NetworkConfig(model_channels=8, channel_mult=(1, 2), num_blocks=1),
-        objective=ObjectiveConfig.model_validate(
+        objective=EdmConfig.model_validate(
             {"noise": {"steps": 4, "solver": "heun", "rho": 7.0, "sigma_max": 20.0}}
         ),
         mix=FractionsMix(train=0.7, validation=0.15, test=0.15),

@@ -32,7 +32,7 @@ from stormcast_train.distributed.deadline import Deadline
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.networks.config import NetworkConfig
-from stormcast_train.objectives.config import ObjectiveConfig
+from stormcast_train.objectives.noise_config import EdmConfig
 from stormcast_train.runs.run import RunDirectory
 from stormcast_train.stages.stage import LossTerms
 from stormcast_train.training.loop.optim_config import OptimSpec
@@ -99,9 +99,9 @@ class ToyStage:
         self.network = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.SiLU(), nn.Conv2d(8, 2, 3, padding=1))
         self._at = at
         if unet:
-            from stormcast_train.networks.build import build_regression
+            from stormcast_train.networks.songunet import SongUNets
 
-            self.network = build_regression(
+            self.network = SongUNets().regression(
                 NetworkConfig(model_channels=8, channel_mult=(1, 2, 2), num_blocks=1), (6, 6), 2, 2, seed=0
             )
 
@@ -148,7 +148,7 @@ def stage_run(store: Path, folder: Path, **keys: Any) -> StageRun:
     request = StageRequest(
         stage=StageConfig(kind="regression"), network=NetworkConfig(model_channels=8, channel_mult=(1,),
         num_blocks=1),
-        objective=ObjectiveConfig(), mix=FractionsMix(train=0.7, validation=0.15, test=0.15),
+        objective=EdmConfig(), mix=FractionsMix(train=0.7, validation=0.15, test=0.15),
         seed=keys.pop("seed", 0), store=str(store),
     )  # fmt: skip
     optim = OptimSpec(

@@ -27,7 +27,7 @@ _UNION_MEMBER = re.compile(
 )  # pydantic names the tried member of a union in a location
 _OPEN = re.compile(
     r"(variables\.(override|groups|(add|drop)(_background)?)|source\.(readers|state|background|static|regrid|groups|policy|quality)|dask\.slurm|"
-    r"background\.blur\.cutoff_km|mix\.(oversample\.(events|rain)|source_version))[.=]"
+    r"background\.blur\.cutoff_km|optim\.(lr|total_samples)|mix\.(oversample\.(events|rain)|source_version))[.=]"
 )  # their keys are the user's own names
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
 
@@ -46,8 +46,9 @@ def search_path(config_dir: Path | None = None) -> list[Path]:
 
 
 def choices(group: str, config_dir: Path | None = None) -> list[str]:
-    """The names that `group=` accepts."""
-    return sorted({p.stem for folder in search_path(config_dir) for p in (folder / group).glob("*.yaml")})
+    """The names that `group=` accepts: its files, but for those that others are made from (`_shared`)."""
+    folders = search_path(config_dir)
+    return sorted({p.stem for folder in folders for p in (folder / group).glob("[!_]*.yaml")})
 
 
 def compose(verb: str, overrides: Sequence[str], config_dir: Path | None = None) -> dict[str, Any]:

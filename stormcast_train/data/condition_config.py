@@ -46,7 +46,9 @@ class PastConfig(Frozen):
 class ConditionsConfig(Frozen):
     """`stage.conditions`: null leaves the stage kind's default."""
 
-    history: int | None = Field(default=None, ge=1)  # past states, the newest included
+    history: int | None = Field(
+        default=None, ge=0
+    )  # past states, the newest included; 0: a map that does not step, from the driver and past frames alone
     background: tuple[BackgroundTime, ...] | None = None
     halo: HaloConfig = HaloConfig()
     static: bool | tuple[str, ...] | None = None  # names; true: all that the store has
@@ -167,6 +169,27 @@ def check_lead(spec: ConditionSpec) -> None:
         )
 
 
+def check_history(spec: ConditionSpec, target: str) -> None:
+    """RequestError where a network without past states is asked for what only a state gives."""
+    if spec.history:
+        return
+    if target == "tendency":
+        raise RequestError(
+            "stage.target=tendency adds to the newest state, and with stage.conditions.history=0 the network "
+            "has none: write stage.target=state, or a history of at least 1"
+        )
+    if spec.state_noise:
+        raise RequestError(
+            f"stage.conditions.state_noise={spec.state_noise:g} is noise on past states, and with "
+            "stage.conditions.history=0 there are none: leave one of the two out"
+        )
+    if not (spec.background or spec.past):
+        raise RequestError(
+            "stage.conditions.history=0 without a driver (stage.conditions.background) and without past "
+            "frames (stage.conditions.past): the network would see nothing of the weather"
+        )
+
+
 def check_dropout(spec: ConditionSpec) -> None:
     """RequestError where `dropout` names a source that these conditions do not have."""
     for source in spec.dropout:
@@ -175,10 +198,10 @@ def check_dropout(spec: ConditionSpec) -> None:
                 f"stage.conditions.dropout.{source}: the conditions have no such source, they have "
                 f"{', '.join(spec.sources)}.{nearest(source, spec.sources)}"
             )
-    if STATE_AGE in spec.dropout and spec.history > 1:
+    if STATE_AGE in spec.dropout and spec.history != 1:
         raise RequestError(
-            f"stage.conditions.dropout.{STATE_AGE} needs history=1, not {spec.history}: after a step from "
-            "an older state one past state is unknown"
+            f"stage.conditions.dropout.{STATE_AGE} needs history=1, not {spec.history}: it puts one older "
+            "state in place of the only one"
         )
 
 

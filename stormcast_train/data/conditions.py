@@ -122,9 +122,10 @@ class Conditions:
 
     def _seen(self, window: Window) -> list[Tensor]:
         """States and background on the domain's points, with what does not change."""
-        parts = [window.states_BKCHW[:, -self.history :].flatten(1, 2)]
+        oldest = window.states_BKCHW.shape[1] - self.history
+        parts = [window.states_BKCHW[:, oldest:].flatten(1, 2)]
         if self._masked:
-            missing_BKCHW = ~window.present_BKCHW[:, -self.history :, self._masked]
+            missing_BKCHW = ~window.present_BKCHW[:, oldest:, self._masked]
             parts.append(missing_BKCHW.flatten(1, 2).to(parts[0].dtype))
         if self.spec.background:
             assert self._interpolate is not None

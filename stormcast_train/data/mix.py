@@ -36,8 +36,8 @@ class Reach:
 
     @property
     def window(self) -> np.timedelta64:
-        """From the oldest state to the target."""
-        return self.history * self.step
+        """From the oldest state, or the start where none is seen, to the target."""
+        return max(self.history, 1) * self.step
 
 
 class RainRule(Frozen):
@@ -131,7 +131,7 @@ class Mix(Frozen, ABC):
 
     def margin(self, reach: Reach) -> np.timedelta64:
         """Times of two splits are further apart than this: the gap between whole windows, pasts included."""
-        return self.gap_of(reach) + (reach.history - 1) * reach.step
+        return self.gap_of(reach) + reach.window - reach.step
 
     def gap_of(self, reach: Reach) -> np.timedelta64:
         """The gap between splits."""

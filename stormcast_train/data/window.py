@@ -187,6 +187,8 @@ def _read(
     tolerant: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """The distinct times' values and which of them is which; what a tolerant reading does not find is NaN."""
+    if not times_BT.size:
+        return np.empty((0, len(names), *shape), np.float32), np.empty(times_BT.shape, np.int64)
     distinct, place = np.unique(times_BT, return_inverse=True)
     distinct = distinct.astype("datetime64[s]")
     index = place.reshape(times_BT.shape).astype(np.int64)

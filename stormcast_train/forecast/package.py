@@ -27,7 +27,7 @@ from stormcast_train.base.folders import read_folder, replace_folder
 from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds
 from stormcast_train.data.scene import Scene
 from stormcast_train.networks.config import NetworkConfig
-from stormcast_train.objectives.config import ObjectiveSpec
+from stormcast_train.objectives.config import ObjectiveSpec, objective_spec
 from stormcast_train.stages.stage import Kind, kind_of
 
 FORMAT = 1
@@ -218,7 +218,7 @@ def _restore(described: Mapping[str, Any], directory: Path) -> Package:
         store_fingerprint=described["store_fingerprint"],
         splits=splits,
         mix=described["mix"],
-        objective=ObjectiveSpec.model_validate(described["objective"]) if described["objective"] else None,
+        objective=objective_spec(described["objective"]) if described["objective"] else None,
         measured=measured,
         beneath=_load(directory / FOLDER_BENEATH) if described[BENEATH] else None,
         facts=described["facts"],

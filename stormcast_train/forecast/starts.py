@@ -74,12 +74,12 @@ def usable_starts(scene: Scene, needs: WindowNeeds, store: Store, steps: int) ->
     Past frames must be there for the one step that a network which cannot miss them takes. Sources that the
     networks can miss need not be there; with `state_age` the state may be one step old.
     """
-    state = store.group("state")
-    present, times = _whole(state, scene.names), state.times
+    present, times = _whole(store.group("state"), scene.names), _start_times(scene, needs, store)
     if STATE_AGE in needs.droppable and len(times):
         times = np.append(times, times[-1] + scene.step)
         present = np.union1d(present, present + scene.step)
-    conditions = [np.isin(times - back * scene.step, present) for back in range(needs.history)]
+    conditions = [np.ones(len(times), bool)]
+    conditions += [np.isin(times - back * scene.step, present) for back in range(needs.history)]
     if scene.background and "background" not in needs.droppable:
         covered = _whole(store.group("background"), tuple(v.name for v in scene.background))
         conditions += [np.isin(times + ahead * scene.step, covered) for ahead in range(steps + 1)]
@@ -91,6 +91,12 @@ def usable_starts(scene: Scene, needs: WindowNeeds, store: Store, steps: int) ->
             for back in range(needs.past[role] * 60 // further.step_s + 1)
         ]
     return times[np.logical_and.reduce(conditions)]
+
+
+def _start_times(scene: Scene, needs: WindowNeeds, store: Store) -> Times:
+    """The times of the state; of the driver where no state is needed."""
+    role = "background" if not needs.history and scene.background and "background" in store.roles else "state"
+    return store.group(role).times
 
 
 def _whole(group: Group, names: tuple[str, ...]) -> Times:

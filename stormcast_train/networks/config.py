@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from stormcast_train.base.frozen import Frozen
+from stormcast_train.base.named import place_of
+
+NETWORKS = {"songunet": "stormcast_train.networks.songunet:SongUNets"}  # see `networks.family`
 
 
 class NetworkConfig(Frozen):
-    """A UNet of PhysicsNeMo's diffusion family; the same body serves regression and diffusion.
+    """kind: a name of NETWORKS, or `package.module:Thing`. The other keys are those of a
+    UNet of PhysicsNeMo's diffusion family; the same body serves regression and diffusion.
 
     Dropout stays 0 (a draw would belong to a rank, not to a sample). `pad` completes a grid to the multiple
     that the levels need.
     """
 
-    kind: Literal["songunet"] = "songunet"
+    kind: str = "songunet"
     name: str = "custom"
     model_channels: int = Field(ge=4)
     channel_mult: tuple[int, ...]
@@ -27,6 +31,12 @@ class NetworkConfig(Frozen):
     checkpoint_level: int = 0
     dropout: float = Field(default=0.0, ge=0.0, le=0.0)
     pad: Literal["replicate", "zero"] = "replicate"
+
+    @field_validator("kind")
+    @classmethod
+    def _is_known(cls, kind: str) -> str:
+        place_of("network.kind", kind, NETWORKS)
+        return kind
 
     @property
     def multiple(self) -> int:

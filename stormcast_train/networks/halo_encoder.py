@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from stormcast_train.networks.build import seeded
+from stormcast_train.networks.songunet import seeded
 
 Condition: TypeAlias = Tensor | tuple[Tensor, Tensor]
 
@@ -89,11 +89,11 @@ class WithHalo(nn.Module):  # type: ignore[misc]
         return torch.cat([field_BCHW, self.encoder(halo_BChw).to(field_BCHW.dtype)], dim=1)
 
     def forward(self, x: Condition, t: Tensor | None = None, condition: Condition | None = None) -> Tensor:
-        """As the network: of its input alone (regression), or of a noisy field, its noise level and a
-        condition (diffusion).
+        """As the network: of its input alone (regression) or with noise beside it, or of a noisy field, its
+        noise level and a condition (diffusion).
         """
         if condition is None:
-            return self.network(self.complete(x))
+            return self.network(self.complete(x)) if t is None else self.network(self.complete(x), t)
         return self.network(x, t, condition=self.complete(condition))
 
 

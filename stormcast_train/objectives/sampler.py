@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from stormcast_train.base.quiet import library_noise
-from stormcast_train.objectives.config import NoiseSpec
 from stormcast_train.objectives.edm import KeyedScheduler
+from stormcast_train.objectives.noise_config import NoiseSpec
 
 with library_noise():
     from physicsnemo.diffusion.samplers import sample

@@ -298,7 +298,8 @@ def _held_out_errors(
         )
         return {}, {}
     roll = roller(single, training.store, lead_steps, ()) if single else None
-    regression, persistence = list[Fields](), list[Fields]()
+    regression: list[Fields] = []
+    persistence: list[Fields] = []
     with console.progress("held-out errors", len(chosen)) as advance:
         for start in chosen:
             truth = training.at(start + np.array(lead_steps) * training.step)

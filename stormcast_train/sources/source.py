@@ -8,7 +8,6 @@ Fields returned have dims (y, x), rows south to north and columns west to east, 
 from __future__ import annotations
 
 import fnmatch
-import importlib
 import os
 import re
 from abc import ABC, abstractmethod
@@ -24,6 +23,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.base.errors import FailedError, RequestError, UnreadableError
+from stormcast_train.base.named import named_object
 from stormcast_train.fields.grid import Grid, orient, orientation
 from stormcast_train.fields.times import Period, parse_time
 from stormcast_train.fields.variables import describe
@@ -293,25 +293,14 @@ def _attributes(name: str) -> dict[str, Any]:
     return attributes
 
 
-def load_class(spec: str) -> Any:
-    """The object named `package.module:Thing`; a RequestError says which half is wrong."""
-    module_name, _, thing = spec.partition(":")
-    try:
-        return getattr(importlib.import_module(module_name), thing)
-    except ImportError as error:
-        raise RequestError(f"kind '{spec}': module {module_name} cannot be imported ({error})") from error
-    except AttributeError as error:
-        raise RequestError(f"kind '{spec}': module {module_name} has no '{thing}'") from error
-
-
 def build_sources(config: SourceConfig, archive: Path) -> dict[str, Source]:
     """The readers of a config by name; none touches the archive before `scan`."""
     built: dict[str, Source] = {}
     for name, reader in config.readers.items():
         if isinstance(reader, PluginReader):
-            source = load_class(reader.kind)(name, Path(archive), **reader.options)
+            source = named_object("kind", reader.kind)(name, Path(archive), **reader.options)
         else:
-            source = load_class(KINDS[reader.kind])(
+            source = named_object("kind", KINDS[reader.kind])(
                 name, Path(archive), reader, no_echo_dbz=config.no_echo_dbz
             )
         if not isinstance(source, Source):

@@ -48,9 +48,10 @@ class Regression(Kind):
 
     def build_network(self, request: NetworkRequest) -> nn.Module:
         """See `Kind.build_network`."""
-        from stormcast_train.networks.build import build_regression
+        from stormcast_train.networks.family import family_of
 
-        return build_regression(request.config, request.shape, request.inputs, request.outputs, request.seed)
+        family = family_of(request.config.kind)
+        return family.regression(request.config, request.shape, request.inputs, request.outputs, request.seed)
 
     def build_step(self, parts: Parts) -> RegressionStep:
         """See `Kind.build_step`."""

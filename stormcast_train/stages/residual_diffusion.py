@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from stormcast_train.objectives.noise_config import EdmConfig, EdmSpec, NoiseSpec
 from stormcast_train.stages.stage import (
     Example,
     Kind,
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from stormcast_train.data.batch import Batch, Window
     from stormcast_train.data.conditions import Condition, Conditions, Target
-    from stormcast_train.objectives.config import NoiseSpec, ObjectiveConfig, ObjectiveSpec
+    from stormcast_train.objectives.config import ObjectiveConfig
     from stormcast_train.objectives.count import FixedCount
     from stormcast_train.stages.step import Step
 
@@ -115,13 +116,14 @@ class ResidualDiffusion(Kind):
     name = "diffusion"
     beneath = "regression"
     draws = True
-    has_objective = True
+    objective_kind = "edm"
     conditions: ClassVar = {"regression": True, "noise": 0.0}
     best = "denoising_loss"
     own = (Own("denoising_loss"), Own("sampler_variance_ratio", by_wavelength=True))
 
-    def objective(self, asked: ObjectiveConfig, largest_variance: float | None) -> ObjectiveSpec:
+    def objective(self, asked: ObjectiveConfig, largest_variance: float | None) -> EdmSpec:
         """See `Kind.objective`."""
+        assert isinstance(asked, EdmConfig)
         assert largest_variance is not None
         return asked.resolve(largest_variance)
 
@@ -131,11 +133,11 @@ class ResidualDiffusion(Kind):
 
     def build_network(self, request: NetworkRequest) -> nn.Module:
         """See `Kind.build_network`."""
-        from stormcast_train.networks.build import build_denoiser
+        from stormcast_train.networks.family import family_of
         from stormcast_train.objectives.edm import precondition
 
-        assert request.objective is not None
-        denoiser = build_denoiser(
+        assert isinstance(request.objective, EdmSpec)
+        denoiser = family_of(request.config.kind).denoiser(
             request.config, request.shape, request.inputs, request.outputs, request.seed
         )
         return precondition(denoiser, request.objective.noise)
@@ -145,7 +147,7 @@ class ResidualDiffusion(Kind):
         import torch
 
         assert parts.beneath is not None
-        assert parts.objective is not None
+        assert isinstance(parts.objective, EdmSpec)
         spec = parts.objective.noise
         scales = [parts.measured["residual_std"][name] / spec.sigma_data for name in parts.names]
         scale_C11 = torch.tensor(scales, dtype=torch.float32, device=parts.conditions.device)[:, None, None]
@@ -175,7 +177,7 @@ class ResidualDiffusion(Kind):
         noise_BCHW = keyed_noise(
             step.spec, seed, ("noise",), positions, tuple(made.wanted_BCHW.shape[1:]), device
         )
-        return replace(made, sigma_B=sigma_B, noise_BCHW=noise_BCHW)
+        return replace(made, sigma_B=sigma_B, noise=noise_BCHW)
 
     def loss(self, step: ResidualStep, network: nn.Module, example: Example, count: FixedCount) -> LossTerms:
         """See `Kind.loss`."""
@@ -183,7 +185,7 @@ class ResidualDiffusion(Kind):
 
         from stormcast_train.objectives.edm import by_level, denoising_error
 
-        sigma_B, noise_BCHW, present_BCHW = example.sigma_B, example.noise_BCHW, example.present_BCHW
+        sigma_B, noise_BCHW, present_BCHW = example.sigma_B, example.noise, example.present_BCHW
         assert sigma_B is not None
         assert noise_BCHW is not None
         error_BCHW = denoising_error(

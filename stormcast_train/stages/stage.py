@@ -9,14 +9,13 @@ Shape suffixes: B samples, C channels, H rows, W columns.
 
 from __future__ import annotations
 
-import importlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
-from stormcast_train.base.errors import RequestError, nearest
+from stormcast_train.base.named import named_instance
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
 STAGES = {
     "regression": "stormcast_train.stages.regression:Regression",
     "diffusion": "stormcast_train.stages.residual_diffusion:ResidualDiffusion",
+    "crps": "stormcast_train.stages.crps:OneStepCrps",
 }
 SEQUENCES = {"both": ("regression", "diffusion")}  # trained one after the other, each on the one before
 
@@ -59,7 +59,7 @@ class Example:
     wanted_BCHW: Tensor
     present_BCHW: Tensor  # bool: where the loss is
     sigma_B: Tensor | None = None
-    noise_BCHW: Tensor | None = None
+    noise: Tensor | None = None
 
 
 class MetricPart(NamedTuple):
@@ -153,7 +153,8 @@ class Kind(ABC):
     """One kind of stage; it holds nothing, so one object serves every run of it.
 
     name: the first part of its metrics' names. beneath: the kind of the frozen stage whose mean it corrects.
-    draws: its members differ. has_objective: `objective=` is part of its science. conditions: its own
+    draws: its members differ. objective_kind: the kind of `objective=` that trains it, part of its
+    science; None: its loss has nothing to choose. conditions: its own
     defaults of `stage.conditions`. best: the quantity that chooses its best package. own: quantities that its
     validations measure beside those of rollouts.
     """
@@ -161,7 +162,7 @@ class Kind(ABC):
     name: ClassVar[str]
     beneath: ClassVar[str | None] = None
     draws: ClassVar[bool] = False
-    has_objective: ClassVar[bool] = False
+    objective_kind: ClassVar[str | None] = None
     conditions: ClassVar[Mapping[str, Any]] = {}
     best: ClassVar[str]
     own: ClassVar[tuple[Own, ...]] = ()
@@ -219,24 +220,8 @@ def kind_of(name: str) -> Kind:
     """The kind of stage of that name, or that `package.module:Thing` names;
     RequestError where there is none.
     """
-    place = STAGES.get(name, name)
-    module, colon, thing = place.partition(":")
-    if not colon:
-        known = [*STAGES, *SEQUENCES]
-        raise RequestError(
-            f"stage={name} does not exist.{nearest(name, known)} Known: {', '.join(known)}, or "
-            "package.module:Thing"
-        )
-    try:
-        made = getattr(importlib.import_module(module), thing)()
-    except (ImportError, AttributeError, TypeError) as error:
-        raise RequestError(f"stage.kind={name} cannot be loaded: {error}") from error
-    if not isinstance(made, Kind):
-        raise RequestError(
-            f"stage.kind={name} is no kind of stage: it must be a subclass of "
-            "stormcast_train.stages.stage.Kind"
-        )
-    return made
+    kind: Kind = named_instance("stage.kind", name, STAGES, Kind, SEQUENCES)
+    return kind
 
 
 def kinds_of(name: str) -> tuple[str, ...]:

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from stormcast_train.networks.build import build_regression
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.networks.halo_encoder import HaloEncoder, complete, with_halo
+from stormcast_train.networks.songunet import SongUNets
 
 
 def corner(x):
@@ -43,7 +43,7 @@ def test_a_complete_condition_is_not_encoded_again():
 
 def test_a_network_built_for_one_grid_does_the_same_on_another():
     config = NetworkConfig(model_channels=8, channel_mult=(1, 2), num_blocks=1)
-    small, large = (build_regression(config, shape, 3, 2, seed=0) for shape in ((9, 7), (21, 12)))
+    small, large = (SongUNets().regression(config, shape, 3, 2, seed=0) for shape in ((9, 7), (21, 12)))
     assert all(
         torch.equal(a, b) for a, b in zip(small.parameters(), large.parameters(), strict=True)
     )  # names tell the grid

@@ -5,11 +5,11 @@ from functools import partial
 import pytest
 import torch
 
-from stormcast_train.networks.build import build_denoiser, build_regression, padded_shape
 from stormcast_train.networks.config import NetworkConfig
-from stormcast_train.objectives.config import NoiseSpec
+from stormcast_train.networks.songunet import SongUNets, padded_shape
 from stormcast_train.objectives.count import FixedCount
 from stormcast_train.objectives.edm import denoising_error, precondition, training_sigma
+from stormcast_train.objectives.noise_config import NoiseSpec
 from stormcast_train.objectives.sampler import draw_residual
 from stormcast_train.objectives.squared import squared_error
 
@@ -23,7 +23,7 @@ def denoiser():
     would matter.
     """
     network, generator = (
-        precondition(build_denoiser(TINY, (9, 12), 5, 2, seed=0), SPEC).eval(),
+        precondition(SongUNets().denoiser(TINY, (9, 12), 5, 2, seed=0), SPEC).eval(),
         torch.Generator().manual_seed(0),
     )
     for parameter in network.parameters():
@@ -37,7 +37,7 @@ def test_a_grid_is_completed_to_the_multiple_of_its_levels():
 
 
 def test_the_output_has_the_exact_grid_and_the_crop_undoes_the_pad():
-    network = build_regression(TINY, (21, 9), 3, 2, seed=0)
+    network = SongUNets().regression(TINY, (21, 9), 3, 2, seed=0)
     assert network(torch.zeros(1, 3, 21, 9)).shape == (1, 2, 21, 9)
     network.unet = torch.nn.Identity()
     field = torch.rand(2, 3, 21, 9)
@@ -49,14 +49,14 @@ def test_weights_are_a_function_of_the_seed_and_torch_keeps_its_own_generator():
     torch.manual_seed(11)
     expected = torch.rand(3)
     torch.manual_seed(11)
-    first, again, other = (build_regression(TINY, (8, 8), 3, 2, seed=s).state_dict() for s in (0, 0, 1))
+    first, again, other = (SongUNets().regression(TINY, (8, 8), 3, 2, seed=s).state_dict() for s in (0, 0, 1))
     assert torch.equal(torch.rand(3), expected)
     assert all(torch.equal(first[k], again[k]) for k in first)
     assert not all(torch.equal(first[k], other[k]) for k in first)
 
 
 def test_two_forward_passes_agree_in_train_and_in_eval_mode():
-    network = build_regression(TINY, (8, 8), 3, 2, seed=0)
+    network = SongUNets().regression(TINY, (8, 8), 3, 2, seed=0)
     field = torch.rand(2, 3, 8, 8)
     assert torch.equal(network.train()(field), network.train()(field))
     assert torch.equal(network.train()(field), network.eval()(field))
@@ -90,7 +90,7 @@ def test_the_denoising_error_uses_the_noise_it_is_given_and_is_0_where_nothing_i
 
 def test_preconditioner_and_loss_weight_share_sigma_data():
     spec = NoiseSpec(sigma_data=0.7)
-    network = precondition(build_denoiser(TINY, (8, 8), 1, 1, seed=0), spec)
+    network = precondition(SongUNets().denoiser(TINY, (8, 8), 1, 1, seed=0), spec)
     assert float(network.sigma_data) == pytest.approx(0.7)
 
 
@@ -146,7 +146,7 @@ def test_a_masked_cell_carries_no_loss_whatever_it_holds():
 def recomputed(level: int) -> tuple[dict[str, torch.Tensor], int]:
     """Gradients by name, and how many numbers the forward pass kept for them."""
     network, kept = (
-        build_regression(TINY.model_copy(update={"checkpoint_level": level}), (32, 32), 3, 2, seed=0),
+        SongUNets().regression(TINY.model_copy(update={"checkpoint_level": level}), (32, 32), 3, 2, seed=0),
         [],
     )
     field = torch.rand(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
@@ -172,7 +172,7 @@ def test_recomputing_activations_keeps_fewer_of_them_and_the_bits_of_every_gradi
 def test_a_compiled_network_has_the_gradients_and_the_names_of_the_plain_one():
     from stormcast_train.training.loop.parallel import replicate
 
-    network = build_regression(TINY.model_copy(update={"channel_mult": (1,)}), (8, 8), 3, 2, seed=0)
+    network = SongUNets().regression(TINY.model_copy(update={"channel_mult": (1,)}), (8, 8), 3, 2, seed=0)
     names, field = list(network.state_dict()), torch.rand(2, 3, 8, 8)
     plain = torch.autograd.grad(network(field).square().sum(), list(network.parameters()), allow_unused=True)
     replicate(network, compiled=True, world=1)(field).square().sum().backward()
@@ -187,8 +187,8 @@ def test_networks_run_in_bf16_where_autocast_asks_and_keep_float32_weights_and_o
     config = NetworkConfig(
         model_channels=16, channel_mult=(1, 2), num_blocks=1, bottleneck_attention=attention
     )
-    regression = build_regression(config, (10, 12), 5, 2, seed=0)
-    denoiser = precondition(build_denoiser(config, (10, 12), 5, 2, seed=0), SPEC)
+    regression = SongUNets().regression(config, (10, 12), 5, 2, seed=0)
+    denoiser = precondition(SongUNets().denoiser(config, (10, 12), 5, 2, seed=0), SPEC)
     generator = torch.Generator().manual_seed(0)
     for parameter in (*regression.parameters(), *denoiser.parameters()):  # the last layers begin near zero
         parameter.data += 0.03 * torch.randn(parameter.shape, generator=generator)

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stormcast_train.networks.build import build_denoiser, build_regression
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.networks.size import Size, size_of
+from stormcast_train.networks.songunet import SongUNets
 
 CONF = Path(__file__).parents[2] / "conf" / "network"
 
@@ -19,12 +19,16 @@ def shipped(name: str) -> NetworkConfig:
 
 
 def regression(config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int) -> Size:
-    return size_of(lambda: build_regression(config, shape, inputs, outputs, seed=0), (1, inputs, *shape))
+    return size_of(
+        lambda: SongUNets().regression(config, shape, inputs, outputs, seed=0), (1, inputs, *shape)
+    )
 
 
 def denoiser(config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int) -> Size:
     return size_of(
-        lambda: build_denoiser(config, shape, inputs, outputs, seed=0), (1, inputs + outputs, *shape), (1,)
+        lambda: SongUNets().denoiser(config, shape, inputs, outputs, seed=0),
+        (1, inputs + outputs, *shape),
+        (1,),
     )
 
 

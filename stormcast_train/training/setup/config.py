@@ -13,6 +13,7 @@ from stormcast_train.data.condition_config import (
     ConditionSpec,
     HaloConfig,
     check_dropout,
+    check_history,
     check_lead,
 )
 from stormcast_train.data.event_config import EventsConfig
@@ -119,7 +120,9 @@ class StageConfig(Frozen):
         conditions = ConditionSpec.model_validate(filled)
         check_dropout(conditions)
         check_lead(conditions)
-        return StageSpec(kind=self.kind, target=self.target or "tendency", conditions=conditions)
+        target = self.target or ("tendency" if conditions.history else "state")
+        check_history(conditions, target)
+        return StageSpec(kind=self.kind, target=target, conditions=conditions)
 
     def _halo(self, sees_background: bool) -> HaloConfig | None:
         """The halo where it has an encoder: without one its size changes nothing."""

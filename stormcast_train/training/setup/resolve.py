@@ -64,7 +64,7 @@ class Setup:
         return {
             "stage": spec.model_dump(mode="json"),
             "network": request.network.model_dump(mode="json"),
-            "objective": request.objective.model_dump(mode="json") if self.kind.has_objective else None,
+            "objective": request.objective.model_dump(mode="json") if self.kind.objective_kind else None,
             "mix": request.mix.record(),
             "events": request.events.record(),
             "seed": request.seed,
@@ -87,6 +87,7 @@ def resolve(
     opened = open_store(Path(request.store)) if opened is None else opened
     store = opened.viewed(request.variables)
     spec = request.stage.resolve("background" in store.roles, "static" in store.roles)
+    _check_objective(request)
     _check_sources(store, spec.conditions)
     header, folds, below = None, tuple[str, ...](), list[ConditionSpec]()
     if waits_for is not None:
@@ -105,6 +106,15 @@ def resolve(
     step = store.group("state").step
     mixture = whole if request.fold is None else outside(request.fold, whole, needs.states * step)
     return Setup(request, opened, store, spec, needs, use_background, whole, mixture, header, folds)
+
+
+def _check_objective(request: StageRequest) -> None:
+    wanted = kind_of(request.stage.kind).objective_kind
+    if wanted not in (None, request.objective.kind):
+        raise RequestError(
+            f"stage={request.stage.kind} is trained by objective={wanted}, and this is "
+            f"objective={request.objective.kind}: write objective={wanted}"
+        )
 
 
 def _header_beneath(request: StageRequest) -> PackageHeader | None:

@@ -29,8 +29,9 @@ from stormcast_train.training.validation.validation_cases import (
     driver_wind,
     inflow_distance,
     keep_fields,
+    persisted,
     rollouts,
-    states_at,
+    states_at_target,
 )
 from stormcast_train.training.validation.validation_plan import FEW, evenly
 from stormcast_train.verification.case_sums import deterministic, ensemble, valid_cells
@@ -77,7 +78,7 @@ def _deterministic(ledger: Ledger, emulator: Emulator, cases: Cases, share: Shar
         distance = np.stack(
             [inflow_distance(scene, driver_wind(reader, raw, row)) for row in range(len(raw.times))]
         )
-        _add_deterministic(ledger, predicted, states_at(raw, -1), states_at(raw, -2), distance, 1)
+        _add_deterministic(ledger, predicted, states_at_target(raw), persisted(raw, reader), distance, 1)
     shown = drawn_starts(cases, how)
     for start, leads, truth_LCHW, raw in rollouts(cases, share, how.spec):
         if leads == 1 and start not in shown:  # the first step has been measured on more cases
@@ -86,40 +87,26 @@ def _deterministic(ledger: Ledger, emulator: Emulator, cases: Cases, share: Shar
         for lead, states_MCHW in enumerate(roll_members(emulator, reader, start, leads, [0], SEED), start=1):
             fields = states_MCHW.cpu().numpy()
             if lead > 1:
-                distance, begun = (
-                    inflow_distance(scene, driver_wind(reader, raw, lead - 1))[None],
-                    states_at(raw, -2),
-                )
-                _add_deterministic(
-                    ledger,
-                    fields,
-                    truth_LCHW[lead - 1 : lead],
-                    begun if begun is None else begun[:1],
-                    distance,
-                    lead,
-                )
+                distance = inflow_distance(scene, driver_wind(reader, raw, lead - 1))[None]
+                truth_1CHW = truth_LCHW[lead - 1 : lead]
+                _add_deterministic(ledger, fields, truth_1CHW, persisted(raw, reader)[:1], distance, lead)
             drawn |= {lead: fields} if start in shown and lead in (1, leads) else {}
         keep_fields(how, scene, start, truth_LCHW, drawn)
 
 
 def _add_deterministic(
-    ledger: Ledger, predicted: Array, truth: Array, begun: Array | None, distance: Array, lead: int
+    ledger: Ledger, predicted: Array, truth: Array, reference: Array, distance: Array, lead: int
 ) -> None:
     """One channel after the other of several cases [B, C, H, W]; the cases stand where a statistic has its
-    leads.
-
-    begun: the states of the starts, which persist; None of a map that has none.
+    leads. reference: what the skill is measured over, see `persisted`.
     """
     for c, (measured, bare) in enumerate(zip(ledger.measured, ledger.bare, strict=True)):
-        forecast, happened = predicted[:, c], truth[:, c]
-        persistence = {} if begun is None else {"persistence": begun[:, c]}
-        valid = valid_cells(happened, {"forecast": forecast, **persistence})
+        forecast, happened, persistence = predicted[:, c], truth[:, c], reference[:, c]
+        valid = valid_cells(happened, {"forecast": forecast, "persistence": persistence})
         sums = deterministic(forecast, happened, valid, measured)
         found = pairs(sums, measured, 1)
-        for field in persistence.values():
-            found["mse_skill", ""] = skill_pair(
-                sums["squared_error"], deterministic(field, happened, valid, bare)["squared_error"]
-            )
+        squared_error = deterministic(persistence, happened, valid, bare)["squared_error"]
+        found["mse_skill", ""] = skill_pair(sums["squared_error"], squared_error)
         ledger.add_pairs(found | inflow_pairs(forecast, happened, valid, distance, bare), c, lead, forecast)
 
 
@@ -132,16 +119,11 @@ def _ensemble(ledger: Ledger, emulator: Emulator, cases: Cases, share: Share, ho
     for start, leads, truth_LCHW, raw in rollouts(cases, share, how.spec):
         rolled = roll_members(emulator, reader, start, leads, range(how.spec.members), SEED)
         means = iter(()) if single is None else roll_members(single, reader, start, leads, [0], SEED)
-        begun, drawn = states_at(raw, -2), dict[int, Array]()
+        drawn: dict[int, Array] = {}
         for lead, states_MCHW in enumerate(rolled, start=1):
-            fields, distance = (
-                states_MCHW.cpu().numpy(),
-                inflow_distance(scene, driver_wind(reader, raw, lead - 1)),
-            )
-            mean_1CHW = next(means, None)
-            reference = (
-                (None if begun is None else begun[:1]) if mean_1CHW is None else mean_1CHW.cpu().numpy()
-            )
+            fields, mean_1CHW = states_MCHW.cpu().numpy(), next(means, None)
+            distance = inflow_distance(scene, driver_wind(reader, raw, lead - 1))
+            reference = persisted(raw, reader)[:1] if mean_1CHW is None else mean_1CHW.cpu().numpy()
             _add_ensemble(ledger, fields, reference, truth_LCHW[lead - 1], distance, lead)
             drawn |= {lead: fields} if start in shown and lead in (1, leads) else {}
         keep_fields(how, scene, start, truth_LCHW, drawn)
@@ -150,7 +132,7 @@ def _ensemble(ledger: Ledger, emulator: Emulator, cases: Cases, share: Share, ho
 def _add_ensemble(
     ledger: Ledger,
     members_MCHW: Array,
-    reference_1CHW: Array | None,
+    reference_1CHW: Array,
     truth_CHW: Array,
     distance_HW: Array,
     lead: int,
@@ -158,14 +140,12 @@ def _add_ensemble(
     """One channel after the other of one case; the CRPS is compared with the reference's absolute error."""
     for c, (measured, bare) in enumerate(zip(ledger.measured, ledger.bare, strict=True)):
         members, happened = members_MCHW[:, None, c], truth_CHW[None, c]
-        single = {} if reference_1CHW is None else {"reference": reference_1CHW[:, c]}
-        valid = valid_cells(happened, {"ensemble": members, **single})
+        single = reference_1CHW[:, c]
+        valid = valid_cells(happened, {"ensemble": members, "reference": single})
         sums = ensemble(members, happened, valid, measured, None)
         found = pairs(sums, measured, len(members))
-        for field in single.values():
-            found["crps_skill", ""] = skill_pair(
-                sums["crps_fair"], deterministic(field, happened, valid, bare)["absolute_error"]
-            )
+        absolute_error = deterministic(single, happened, valid, bare)["absolute_error"]
+        found["crps_skill", ""] = skill_pair(sums["crps_fair"], absolute_error)
         found |= inflow_pairs(
             members.mean(axis=0, dtype=np.float64), happened, valid, distance_HW[None], bare
         )

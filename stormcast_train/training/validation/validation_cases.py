@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from stormcast_train.data.batch import Batch
@@ -79,14 +80,23 @@ def rollouts(
     starts, steps = rollout_starts(cases.starts, scene.step, spec.steps)
     for start in evenly(starts, spec.ensemble_cases)[share[0] :: share[1]]:
         raw = cases.reader.read(start + scene.step * np.arange(steps))
-        yield start, steps, states_at(raw, -1), raw
+        yield start, steps, states_at_target(raw), raw
 
 
-def states_at(raw: RawWindows, place: int) -> Any:
-    """The states at the target (-1) or at the start (-2) of each window, physical units, [B, C, H, W]; None
-    of a start not read.
+def states_at_target(raw: RawWindows) -> Any:
+    """The states at each window's target, physical units, [B, C, H, W]."""
+    return raw.state_UCHW[raw.state_BK[:, -1]]
+
+
+def persisted(raw: RawWindows, reader: WindowReader) -> Any:
+    """The states at each window's start, physical units, [B, C, H, W]; of windows without states (a map that
+    does not step) the mean of its training, in every cell.
     """
-    return raw.state_UCHW[raw.state_BK[:, place]] if raw.state_BK.shape[1] >= -place else None
+    if raw.state_BK.shape[1] > 1:
+        return raw.state_UCHW[raw.state_BK[:, -2]]
+    target_BCHW = states_at_target(raw)
+    mean_CHW = reader.normalizer.inverse(torch.zeros(target_BCHW.shape[1:], device=reader.device))
+    return np.broadcast_to(mean_CHW.cpu().numpy(), target_BCHW.shape)
 
 
 def inflow_distance(scene: Scene, wind: tuple[float, float] | None) -> Array:
@@ -124,7 +134,9 @@ def drawn_starts(cases: Cases, how: Validation) -> set[np.datetime64]:
     if rain is None:
         return set(evenly(rolled, spec.maps))
     fallen = [
-        np.nan_to_num(states_at(cases.reader.read(start + scene.step * np.arange(steps)), -1)[:, rain]).mean()
+        np.nan_to_num(
+            states_at_target(cases.reader.read(start + scene.step * np.arange(steps)))[:, rain]
+        ).mean()
         for start in rolled
     ]
     return set(rolled[np.argsort(np.negative(fallen), kind="stable")[: spec.maps]])

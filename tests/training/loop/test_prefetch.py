@@ -47,10 +47,10 @@ def test_an_example_made_ahead_has_the_bits_of_one_made_in_place(stages, kind):
         for field in fields(here)
         if getattr(here, field.name) is not None
     }
-    drawn = {"regression": set(), "diffusion": {"sigma_B", "noise_BCHW"}}[kind]
+    drawn = {"regression": set(), "diffusion": {"sigma_B", "noise"}}[kind]
     assert set(held) == {"condition", "wanted_BCHW", "present_BCHW"} | drawn
     assert all(torch.equal(getattr(ahead, name), value) for name, value in held.items())
-    assert all(getattr(ahead, name) is None for name in {"sigma_B", "noise_BCHW"} - drawn)
+    assert all(getattr(ahead, name) is None for name in {"sigma_B", "noise"} - drawn)
 
 
 def test_an_example_that_needs_a_network_is_made_by_the_loop_itself(stages):

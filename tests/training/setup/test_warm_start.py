@@ -8,8 +8,8 @@ import torch
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.forecast.emulator import Emulator
-from stormcast_train.networks.build import build_denoiser, build_regression
 from stormcast_train.networks.config import NetworkConfig
+from stormcast_train.networks.songunet import SongUNets
 from stormcast_train.training.setup.build_stage import build_stage
 from stormcast_train.training.setup.warm_start import Layout, start_from
 
@@ -21,7 +21,7 @@ FIRST, LAST = "enc.12x12_conv.weight", "dec.12x12_aux_conv"
 def held_weights() -> dict:
     return {
         name: value.numpy()
-        for name, value in build_regression(TINY, (12, 8), 3, 2, seed=1).state_dict().items()
+        for name, value in SongUNets().regression(TINY, (12, 8), 3, 2, seed=1).state_dict().items()
     }
 
 
@@ -31,7 +31,7 @@ def only(state, ending: str) -> torch.Tensor:
 
 def test_channels_are_matched_by_name_and_new_ones_keep_their_initial_weights():
     asked = Layout(("static:orog", "state:u10m", "state:t2m"), ("u10m", "t2m"))
-    network, initial = (build_regression(TINY, (12, 8), 3, 2, seed=2) for _ in range(2))
+    network, initial = (SongUNets().regression(TINY, (12, 8), 3, 2, seed=2) for _ in range(2))
     theirs, before = held_weights(), initial.state_dict()
     said = start_from(network, theirs, HELD, asked)
     after = network.state_dict()
@@ -50,7 +50,7 @@ def test_channels_are_matched_by_name_and_new_ones_keep_their_initial_weights():
 
 
 def test_layers_are_matched_by_level_so_the_grid_may_be_another():
-    network = build_regression(TINY, (20, 16), 3, 2, seed=2)
+    network = SongUNets().regression(TINY, (20, 16), 3, 2, seed=2)
     said = start_from(network, held_weights(), HELD, HELD)
     assert said.startswith(f"{len(network.state_dict())} of {len(network.state_dict())} tensors are taken")
     assert torch.equal(only(network.state_dict(), "enc.20x20_conv.weight"), only(held_weights(), FIRST))
@@ -62,14 +62,17 @@ def test_a_denoiser_sees_the_noisy_state_before_its_conditions():
         for names in (("t2m",), ("t2m", "u10m"))
     )
     assert asked.inputs == ("noisy:t2m", "noisy:u10m", "static:orog")
-    parent, network = build_denoiser(TINY, (12, 8), 1, 1, seed=1), build_denoiser(TINY, (12, 8), 1, 2, seed=2)
+    parent, network = (
+        SongUNets().denoiser(TINY, (12, 8), 1, 1, seed=1),
+        SongUNets().denoiser(TINY, (12, 8), 1, 2, seed=2),
+    )
     start_from(network, {name: value.numpy() for name, value in parent.state_dict().items()}, held, asked)
     first, theirs = (only(n.state_dict(), FIRST) for n in (network, parent))
     assert torch.equal(first[:, [0, 2]], theirs)
 
 
 def test_a_wider_network_is_refused():
-    wide = build_regression(
+    wide = SongUNets().regression(
         NetworkConfig(model_channels=16, channel_mult=(1, 2), num_blocks=1), (12, 8), 3, 2, seed=0
     )
     with pytest.raises(RequestError, match="another network"):

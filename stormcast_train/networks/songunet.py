@@ -1,5 +1,6 @@
-"""Networks over PhysicsNeMo's UNets, for any grid. Shape suffixes: B
-samples, C channels, H rows, W columns.
+"""PhysicsNeMo's SongUNet as every network that a stage asks for, on any grid.
+
+Shape suffixes: B samples, C channels, H rows, W columns, N numbers of noise.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch.nn import functional
 from stormcast_train.base.quiet import library_noise
 from stormcast_train.base.seeds import derive_key
 from stormcast_train.networks.config import NetworkConfig
+from stormcast_train.networks.family import Family
 
 
 class Padded(nn.Module):  # type: ignore[misc]
@@ -99,47 +101,83 @@ def _arguments(config: NetworkConfig) -> dict[str, Any]:
     }
 
 
-def build_regression(
-    config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, seed: int
-) -> nn.Module:
-    """A UNet [B, inputs, H, W] -> [B, outputs, H, W] without a noise embedding; weights drawn from `seed`."""
-    with library_noise():
-        from physicsnemo.models.diffusion_unets import StormCastUNet
+class SongUNets(Family):
+    """One body for all of them: weights of a body fit the others by name."""
 
-    class RegressionUNet(StormCastUNet):  # type: ignore[misc]
-        def forward(self, x: Tensor) -> Tensor:
-            """As its parent's, whose check of the output's type knows autocast on CUDA alone."""
-            y: Tensor = self.model(x.float(), x.new_zeros(len(x), dtype=torch.float32), class_labels=None)
-            return y.float()
+    def regression(
+        self, config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, seed: int
+    ) -> nn.Module:
+        """See `Family.regression`; without a noise embedding."""
+        with library_noise():
+            from physicsnemo.models.diffusion_unets import StormCastUNet
 
-    padded = padded_shape(shape, config.multiple)
-    with seeded(seed, "regression"), library_noise():
-        unet = RegressionUNet(
-            img_resolution=list(padded), img_in_channels=inputs, img_out_channels=outputs,
-            model_type="SongUNet",
-            embedding_type="zero", **_arguments(config),
-        )  # fmt: skip
-    return Padded(steady(unet), config.multiple, config.pad)
+        class RegressionUNet(StormCastUNet):  # type: ignore[misc]
+            def forward(self, x: Tensor) -> Tensor:
+                """As its parent's, whose check of the output's type knows autocast on CUDA alone."""
+                y: Tensor = self.model(x.float(), x.new_zeros(len(x), dtype=torch.float32), class_labels=None)
+                return y.float()
+
+        padded = padded_shape(shape, config.multiple)
+        with seeded(seed, "regression"), library_noise():
+            unet = RegressionUNet(
+                img_resolution=list(padded), img_in_channels=inputs, img_out_channels=outputs,
+                model_type="SongUNet", embedding_type="zero", **_arguments(config),
+            )  # fmt: skip
+        return Padded(steady(unet), config.multiple, config.pad)
+
+    def denoiser(
+        self, config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, seed: int
+    ) -> nn.Module:
+        """See `Family.denoiser`; the level enters by the UNet's positional embedding."""
+        with library_noise():
+            from physicsnemo.models.diffusion_unets import SongUNet
+
+        padded = padded_shape(shape, config.multiple)
+        with seeded(seed, "diffusion"), library_noise():
+            unet = SongUNet(
+                img_resolution=list(padded), in_channels=outputs + inputs, out_channels=outputs,
+                **_arguments(config),
+            )  # fmt: skip
+        return Padded(steady(unet), config.multiple, config.pad)
+
+    def generator(
+        self, config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, noise: int, seed: int
+    ) -> nn.Module:
+        """See `Family.generator`.
+
+        The noise is the UNet's vector of labels: two layers make an embedding of it, from which every block
+        computes a shift of each of its features (feature-wise modulation, Perez et al. 2018, its additive
+        part, as the block has it). The embedding's last layer begins at zero: so does the ensemble's spread,
+        and a network that takes a regression's weights begins as that regression.
+        """
+        padded = padded_shape(shape, config.multiple)
+        with seeded(seed, "generator"):
+            unet = ModulatedUNet(padded, inputs, outputs, noise, _arguments(config))
+        return Padded(steady(unet), config.multiple, config.pad)
 
 
-def build_denoiser(
-    config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, seed: int
-) -> nn.Module:
-    """A UNet with a noise embedding: (x [B, outputs + inputs, H, W], t [B]) -> [B, outputs, H, W], not yet
-    preconditioned.
-    """
-    with library_noise():
-        from physicsnemo.models.diffusion_unets import SongUNet
+class ModulatedUNet(nn.Module):  # type: ignore[misc]
+    """A SongUNet whose labels are noise; its parameters have the names of a regression's."""
 
-    padded = padded_shape(shape, config.multiple)
-    with seeded(seed, "diffusion"), library_noise():
-        unet = SongUNet(
-            img_resolution=list(padded),
-            in_channels=outputs + inputs,
-            out_channels=outputs,
-            **_arguments(config),
-        )
-    return Padded(steady(unet), config.multiple, config.pad)
+    def __init__(
+        self, shape: tuple[int, int], inputs: int, outputs: int, noise: int, arguments: dict[str, Any]
+    ) -> None:
+        super().__init__()
+        with library_noise():
+            from physicsnemo.models.diffusion_unets import SongUNet
+
+            self.model = SongUNet(
+                img_resolution=list(shape), in_channels=inputs, out_channels=outputs, label_dim=noise,
+                **arguments,
+            )  # fmt: skip
+        for parameter in self.model.map_layer1.parameters():
+            nn.init.zeros_(parameter)
+
+    def forward(self, x: Tensor, noise_BN: Tensor, _: None = None) -> Tensor:
+        """[B, inputs, H, W] and normal numbers [B, N] to [B, outputs, H, W]."""
+        level_B = x.new_zeros(len(x), dtype=torch.float32)
+        y: Tensor = self.model(x.float(), level_B, class_labels=noise_BN.float())
+        return y.float()
 
 
 class seeded:
