@@ -97,6 +97,23 @@ def test_the_readme_is_short() -> None:
     assert len(README.splitlines()) <= 150
 
 
+def test_the_index_of_the_decisions_is_their_headings_and_points_forward() -> None:
+    text = (CHECKOUT / "stormcast_train" / "DECISIONS.md").read_text()
+    index = re.findall(
+        r"(?m)^\| \[(\d+)\]\(#.*?\) \| (.*) \| (holds|superseded|changed by (\d+)) \| [\d-]{10} \|$", text
+    )
+    assert [row[:2] for row in index] == re.findall(r"(?m)^## (\d+)\. (.*)$", text)
+    assert [int(row[0]) for row in index] == list(range(1, len(index) + 1))
+    for number, _, status, later in index:
+        assert not later or int(number) < int(later) <= len(index), status
+
+
+def test_every_word_is_explained_once() -> None:
+    text = (CHECKOUT / "stormcast_train" / "VOCABULARY.md").read_text()
+    words = [word for word in re.findall(r"(?m)^\| (.*?) \|", text) if word != "word"]
+    assert len(words) == len(set(words))
+
+
 def test_the_source_of_the_readme_is_read_into_a_store(tmp_path: Path) -> None:
     found = re.search(r"(?m)^    # my_site/lightning\.py\n((?:    .*\n|\n)+)", README)
     assert found, "the README shows a source"
