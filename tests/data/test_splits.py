@@ -83,8 +83,9 @@ def test_every_listed_event_of_a_shipped_mix_lies_in_one_split(name):
         n: sum(within(split.times, [listed.interval]).any() for listed in events)
         for n, split in found.items()
     }
-    assert held["test"] >= 3  # of those between 2020 and 2022
-    assert held["train"] >= 5
+    if name != "june":  # a month without a listed event
+        assert held["test"] >= 3  # of those between 2020 and 2022
+        assert held["train"] >= 5
 
 
 @pytest.mark.parametrize("name", ["taiwan_1y", "taiwan_2p5y", "taiwan_seasons"])

@@ -101,8 +101,8 @@ def test_a_draw_is_a_function_of_its_noise_whatever_else_is_in_the_batch(denoise
     alone = draw_residual(partial(denoiser, condition=condition[1:2]), spec, noise[1:2])
     assert torch.allclose(together[1:2], alone, atol=1e-4)
     for other in (
-        draw_residual(denoiser, spec, condition[:1], noise[1:2]),
-        draw_residual(denoiser, spec, condition[1:2], noise[:1]),
+        draw_residual(partial(denoiser, condition=condition[:1]), spec, noise[1:2]),
+        draw_residual(partial(denoiser, condition=condition[1:2]), spec, noise[:1]),
     ):
         assert (
             other - alone
