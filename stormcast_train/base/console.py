@@ -8,14 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console as RichConsole
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 
 class Console:
@@ -39,15 +31,17 @@ class Console:
         if not self._rich.is_terminal:
             yield self._logged(description, total)
             return
+        from rich import progress
+
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=self._rich) as bar:
+        with progress.Progress(*columns, console=self._rich) as bar:
             task = bar.add_task(description, total=total, note="")
             yield lambda n=1, note="": bar.update(task, advance=n, note=note)
 

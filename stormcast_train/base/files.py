@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stormcast_train.base.errors import FailedError
 
 
@@ -59,6 +57,8 @@ def read_json(path: Path, advice: str = "") -> Any:
 
 def plain(value: Any) -> Any:
     """A JSON value for a numpy scalar or array; text for anything else."""
+    import numpy as np  # here: most verbs that write JSON do without its 0.1 s
+
     if isinstance(value, np.generic):
         return value.item() if value.dtype.kind in "biuf" else str(value)
     if isinstance(value, np.ndarray):

@@ -31,7 +31,6 @@ from stormcast_train.training.setup.config import StageConfig
 if TYPE_CHECKING:
     from stormcast_train.bench.training_run import TrainBench
 
-HELP = "measure what preprocessing, reading and training cost against the limit and against peers"
 EXAMPLE = "stormcast bench load"
 POSITIONAL = ("what",)
 

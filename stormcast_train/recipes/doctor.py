@@ -19,7 +19,6 @@ from stormcast_train.base.frozen import Frozen
 from stormcast_train.base.quiet import library_noise
 from stormcast_train.base.site import SiteConfig
 
-HELP = "check this machine: what is missing, and how to mend it"
 EXAMPLE = "stormcast doctor"
 POSITIONAL: tuple[str, ...] = ()
 REINSTALL = "pip install stormcast-train, in a fresh environment"

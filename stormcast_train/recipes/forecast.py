@@ -17,7 +17,6 @@ from stormcast_train.fields.times import Times, iso, parse_time
 if TYPE_CHECKING:
     from stormcast_train.forecast.forecast_file import ForecastFile, MemberRange, Plan
 
-HELP = "roll an ensemble forecast from a trained run and write it as CF NetCDF or Zarr"
 EXAMPLE = "stormcast forecast run=runs/taiwan store=stores/taiwan_tiny start=2021-06-02T00 hours=6 members=8 out=forecast.nc"
 POSITIONAL: tuple[str, ...] = ()
 MEMBERS_AT_ONCE = 16

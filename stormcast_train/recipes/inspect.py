@@ -17,7 +17,6 @@ from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import Period
 from stormcast_train.sources.config import SourceConfig
 
-HELP = "say what a raw file, archive, store, run, package or forecast holds; --verify recomputes a store's checksums, --clock compares sources' clocks"
 EXAMPLE = "stormcast inspect stores/taiwan_tiny --verify"
 POSITIONAL: tuple[str, ...] = ("path",)
 Kind = Literal["store", "run", "package", "forecast", "archive", "file"]

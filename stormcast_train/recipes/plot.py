@@ -17,7 +17,6 @@ from stormcast_train.sources.config import SourceConfig
 if TYPE_CHECKING:
     from stormcast_train.products.holders import Holder
 
-HELP = "a map, animation or comparison of a raw file, archive, store or forecast"
 EXAMPLE = "stormcast plot stores/taiwan_tiny variable=rain1h time=2021-06-02T06 out=rain.png"
 POSITIONAL = ("path",)
 

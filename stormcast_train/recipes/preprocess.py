@@ -23,7 +23,6 @@ from stormcast_train.store.packing import Pack
 if TYPE_CHECKING:
     from stormcast_train.preprocess.survey import Work
 
-HELP = "turn raw files into a store; resumable, incremental (a longer period extends it)"
 EXAMPLE = "stormcast preprocess domain=taiwan_tiny archive=archive store=stores/taiwan_tiny workers=2"
 POSITIONAL: tuple[str, ...] = ()
 

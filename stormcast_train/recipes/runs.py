@@ -8,7 +8,6 @@ from stormcast_train.base.console import Console
 from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.base.frozen import Frozen
 
-HELP = "list the runs below a folder, or show one of them"
 EXAMPLE = "stormcast runs list runs"
 POSITIONAL = ("action", "run")
 ACTIONS = ("list", "show")

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from stormcast_train.synthetic.hours import Job
     from stormcast_train.synthetic.months import MonthJob
 
-HELP = "write a synthetic archive: one moving atmosphere over Taiwan, in each source's own file format"
 EXAMPLE = "stormcast synthesize out=archive domain=taiwan_tiny period=2021-06-01T00/2021-06-03T00"
 POSITIONAL: tuple[str, ...] = ()
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from stormcast_train.verification.cases import Analysis
     from stormcast_train.verification.table import Scoring
 
-HELP = "score a forecast against a store, with baselines: scores.csv, scores.nc, maps and report.html"
 EXAMPLE = "stormcast verify forecast=forecast.nc store=stores/taiwan_tiny out=scores"
 POSITIONAL: tuple[str, ...] = ()
 RECORD = "verify.json"

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
 from safetensors import safe_open
 
 from stormcast_train.base.errors import FailedError, RequestError
@@ -87,6 +86,8 @@ class RunDirectory:
 
     def document(self, name: str) -> dict[str, Any]:
         """What `science.yaml`, `execution.yaml` or `site.yaml` holds; empty where it is absent."""
+        from omegaconf import OmegaConf  # here: a list of no runs does without its 0.2 s
+
         path = self.path / f"{name}.yaml"
         loaded = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
         return {str(k): v for k, v in loaded.items()} if isinstance(loaded, dict) else {}
@@ -95,6 +96,8 @@ class RunDirectory:
         self, identity: Mapping[str, Any], documents: Mapping[str, Any], records: Mapping[str, Any]
     ) -> None:
         """Write the YAML documents and JSON records, each atomically, and `fingerprint.json` last."""
+        from omegaconf import OmegaConf
+
         self.path.mkdir(parents=True, exist_ok=True)
         for name, content in documents.items():
             write_bytes(self.path / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(content)).encode())
