@@ -119,10 +119,11 @@ def prepare(asked: Asked, console: Console) -> BaselineInputs:
 
     A run that draws with nothing beneath has no regression baseline, and the notes say so.
     """
+    from stormcast_train.distributed.device import device_name
     from stormcast_train.forecast.emulator import Emulator
     from stormcast_train.verification.cases import DriverFields
 
-    whole, analysis = Emulator.load(asked.run, _device()), asked.analysis
+    whole, analysis = Emulator.load(asked.run, device_name(None)), asked.analysis
     single, emulator = whole.deterministic, whole.deterministic or whole
     missing = [name for name in analysis.names if name not in emulator.state]
     if missing:
@@ -143,12 +144,6 @@ def prepare(asked: Asked, console: Console) -> BaselineInputs:
     return BaselineInputs(
         analysis, asked.score, asked.lead_steps, roll, climatology, *errors, driver, name, split, notes
     )
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def _standing_notes(score: ScoreConfig, driver: DriverFields, single: Emulator | None) -> list[str]:
@@ -239,9 +234,10 @@ def _training_analysis(asked: Asked, emulator: Emulator) -> Analysis | None:
 def _store_of_run(run: str) -> Path | None:
     """The store that the run's own record names."""
     from stormcast_train.runs.run import describe_run
+    from stormcast_train.runs.run_spec import RunSpec
 
     try:
-        named = describe_run(Path(run.split("@")[0])).get("store")
+        named = describe_run(RunSpec.parse(run).path).get("store")
     except RequestError:  # a bare package has no record
         return None
     return Path(named) if named else None

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 EXAMPLE = "stormcast forecast run=runs/taiwan store=stores/taiwan_tiny start=2021-06-02T00 hours=6 members=8 out=forecast.nc"
 POSITIONAL: tuple[str, ...] = ()
-MEMBERS_AT_ONCE = 16
 
 
 class Config(Frozen):
@@ -88,7 +87,7 @@ def _prepare(config: Config) -> tuple[Plan, bool]:
     """The plan, checked against package and store, and whether it is done."""
     from stormcast_train.forecast.chosen import open_header
     from stormcast_train.forecast.forecast_file import Plan, finished
-    from stormcast_train.forecast.starts import check_start, check_store, count_steps
+    from stormcast_train.forecast.starts import MEMBERS_AT_ONCE, check_start, check_store, count_steps
     from stormcast_train.store.reader import open_store
 
     if config.members < 1 or config.processes < 1:
@@ -158,6 +157,7 @@ def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Co
 
     import torch
 
+    from stormcast_train.distributed.device import device_name
     from stormcast_train.forecast.emulator import Emulator
     from stormcast_train.forecast.forecast_file import ForecastFile
     from stormcast_train.forecast.rollout import roll_members
@@ -168,7 +168,7 @@ def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Co
     units: Sequence[MemberRange] = [
         unit for unit in archive_plan.units()[rank::world] if unit.name in missing
     ]
-    emulator = Emulator.load(config.run, _device(config.device), config.ema)
+    emulator = Emulator.load(config.run, device_name(config.device), config.ema)
     reader = emulator.reader(open_store(Path(config.store)))
     torch.set_num_threads(
         int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, torch.get_num_threads() // world)
@@ -181,9 +181,3 @@ def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Co
             )
             archive.write(unit, (states_MCHW.cpu().numpy() for states_MCHW in leads))
             advance(1, iso(archive_plan.starts[unit.start]))
-
-
-def _device(asked: str | None) -> str:
-    import torch
-
-    return asked or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from stormcast_train.base.errors import FailedError, RequestError
 from stormcast_train.base.files import read_json, write_bytes, write_json
 from stormcast_train.runs.events import Event, latest, read_events
+from stormcast_train.runs.run_spec import RunSpec
 
 IDENTITY = "fingerprint.json"
 STAGES = "stages.json"  # in the folder of several stages
@@ -207,8 +208,8 @@ def resolve_package(spec: str) -> Path:
     """
     if (Path(spec) / "package.json").is_file():
         return Path(spec)
-    name, _, which = (spec, "", "") if Path(spec).exists() else spec.partition("@")
-    run = find_run(name)
+    named = RunSpec.parse(spec)
+    run, which = find_run(named.path), named.which
     have = run.packages()
     if not have:
         raise RequestError(

@@ -95,6 +95,7 @@ def test_a_description_has_what_the_interface_names(tmp_path):
 
 def test_the_run_of_both_stages_means_its_diffusion(tmp_path):
     make(tmp_path / "both" / "regression")
+    (tmp_path / "both" / "stages.json").write_text('["regression", "diffusion"]')
     with pytest.raises(RequestError, match=r"diffusion of .* has not begun"):
         find_run(tmp_path / "both")
     make(tmp_path / "both" / "diffusion", stage="diffusion")
