@@ -80,9 +80,9 @@ def dress(axis: Any) -> None:
 
 
 def _lead_unit(lead_seconds: Array) -> tuple[Array, str]:
-    return (
-        (lead_seconds / 3600, "lead, h") if lead_seconds.max() >= 3600 else (lead_seconds / 60, "lead, min")
-    )
+    if lead_seconds.max() >= 3600:
+        return lead_seconds / 3600, "lead, h"
+    return lead_seconds / 60, "lead, min"
 
 
 def _title(axis: Any, text: str) -> None:

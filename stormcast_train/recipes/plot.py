@@ -15,7 +15,7 @@ from stormcast_train.fields.times import Period, Times, iso, parse_duration, par
 from stormcast_train.sources.config import SourceConfig
 
 if TYPE_CHECKING:
-    from stormcast_train.products.holders import Holder
+    from stormcast_train.products.holder import Holder
 
 EXAMPLE = "stormcast plot stores/taiwan_tiny variable=rain1h time=2021-06-02T06 out=rain.png"
 POSITIONAL = ("path",)
@@ -151,7 +151,7 @@ def within(known: Times, asked: str) -> Times:
 
 def times_of(config: Config, holder: Holder, variable: str) -> Times:
     """The valid times asked for: one, or for an animation all of an interval (or all there are)."""
-    from stormcast_train.products.holders import ForecastHolder
+    from stormcast_train.products.forecast_holders import ForecastHolder
 
     known = holder.times(variable)
     asked = config.time

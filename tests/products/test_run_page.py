@@ -128,7 +128,7 @@ def test_the_maps_stay_beside_their_fields_and_are_drawn_once(run: Path) -> None
 def test_the_verdict_says_what_is_well_and_what_is_not(run: Path) -> None:
     facts = RunFacts.of(run)
     told = {what: (value, good) for what, value, good in verdicts(facts, "t2m")}
-    assert told["CRPS skill over the regression's MAE"] == (pytest.approx(0.3), True)
+    assert told["CRPS skill over the MAE of the deterministic forecast"] == (pytest.approx(0.3), True)
     assert told["spread-skill ratio"] == (pytest.approx(0.9), True)
     assert told["power over the truth's, worst octave"] == (pytest.approx(0.4), False)
     assert facts.newest("rmse", "t2m") == {"": 2.0, "@2h": 3.0}
