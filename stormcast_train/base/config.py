@@ -21,7 +21,8 @@ from stormcast_train.base.errors import RequestError, nearest
 
 PACKAGED = Path(__file__).resolve().parents[1] / "conf"
 _OPEN = re.compile(
-    r"(variables\.(override|groups|(add|drop)(_background)?)|source\.(readers|state|background|static|regrid|groups|policy|quality)|dask\.slurm|"
+    r"(variables\.(override|groups|(add|drop)(_background)?)|dask\.slurm|"
+    r"source\.(readers|state|background|static|regrid|groups|policy|quality)|"
     r"background\.blur\.cutoff_km|mix\.(oversample\.(events|rain)|source_version))[.=]"
 )  # their keys are the user's own names
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
@@ -84,7 +85,8 @@ def _explain(verb: str, overrides: list[str], error: Exception, base: Path, conf
     if key:
         known = known_keys(verb, base)
         return f"'{key}' is not a key of '{verb}'.{nearest(key, known)} `stormcast {verb} --help` lists them"
-    return f"the request '{' '.join(overrides)}' cannot be understood: {text.splitlines()[0] if text else error!r}"
+    reason = text.splitlines()[0] if text else repr(error)
+    return f"the request '{' '.join(overrides)}' is not valid: {reason}"
 
 
 def _offending_key(overrides: list[str], text: str) -> str | None:
@@ -121,11 +123,11 @@ def quoted(word: str) -> str:
     parser = OverridesParser.create()
     key, _, value = word.partition("=")
     if value in ("???", ""):
-        raise RequestError(f"'{word}' gives no value")
+        raise RequestError(f"'{word}' gives no value: write {key}=VALUE")
     for candidate in (word, f"{key}='{value}'"):
         try:
             parser.parse_override(candidate)
             return candidate
         except HydraException:
             continue
-    raise RequestError(f"'{word}' cannot be understood: write key=value or group=choice")
+    raise RequestError(f"'{word}' is not valid: write key=value or group=choice")

@@ -11,7 +11,7 @@ from rich.console import Console as RichConsole
 
 
 class Console:
-    """Speaks on stderr. On a terminal a progress bar moves; in a log file a line appears at each tenth."""
+    """Writes to stderr. On a terminal a progress bar moves; in a log file a line appears at each tenth."""
 
     def __init__(self, *, quiet: bool = False, json: bool = False) -> None:
         self._rich = RichConsole(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
@@ -22,7 +22,7 @@ class Console:
         self._answer.print(text, markup=False)
 
     def say(self, text: str) -> None:
-        """One sentence for the person."""
+        """One sentence for the person, on stderr."""
         self._rich.print(text, markup=False)
 
     @contextmanager

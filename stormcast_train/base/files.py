@@ -46,12 +46,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, advice: str = "") -> Any:
-    """The JSON in `path`; FailedError, which ends with the advice, where its bytes are none any more."""
+    """The JSON in `path`; FailedError, which ends with the advice, where its bytes are no JSON."""
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
         raise FailedError(
-            f"{path} is damaged: it is no JSON ({error}){advice and f'. {advice}'}", path=str(path)
+            f"{path} is damaged: it is not JSON ({error}){advice and f'. {advice}'}", path=str(path)
         ) from error
 
 

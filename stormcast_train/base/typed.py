@@ -27,9 +27,8 @@ def explain_validation(error: ValidationError, kind: type[BaseModel] | None, val
     """One line for the first problem pydantic found in these values."""
     errors = [(_place(found["loc"], values), found) for found in error.errors()]
     first_place = errors[0][0]
-    tried = [
-        pair for pair in errors if pair[0][: len(first_place)] == first_place
-    ]  # by the members of a union: the one that came deepest
+    # of the members of a union that were tried, the one that came deepest
+    tried = [pair for pair in errors if pair[0][: len(first_place)] == first_place]
     place, first = max(tried, key=lambda pair: len(pair[0]))
     where = ".".join(place)
     if first["type"] == "extra_forbidden":
@@ -38,9 +37,8 @@ def explain_validation(error: ValidationError, kind: type[BaseModel] | None, val
     if first["type"] == "missing" or first.get("input") in ("???", None):
         return f"'{where}=' is needed and was not given"
     message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error" and isinstance(
-        first.get("input"), Mapping
-    ):  # of keys that do not go together
+    if first["type"] == "value_error" and isinstance(first.get("input"), Mapping):
+        # of keys that do not go together
         return f"{where}: {message}" if where else message
     return f"{where}={first.get('input')!r} is wrong: {message}"
 

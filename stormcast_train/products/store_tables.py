@@ -44,33 +44,34 @@ def identity(store: Store) -> Section:
         "missing fields, %",
         "MiB",
     )
-    rows = []
-    for role in store.roles:
-        group, facts = store.group(role), store.manifest["groups"][role]
-        south, north, west, east = facts["grid"]["bounds"]
-        dy, dx = (metres / 1000 for metres in group.grid.spacing_m)
-        size = sum(p.stat().st_size for p in (store.path / role).rglob("*") if p.is_file()) / 2**20
-        rows.append(
-            (
-                Cell(role),
-                Cell(str(len(group.channels))),
-                Cell(" x ".join(map(str, group.grid.shape))),
-                Cell(f"{dy:.3g} x {dx:.3g}"),
-                Cell(f"{south:.2f} to {north:.2f} N"),
-                Cell(f"{west:.2f} to {east:.2f} E"),
-                Cell(f"{facts['times']['count']:,}" if role != "static" else "-"),
-                Cell(_every(facts["times"]["step_seconds"]) if role != "static" else "-"),
-                Cell(f"{100 * (1 - group.available.mean()):.3g}"),
-                Cell(f"{size:,.1f}"),
-            )
-        )
+    rows = tuple(_role_row(store, role) for role in store.roles)
     packed = {facts["pack"] for role, facts in store.manifest["groups"].items() if role != "static"}
     kept = "packed as int16" if packed == {"int16"} else "float32"
     return Section(
         "What it is",
         (f"Values are {kept}. NaN in the data, and a reason in the mask, wherever a value is missing.",),
         header,
-        tuple(rows),
+        rows,
+    )
+
+
+def _role_row(store: Store, role: str) -> tuple[Cell, ...]:
+    group, facts = store.group(role), store.manifest["groups"][role]
+    south, north, west, east = facts["grid"]["bounds"]
+    dy_km, dx_km = (metres / 1000 for metres in group.grid.spacing_m)
+    size_mib = sum(p.stat().st_size for p in (store.path / role).rglob("*") if p.is_file()) / 2**20
+    moves = role != "static"
+    return (
+        Cell(role),
+        Cell(str(len(group.channels))),
+        Cell(" x ".join(map(str, group.grid.shape))),
+        Cell(f"{dy_km:.3g} x {dx_km:.3g}"),
+        Cell(f"{south:.2f} to {north:.2f} N"),
+        Cell(f"{west:.2f} to {east:.2f} E"),
+        Cell(f"{facts['times']['count']:,}" if moves else "-"),
+        Cell(_every(facts["times"]["step_seconds"]) if moves else "-"),
+        Cell(f"{100 * (1 - group.available.mean()):.3g}"),
+        Cell(f"{size_mib:,.1f}"),
     )
 
 

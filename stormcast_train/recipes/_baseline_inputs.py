@@ -28,7 +28,7 @@ Roll = Callable[[np.datetime64], "Fields"]
 
 @dataclass(frozen=True, eq=False)
 class BaselineInputs:
-    """Everything the baselines are made of; `notes` say what each was made of, or why it is absent.
+    """Everything the baselines are made of; `notes` record what each was made of, or why it is absent.
 
     Errors are truth minus forecast of the held-out starts, [E, L, Y, X] by variable; empty where there are
     none.
@@ -117,7 +117,7 @@ def prepare(asked: Asked, console: Console) -> BaselineInputs:
     """Load what of the run is deterministic, find its training and validation times, and make what the
     baselines need.
 
-    A run that draws with nothing beneath has no regression baseline, and the notes say so.
+    A run that draws without a regression to correct has no regression baseline, which the notes record.
     """
     from stormcast_train.distributed.device import device_name
     from stormcast_train.forecast.emulator import Emulator
@@ -152,8 +152,8 @@ def _standing_notes(score: ScoreConfig, driver: DriverFields, single: Emulator |
     notes = [WEIGHTING]
     if single is None:
         notes.append(
-            "regression, dressed_regression: absent, for the run draws its states with no deterministic "
-            "stage beneath."
+            "regression, dressed_regression: absent, because the run has no deterministic stage that its "
+            "draws correct."
         )
     else:
         notes.append(
@@ -261,8 +261,8 @@ def _climatology(
         notes.append(f"climatology: the mean by hour of day (UTC) over {next(iter(made.values())).source}.")
     else:
         notes.append(
-            "climatology: absent, for no hour outside the scored ones is at hand (training_store=DIR names "
-            "the store trained on)."
+            "climatology: absent, because no store has hours outside the scored ones (training_store=DIR "
+            "names the store trained on)."
         )
     return made
 
@@ -284,11 +284,7 @@ def _held_out_errors(
     usable = _error_starts(training, emulator, lead_steps) if training else np.array([], "datetime64[s]")
     chosen = usable[spread_indices(len(usable), asked.error_starts)]
     if training is None or len(chosen) < 2:
-        why = (
-            "the validation split has under 2 usable starts"
-            if training
-            else "the run's validation times are in no store at hand"
-        )
+        why = "the validation split has under 2 usable starts" if training else "no store has its times"
         notes.append(
             f"dressed_regression, dressed_persistence: absent, because {why} (training_store=DIR names one)."
         )
@@ -298,12 +294,10 @@ def _held_out_errors(
     with console.progress("held-out errors", len(chosen)) as advance:
         for start in chosen:
             truth = training.at(start + np.array(lead_steps) * training.step)
-            names = [name for name in truth if name in emulator.state]
-            first = training.at(np.array([start]))
-            persistence.append({name: (truth[name] - first[name]).astype(np.float32) for name in names})
+            stepped = {name: field for name, field in truth.items() if name in emulator.state}
+            persistence.append(_errors(stepped, training.at(np.array([start]))))
             if roll is not None:
-                rolled = roll(start)
-                regression.append({name: (truth[name] - rolled[name]).astype(np.float32) for name in names})
+                regression.append(_errors(stepped, roll(start)))
             advance(1, iso(start))
     notes.append(
         f"dressed_regression, dressed_persistence: the forecast plus its own error fields of {len(chosen)} "
@@ -311,6 +305,11 @@ def _held_out_errors(
         "clipped at 0."
     )
     return _stacked(regression), _stacked(persistence)
+
+
+def _errors(truth: Fields, forecast: Fields) -> Fields:
+    """Truth minus forecast, [L, Y, X] by name of the truth; a forecast of one time stands at every lead."""
+    return {name: (field - forecast[name]).astype(np.float32) for name, field in truth.items()}
 
 
 def _stacked(cases: list[Fields]) -> Fields:

@@ -17,7 +17,10 @@ from stormcast_train.fields.times import Times, iso, parse_time
 if TYPE_CHECKING:
     from stormcast_train.forecast.forecast_file import ForecastFile, MemberRange, Plan
 
-EXAMPLE = "stormcast forecast run=runs/taiwan store=stores/taiwan_tiny start=2021-06-02T00 hours=6 members=8 out=forecast.nc"
+EXAMPLE = (
+    "stormcast forecast run=runs/taiwan store=stores/taiwan_tiny start=2021-06-02T00 hours=6 members=8 "
+    "out=forecast.nc"
+)
 POSITIONAL: tuple[str, ...] = ()
 
 
@@ -40,7 +43,8 @@ class Config(Frozen):
         """The start times, as given, each once."""
         if not self.start:
             raise RequestError(
-                "'start=' is needed: a time, 2021-06-02T00, or several, [2021-06-02T00,2021-06-02T06]"
+                "'start=' is needed and was not given: a time, 2021-06-02T00, or several, "
+                "[2021-06-02T00,2021-06-02T06]"
             )
         asked = (self.start,) if isinstance(self.start, str) else self.start
         times = list(dict.fromkeys(parse_time(text) for text in asked))
@@ -52,16 +56,12 @@ def plan(config: Config) -> dict[str, Any]:
     archive_plan, done = _prepare(config)
     starts = ", ".join(iso(t) for t in archive_plan.starts)
     what = f"roll {archive_plan.steps} steps with {archive_plan.members} member(s) from {starts}"
-    return {
-        "would": [
-            f"do nothing: {config.out} holds this forecast" if done else f"{what} and write {config.out}"
-        ],
-        "done": done,
-    }
+    would = f"do nothing: {config.out} holds this forecast" if done else f"{what} and write {config.out}"
+    return {"would": [would], "done": done}
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Roll the forecast and write it; says so where it is there already."""
+    """Roll the forecast and write it, unless it is there already."""
     from stormcast_train.forecast.forecast_file import ForecastFile
 
     archive_plan, done = _prepare(config)

@@ -41,16 +41,15 @@ class Config(Frozen):
 def plan(config: Config) -> dict[str, Any]:
     """What would be drawn."""
     holder, variable, times, _ = choose(config)
-    shown = (
-        f"{len(times)} times"
-        if config.animate
-        else (f"at {iso(times[0])}" if len(times) else "(it has no time)")
-    )
+    if config.animate:
+        shown = f"{len(times)} times"
+    else:
+        shown = f"at {iso(times[0])}" if len(times) else "(it has no time)"
     return {"would": [f"draw {variable} {shown} of the {holder.kind} {config.path} into {target(config)}"]}
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Draw it and say where it is."""
+    """Draw it and report where it is."""
     from stormcast_train.products import maps, pictures
 
     holder, variable, times, others = choose(config)
@@ -62,7 +61,9 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         console.say(f"done already: {path} shows this")
         return {**result, "done": True}
     if before is not None:
-        raise RequestError(f"out={path} is another picture; choose another out= or remove it", path=str(path))
+        raise RequestError(
+            f"out={path} is a picture of something else; choose another out= or remove it", path=str(path)
+        )
     if config.animate:
         pictures.animation(holder, variable, times, others, difference, path, asked)
     else:
@@ -78,15 +79,15 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 def request(config: Config, result: dict[str, Any]) -> str:
     """Digest of what is drawn: the words, and the files they name as they are now."""
     named = [Path(p) for p in (config.path, config.against, config.store) if p is not None]
-    files = [_telling(p) for p in named]
+    files = [_changing(p) for p in named]
     stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     return digest(
         config.model_dump(mode="json", exclude={"out"}), result["variable"], result["times"], stamps
     )
 
 
-def _telling(path: Path) -> Path:
-    """The file that changes when what lies at the path does."""
+def _changing(path: Path) -> Path:
+    """The file that changes whenever what lies at the path changes."""
     from stormcast_train.runs.run import find_run, is_run
 
     if is_run(path):
@@ -95,12 +96,14 @@ def _telling(path: Path) -> Path:
 
 
 def target(config: Config) -> Path:
-    """The file to write: a GIF for an animation, else what `out` says."""
+    """The file to write: a GIF for an animation, else `out` itself."""
     path = Path(config.out)
     if config.animate:
         return path.with_suffix(".gif")
     if path.suffix.lower() != ".png":
-        raise RequestError(f"out={config.out} is not a .png; animate=true makes a .gif")
+        raise RequestError(
+            f"out={config.out} does not end in .png: name a PNG, or write animate=true for a GIF"
+        )
     return path
 
 
@@ -131,14 +134,11 @@ def beside(store: Path, variable: str, source: SourceConfig) -> list[tuple[str, 
     if not isinstance(open_holder(store, source), StoreHolder):
         raise RequestError(f"store={store} is not a store")
     opened = open_store(store)
-    roles = [
-        (title, role)
-        for title, role in (("truth", "state"), ("driver", "background"))
-        if role in opened.roles
-    ]
-    return [
-        (title, StoreHolder(opened, role)) for title, role in roles if variable in opened.group(role).channels
-    ]
+    found: list[tuple[str, Holder]] = []
+    for title, role in (("truth", "state"), ("driver", "background")):
+        if role in opened.roles and variable in opened.group(role).channels:
+            found.append((title, StoreHolder(opened, role)))
+    return found
 
 
 def within(known: Times, asked: str) -> Times:
@@ -158,7 +158,7 @@ def times_of(config: Config, holder: Holder, variable: str) -> Times:
     if config.lead is not None:
         if not isinstance(holder, ForecastHolder):
             raise RequestError(
-                f"lead={config.lead} is of a forecast; {config.path} is a {holder.kind}: give time="
+                f"lead={config.lead} needs a forecast, and {config.path} is a {holder.kind}: give time="
             )
         asked = iso(holder.start + parse_duration(config.lead))
     if config.animate:

@@ -1,4 +1,4 @@
-"""`stormcast preprocess`: raw files to a store; repeating it continues, extends or says that it is done."""
+"""`stormcast preprocess`: raw files to a store; repeating it continues, extends or finds it done."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         from stormcast_train.store.reader import open_store
 
         write_store_report(open_store(request.store), page)
-        console.say(f"what the store holds, with maps and gaps: {page}")
+        console.say(f"the store's report, with maps and gaps: {page}")
     return done
 
 

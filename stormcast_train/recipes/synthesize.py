@@ -54,7 +54,7 @@ def plan(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Write what is missing; says so where nothing is."""
+    """Write what is missing, if anything is."""
     from stormcast_train.synthetic import archive as synthetic
     from stormcast_train.synthetic.months import MonthJob
 
@@ -110,10 +110,10 @@ def _check(config: Config) -> None:
     if config.oracle is None and config.start is not None:
         raise RequestError("start= belongs to oracle=M: give both, or neither")
     if config.workers < 1:
-        raise RequestError(f"workers={config.workers}: at least 1")
+        raise RequestError(f"workers={config.workers} must be at least 1")
     for start in config.starts():
         if start.astype(int) % 3600:
-            raise RequestError(f"start={iso(start)} is not a whole hour")
+            raise RequestError(f"start={iso(start)} is not a whole hour: the synthetic world is hourly")
 
 
 def _whole_hours(period: Period) -> Period:
@@ -162,7 +162,8 @@ def _sentence(job: Job | MonthJob, archive: Archive) -> str:
         return f"write era5/ of {job.period}"
     first, last = (iso(np.datetime64(h, "h")) for h in (job.hours[0], job.hours[-1]))
     if job.start is not None:
-        return f"write {len(job.members)} futures from {iso(np.datetime64(job.start, 'h'))} to {last} under oracle/"
+        start = iso(np.datetime64(job.start, "h"))
+        return f"write {len(job.members)} futures from {start} to {last} under oracle/"
     folders = [
         "rwrf",
         *(["qpesums"] if archive.contents.qpesums else []),

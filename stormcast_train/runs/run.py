@@ -67,7 +67,7 @@ class RunDirectory:
         }
 
     def foreign(self) -> list[str]:
-        """Names in a directory that is no run and that no run leaves: another thing lives there."""
+        """Names in a directory that is not a run and that no run leaves: it holds something else."""
         if self.exists or not self.path.exists():
             return []
         if not self.path.is_dir():
@@ -80,8 +80,8 @@ class RunDirectory:
         """What `fingerprint.json` holds; RequestError where this is no run."""
         if not self.exists:
             raise RequestError(
-                f"{self.path} is not a run: it has no {IDENTITY}; `stormcast runs list FOLDER` shows what "
-                "there is"
+                f"{self.path} is not a run: it has no {IDENTITY}; `stormcast runs list FOLDER` lists the "
+                "runs below a folder"
             )
         return dict(read_json(self.path / IDENTITY))
 
@@ -111,7 +111,7 @@ class RunDirectory:
         return 1 + max((int(e["attempt"]) for e in read_events(self.path)), default=0)
 
     def state(self, events: list[Event] | None = None) -> State:
-        """`failed` is also a run that ended without a word (killed, node
+        """`failed` is also a run that ended without an event (killed, node
         lost); the same command resumes it.
         """
         known = read_events(self.path) if events is None else events
@@ -167,15 +167,15 @@ def stages_in(folder: Path) -> list[str]:
     """Names of the stages that one command trains below the folder, in order; empty where it is no such
     folder.
 
-    `stages.json` has them; a folder from before that file has a run that names another beside it as the stage
-    beneath it.
+    `stages.json` has them; in a folder from before that file one run names another beside it as the
+    regression that it corrects.
     """
     if (folder / STAGES).is_file():
         return [str(name) for name in read_json(folder / STAGES)]
     for run in (RunDirectory(path.parent) for path in sorted(folder.glob(f"*/{IDENTITY}"))):
-        beneath = Path(str(run.document("site").get("regression") or "."))
-        if beneath.parent == folder.resolve() and RunDirectory(beneath).exists:
-            return [beneath.name, run.path.name]
+        corrected = Path(str(run.document("site").get("regression") or "."))
+        if corrected.parent == folder.resolve() and RunDirectory(corrected).exists:
+            return [corrected.name, run.path.name]
     return []
 
 
@@ -189,12 +189,12 @@ def find_run(path: str | Path) -> RunDirectory:
         found = RunDirectory(folder / stages[-1])
         if not found.exists:
             begun = [name for name in stages if RunDirectory(folder / name).exists]
-            said = f"; what has begun: {', '.join(str(folder / name) for name in begun)}" if begun else ""
-            raise RequestError(f"the {stages[-1]} of {folder} has not begun{said}", run=str(folder))
+            listed = f"; what has begun: {', '.join(str(folder / name) for name in begun)}" if begun else ""
+            raise RequestError(f"the {stages[-1]} of {folder} has not begun{listed}", run=str(folder))
     if not found.exists:
-        said = "is not a run" if folder.exists() else "does not exist"
+        found_there = "is not a run" if folder.exists() else "does not exist"
         raise RequestError(
-            f"the run {folder} {said}; `stormcast runs list FOLDER` shows the runs below a folder",
+            f"the run {folder} {found_there}; `stormcast runs list FOLDER` shows the runs below a folder",
             run=str(folder),
         )
     return found

@@ -1,7 +1,7 @@
 """Metrics: functions of summed statistics, so that every root, ratio and skill is taken after the
 aggregation.
 
-Means, shares and frequencies are area-weighted, because the sums are (`statistics.py`); spectra alone are
+Means, shares and frequencies are area-weighted, because the sums are (`case_sums.py`); spectra alone are
 not.
 
 Sums have any leading axes (bootstrap samples), then leads L; definitions in the docstrings, undefined ratios

@@ -160,13 +160,13 @@ def test_a_fraction_is_of_the_windows_valid_cells_and_a_window_without_one_count
     # none; observed 0/1, 1/1, 1/1, none
     forecast, event = row(1, 1, 0, 1, 1), row(0, 0, 1, 1, 1)
     valid = row(1, 0, 1, 0, 0) > 0
-    error, reference = fss_parts(forecast, event > 0, valid, ((1, 2),))
+    error, reference = fss_parts(forecast, event > 0, valid, ((1, 2),), EQUAL)
     assert (error[0, 0], reference[0, 0]) == (3, 3)
     # of three cells: [1, -, 0] has 1/2 and 1/2; [-, 0, -] 0 and 1; [0, -, -] 0 and 1
-    error, reference = fss_parts(forecast, event > 0, valid, ((1, 3),))
+    error, reference = fss_parts(forecast, event > 0, valid, ((1, 3),), EQUAL)
     assert (error[0, 0], reference[0, 0]) == pytest.approx((2, 2.5))
     # half of the members: 0.5 / 1 against 0 / 1 in the one window with a valid cell
-    error, reference = fss_parts(row(0.5, 1), row(0, 1) > 0, row(1, 0) > 0, ((1, 2),))
+    error, reference = fss_parts(row(0.5, 1), row(0, 1) > 0, row(1, 0) > 0, ((1, 2),), EQUAL)
     assert (error[0, 0], reference[0, 0]) == (0.25, 0.25)
 
 
