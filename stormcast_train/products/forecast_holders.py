@@ -28,7 +28,8 @@ class ForecastHolder(Holder):
         starts = opened["forecast_reference_time"].values.astype("datetime64[s]")
         if start is not None and start not in starts:
             raise RequestError(
-                f"{path} has no forecast from {iso(start)}; it has {', '.join(iso(s) for s in starts[:24])}"
+                f"{path} has no forecast from {iso(start)}; it has "
+                f"{', '.join(iso(s) for s in starts[:24])}: give start= one of them"
             )
         self.start = starts[0] if start is None else start
         self._fields = opened.isel(forecast_reference_time=int(np.flatnonzero(starts == self.start)[0]))
@@ -37,7 +38,9 @@ class ForecastHolder(Holder):
         )
         members = opened.sizes["realization"]
         if member is not None and not 0 <= member < members:
-            raise RequestError(f"{path} has members 0 to {members - 1}, not {member}")
+            raise RequestError(
+                f"{path} has members 0 to {members - 1}, not {member}: give member= one of them"
+            )
 
     def variables(self) -> tuple[str, ...]:
         return tuple(str(name) for name in self._fields.data_vars)
@@ -83,13 +86,13 @@ class RunHolder(Holder):
         if start is not None and start not in [case.start for case in cases]:
             raise RequestError(
                 f"{self.path} kept no case from {iso(start)}; it has "
-                f"{', '.join(iso(case.start) for case in cases)}"
+                f"{', '.join(iso(case.start) for case in cases)}: give start= one of them"
             )
         self._cases = [case for case in cases if start in (None, case.start)]
         if member is not None and not 0 <= member < self._cases[0].members[self.variables()[0]].shape[0]:
             raise RequestError(
                 f"{self.path} keeps {len(self._cases[0].members[self.variables()[0]])} member(s), not "
-                f"number {member}"
+                f"number {member}: count them from 0"
             )
 
     def variables(self) -> tuple[str, ...]:

@@ -72,7 +72,7 @@ def open_holder(
     from stormcast_train.runs.run import is_run
 
     if not path.exists():
-        raise RequestError(f"there is nothing at {path}", path=str(path))
+        raise RequestError(f"there is nothing at {path}: check the path", path=str(path))
     if (path / "manifest.json").is_file() or (path / "plan.json").is_file():
         from stormcast_train.store.reader import open_store
 

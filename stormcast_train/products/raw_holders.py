@@ -96,7 +96,7 @@ class ArchiveHolder(Holder):
                     self._records.setdefault(name, {}).setdefault(record.time, (source, record))
         if not self._records:
             raise RequestError(
-                f"{path} is no archive of source={config.name}: "
+                f"{path} is not an archive that source={config.name} can read: "
                 f"{absent[0] if absent else 'it has no readable file'}"
             )
 

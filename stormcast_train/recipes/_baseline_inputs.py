@@ -278,13 +278,12 @@ def _held_out_errors(
     """Errors of the deterministic rollout (empty without one) and of persistence on starts spread over the
     validation split.
     """
-    from stormcast_train.verification.cases import spread_indices
-
     lead_steps = asked.lead_steps
-    usable = _error_starts(training, emulator, lead_steps) if training else np.array([], "datetime64[s]")
-    chosen = usable[spread_indices(len(usable), asked.error_starts)]
+    chosen = _error_starts(asked, training, emulator) if training else np.array([], "datetime64[s]")
     if training is None or len(chosen) < 2:
-        why = "the validation split has under 2 usable starts" if training else "no store has its times"
+        why = "no store has the validation split's times"
+        if training is not None:
+            why = "the validation split has under 2 usable starts"
         notes.append(
             f"dressed_regression, dressed_persistence: absent, because {why} (training_store=DIR names one)."
         )
@@ -316,15 +315,19 @@ def _stacked(cases: list[Fields]) -> Fields:
     return {name: np.stack([fields[name] for fields in cases]) for name in (cases[0] if cases else ())}
 
 
-def _error_starts(training: Analysis, emulator: Emulator, lead_steps: tuple[int, ...]) -> Times:
-    """Validation starts that the store can roll and whose every lead can be checked."""
+def _error_starts(asked: Asked, training: Analysis, emulator: Emulator) -> Times:
+    """Validation starts that the store can roll and whose every lead can be checked: at most `error_starts`,
+    spread evenly.
+    """
     from stormcast_train.forecast.starts import usable_starts
+    from stormcast_train.verification.cases import spread_indices
 
-    usable = usable_starts(emulator.scene, emulator.needs, training.store, max(lead_steps))
+    usable = usable_starts(emulator.scene, emulator.needs, training.store, max(asked.lead_steps))
     starts = np.sort(emulator.split("validation"))
     starts = starts[np.isin(starts, usable)]
-    checked = [training.whole(starts + k * training.step) for k in lead_steps]
-    return starts[np.logical_and.reduce([training.whole(starts), *checked])]
+    checked = [training.whole(starts + k * training.step) for k in asked.lead_steps]
+    complete = starts[np.logical_and.reduce([training.whole(starts), *checked])]
+    return complete[spread_indices(len(complete), asked.error_starts)]
 
 
 def _driver_name(store: Store) -> str:

@@ -70,13 +70,18 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 
 def _check(config: Config, kind: Kind) -> None:
     if config.verify and kind != "store":
-        raise RequestError(f"--verify recomputes the checksums of a store; {config.path} is a {kind}")
+        raise RequestError(
+            f"--verify recomputes the checksums of a store, and {config.path} is a {kind}: leave it out"
+        )
     if config.clock and kind not in ("archive", "store"):
         raise RequestError(
-            f"--clock compares the sources of an archive or the roles of a store; {config.path} is a {kind}"
+            f"--clock compares the sources of an archive or the roles of a store, and {config.path} is a "
+            f"{kind}: leave it out"
         )
     if config.report and kind not in ("store", "run"):
-        raise RequestError(f"report=true writes the page of a store or a run; {config.path} is a {kind}")
+        raise RequestError(
+            f"report=true writes the page of a store or a run, and {config.path} is a {kind}: leave it out"
+        )
     if config.period and not config.clock:
         raise RequestError("period= belongs to --clock: give both, or neither")
 

@@ -62,7 +62,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         return {**result, "done": True}
     if before is not None:
         raise RequestError(
-            f"out={path} is a picture of something else; choose another out= or remove it", path=str(path)
+            f"out={path} holds another picture; choose another out= or remove it", path=str(path)
         )
     if config.animate:
         pictures.animation(holder, variable, times, others, difference, path, asked)
@@ -101,9 +101,7 @@ def target(config: Config) -> Path:
     if config.animate:
         return path.with_suffix(".gif")
     if path.suffix.lower() != ".png":
-        raise RequestError(
-            f"out={config.out} does not end in .png: name a PNG, or write animate=true for a GIF"
-        )
+        raise RequestError(f"out={config.out} is not a .png: name one, or write animate=true for a .gif")
     return path
 
 
@@ -132,7 +130,7 @@ def beside(store: Path, variable: str, source: SourceConfig) -> list[tuple[str, 
     from stormcast_train.store.reader import open_store
 
     if not isinstance(open_holder(store, source), StoreHolder):
-        raise RequestError(f"store={store} is not a store")
+        raise RequestError(f"store={store} is not a store: name the one with the truth beside the forecast")
     opened = open_store(store)
     found: list[tuple[str, Holder]] = []
     for title, role in (("truth", "state"), ("driver", "background")):
@@ -163,11 +161,12 @@ def times_of(config: Config, holder: Holder, variable: str) -> Times:
         asked = iso(holder.start + parse_duration(config.lead))
     if config.animate:
         if not len(known):
-            raise RequestError(f"'{variable}' of {config.path} has no time axis: it cannot be animated")
+            raise RequestError(f"'{variable}' of {config.path} has no time axis: leave animate= out")
         inside = known if asked is None else within(known, asked)
         if not len(inside):
             raise RequestError(
-                f"{config.path} has no '{variable}' in {asked}; it has {iso(known[0])} to {iso(known[-1])}"
+                f"{config.path} has no '{variable}' in {asked}; it has {iso(known[0])} to "
+                f"{iso(known[-1])}: give time= within that"
             )
         return inside
     time = holder.checked_time(variable, parse_time(asked) if asked else None)

@@ -48,4 +48,4 @@ def _check(config: Config) -> None:
             f"{', '.join(ACTIONS)}"
         )
     if config.action == "show" and config.run is None:
-        raise RequestError("name the run: stormcast runs show RUN")
+        raise RequestError("'runs show' needs a run, and none was given: stormcast runs show RUN")

@@ -121,7 +121,7 @@ def _whole_hours(period: Period) -> Period:
     first = period.start.astype("datetime64[h]").astype("datetime64[s]")
     inside = Period(first if first == period.start else first + HOUR, period.end)
     if inside.end <= inside.start:
-        raise RequestError(f"period {period} holds no whole hour")
+        raise RequestError(f"period={period} holds no whole hour: give a longer one")
     last = (period.end - np.timedelta64(1, "s")).astype("datetime64[h]").astype("datetime64[s]")
     return Period(inside.start, last + HOUR)
 
@@ -136,7 +136,8 @@ def _archive(config: Config) -> Archive:
     covered = covers_qpepre(lattice)
     if config.qpepre is True and not covered:
         raise RequestError(
-            f"qpepre=true: domain {config.domain.name} does not cover QPEPRE's 120.0-122.0 E, 21.9-25.3 N"
+            f"qpepre=true: domain {config.domain.name} does not cover QPEPRE's 120.0-122.0 E, 21.9-25.3 N: "
+            "write qpepre=auto, or a larger domain"
         )
     if isinstance(config.domain, RegularDomain):
         bounds = config.domain.grid().bounds()

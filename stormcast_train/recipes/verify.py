@@ -153,7 +153,8 @@ def _lead_steps(forecast: xr.Dataset, step: np.timedelta64) -> tuple[int, ...]:
     if (steps != np.round(steps)).any() or (steps < 1).any():
         listed = ", ".join(str(lead) for lead in leads)
         raise RequestError(
-            f"the forecast's leads ({listed}) are not whole steps of the store's {seconds(step)} s"
+            f"the forecast's leads ({listed}) are not whole steps of the store's {seconds(step)} s: verify "
+            "against a store with the forecast's step"
         )
     return tuple(int(s) for s in steps)
 

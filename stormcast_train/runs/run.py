@@ -222,11 +222,15 @@ def resolve_package(spec: str) -> Path:
     if kind.isdigit():
         return _at_samples(run, have, int(kind))
     if kind not in have or (metric and kind != "best"):
-        raise RequestError(f"the run {run.path} has no package '{which}'; it has {', '.join(have)}", run=spec)
+        raise RequestError(
+            f"the run {run.path} has no package '{which}'; it has {', '.join(have)}: name one of them",
+            run=spec,
+        )
     chosen = _facts(have[kind]).get("criterion")
     if metric and metric != chosen:
         raise RequestError(
-            f"the best package of {run.path} was chosen by '{chosen}', not by '{metric}' (train.best_metric)",
+            f"the best package of {run.path} was chosen by '{chosen}', not by '{metric}' (train.best_metric): "
+            "write RUN@best",
             run=spec,
         )
     return have[kind]
@@ -241,7 +245,7 @@ def _at_samples(run: RunDirectory, have: Mapping[str, Path], samples: int) -> Pa
     if samples not in kept:
         raise RequestError(
             f"the run {run.path} keeps no package at {samples} samples; it keeps "
-            f"{', '.join(map(str, sorted(kept)))}"
+            f"{', '.join(map(str, sorted(kept)))}: name one of them"
         )
     return kept[samples]
 
@@ -300,7 +304,7 @@ def list_runs(root: str | Path) -> list[dict[str, Any]]:
     """Descriptions (without weights) of all runs at and below `root`, by path."""
     folder = Path(root)
     if not folder.is_dir():
-        raise RequestError(f"{folder} is not a folder")
+        raise RequestError(f"{folder} is not a folder: name one that holds runs")
     return [
         describe_run(found.parent, with_weights=False)
         for found in sorted(folder.rglob(IDENTITY))
