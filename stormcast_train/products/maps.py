@@ -59,7 +59,8 @@ def figure(
     """A matplotlib figure with the panels on one colour scale (differences on their own) in the first one's
     box, coastlines, units.
 
-    `scale_of`: the fields that set the scale, where more than the panels share it.
+    `scale_of`: the fields [y, x], in the variable's unit, that set the scale, where more than the panels
+    share it.
     """
     from matplotlib.figure import Figure
 
@@ -133,8 +134,8 @@ def _draw_group(
 
 
 def draw(axis: Any, grid: Grid, shown: Array, cmap: Any, norm: Any, within: Grid) -> Any:
-    """A field with coastlines, borders and a light graticule on one axes, in the box of `within`; masked
-    cells are grey.
+    """A field [y, x], in the unit that is shown, with coastlines, borders and a light graticule on one axes,
+    in the box of `within`; masked cells are grey.
     """
     from matplotlib.collections import LineCollection
 

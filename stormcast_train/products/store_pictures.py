@@ -45,8 +45,8 @@ QUALITATIVE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00",
 
 
 def calendars(states: Mapping[str, Array], times: Times, step: np.timedelta64) -> Any:
-    """One calendar a title: days by times of the day, or months by days where the period is longer than
-    BY_DAYS.
+    """One calendar for each title with its states [T] (`store_facts.calendar`): days by times of the day, or
+    months by days where the period is longer than BY_DAYS.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch

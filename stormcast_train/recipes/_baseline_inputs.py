@@ -281,15 +281,16 @@ def _held_out_errors(
     lead_steps = asked.lead_steps
     chosen = _error_starts(asked, training, emulator) if training else np.array([], "datetime64[s]")
     if training is None or len(chosen) < 2:
-        why = "no store has the validation split's times"
-        if training is not None:
-            why = "the validation split has under 2 usable starts"
+        why = "the validation split has under 2 usable starts"
+        if training is None:
+            why = "no store has the times of the validation split"
         notes.append(
             f"dressed_regression, dressed_persistence: absent, because {why} (training_store=DIR names one)."
         )
         return {}, {}
     roll = roller(single, training.store, lead_steps, ()) if single else None
-    regression, persistence = list[Fields](), list[Fields]()
+    regression: list[Fields] = []
+    persistence: list[Fields] = []
     with console.progress("held-out errors", len(chosen)) as advance:
         for start in chosen:
             truth = training.at(start + np.array(lead_steps) * training.step)

@@ -229,8 +229,8 @@ def resolve_package(spec: str) -> Path:
     chosen = _facts(have[kind]).get("criterion")
     if metric and metric != chosen:
         raise RequestError(
-            f"the best package of {run.path} was chosen by '{chosen}', not by '{metric}' (train.best_metric): "
-            "write RUN@best",
+            f"the best package of {run.path} was chosen by '{chosen}', not by '{metric}' "
+            "(train.best_metric): write RUN@best",
             run=spec,
         )
     return have[kind]

@@ -45,7 +45,7 @@ class Climatology:
 
 
 def hour_of_day(times: Times) -> Array:
-    """0..23 UTC; a time between hours belongs to the hour it is in."""
+    """0..23 UTC of each time, int [L]; a time between hours belongs to the hour it is in."""
     hours: Array = ((times - times.astype("datetime64[D]").astype("datetime64[s]")) // HOUR).astype(int)
     return hours
 

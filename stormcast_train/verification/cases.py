@@ -112,7 +112,7 @@ def spread_days(times: Times, days: int) -> Times:
 
 
 def spread_indices(available: int, wanted: int) -> NDArray[np.int64]:
-    """At most `wanted` indices of 0..available-1, evenly spread, first and last included."""
+    """At most `wanted` indices [n] of 0..available-1, evenly spread, first and last included."""
     if not available:
         return np.zeros(0, np.int64)
     return np.unique(np.linspace(0, available - 1, min(available, wanted)).round().astype(np.int64))
