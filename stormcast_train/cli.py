@@ -6,7 +6,6 @@ import errno
 import importlib
 import json
 import os
-import pkgutil
 import sys
 import traceback
 from collections.abc import Sequence
@@ -15,9 +14,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from stormcast_train.base.console import Console
 from stormcast_train.base.errors import FailedError, RequestError, StormcastError, nearest
 from stormcast_train.base.files import plain
+from stormcast_train.recipes import HELP, KEYS_ONLY
 
 USAGE = "stormcast <verb> [word] [group=choice ...] [key=value ...] [--dry-run] [--json] [--config-dir DIR]"
 SWITCHES = {
@@ -47,16 +46,8 @@ class CommandLine:
     help: bool
 
 
-def verbs() -> dict[str, str]:
-    """Names of the verbs that exist, with one line each."""
-    from stormcast_train import recipes
-
-    names = sorted(m.name for m in pkgutil.iter_modules(recipes.__path__) if not m.name.startswith("_"))
-    return {name: recipe(name).HELP for name in names}
-
-
 def recipe(verb: str) -> ModuleType:
-    """The module that tells what `verb` does."""
+    """The module that carries out `verb`."""
     return importlib.import_module(f"stormcast_train.recipes.{verb}")
 
 
@@ -96,7 +87,7 @@ def parse(words: Sequence[str]) -> CommandLine:
 def overview() -> str:
     """What `stormcast` and `stormcast --help` print."""
     lines = [USAGE, "", "Verbs:"]
-    lines += [f"  {name:<12}{text}" for name, text in verbs().items()]
+    lines += [f"  {name:<12}{text}" for name, text in HELP.items()]
     return "\n".join(
         [*lines, "", "`stormcast <verb> --help` shows a verb's keys with their defaults and one example."]
     )
@@ -117,7 +108,7 @@ def verb_help(verb: str, config_dir: Path | None) -> str:
     keys = [line for line in body.splitlines() if line.strip() and not line.startswith(("defaults:", "  - "))]
     positional = " ".join(name.upper() for name in module.POSITIONAL)
     lines = [
-        module.HELP,
+        HELP[verb],
         "",
         f"stormcast {verb} {positional} [key=value ...]".replace("  ", " "),
         "",
@@ -130,23 +121,15 @@ def verb_help(verb: str, config_dir: Path | None) -> str:
 
 def build_config(module: ModuleType, request: CommandLine) -> Any:
     """The frozen config of this verb from the words of the request."""
-    from stormcast_train.base.config import choices, compose, known_keys, quoted, typed
+    from stormcast_train.base.typed import typed
 
-    if len(request.positional) > len(module.POSITIONAL):
-        extra = request.positional[len(module.POSITIONAL)]
-        known = known_keys(request.verb)
-        raise RequestError(
-            f"'{extra}' is not understood by '{request.verb}': write key=value.{nearest(extra, known)}"
-        )
-    overrides = [quoted(word) for word in request.overrides]
-    composed = compose(request.verb, overrides, request.config_dir)
+    composed = _composed(module, request)
     composed.update(dict(zip(module.POSITIONAL, request.positional, strict=False)))
     fields = module.Config.model_fields
     values = {key: value for key, value in composed.items() if key in fields and value != "???"}
-    for key in [k for k, v in values.items() if v is None and fields[k].is_required()]:
-        known = choices(key, request.config_dir)
-        listed = f" Known: {', '.join(known)}" if known else ""
-        raise RequestError(f"'{key}=' is needed and was not given.{listed}")
+    for key, value in values.items():
+        if value is None and fields[key].is_required():
+            raise RequestError(f"'{key}=' is needed and was not given.{_known_choices(key, request)}")
     if "overrides" in fields:
         values["overrides"] = request.overrides
     if "config_dir" in fields:
@@ -154,12 +137,38 @@ def build_config(module: ModuleType, request: CommandLine) -> Any:
     return typed(module.Config, values)
 
 
+def _composed(module: ModuleType, request: CommandLine) -> dict[str, Any]:
+    """The verb's keys with their values; none where it reads no group and no key is given, for then the
+    defaults of its Config are all there is, and Hydra's 0.4 s are spared.
+    """
+    spare = len(request.positional) > len(module.POSITIONAL)
+    if request.verb in KEYS_ONLY and not (request.overrides or request.config_dir or spare):
+        return {}
+    from stormcast_train.base.config import compose, known_keys, quoted
+
+    if spare:
+        extra = request.positional[len(module.POSITIONAL)]
+        raise RequestError(
+            f"'{request.verb}' does not know what to do with '{extra}': write key=value."
+            f"{nearest(extra, known_keys(request.verb))}"
+        )
+    return compose(request.verb, [quoted(word) for word in request.overrides], request.config_dir)
+
+
+def _known_choices(key: str, request: CommandLine) -> str:
+    from stormcast_train.base.config import choices
+
+    known = choices(key, request.config_dir)
+    return f" Known: {', '.join(known)}" if known else ""
+
+
 def execute(request: CommandLine) -> dict[str, Any]:
     """Run (or only plan) the request and give its result."""
-    known = verbs()
-    if request.verb not in known:
+    from stormcast_train.base.console import Console
+
+    if request.verb not in HELP:
         raise RequestError(
-            f"no verb is called '{request.verb}'.{nearest(request.verb, known)} Known: {', '.join(known)}"
+            f"no verb is called '{request.verb}'.{nearest(request.verb, HELP)} Known: {', '.join(HELP)}"
         )
     module = recipe(request.verb)
     config = build_config(module, request)
@@ -184,7 +193,7 @@ def main(words: Sequence[str] | None = None) -> int:
             from stormcast_train.base.provenance import version
 
             print(version())
-        elif not request.verb or (request.help and request.verb not in verbs()):
+        elif not request.verb or (request.help and request.verb not in HELP):
             print(overview())
         elif request.help:
             print(verb_help(request.verb, request.config_dir))

@@ -5,14 +5,16 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from stormcast_train.base.config import quoted
-from stormcast_train.cli import build_config, main, parse, recipe, verbs
+from stormcast_train import recipes
+from stormcast_train.base.config import compose, quoted
+from stormcast_train.cli import build_config, main, parse, recipe
 
 VERBS = {
     "synthesize",
@@ -29,7 +31,15 @@ VERBS = {
 
 
 def test_the_verbs_of_the_interface_exist_and_no_other() -> None:
-    assert set(verbs()) == VERBS
+    modules = {m.name for m in pkgutil.iter_modules(recipes.__path__) if not m.name.startswith("_")}
+    assert modules == set(recipes.HELP) == VERBS
+
+
+@pytest.mark.parametrize("verb", sorted(recipes.KEYS_ONLY))
+def test_a_verb_without_groups_has_the_same_defaults_in_its_yaml_and_its_config(verb: str) -> None:
+    fields = recipe(verb).Config.model_fields
+    written = {key: value for key, value in compose(verb, []).items() if key in fields}
+    assert written == {k: "???" if f.is_required() else f.default for k, f in fields.items()}
 
 
 @pytest.mark.parametrize("verb", sorted(VERBS))
@@ -192,3 +202,14 @@ def test_help_and_dry_run_never_import_torch() -> None:
         "sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.parametrize("words", [["--help"], [], ["runs", "list", "."]])
+def test_help_and_a_list_of_no_runs_import_no_heavy_library(words: list[str], tmp_path: Path) -> None:
+    heavy = ["dask", "hydra", "numpy", "omegaconf", "pandas", "scipy", "torch", "xarray"]
+    code = f"import sys; from stormcast_train.cli import main; main({words}); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert "no runs in ." in done.stdout or "Verbs:" in done.stdout
+    assert [name for name in heavy if name in done.stdout.splitlines()[-1].split()] == []

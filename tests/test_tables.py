@@ -18,7 +18,7 @@ import pytest
 from stormcast_train.verification.score_files import write_csv
 from stormcast_train.verification.table import COLUMNS
 
-SCRIPTS = Path(__file__).resolve().parents[1] / "scripts"
+SCRIPTS = Path(__file__).resolve().parents[1] / "scripts" / "experiments"
 SCORES = {  # value, low, high
     ("rmse", "regression"): (1.0, 0.9, 1.1),
     ("rmse", "persistence"): (2.0, 1.9, 2.1),

@@ -63,11 +63,12 @@ def environment(folder: Path) -> Path | None:
 
 def version(binaries: Path) -> dict[str, str]:
     """What was installed."""
-    code = "from importlib.metadata import version as v; print(*(v(n) for n in ('anemoi-datasets', 'zarr', 'xarray', 'earthkit-data')))"
-    said = subprocess.run(
+    names = ("anemoi-datasets", "zarr", "xarray", "earthkit-data")
+    code = f"from importlib.metadata import version; print(*map(version, {names}))"
+    printed = subprocess.run(
         [str(binaries / "python"), "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
-    return dict(zip(("anemoi-datasets", "zarr", "xarray", "earthkit-data"), said, strict=True))
+    return dict(zip(names, printed, strict=True))
 
 
 def cpu_of(command: list[str], log: Path) -> float:

@@ -1,13 +1,13 @@
-"""Hydra composes, pydantic types: from words on the command line to frozen configs, with suggestions for
-typos.
+"""Hydra composes: from the words of a command line to a config as plain containers, with suggestions for
+typos. `base.typed` makes frozen configs of it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -16,17 +16,13 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from stormcast_train.base.errors import RequestError, nearest
 
-T = TypeVar("T", bound=BaseModel)
 PACKAGED = Path(__file__).resolve().parents[1] / "conf"
-_UNION_MEMBER = re.compile(
-    r"[-\[(A-Z]|^(int|float|str|bool)$"
-)  # pydantic names the tried member of a union in a location
 _OPEN = re.compile(
-    r"(variables\.(override|groups|(add|drop)(_background)?)|source\.(readers|state|background|static|regrid|groups|policy|quality)|dask\.slurm|"
+    r"(variables\.(override|groups|(add|drop)(_background)?)|dask\.slurm|"
+    r"source\.(readers|state|background|static|regrid|groups|policy|quality)|"
     r"background\.blur\.cutoff_km|optim\.(lr|total_samples)|mix\.(oversample\.(events|rain)|source_version))[.=]"
 )  # their keys are the user's own names
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
@@ -90,7 +86,8 @@ def _explain(verb: str, overrides: list[str], error: Exception, base: Path, conf
     if key:
         known = known_keys(verb, base)
         return f"'{key}' is not a key of '{verb}'.{nearest(key, known)} `stormcast {verb} --help` lists them"
-    return f"the request '{' '.join(overrides)}' cannot be understood: {text.splitlines()[0] if text else error!r}"
+    reason = text.splitlines()[0] if text else repr(error)
+    return f"the request '{' '.join(overrides)}' is not valid: {reason}"
 
 
 def _offending_key(overrides: list[str], text: str) -> str | None:
@@ -127,71 +124,11 @@ def quoted(word: str) -> str:
     parser = OverridesParser.create()
     key, _, value = word.partition("=")
     if value in ("???", ""):
-        raise RequestError(f"'{word}' gives no value")
+        raise RequestError(f"'{word}' gives no value: write {key}=VALUE")
     for candidate in (word, f"{key}='{value}'"):
         try:
             parser.parse_override(candidate)
             return candidate
         except HydraException:
             continue
-    raise RequestError(f"'{word}' cannot be understood: write key=value or group=choice")
-
-
-def typed(kind: type[T], values: dict[str, Any]) -> T:
-    """The frozen config, or a RequestError that names the key, what was found and the nearest known key."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise RequestError(explain_validation(error, kind, values)) from error
-
-
-def typed_choice(annotation: Any, values: Any) -> Any:
-    """Like `typed`, for a discriminated union."""
-    try:
-        return TypeAdapter(annotation).validate_python(values)
-    except ValidationError as error:
-        raise RequestError(explain_validation(error, None, values)) from error
-
-
-def explain_validation(error: ValidationError, kind: type[BaseModel] | None, values: Any = None) -> str:
-    """One line for the first problem pydantic found in these values."""
-    errors = [(_place(found["loc"], values), found) for found in error.errors()]
-    first_place = errors[0][0]
-    tried = [
-        pair for pair in errors if pair[0][: len(first_place)] == first_place
-    ]  # by the members of a union: the one that came deepest
-    place, first = max(tried, key=lambda pair: len(pair[0]))
-    where = ".".join(place)
-    if first["type"] == "extra_forbidden":
-        known = _fields_at(kind, first["loc"][:-1]) if kind else []
-        return f"'{where}' is not a known key.{nearest(str(first['loc'][-1]), known)}"
-    if first["type"] == "missing" or first.get("input") in ("???", None):
-        return f"'{where}=' is needed and was not given"
-    message = first["msg"].removeprefix("Value error, ")
-    if first["type"] == "value_error" and isinstance(
-        first.get("input"), Mapping
-    ):  # of keys that do not go together
-        return f"{where}: {message}" if where else message
-    return f"{where}={first.get('input')!r} is wrong: {message}"
-
-
-def _place(location: tuple[int | str, ...], values: Any) -> tuple[str, ...]:
-    """The keys of a location, without the members of unions that were tried, and without the kind that chose
-    one.
-    """
-    found = []
-    for part in location:
-        if isinstance(values, Mapping) and part not in values and part == values.get("kind"):
-            continue
-        if not _UNION_MEMBER.search(str(part)):
-            found.append(str(part))
-            values = values.get(part) if isinstance(values, Mapping) else None
-    return tuple(found)
-
-
-def _fields_at(kind: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    current: Any = kind
-    for part in location:
-        annotation = getattr(current, "model_fields", {}).get(str(part))
-        current = annotation.annotation if annotation else None
-    return list(getattr(current, "model_fields", {}))
+    raise RequestError(f"'{word}' is not valid: write key=value or group=choice")

@@ -8,18 +8,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console as RichConsole
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
 
 class Console:
-    """Speaks on stderr. On a terminal a progress bar moves; in a log file a line appears at each tenth."""
+    """Writes to stderr. On a terminal a progress bar moves; in a log file a line appears at each tenth."""
 
     def __init__(self, *, quiet: bool = False, json: bool = False) -> None:
         self._rich = RichConsole(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
@@ -30,7 +22,7 @@ class Console:
         self._answer.print(text, markup=False)
 
     def say(self, text: str) -> None:
-        """One sentence for the person."""
+        """One sentence for the person, on stderr."""
         self._rich.print(text, markup=False)
 
     @contextmanager
@@ -39,15 +31,17 @@ class Console:
         if not self._rich.is_terminal:
             yield self._logged(description, total)
             return
+        from rich import progress
+
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[note]}"),
+            progress.TextColumn("{task.description}"),
+            progress.BarColumn(),
+            progress.MofNCompleteColumn(),
+            progress.TimeElapsedColumn(),
+            progress.TimeRemainingColumn(),
+            progress.TextColumn("{task.fields[note]}"),
         )
-        with Progress(*columns, console=self._rich) as bar:
+        with progress.Progress(*columns, console=self._rich) as bar:
             task = bar.add_task(description, total=total, note="")
             yield lambda n=1, note="": bar.update(task, advance=n, note=note)
 

@@ -1,4 +1,4 @@
-"""What can go wrong, told once: what was asked, what was found, where, and the likely fix.
+"""What can go wrong. A message states what was asked, what was found, where, and the likely fix.
 
 The exit codes are part of the interface: 1 failed, 2 the request was wrong, 75 stopped cleanly and resumable.
 """

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from stormcast_train.base.errors import FailedError
 
 
@@ -48,17 +46,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_json(path: Path, advice: str = "") -> Any:
-    """The JSON in `path`; FailedError, which ends with the advice, where its bytes are none any more."""
+    """The JSON in `path`; FailedError, which ends with the advice, where its bytes are no JSON."""
     try:
         return json.loads(path.read_bytes())
     except ValueError as error:
         raise FailedError(
-            f"{path} is damaged: it is no JSON ({error}){advice and f'. {advice}'}", path=str(path)
+            f"{path} is damaged: it is not JSON ({error}){advice and f'. {advice}'}", path=str(path)
         ) from error
 
 
 def plain(value: Any) -> Any:
     """A JSON value for a numpy scalar or array; text for anything else."""
+    import numpy as np  # here: most verbs that write JSON do without its 0.1 s
+
     if isinstance(value, np.generic):
         return value.item() if value.dtype.kind in "biuf" else str(value)
     if isinstance(value, np.ndarray):

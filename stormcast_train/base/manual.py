@@ -1,5 +1,5 @@
-"""What `--help` tells of the groups a verb reads: their choices, and every key with its default in as few
-lines as are legible.
+"""What `--help` prints about the groups a verb reads: their choices, and every key with its default, in as
+few lines as are legible.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from stormcast_train.base.config import choices, compose, search_path
 
 WIDTH = 132
 FEW = 4  # words of a long list before "and N more"
+NEEDS_QUOTES = set("*{}[],:#&!|>'\"%@` ")  # in YAML
 
 
 def groups_of(fields: Mapping[str, FieldInfo], config_dir: Path | None) -> dict[str, str]:
@@ -44,11 +45,8 @@ def lines_of_groups(
     composed = compose(verb, chosen, config_dir)
     lines = ["Groups it reads:"]
     lines += [f"  {group}= {' | '.join(choices(group, config_dir))}" for group in (*groups, "experiment")]
-    lines += [
-        "",
-        "Keys of its groups "
-        f"({', '.join([*chosen, 'the others as they come'] if chosen else ['as they come'])}):",
-    ]
+    which = ", ".join([*chosen, "the others with their defaults"] if chosen else ["with their defaults"])
+    lines += ["", f"Keys of its groups ({which}):"]
     for key in dict.fromkeys(groups.values()):
         value = _complete(fields[key].annotation, composed.get(key))
         lines += [f"  {line}" for line in _lines(key, value)] if isinstance(value, dict) else []
@@ -93,15 +91,9 @@ def _flow(value: Any, most: int | None = None) -> str:
         return "{" + ", ".join(f"{_flow(k)}: {_flow(v, most)}" for k, v in value.items()) + "}"
     if isinstance(value, list | tuple):
         shown = [_flow(v, most) for v in value[:most]]
-        return (
-            "["
-            + ", ".join([*shown, *([f"and {len(value) - most} more"] if most and len(value) > most else [])])
-            + "]"
-        )
-    if isinstance(value, str):
-        return (
-            value
-            if value and not set(value) & set("*{}[],:#&!|>'\"%@` ")
-            else json.dumps(value, ensure_ascii=False)
-        )
-    return json.dumps(value)
+        if most and len(value) > most:
+            shown.append(f"and {len(value) - most} more")
+        return f"[{', '.join(shown)}]"
+    if isinstance(value, str) and value and not set(value) & NEEDS_QUOTES:
+        return value
+    return json.dumps(value, ensure_ascii=False)

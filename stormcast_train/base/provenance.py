@@ -1,4 +1,4 @@
-"""Where a thing was made: the code's fingerprint, its commit and patch, and who is running it."""
+"""What made a file or a run: the code's fingerprint, its commit and patch, and the environment."""
 
 from __future__ import annotations
 

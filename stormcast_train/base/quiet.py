@@ -11,8 +11,8 @@ from contextlib import contextmanager
 
 @contextmanager
 def library_noise() -> Iterator[None]:
-    """Import or build a library's parts in here: what it deprecates in itself (PhysicsNeMo does) is no news
-    to our users.
+    """Import or build a library's parts in here: what it deprecates in itself (PhysicsNeMo does) does not
+    concern our users.
 
     Warp, which PhysicsNeMo imports, writes past Python to the error stream that it found no CUDA driver; that
     is held back too.

@@ -1,6 +1,6 @@
 """Keys for counter-based random numbers: a draw belongs to (seed, purpose, stream index), never to a rank.
 
-`philox4x32` is in numpy; `data.noise` has the same integers on the accelerator.
+`philox4x32` is in numpy; `data.keyed_random` has the same integers on the accelerator.
 """
 
 from __future__ import annotations

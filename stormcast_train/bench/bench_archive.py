@@ -67,5 +67,5 @@ def bytes_of(path: Path) -> dict[str, float]:
         if f.is_dir()
     }
     if not sizes:
-        raise RequestError(f"{path} holds no source's folder")
+        raise RequestError(f"archive={path} holds no folder of a source: give another archive=")
     return sizes

@@ -172,7 +172,7 @@ def rounds(task: Task) -> dict[str, Any]:
 
 
 def ready() -> None:
-    """Say that the start-up is over, and wait for the others."""
+    """Report that the start-up is over, and wait for the others."""
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     sys.stdin.readline()

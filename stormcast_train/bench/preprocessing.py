@@ -30,7 +30,7 @@ from stormcast_train.sources.config import SourceConfig
 ROLES = ("state", "background")
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 MEGABYTE = 1e6
-Say = Callable[[str], None]
+Report = Callable[[str], None]  # a sentence for the person
 Answer = dict[str, Any]
 
 
@@ -81,8 +81,8 @@ class Repeats:
 
 
 def together(tasks: Sequence[Answer]) -> list[Answer]:
-    """Run the tasks in processes that wait for each other before they begin; FailedError with what a dying
-    one said.
+    """Run the tasks in processes that wait for each other before they begin; FailedError where one
+    dies.
     """
     environment = {**os.environ, **dict.fromkeys(ONE_THREAD, "1")}
     command = [sys.executable, "-c", "from stormcast_train.bench.child import main; main()"]
@@ -117,23 +117,25 @@ def _go(child: subprocess.Popen[str]) -> Callable[[], str]:
     return child.stdout.read
 
 
-def _answer(child: subprocess.Popen[str], said: str) -> Answer:
+def _answer(child: subprocess.Popen[str], printed: str) -> Answer:
     if child.wait():
-        raise FailedError(f"a measuring process ended with {child.returncode}; what it said is above")
-    answer: Answer = json.loads(said.splitlines()[-1])
+        raise FailedError(
+            f"a measuring process ended with exit code {child.returncode}; its message is above"
+        )
+    answer: Answer = json.loads(printed.splitlines()[-1])
     return answer
 
 
-def measure(bench: Bench, say: Say) -> list[Measured]:
+def measure(bench: Bench, report: Report) -> list[Measured]:
     """All cases."""
     sizes = bench.sizes
     whole = days(sizes.start, 1 + max(sizes.days, sizes.days_of_many))
-    say(f"archive {bench.archive}: {whole}")
+    report(f"archive {bench.archive}: {whole}")
     stored = make(bench.archive, whole, sizes.spacing_m, sizes.workers)
     hours = int((whole.end - whole.start).astype("timedelta64[h]").astype(int))
     found = Repeats()
     for number in range(sizes.repeats):
-        say(f"repeat {number + 1} of {sizes.repeats}")
+        report(f"repeat {number + 1} of {sizes.repeats}")
         found.bare_one.append(bench.decode(1, sizes.days)[0])
         found.one.append(bench.preprocess(1, sizes.days))
         found.bare_many.append(bench.decode(sizes.workers, sizes.days_of_many))
@@ -144,7 +146,7 @@ def measure(bench: Bench, say: Say) -> list[Measured]:
     lengths = sorted({1, sizes.days_of_many - 1, sizes.days_of_many + 1}) if sizes.days_of_many > 1 else ()
     peaks: dict[int, float] = {}
     for count in lengths:
-        say(f"memory of {count} days")
+        report(f"memory of {count} days")
         peaks[count] = bench.preprocess(1, count, warm_up=0)["peak_mib"]
     measured = [*_cost(found, sizes), *_of_many(found, sizes), *_memory(found, peaks)]
     measured += _node(found, sizes, sum(stored.values()) / hours)
@@ -285,17 +287,11 @@ def _node(found: Repeats, sizes: PreprocessSizes, bytes_an_hour: float) -> list[
     ours = predict(units, hand_out, sizes.processors)
     serial = median((a["cpu"] - sum(u["cpu"] for u in a["units"])) / sizes.days for a in found.one) * count
     seconds, total = ours.seconds + serial, bytes_an_hour * 24 * count
-    threads = predict([u * 2 / sizes.threads_gain for u in units], hand_out, 2 * sizes.processors)
-    command = (
-        f"stormcast bench preprocess preprocess.workers={sizes.processors}, again with "
-        f"preprocess.workers={2 * sizes.processors}: the second's row 'by the clock: bare decode' over the "
-        "first's"
-    )
-    assumed = {"gain": sizes.threads_gain, "seconds": threads.seconds + serial, "measure_with": command}
     details = {
         "units_s": ours.seconds, "before_and_after_s": serial, "archive_gb": total / 1e9,
         "needs_gb_per_s": total / 1e9 / seconds,
-        "needs_gb_per_s_for_10_minutes": total / 1e9 / 600, "assumed_second_thread": assumed,
+        "needs_gb_per_s_for_10_minutes": total / 1e9 / 600,
+        "assumed_second_thread": _two_threads(units, hand_out, serial, sizes),
     }  # fmt: skip
     return [
         Measured("handing out a shard", 1e3 * hand_out, "ms CPU"),
@@ -316,3 +312,17 @@ def _node(found: Repeats, sizes: PreprocessSizes, bytes_an_hour: float) -> list[
             details,
         ),
     ]
+
+
+def _two_threads(
+    units: Sequence[float], hand_out: float, serial: float, sizes: PreprocessSizes
+) -> dict[str, Any]:
+    """The same with two hardware threads of a core at work, at an assumed gain, and how to measure that."""
+    slower = [unit * 2 / sizes.threads_gain for unit in units]
+    threads = predict(slower, hand_out, 2 * sizes.processors)
+    command = (
+        f"stormcast bench preprocess preprocess.workers={sizes.processors}, again with "
+        f"preprocess.workers={2 * sizes.processors}: the second's row 'by the clock: bare decode' over the "
+        "first's"
+    )
+    return {"gain": sizes.threads_gain, "seconds": threads.seconds + serial, "measure_with": command}

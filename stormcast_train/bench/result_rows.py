@@ -27,7 +27,7 @@ LIBRARIES = ("numpy", "scipy", "xarray", "zarr", "netCDF4", "h5netcdf", "dask", 
 @dataclass(frozen=True)
 class Measured:
     """One number. `limit` with `sense`: `<=` where less is better, `>=` where more is; without a limit it is
-    only told.
+    only reported.
     """
 
     case: str

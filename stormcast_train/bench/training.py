@@ -2,7 +2,7 @@
 network, in one run.
 
 The two take turns: before every so many steps of the run, bare loops over resident data have theirs, twice,
-so that bare against bare shows what the machine's own unrest is worth.
+so that bare against bare shows how much the machine's own speed varies.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ class Call:
 
 
 def resident_calls(stage: Stage, batch: Batch) -> list[Call]:
-    """Of every network that a step of this batch goes through: the frozen one beneath, where its means are
-    not kept, and the stage's.
+    """Of every network that a step of this batch goes through: the frozen regression that the stage corrects,
+    where its means are not kept, and the stage's own.
     """
     held: list[Call] = []
 
@@ -202,21 +202,20 @@ def results(
 ) -> tuple[list[Measured], dict[str, Any]]:
     """The rows, and what scripts read: seconds a step, speed, arithmetic, utilisation."""
     ours, bare = typical(turns.ours), typical([cost for pair in turns.bare_pairs for cost in pair])
+    first, second = (typical(list(costs)) for costs in zip(*turns.bare_pairs, strict=True))
     unrest = sorted(abs(a.wall / b.wall - 1) for a, b in turns.bare_pairs)
     spread = unrest[int(0.95 * (len(unrest) - 1))]
-    paired = median(
-        o.wall / (0.5 * (a.wall + b.wall)) for o, (a, b) in zip(turns.ours, turns.bare_pairs, strict=True)
-    )
+    both = zip(turns.ours, turns.bare_pairs, strict=True)
+    paired = median(o.wall / (0.5 * (a.wall + b.wall)) for o, (a, b) in both)
     speed = batch_size / ours.wall
-    told = {
+    summary = {
         "step_seconds": ours.wall, "bare_step_seconds": bare.wall, "samples_per_second": speed,
         "flops_per_sample": insight.flops_per_sample, "mfu": insight.mfu(speed),
     }  # fmt: skip
-    details = told | {
+    details = summary | {
         "batch": batch_size, "blocks": len(unrest), "networks_of_a_bare_step": turns.networks,
         "paired": paired, "cpu_ratio": ours.cpu / bare.cpu, "bare_against_bare": spread,
-        "bare_against_bare_medians": typical([a for a, _ in turns.bare_pairs]).wall / typical([b for _,
-        b in turns.bare_pairs]).wall,
+        "bare_against_bare_medians": first.wall / second.wall,
         "matrix_flops_per_second": insight.matrix_flops_per_second, "parameters": insight.parameters,
     }  # fmt: skip
     limit = LOOP_LIMIT if insight.ranks == 1 else max(DDP_LIMIT, 1 + spread)
@@ -225,6 +224,6 @@ def results(
         Measured(
             f"{name}: a step of the run over a bare one", ours.wall / bare.wall, "x", limit, "<=", details
         ),
-        Measured(f"{name}: model FLOPs utilisation", told["mfu"], ""),
+        Measured(f"{name}: model FLOPs utilisation", summary["mfu"], ""),
     ]
-    return rows, told
+    return rows, summary

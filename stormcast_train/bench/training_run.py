@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ from stormcast_train.fields.grid import DomainConfig, RegularDomain
 from stormcast_train.fields.variables import VariablesConfig
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
+from stormcast_train.runs.events import read_events
 from stormcast_train.runs.run import RunDirectory
 from stormcast_train.stages.stage import Kind, kind_of
 from stormcast_train.training.loop.insight import Insight
@@ -69,12 +68,12 @@ class TrainBench:
         return kind_of(self.name)
 
     def request(self, name: str) -> StageRequest:
-        """What `build_stage` takes; the stage beneath another is an untrained one."""
-        beneath = kind_of(name).beneath
+        """What `build_stage` takes; a stage that another corrects is an untrained one."""
+        corrected = kind_of(name).beneath
         return StageRequest(
             stage=self.stage.only(name), network=self.network, objective=self.objective, mix=MIX,
             store=str(self.folder / "store"),
-            regression=str(self.folder / beneath) if beneath else None,
+            regression=str(self.folder / corrected) if corrected else None,
         )  # fmt: skip
 
     def execution(self, every: int) -> Execution:
@@ -92,8 +91,8 @@ class TrainBench:
 
 
 def prepare(bench: TrainBench) -> tuple[int, str | None]:
-    """Make the store and what lies beneath the stage; gives the samples of a rank's step, and the
-    accelerator's name if there is one.
+    """Make the store and the stage that the measured one corrects; gives the samples of a rank's step, and
+    the accelerator's name if there is one.
     """
     if not isinstance(bench.domain, RegularDomain):
         raise RequestError(
@@ -151,9 +150,8 @@ def measure(
     )
     with StopRequest().listening() as stop:
         described = run_stage(run, ranks, console, stop, with_bare_loops)
-    return results(
-        held[0], _insight(Path(described["path"]), ranks), whole, f"{bench.network.name}/{bench.kind.name}"
-    )
+    insight = _insight(Path(described["path"]), ranks)
+    return results(held[0], insight, whole, f"{bench.network.name}/{bench.kind.name}")
 
 
 def _settle(device: torch.device) -> None:
@@ -163,10 +161,8 @@ def _settle(device: torch.device) -> None:
 
 
 def _insight(run: Path, ranks: Ranks) -> Insight:
-    """What the run itself has counted."""
-    facts: Mapping[str, Any] = next(
-        e for e in map(json.loads, (run / "events.jsonl").read_text().splitlines()) if e["event"] == "start"
-    )
+    """What the run itself has recorded."""
+    facts = next(event for event in read_events(run) if event["event"] == "start")
     return Insight(
         facts["flops_per_sample"], facts["matrix_flops_per_second"], facts["parameters"], ranks.world
     )

@@ -1,5 +1,4 @@
-"""What ranks tell each other: sums of numbers, decisions, small facts. Only scalars are ever reduced for
-logging.
+"""What ranks exchange: sums of numbers, decisions, small facts. Only scalars are ever reduced for logging.
 
 All of it travels on the CPU (gloo), so nothing here waits for an accelerator.
 """
@@ -56,9 +55,9 @@ def process_group(ranks: Ranks, device: torch.device, timeout_s: float) -> Itera
     except RuntimeError as error:
         if not any(word in str(error).lower() for word in GONE):
             raise
-        said = str(error).splitlines()[0][:120]
+        reason = str(error).splitlines()[0][:120]
         raise FailedError(
-            f"another rank is gone ({said}); the same command resumes", peer_gone=True
+            f"another rank has ended ({reason}); the same command resumes", peer_gone=True
         ) from error
     finally:
         if distributed.is_initialized():
@@ -99,19 +98,19 @@ def decided_by_first(decide: Callable[[], Any]) -> Any:
     """
     if not _active():
         return decide()
-    told: list[Any] = [None]
+    sent: list[Any] = [None]
     failure: StormcastError | None = None
     if distributed.get_rank() == 0:
         try:
-            told = [{"value": decide()}]
+            sent = [{"value": decide()}]
         except StormcastError as error:
-            failure, told = error, [to_report(error)]
-    distributed.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+            failure, sent = error, [to_report(error)]
+    distributed.broadcast_object_list(sent, src=0, device=torch.device("cpu"))
     if failure is not None:
         raise failure
-    if "error" in told[0]:
-        raise from_report(told[0])
-    return told[0]["value"]
+    if "error" in sent[0]:
+        raise from_report(sent[0])
+    return sent[0]["value"]
 
 
 def barrier() -> None:

@@ -18,9 +18,7 @@ MARGIN_S, MARGIN = 60.0, 0.05  # for what is not foreseen: seconds, but at most 
 
 
 class Deadline:
-    """Watches the steps and tells when the next one would be too many. Times in seconds of the monotonic
-    clock.
-    """
+    """Times the steps and reports when there is no time for another. Seconds of the monotonic clock."""
 
     def __init__(
         self, end: float | None, why: str, began: float, clock: Callable[[], float] = time.monotonic
@@ -31,15 +29,14 @@ class Deadline:
         self._steps: list[float] = []  # the first, which compiles and warms up, and the slowest since
 
     def step_finished(self) -> None:
-        """Note the time: of the first call, and then of every step with all that went on between (a
-        validation, say).
+        """Note the time: of the first call, and then of every step with all that went on between, such as a
+        validation.
         """
         now = self._clock()
         if self._last is not None:
             took = now - self._last
-            self._steps = (
-                [*self._steps, took] if len(self._steps) < 2 else [self._steps[0], max(self._steps[1], took)]
-            )
+            slowest = max([*self._steps[1:], took])
+            self._steps = [*self._steps[:1], slowest] if self._steps else [took]
         self._last = now
 
     def reason(self, write_s: float) -> str | None:
@@ -56,11 +53,9 @@ def deadline(
     wall_clock_s: float | None, began: float, environment: Mapping[str, str] | None = None
 ) -> Deadline:
     """The earlier end of the budget, which counts from `began`, and of the Slurm job."""
-    ends = (
-        []
-        if wall_clock_s is None
-        else [(began + wall_clock_s, f"the budget of {wall_clock_s:.0f} s (train.wall_clock) ends")]
-    )
+    ends: list[tuple[float, str]] = []
+    if wall_clock_s is not None:
+        ends.append((began + wall_clock_s, f"the budget of {wall_clock_s:.0f} s (train.wall_clock) ends"))
     left = slurm_query.job_seconds_left(os.environ if environment is None else environment)
     if left is not None:
         ends.append((time.monotonic() + left, "the Slurm job ends"))

@@ -75,7 +75,7 @@ def reporting() -> Iterator[dict[str, Any]]:
 
 
 def leave_report(error: StormcastError) -> bool:
-    """Tell the launching process what ends this rank; False where there is none."""
+    """Report to the launching process what ends this rank; False where there is none."""
     folder = os.environ.get(REPORTS)
     if folder is not None:
         write_json(_report(folder), to_report(error))
@@ -128,11 +128,9 @@ class _Launch:
         deadline = float("inf")
         while True:
             codes = [child.poll() for child in self.children]
-            failed += [
-                rank
-                for rank, code in enumerate(codes)
-                if code not in (None, 0, StoppedError.exit_code) and rank not in failed
-            ]
+            for rank, code in enumerate(codes):
+                if code not in (None, 0, StoppedError.exit_code) and rank not in failed:
+                    failed.append(rank)
             if None not in codes or time.monotonic() > deadline:
                 return failed
             if any(code is not None for code in codes):
@@ -164,11 +162,9 @@ def _outcome(folder: Path, launch: _Launch, failed: Sequence[int]) -> dict[str, 
     """Rank 0's result where no rank failed; otherwise the error of the first that did not merely lose
     another.
     """
-    reports = {
-        rank: json.loads(path.read_text())
-        for rank in range(len(launch.children))
-        if (path := folder / f"{rank}.json").is_file()
-    }
+    reports: dict[int, dict[str, Any]] = {}
+    for path in sorted(folder.glob("*.json")):
+        reports[int(path.stem)] = json.loads(path.read_text())
     causes = [rank for rank in failed if not reports.get(rank, {}).get("facts", {}).get("peer_gone")]
     rank = next(iter([*causes, *failed]), 0)
     report = reports.get(rank, {})
@@ -181,11 +177,9 @@ def _outcome(folder: Path, launch: _Launch, failed: Sequence[int]) -> dict[str, 
     if launch.stop_asked:
         raise StoppedError("stopped on request; the same command resumes")
     code = launch.children[rank].returncode
-    how = (
-        f"was killed by {signal.Signals(-code).name}"
-        if code < 0
-        else f"ended with exit code {code} (its message is above)"
-    )
+    how = f"ended with exit code {code} (its message is above)"
+    if code < 0:
+        how = f"was killed by {signal.Signals(-code).name}"
     raise FailedError(
         f"rank {rank} {how}, and the others were ended; the same command resumes from the last checkpoint",
         rank=rank,

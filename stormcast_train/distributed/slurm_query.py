@@ -1,5 +1,5 @@
-"""What Slurm tells a job and its tasks. Torch-free; reads the environment, and asks `squeue` only for the end
-of the job.
+"""What a job and its tasks know from Slurm. Torch-free; reads the environment, and asks `squeue` only for
+the end of the job.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ def job_seconds_left(environment: Mapping[str, str]) -> float | None:
         return None
     try:
         command = ["squeue", "--noheader", "--job", environment["SLURM_JOB_ID"], "--format=%L"]
-        said = subprocess.run(
+        printed = subprocess.run(
             command, capture_output=True, text=True, timeout=SQUEUE_PATIENCE_S, check=True
         ).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    return seconds_of(said.strip())
+    return seconds_of(printed.strip())
 
 
 def seconds_of(left: str) -> float | None:

@@ -29,15 +29,20 @@ STDERR = 2
 class Watchdog:
     """A thread beside the training that wants a `beat` every `patience_s`; None: no thread.
 
-    folder: `RUN/hang`, where `rank-N.txt` goes. told: called with the message in each rank before it ends
+    folder: `RUN/hang`, where `rank-N.txt` goes. report: called with the message in each rank before it ends
     with exit code 1.
     """
 
     def __init__(
-        self, folder: Path, ranks: Ranks, attempt: int, patience_s: float | None, told: Callable[[str], None]
+        self,
+        folder: Path,
+        ranks: Ranks,
+        attempt: int,
+        patience_s: float | None,
+        report: Callable[[str], None],
     ) -> None:
         self._folder, self._ranks, self._attempt = folder, ranks, attempt
-        self._patience_s, self._told = patience_s, told
+        self._patience_s, self._report = patience_s, report
         self._asked = folder / f"asked-{attempt}"
         self._beaten, self._samples = time.monotonic(), 0
         self._over, self._ending = threading.Event(), threading.Event()
@@ -60,7 +65,7 @@ class Watchdog:
         finally:
             self._over.set()
             faulthandler.cancel_dump_traceback_later()
-            if self._ending.is_set():  # another rank went first and woke this one: it still has to tell
+            if self._ending.is_set():  # another rank went first and woke this one: it still has to report
                 thread.join()
 
     def _watch(self, patience_s: float) -> None:
@@ -88,7 +93,7 @@ class Watchdog:
                 self._asked.touch()
             self._dump()
             self._wait_for_others()
-            self._told(message)
+            self._report(message)
             reported = leave_report(FailedError(message))
         except OSError as error:  # no disk is no reason to go on hanging
             message += f" (not written: {error})"
@@ -116,11 +121,12 @@ class Watchdog:
 
     def _wait_for_others(self) -> None:
         deadline = time.monotonic() + GRACE_S
-        while time.monotonic() < deadline and not all(
-            self._written(rank) for rank in range(self._ranks.world)
-        ):
+        while time.monotonic() < deadline and not self._all_written():
             time.sleep(0.2)
         time.sleep(0.5)  # the others look as often: all see the last file before the first goes
+
+    def _all_written(self) -> bool:
+        return all(self._written(rank) for rank in range(self._ranks.world))
 
     def _written(self, rank: int) -> bool:
         path = self._folder / f"rank-{rank}.txt"

@@ -305,7 +305,7 @@ class VariablesConfig(Frozen):
             try:
                 describe(name, changes)
             except ValidationError as error:
-                from stormcast_train.base.config import explain_validation
+                from stormcast_train.base.typed import explain_validation
 
                 raise RequestError(
                     f"variables.override.{name}: {explain_validation(error, Variable)}"

@@ -24,6 +24,7 @@ from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.package import Package, PackageHeader
 from stormcast_train.forecast.profiles import WIDEST, coefficients, snapshot_files
 from stormcast_train.runs.run import RunDirectory, find_run, resolve_package
+from stormcast_train.runs.run_spec import RunSpec
 
 OPTIM, FACTS = "optim.safetensors", "checkpoint.json"  # of a checkpoint
 SAME = 1e-3  # half-lives and widths are told apart from here on, relative
@@ -91,13 +92,15 @@ def choose(spec: str | Path, ema: float | None = None) -> Chosen:
                 "give its run"
             )
         return Chosen(Path(spec))
-    name, _, which = (str(spec), "", "") if Path(spec).exists() else str(spec).partition("@")
-    if not which.isdigit():
+    named = RunSpec.parse(spec)
+    if not named.which.isdigit():
         directory = resolve_package(str(spec))
         return (
-            Chosen(directory) if ema is None else _averaged(find_run(name), directory, _facts(directory), ema)
+            Chosen(directory)
+            if ema is None
+            else _averaged(find_run(named.path), directory, _facts(directory), ema)
         )
-    run, samples = find_run(name), int(which)
+    run, samples = find_run(named.path), int(named.which)
     kept = {int(_facts(path)["samples"]): path for path in run.packages().values()}
     if samples in kept:
         return (

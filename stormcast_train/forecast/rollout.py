@@ -19,10 +19,8 @@ from stormcast_train.data.condition_config import STATE_AGE
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.times import iso, parse_time
 from stormcast_train.forecast.emulator import Emulator
-from stormcast_train.forecast.starts import check_start, count_steps
+from stormcast_train.forecast.starts import MEMBERS_AT_ONCE, check_start, count_steps
 from stormcast_train.store.reader import Store
-
-MEMBERS_AT_ONCE = 16
 
 
 def forecast(

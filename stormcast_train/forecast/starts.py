@@ -14,6 +14,8 @@ from stormcast_train.fields.times import Times, iso, seconds
 from stormcast_train.store.group import Group
 from stormcast_train.store.reader import Store
 
+MEMBERS_AT_ONCE = 16  # in one pass of a network, and in one piece of a forecast file
+
 
 def count_steps(step: np.timedelta64, hours: float | None, steps: int | None) -> int:
     """How many steps `hours=` or `steps=` mean; neither, both, or a part of a step is a RequestError."""

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from stormcast_train.base.differences import differences, listed
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.files import read_json, write_json
 from stormcast_train.base.fingerprint import canonical
@@ -24,7 +23,6 @@ from stormcast_train.store.layout import FORMAT, MAKE_AGAIN, describe_variable
 from stormcast_train.store.packing import Pack
 
 PLAN = "plan.json"
-TOLD, LONGEST = 3, 60  # differences named, characters of a value
 
 
 @dataclass(frozen=True)
@@ -114,26 +112,10 @@ def check_store(request: PreprocessRequest) -> bool:
 def _difference(folder: Path, part: str, there: Any, asked: Any) -> str:
     names = [value.get("name") if isinstance(value, dict) else value for value in (there, asked)]
     if names[0] != names[1]:
-        return f"the store {folder} was made with {part}={names[0]}, not {part}={names[1]}: give store= another folder"
-    changed = [f"{key}={_word(was)} and not {_word(now)}" for key, was, now in _changes(part, there, asked)]
-    more = f", and {len(changed) - TOLD} more" if len(changed) > TOLD else ""
-    return f"the store {folder} was made with another {part}={names[0]} ({', '.join(changed[:TOLD])}{more}): give store= another folder"
-
-
-def _changes(key: str, there: Any, asked: Any) -> Iterator[tuple[str, Any, Any]]:
-    """(key, as it was, as it is asked) of what differs, as deep as both have the same kind of thing."""
-    if canonical(there) == canonical(asked):
-        return
-    if isinstance(there, dict) and isinstance(asked, dict):
-        for name in sorted({*there, *asked}):
-            yield from _changes(f"{key}.{name}", there.get(name), asked.get(name))
+        made = f"{part}={names[0]}, not {part}={names[1]}"
     else:
-        yield key, there, asked
-
-
-def _word(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
+        made = f"another {part}={names[0]} ({listed(differences(there, asked, part))})"
+    return f"the store {folder} was made with {made}: give store= another folder"
 
 
 def remember(request: PreprocessRequest) -> None:

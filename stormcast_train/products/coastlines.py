@@ -35,9 +35,8 @@ def _index(kind: str) -> NDArray[Any]:
     folder = _folder()
     if folder is None or not (folder / f"{kind}meta_h.dat").is_file():
         return np.empty((0, 5))
-    with open(
-        folder / f"{kind}meta_h.dat"
-    ) as handle:  # line by line: the words of all lines at once take 150 MB
+    with open(folder / f"{kind}meta_h.dat") as handle:
+        # line by line: the words of all lines at once take 150 MB
         columns = (line.split() for line in handle if line.strip())
         return np.fromiter(([float(c[i]) for i in (0, 2, 3, 4, 5)] for c in columns), dtype=(np.float64, 5))
 
@@ -49,14 +48,12 @@ def lines(kind: str, south: float, north: float, west: float, east: float) -> Li
 
     `kind` is COAST or BORDERS. Lakes and islands in lakes of COAST are included.
     """
-    turns = [
-        turn for turn in (-360.0, 0.0, 360.0) if west - turn <= 180.0 and east - turn >= -180.0
-    ]  # the files hold -180..180
-    return [
-        path + np.array([turn, 0.0])
-        for turn in turns
-        for path in _lines(kind, south, north, west - turn, east - turn)
-    ]
+    found: Lines = []
+    for turn in (-360.0, 0.0, 360.0):  # the files hold -180..180
+        if west - turn <= 180.0 and east - turn >= -180.0:
+            paths = _lines(kind, south, north, west - turn, east - turn)
+            found += [path + np.array([turn, 0.0]) for path in paths]
+    return found
 
 
 def _lines(kind: str, south: float, north: float, west: float, east: float) -> Lines:
@@ -70,10 +67,8 @@ def _lines(kind: str, south: float, north: float, west: float, east: float) -> L
     for _, points, _, _, first in near:
         begin = int(first) // 4
         path = np.asarray(content[begin : begin + 2 * int(points)], dtype=np.float64).reshape(-1, 2)
-        near_points = np.flatnonzero(_within(path, south, north, west, east))
-        pieces = np.split(
-            path[near_points], np.flatnonzero(np.diff(near_points) > 1) + 1
-        )  # a continent is a million points
+        near_points = np.flatnonzero(_within(path, south, north, west, east))  # of a continent's million
+        pieces = np.split(path[near_points], np.flatnonzero(np.diff(near_points) > 1) + 1)
         found += [piece for piece in pieces if len(piece) > 1]
     return found
 

@@ -39,7 +39,9 @@ STYLES: dict[str, dict[str, Any]] = {
 def figure(
     scores: pd.DataFrame, variable: Variable, ranks: dict[str, Array], reliability: list[Reliability]
 ) -> Any:
-    """Six panels about one variable from the table of scores (region all) and its diagrams."""
+    """Six panels about one variable from the table of scores (region all) and its diagrams; `ranks` [M + 1]
+    by forecast.
+    """
     from matplotlib.figure import Figure
 
     own = scores[(scores.variable == variable.name) & (scores.region == "all")]
@@ -80,9 +82,9 @@ def dress(axis: Any) -> None:
 
 
 def _lead_unit(lead_seconds: Array) -> tuple[Array, str]:
-    return (
-        (lead_seconds / 3600, "lead, h") if lead_seconds.max() >= 3600 else (lead_seconds / 60, "lead, min")
-    )
+    if lead_seconds.max() >= 3600:
+        return lead_seconds / 3600, "lead, h"
+    return lead_seconds / 60, "lead, min"
 
 
 def _title(axis: Any, text: str) -> None:
@@ -156,7 +158,7 @@ def spectra(axis: Any, own: pd.DataFrame) -> None:
 
 
 def rank_histogram(axis: Any, ranks: dict[str, Array]) -> None:
-    """Frequencies of the truth's rank among the members; flat is right."""
+    """Frequencies [M + 1] of the truth's rank among the members, by forecast; flat is right."""
     _title(axis, "Rank of the truth in the ensemble (flat is right)")
     axis.set_xlabel("rank")
     axis.set_ylabel("frequency")

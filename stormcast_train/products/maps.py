@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,6 @@ from stormcast_train.fields.times import seconds
 from stormcast_train.fields.variables import Variable
 from stormcast_train.products import coastlines
 from stormcast_train.products.palettes import FAINT, INK, MASKED, Palette, colours, palette
-
-if TYPE_CHECKING:
-    pass
 
 Array = NDArray[Any]
 DPI = 110
@@ -62,7 +59,8 @@ def figure(
     """A matplotlib figure with the panels on one colour scale (differences on their own) in the first one's
     box, coastlines, units.
 
-    `scale_of`: the fields that set the scale, where more than the panels share it.
+    `scale_of`: the fields [y, x], in the variable's unit, that set the scale, where more than the panels
+    share it.
     """
     from matplotlib.figure import Figure
 
@@ -136,8 +134,8 @@ def _draw_group(
 
 
 def draw(axis: Any, grid: Grid, shown: Array, cmap: Any, norm: Any, within: Grid) -> Any:
-    """A field with coastlines, borders and a light graticule on one axes, in the box of `within`; masked
-    cells are grey.
+    """A field [y, x], in the unit that is shown, with coastlines, borders and a light graticule on one axes,
+    in the box of `within`; masked cells are grey.
     """
     from matplotlib.collections import LineCollection
 
@@ -176,7 +174,7 @@ def _graticule(axis: Any) -> None:
 
 
 def save(drawing: Any, path: Path, request: str = "") -> Path:
-    """Write a figure as PNG, atomically; `request` says inside the file what was asked for."""
+    """Write a figure as PNG, atomically; the file records `request`, what was asked for."""
     with replacing(path) as temporary:
         drawing.savefig(
             temporary, format="png", facecolor="white", metadata={"Description": request} if request else None
@@ -185,8 +183,8 @@ def save(drawing: Any, path: Path, request: str = "") -> Path:
 
 
 def request_of(path: Path) -> str | None:
-    """What a picture says it was asked for; empty for a foreign one, None where there is no picture (or an
-    empty file).
+    """What a picture records that it was asked for; empty for a foreign one, None where there is no picture
+    (or an empty file).
     """
     from PIL import Image, UnidentifiedImageError
 

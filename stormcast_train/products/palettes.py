@@ -36,7 +36,7 @@ class Palette:
     offset: float = 0.0
 
     def shown(self, values: Array) -> Array:
-        """The values in the unit that is shown."""
+        """The values, of any shape, in the unit that is shown."""
         return values * self.factor + self.offset
 
 
@@ -72,7 +72,9 @@ def _rain_levels(interval_s: int) -> tuple[float, ...]:
 
 
 def limits(shown: Sequence[Array], centred: bool) -> tuple[float, float]:
-    """Low and high of all finite values but the outer 1 % each side; symmetric about 0 where `centred`."""
+    """Low and high of all finite values, in fields of any shape, but the outer 1 % each side; symmetric about
+    0 where `centred`.
+    """
     finite = np.concatenate([np.asarray(s, float)[np.isfinite(s)].ravel() for s in shown] or [np.zeros(1)])
     if not finite.size:
         return (-1.0, 1.0) if centred else (0.0, 1.0)
@@ -86,7 +88,9 @@ def limits(shown: Sequence[Array], centred: bool) -> tuple[float, float]:
 
 
 def colours(chosen: Palette, shown: Sequence[Array]) -> tuple[Any, Any]:
-    """The matplotlib colormap and norm for panels that share a scale."""
+    """The matplotlib colormap and norm for panels that share a scale; fields of any shape, in the unit that
+    is shown.
+    """
     import matplotlib
     from matplotlib.colors import BoundaryNorm, ListedColormap, Normalize
 

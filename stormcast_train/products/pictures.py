@@ -11,7 +11,9 @@ import numpy as np
 from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.times import Times, parse_time
 from stormcast_train.products import maps
-from stormcast_train.products.holders import ForecastHolder, Holder, Shown, StoreHolder
+from stormcast_train.products.forecast_holders import ForecastHolder
+from stormcast_train.products.holder import Holder, Shown
+from stormcast_train.products.holders import StoreHolder
 from stormcast_train.store.reader import Store
 
 FRAMES = 72
@@ -29,22 +31,22 @@ def panels_at(
     """
     shown = holder.at(variable, time)
     panels = [maps.Panel(s.title, s.grid, s.values) for s in shown]
-    beside: list[tuple[str, Shown]] = []
-    for title, other in others:
-        if variable in other.variables() and (
-            time is None or not len(other.times(variable)) or time in other.times(variable)
-        ):
-            beside.append((title, other.at(variable, time)[0]))
+    beside = [(title, other.at(variable, time)[0]) for title, other in others if _has(other, variable, time)]
     panels += [maps.Panel(title or s.title, s.grid, s.values) for title, s in beside]
     if difference and beside and beside[0][1].grid.shape == shown[0].grid.shape:
         title, other_field = beside[0]
         minus = shown[0].values - other_field.values
-        panels.append(
-            maps.Panel(
-                f"{shown[0].title}\nminus {title or other_field.title}", shown[0].grid, minus, difference=True
-            )
-        )
+        heading = f"{shown[0].title}\nminus {title or other_field.title}"
+        panels.append(maps.Panel(heading, shown[0].grid, minus, difference=True))
     return panels
+
+
+def _has(holder: Holder, variable: str, time: np.datetime64 | None) -> bool:
+    """Whether the holder has the variable at this time; one without a time axis has it at any."""
+    if variable not in holder.variables():
+        return False
+    times = holder.times(variable)
+    return time is None or not len(times) or time in times
 
 
 def title_at(holder: Holder, shown: Shown, time: np.datetime64 | None) -> str:

@@ -77,8 +77,10 @@ def write_report(path: Path, title: str, lead: str, sections: Sequence[Section])
     """Write the page atomically."""
     body = "".join(_section(section) for section in sections)
     page = (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head><body><main><h1>{html.escape(title)}</h1>"
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{html.escape(title)}</title><style>{STYLE}</style></head>"
+        f"<body><main><h1>{html.escape(title)}</h1>"
         f'<p class="lead">{html.escape(lead)}</p>{body}</main></body></html>\n'
     )
     write_bytes(path, page.encode())
@@ -123,4 +125,5 @@ def _image(path: Path, caption: str) -> str:
     kind = "gif" if path.suffix == ".gif" else "png"
     data = base64.b64encode(path.read_bytes()).decode()
     text = html.escape(caption)
-    return f'<figure><img alt="{text}" src="data:image/{kind};base64,{data}"><figcaption>{text}</figcaption></figure>'
+    image = f'<img alt="{text}" src="data:image/{kind};base64,{data}">'
+    return f"<figure>{image}<figcaption>{text}</figcaption></figure>"

@@ -1,4 +1,4 @@
-"""What a run's events say, as series by samples and as sentences; torch-free and without a picture."""
+"""A run's events as series by samples and as sentences; torch-free and without a picture."""
 
 from __future__ import annotations
 
@@ -35,11 +35,8 @@ class RunFacts:
     @property
     def stage(self) -> str:
         """The first part of its metrics' names."""
-        return (
-            str(self.described["stage"]).rpartition(":")[2]
-            if not self.names()
-            else self.names()[0].split("/")[0]
-        )
+        names = self.names()
+        return names[0].split("/")[0] if names else str(self.described["stage"]).rpartition(":")[2]
 
     def names(self) -> list[str]:
         """Every metric that some validation has."""
@@ -47,30 +44,28 @@ class RunFacts:
 
     def variables(self) -> list[str]:
         """The variables, in the order of the losses' names where there are some."""
-        losses = [
-            name.removeprefix("loss/")
-            for name in (self.trained[-1] if self.trained else {})
-            if name.startswith("loss/")
-        ]
-        return losses or list(
-            dict.fromkeys(name.split("/")[2] for name in self.names() if ":" not in name and "@" not in name)
-        )
+        newest = self.trained[-1] if self.trained else {}
+        losses = [name.removeprefix("loss/") for name in newest if name.startswith("loss/")]
+        if losses:
+            return losses
+        plain = [name for name in self.names() if ":" not in name and "@" not in name]
+        return list(dict.fromkeys(name.split("/")[2] for name in plain))
 
     def series(self, name: str) -> tuple[list[int], list[float]]:
         """Samples and values of a metric, where it is a number."""
         return series(self.validated, name)
 
     def newest(self, quantity: str, variable: str) -> dict[str, float]:
-        """What the newest validation says about a variable, by what qualifies the name (`` for nothing,
-        `:20mm`, `@6h`).
+        """A variable's values in the newest validation, by what qualifies the metric's name (empty for
+        nothing, `:20mm`, `@6h`).
         """
-        prefix, found = f"{self.stage}/{quantity}/{variable}", self.validated[-1] if self.validated else {}
-        tails = {name.removeprefix(prefix): value for name, value in found.items() if name.startswith(prefix)}
-        return {
-            tail: float(value)
-            for tail, value in tails.items()
-            if value is not None and tail[:1] in ("", ":", "@")
-        }
+        prefix = f"{self.stage}/{quantity}/{variable}"
+        found: dict[str, float] = {}
+        for name, value in (self.validated[-1] if self.validated else {}).items():
+            tail = name.removeprefix(prefix)
+            if name.startswith(prefix) and tail[:1] in ("", ":", "@") and value is not None:
+                found[tail] = float(value)
+        return found
 
     def best_samples(self) -> int | None:
         """Samples of the best package."""
@@ -92,20 +87,26 @@ def sentences(run: RunFacts) -> Iterator[str]:
     """How far it came, how the loss went, which package is best and why, how fast it was, and what deserves a
     look.
     """
-    told = run.described
-    yield f"State: {told['state']}, {told['samples']:,} of {told['total_samples']:,} samples, attempt {told['attempts']}."
+    facts = run.described
+    done = f"{facts['samples']:,} of {facts['total_samples']:,} samples"
+    yield f"State: {facts['state']}, {done}, attempt {facts['attempts']}."
     samples, losses = series(run.trained, "loss")
     if losses:
         late = [loss for at, loss in zip(samples, losses, strict=True) if at >= (1 - LATE) * samples[-1]]
-        yield f"Loss: {losses[0]:.4g} in the first batch, {sum(late) / len(late):.4g} over the last {LATE:.0%} of the samples."
+        at_end = f"{sum(late) / len(late):.4g} over the last {LATE:.0%} of the samples"
+        yield f"Loss: {losses[0]:.4g} in the first batch, {at_end}."
     yield from _best(run)
-    ratios = told.get("sampler_variance_ratio")
+    ratios = facts.get("sampler_variance_ratio")
     if ratios:
         listed = ", ".join(f"{name} {ratio:.3f}" for name, ratio in ratios.items())
-        yield f"Sampler: variance of its draws over that with four times the steps, same latents: {listed} (1: converged)."
+        yield (
+            "Sampler: variance of its draws over that with four times the steps, same latents: "
+            f"{listed} (1: converged)."
+        )
     speeds, waits = series(run.trained, "samples_per_second")[1], series(run.trained, "data_wait_fraction")[1]
     if speeds and waits:
-        yield f"Speed: {median(speeds):.3g} samples a second, {median(waits):.1%} of the time waiting for data (medians)."
+        waiting = f"{median(waits):.1%} of the time waiting for data"
+        yield f"Speed: {median(speeds):.3g} samples a second, {waiting} (medians)."
     seconds = series(run.validated, "seconds")[1]
     if seconds:
         yield f"{len(seconds)} validation(s) took {median(seconds):.3g} s each."
@@ -114,24 +115,25 @@ def sentences(run: RunFacts) -> Iterator[str]:
 def _best(run: RunFacts) -> Iterator[str]:
     facts = run.described["packages"].get("best")
     if not facts:
-        yield (
-            "No package has been chosen yet."
-            if not run.validated
-            else "No validation had a value of the criterion: package/last is all there is."
-        )
+        if run.validated:
+            yield "No validation had a value of the criterion: package/last is all there is."
+        else:
+            yield "No package has been chosen yet."
         return
     at, value = int(facts["samples"]), facts.get("value")
-    yield f"Best package: at {at:,} samples, by {facts.get('criterion')}" + (
-        f" = {value:.4g}." if value is not None else "."
-    )
+    reached = "" if value is None else f" = {value:.4g}"
+    yield f"Best package: at {at:,} samples, by {facts.get('criterion')}{reached}."
     for broken in facts.get("vetoes") or ():
         yield f"No validation has passed every veto; the best one breaks: {broken}."
     later = [event for event in run.validated if event["samples"] > at]
     if later:
-        yield f"{len(later)} later validation(s), to {later[-1]['samples']:,} samples, were not better: more training no longer helped."
+        until = f"{later[-1]['samples']:,} samples"
+        yield (
+            f"{len(later)} later validation(s), to {until}, were not better: more training no longer helped."
+        )
 
 
-SHOWN = (  # of a variable in the newest validation: what is well, where that can be said
+SHOWN = (  # of a variable in the newest validation: (quantity, the range that is good where there is one)
     ("rmse", None), ("mse_skill", (0.0, math.inf)), ("crps_fair", None), ("crps_skill", (0.0, math.inf)),
     ("spread_skill", (0.7, 1.4)),
 )  # fmt: skip
@@ -139,8 +141,8 @@ PSD_RATIO = (0.5, 2.0)
 
 
 def verdicts(run: RunFacts, variable: str) -> list[tuple[str, float | None, bool | None]]:
-    """Of the newest validation: (what, value, whether that is well), for the table's columns; what no
-    variable has is left out.
+    """Of the newest validation: (quantity, value, whether that is good or None), for the table's columns;
+    what no variable has is left out.
     """
     known = {name.split("/")[1] for name in run.names()}
     shown: list[tuple[str, float | None, bool | None]] = []

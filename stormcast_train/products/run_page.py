@@ -55,7 +55,10 @@ def _cell(value: float | None, good: bool | None) -> Cell:
 
 def _curves(run: RunFacts, folder: Path) -> Iterator[Section]:
     if run.trained:
-        caption = "Every logged step (thin) and a running mean over a fortieth of them; the first 200 steps are all logged."
+        caption = (
+            "Every logged step (thin) and a running mean over a fortieth of them; the first 200 steps are "
+            "all logged."
+        )
         yield Section(
             "Training", images=((save(run_pictures.training(run), folder / "training.png"), caption),)
         )
@@ -93,12 +96,11 @@ def _cases(run: RunFacts, folder: Path, every: bool) -> Iterator[Section]:
             by_case.setdefault(path.stem, []).append((samples, path))
     images: list[tuple[Path, str]] = []
     for number, (name, found) in enumerate(sorted(by_case.items())):
-        if found[-1][1].with_suffix(".png").is_file():
-            images.append(
-                (found[-1][1].with_suffix(".png"), f"After {found[-1][0]:,} samples. Grey: masked.")
-            )
+        samples, newest = found[-1]
+        if newest.with_suffix(".png").is_file():
+            images.append((newest.with_suffix(".png"), f"After {samples:,} samples. Grey: masked."))
         if number == 0 and len(found) > 1:
-            images += _strips([(samples, read_case(path)) for samples, path in found], folder, name)
+            images += _strips([(after, read_case(path)) for after, path in found], folder, name)
     if images:
         yield Section("The same cases each time", images=tuple(images))
 

@@ -156,24 +156,11 @@ def details(run: RunFacts) -> Any:
     drawing, axes = _axes(5)
     for number, name in enumerate(run.variables()[:LINES]):
         _line(axes[0], run.newest("psd_ratio", name), _km, name, number)
-        whole = run.newest("rmse", name).get("")
-        rings = {tail: value / whole for tail, value in run.newest("inflow_rmse", name).items() if whole}
-        _line(axes[1], rings, lambda tail: tail.strip(":") if "@" not in tail else None, name, number)
+        errors = run.newest("rmse", name)
+        _line(axes[1], _over(run.newest("inflow_rmse", name), errors), _first_lead, name, number)
         _thresholds(axes[2], run.newest("fss", name))
-        _line(
-            axes[3],
-            run.newest("frequency_bias", name),
-            lambda tail: tail.strip(":") if "@" not in tail else None,
-            name,
-            number,
-        )
-        _line(
-            axes[4],
-            {tail: value / whole for tail, value in run.newest("rmse", name).items() if whole},
-            _lead,
-            name,
-            number,
-        )
+        _line(axes[3], run.newest("frequency_bias", name), _first_lead, name, number)
+        _line(axes[4], _over(errors, errors), _lead, name, number)
     _band(axes[0], PSD_RATIO)
     axes[0].set_xscale("log")
     axes[0].set_yscale("log")
@@ -192,6 +179,17 @@ def details(run: RunFacts) -> Any:
     )
     _finish(axes, titles)
     return drawing
+
+
+def _over(values: dict[str, float], errors: dict[str, float]) -> dict[str, float]:
+    """The values over the error of the whole domain one step ahead; none where that is missing or zero."""
+    whole = errors.get("")
+    return {tail: value / whole for tail, value in values.items()} if whole else {}
+
+
+def _first_lead(tail: str) -> str | None:
+    """The qualifier of a metric one step ahead, such as `20mm`; None of later leads."""
+    return tail.strip(":") if "@" not in tail else None
 
 
 def _line(axis: Any, found: dict[str, float], place: Callable[[str], Any], label: str, number: int) -> None:
@@ -220,7 +218,10 @@ def _km(tail: str) -> float | None:
 
 
 def _lead(tail: str) -> str | None:
-    return "first" if tail == "" else (tail[1:] if tail.startswith("@") else None)
+    """`first`, or `6h` of `@6h`; None of what is by threshold, band or ring."""
+    if not tail:
+        return "first"
+    return tail[1:] if tail.startswith("@") else None
 
 
 def _thresholds(axis: Any, found: dict[str, float]) -> None:
@@ -230,9 +231,8 @@ def _thresholds(axis: Any, found: dict[str, float]) -> None:
         if "@" not in tail:
             threshold, window = tail.strip(":").split(":")
             by_threshold.setdefault(threshold, {})[f":{window}"] = value
-    for number, (threshold, values) in enumerate(
-        sorted(by_threshold.items(), key=lambda pair: _leading_number(pair[0]))
-    ):
+    for number, threshold in enumerate(sorted(by_threshold, key=_leading_number)):
+        values = by_threshold[threshold]
         _line(axis, values, _km, f"≥ {threshold}", number)
 
 
@@ -272,9 +272,8 @@ def draw_strip(cases: Sequence[tuple[int, CaseFields]], name: str) -> Any:
     """The same case after more and more samples: the truth, then one member (or the one forecast) of each
     validation, at the last lead.
     """
-    shown = [
-        cases[i] for i in sorted({math.floor(i * (len(cases) - 1) / max(STRIP - 1, 1)) for i in range(STRIP)})
-    ]
+    spread = {math.floor(i * (len(cases) - 1) / max(STRIP - 1, 1)) for i in range(STRIP)}
+    shown = [cases[i] for i in sorted(spread)]
     newest = cases[-1][1]
     variable = next(v for v in newest.variables if v.name == name)
     panels = [maps.Panel("truth", newest.grid, newest.truth[name][-1])]
@@ -282,7 +281,8 @@ def draw_strip(cases: Sequence[tuple[int, CaseFields]], name: str) -> Any:
         maps.Panel(f"{samples:,} samples", case.grid, case.members[name][0, -1]) for samples, case in shown
     ]
     what = "member 0" if newest.ensemble_size > 1 else "forecast"
-    title = f"{maps.title_of(variable)}\n{what}, {maps.stamp(newest.valid_times[-1], newest.valid_times[-1] - newest.start)}"
+    valid = newest.valid_times[-1]
+    title = f"{maps.title_of(variable)}\n{what}, {maps.stamp(valid, valid - newest.start)}"
     return maps.figure(panels, variable, title, columns=len(panels), panel_inches=2.1)
 
 

@@ -127,7 +127,10 @@ def write_page(
 def _certainty(scoring: Scoring) -> str:
     blocks = scoring.resampling.n_blocks
     if len(scoring.resampling.weights) == 1:
-        return f"The starts fall in {blocks} independent block(s) of dates: too few for intervals, so none are given."
+        return (
+            f"The starts fall in {blocks} independent block(s) of dates: too few for intervals, so none are "
+            "given."
+        )
     return f"Intervals: 95 %, paired bootstrap over {blocks} blocks of start dates."
 
 

@@ -26,7 +26,9 @@ Record = Mapping[str, Any]
 
 
 def readers_of(manifest: Mapping[str, Any], group: Group) -> dict[str, tuple[str, ...]]:
-    """The variables that each reader supplies to this group; `all variables` where the store does not say."""
+    """The variables that each reader supplies to this group; `all variables` where the store does not record
+    which.
+    """
     chosen: Mapping[str, str] = (manifest.get("config") or {}).get("source", {}).get(group.role, {})
     found: dict[str, tuple[str, ...]] = {}
     for name in group.channels:

@@ -7,7 +7,7 @@ pixels. Arrays [y, x].
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -21,11 +21,13 @@ from stormcast_train.products.palettes import FAINT, INK, MASKED, Palette, as_st
 from stormcast_train.products.store_facts import Sampled
 
 Array = NDArray[Any]
+Box = tuple[float, float, float, float]  # south, north, west, east in degrees
 PERCENT = Palette("YlGnBu", "%", factor=100.0)
 LOST = Palette("OrRd", "%", factor=100.0)
 WIDTH, TALLEST, LEAST = 244, 400, 120
 LEFT, TOP, BELOW, BETWEEN = 44, 26, 66, 24  # for latitudes; a title; longitudes, colour bar and unit; panels
 BAR, ARROW, DOT = 9, 7, 4
+BAR_LENGTH = WIDTH - 44
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,7 +98,7 @@ class Raster:
     """
 
     cells: NDArray[np.int64]
-    box: tuple[float, float, float, float]
+    box: Box
     coast: Array
 
     @property
@@ -105,44 +107,74 @@ class Raster:
 
     @classmethod
     def of(cls, grid: Grid) -> Raster:
-        """For a grid: each pixel shows the nearest cell, if one is within its spacing."""
+        """Of a grid: each pixel shows the nearest cell, if one is within three quarters of its diagonal."""
         from scipy.spatial import cKDTree
 
-        dy, dx = (
-            float(np.ptp(c)) / max(n - 1, 1) / 2
-            for c, n in ((grid.lat2d, grid.shape[0]), (grid.lon2d, grid.shape[1]))
-        )
+        half_lat, half_lon = _half_cell(grid.lat2d, grid.shape[0]), _half_cell(grid.lon2d, grid.shape[1])
         south, north, west, east = grid.bounds()
-        box = south - dy, north + dy, west - dx, east + dx
-        narrow = float(np.cos(np.radians((south + north) / 2)))
-        height = int(
-            np.clip(WIDTH * (box[1] - box[0]) / max((box[3] - box[2]) * narrow, 1e-6), LEAST, TALLEST)
-        )
-        lat = box[1] - (np.arange(height) + 0.5) * (box[1] - box[0]) / height
-        lon = box[2] + (np.arange(WIDTH) + 0.5) * (box[3] - box[2]) / WIDTH
+        box = south - half_lat, north + half_lat, west - half_lon, east + half_lon
+        narrow = float(np.cos(np.radians((south + north) / 2)))  # a degree of longitude, in those of latitude
+        height = _height(box, narrow)
+        lat, lon = _pixel_centres(box, height)
         tree = cKDTree(np.column_stack([grid.lat2d.ravel(), grid.lon2d.ravel() * narrow]))
-        asked = np.stack(np.meshgrid(lat, lon * narrow, indexing="ij"), axis=-1)
-        reach = 1.5 * float(np.hypot(dy, dx * narrow))
-        distance, cells = tree.query(asked, distance_upper_bound=reach)
+        pixels = np.stack(np.meshgrid(lat, lon * narrow, indexing="ij"), axis=-1)
+        reach = 1.5 * float(np.hypot(half_lat, half_lon * narrow))
+        distance, cells = tree.query(pixels, distance_upper_bound=reach)
         return cls(np.where(np.isfinite(distance), cells, -1), box, _coast(box, height))
 
 
-def _coast(box: tuple[float, float, float, float], height: int) -> Array:
-    """The coast in the box in pixels, no finer than a pixel, without islands that are dots."""
+def _half_cell(degrees: Array, count: int) -> float:
+    """Half the mean spacing, in degrees, of `count` points that span these coordinates."""
+    return float(np.ptp(degrees)) / max(count - 1, 1) / 2
+
+
+def _height(box: Box, narrow: float) -> int:
+    """The panel's height in pixels, for the box as it looks on the ground."""
     south, north, west, east = box
-    pieces = [np.full((1, 2), np.nan)]
+    return int(np.clip(WIDTH * (north - south) / max((east - west) * narrow, 1e-6), LEAST, TALLEST))
+
+
+def _pixel_centres(box: Box, height: int) -> tuple[Array, Array]:
+    """Latitudes [height], from north to south, and longitudes [WIDTH], in degrees."""
+    south, north, west, east = box
+    lat = north - (np.arange(height) + 0.5) * (north - south) / height
+    lon = west + (np.arange(WIDTH) + 0.5) * (east - west) / WIDTH
+    return lat, lon
+
+
+def _coast(box: Box, height: int) -> Array:
+    """The coast in the box in pixels [n, 2], no finer than a pixel, without islands that are dots; NaN
+    between its pieces.
+    """
+    south, north, west, east = box
+    between = np.full((1, 2), np.nan)
+    pieces = [between]
     for path in coastlines.lines(coastlines.COAST, *(round(side, 3) for side in box)):
-        pixels = np.column_stack(
-            [(path[:, 0] - west) / (east - west) * WIDTH, (north - path[:, 1]) / (north - south) * height]
-        )
-        there = np.isfinite(pixels[:, 0])
-        for run in np.split(pixels, np.flatnonzero(np.diff(there.astype(np.int8))) + 1):
-            if len(run) > 1 and np.isfinite(run[0, 0]):
-                along = np.concatenate([[0.0], np.hypot(*np.diff(run, axis=0).T).cumsum()])
-                if along[-1] >= DOT:
-                    kept = np.append(np.unique(np.floor(along), return_index=True)[1], len(run) - 1)
-                    pieces += [run[np.unique(kept)], np.full((1, 2), np.nan)]
+        column = (path[:, 0] - west) / (east - west) * WIDTH
+        row = (north - path[:, 1]) / (north - south) * height
+        for piece in _unbroken(np.column_stack([column, row])):
+            thinned = _thinned(piece)
+            if len(thinned):
+                pieces += [thinned, between]
     return np.concatenate(pieces)
+
+
+def _unbroken(line: Array) -> Iterator[Array]:
+    """The parts of a line [n, 2] between its missing points, where they have two points or more."""
+    present = np.isfinite(line[:, 0])
+    breaks = np.flatnonzero(np.diff(present.astype(np.int8))) + 1
+    for piece in np.split(line, breaks):
+        if len(piece) > 1 and np.isfinite(piece[0, 0]):
+            yield piece
+
+
+def _thinned(piece: Array) -> Array:
+    """A point for every pixel of a line's length, and its last one; none of a line shorter than DOT."""
+    along = np.concatenate([[0.0], np.hypot(*np.diff(piece, axis=0).T).cumsum()])
+    if along[-1] < DOT:
+        return piece[:0]
+    first_of_pixel = np.unique(np.floor(along), return_index=True)[1]
+    return piece[np.unique(np.append(first_of_pixel, len(piece) - 1))]
 
 
 def _paint(
@@ -173,9 +205,8 @@ def _scale(chosen: Palette, shown: Array) -> tuple[Any, Any]:
     cmap, norm = colours(chosen, [shown])
     if chosen.units == "%":
         norm = Normalize(0, max(float(np.nanmax(shown, initial=0.0)), 1.0))
-    return cmap.with_extremes(
-        bad=MASKED, under=cmap(0) if chosen.levels is None else "white", over=None
-    ), norm
+    under = cmap(0) if chosen.levels is None else "white"
+    return cmap.with_extremes(bad=MASKED, under=under, over=None), norm
 
 
 def _frame(left: int, top: int, height: int) -> Any:
@@ -189,50 +220,52 @@ def _degrees(axis: Any, raster: Raster, corner: tuple[int, int], latitudes: bool
 
     (top, left), (south, north, west, east) = corner, raster.box
     finder = MaxNLocator(4, steps=[1, 2, 5, 10])
-    for lon in (v for v in finder.tick_values(west, east) if west < v < east):
-        x = left + (lon - west) / (east - west) * WIDTH
-        axis.text(
-            x,
-            top + raster.height + 4,
-            f"{abs(lon):g}°{'E' if lon >= 0 else 'W'}",
-            fontsize=6.5,
-            color=FAINT,
-            ha="center",
-            va="top",
-        )
-    for lat in (v for v in finder.tick_values(south, north) if south < v < north and latitudes):
-        y = top + (north - lat) / (north - south) * raster.height
-        axis.text(
-            left - 5,
-            y,
-            f"{abs(lat):g}°{'N' if lat >= 0 else 'S'}",
-            fontsize=6.5,
-            color=FAINT,
-            ha="right",
-            va="center",
-        )
+    for lon in finder.tick_values(west, east):
+        if west < lon < east:
+            x = left + (lon - west) / (east - west) * WIDTH
+            text = f"{abs(lon):g}°{'E' if lon >= 0 else 'W'}"
+            axis.text(x, top + raster.height + 4, text, fontsize=6.5, color=FAINT, ha="center", va="top")
+    if not latitudes:
+        return
+    for lat in finder.tick_values(south, north):
+        if south < lat < north:
+            y = top + (north - lat) / (north - south) * raster.height
+            text = f"{abs(lat):g}°{'N' if lat >= 0 else 'S'}"
+            axis.text(left - 5, y, text, fontsize=6.5, color=FAINT, ha="right", va="center")
 
 
 def _bar(axis: Any, canvas: Array, cmap: Any, norm: Any, chosen: Palette, corner: tuple[int, int]) -> None:
     """The colour bar with its numbers, the unit at its end."""
     top, left = corner
-    length = WIDTH - 44
-    low, high = float(norm.vmin), float(norm.vmax)
-    if chosen.levels:
-        edges = np.linspace(0, length, len(chosen.levels))
-        middle = np.searchsorted(edges, np.arange(length), side="right") - 1
-        canvas[top : top + BAR, left : left + length] = cmap(
-            norm(np.asarray(chosen.levels)[middle]), bytes=True
-        )[:, :3]
-        ticks = [(edges[i], chosen.levels[i]) for i in range(0, len(edges), 2 if len(edges) < 10 else 3)]
-    else:
-        canvas[top : top + BAR, left : left + length] = cmap(np.linspace(0, 1, length), bytes=True)[:, :3]
-        ticks = [(f * (length - 1), low + f * (high - low)) for f in (0.0, 0.5, 1.0)]
-    for x, value in ticks:
-        text = f"{value:g}" if chosen.levels else _number(value, high - low)
+    shades, ticks = _level_bar(chosen.levels, norm) if chosen.levels else _smooth_bar(norm)
+    canvas[top : top + BAR, left : left + BAR_LENGTH] = cmap(shades, bytes=True)[:, :3]
+    for x, text in ticks:
         axis.plot([left + x + 0.5] * 2, [top + BAR, top + BAR + 3], color=INK, linewidth=0.6)
         axis.text(left + x, top + BAR + 5, text, fontsize=6.5, color=INK, ha="center", va="top")
-    axis.text(left + length + ARROW + 6, top + BAR / 2, chosen.units, fontsize=7, color=INK, va="center")
+    axis.text(left + BAR_LENGTH + ARROW + 6, top + BAR / 2, chosen.units, fontsize=7, color=INK, va="center")
+
+
+Ticks = list[tuple[float, str]]  # pixels from the bar's left end, and what is written there
+
+
+def _level_bar(levels: Sequence[float], norm: Any) -> tuple[Array, Ticks]:
+    """Of discrete colours: the colormap's entry at each pixel [BAR_LENGTH], and every second or third of the
+    levels.
+    """
+    edges = np.linspace(0, BAR_LENGTH, len(levels))
+    level = np.searchsorted(edges, np.arange(BAR_LENGTH), side="right") - 1
+    every = 2 if len(edges) < 10 else 3
+    ticks = [(float(edges[i]), f"{levels[i]:g}") for i in range(0, len(edges), every)]
+    return norm(np.asarray(levels)[level]), ticks
+
+
+def _smooth_bar(norm: Any) -> tuple[Array, Ticks]:
+    """Of continuous colours: the place in the colormap, 0 to 1, at each pixel [BAR_LENGTH], and three
+    values.
+    """
+    low, span = float(norm.vmin), float(norm.vmax) - float(norm.vmin)
+    ticks = [(share * (BAR_LENGTH - 1), _number(low + share * span, span)) for share in (0.0, 0.5, 1.0)]
+    return np.linspace(0, 1, BAR_LENGTH), ticks
 
 
 def _arrows(axis: Any, shown: Array, cmap: Any, norm: Any, chosen: Palette, corner: tuple[int, int]) -> None:
@@ -242,9 +275,8 @@ def _arrows(axis: Any, shown: Array, cmap: Any, norm: Any, chosen: Palette, corn
     from matplotlib.patches import Polygon
 
     top, left = corner
-    length = WIDTH - 44
     present = shown[np.isfinite(shown)]
-    ends = [(left + length, 1, bool((present > norm.vmax).any()), cmap.get_over())]
+    ends = [(left + BAR_LENGTH, 1, bool((present > norm.vmax).any()), cmap.get_over())]
     if not chosen.levels:
         ends.append((left, -1, bool((present < norm.vmin).any()), cmap.get_under()))
     for x, way, beyond, colour in ends:

@@ -15,7 +15,7 @@ import numpy as np
 
 from stormcast_train.audit.change_points import Monthly, Scan, monthly, scan
 from stormcast_train.fields.times import seconds
-from stormcast_train.products import store_maps, store_pictures, store_tables
+from stormcast_train.products import store_gap_tables, store_maps, store_pictures, store_tables
 from stormcast_train.products.maps import save
 from stormcast_train.products.palettes import as_stored
 from stormcast_train.products.report import Section, write_report
@@ -35,7 +35,10 @@ from stormcast_train.store.versions import Record, VersionRun, records_of, versi
 
 Image = tuple[Path, str]
 VARIABLES_PER_PICTURE = 6
-TIPS = "Colours span all but the outer 1 % of values on each side; a tip at the end of a colour bar says that there are values beyond it."
+TIPS = (
+    "Colours span all but the outer 1 % of values on each side; a tip at the end of a colour bar marks "
+    "values beyond it."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,9 +92,9 @@ def write_store_report(store: Store, out: Path) -> Path:
         sections = [
             store_tables.identity(store),
             *_over_time(roles, draw),
-            store_tables.gaps(store.manifest),
-            store_tables.refused(store.manifest),
-            store_tables.quality({role.name: role.records for role in roles}, store.manifest),
+            store_gap_tables.gaps(store.manifest),
+            store_gap_tables.refused(store.manifest),
+            store_gap_tables.quality({role.name: role.records for role in roles}, store.manifest),
             *_changes(roles, draw),
             *(section for role in roles for section in _values(role, draw)),
             store_tables.regridding(store.manifest),
@@ -120,8 +123,10 @@ def _over_time(roles: list[Role], draw: Drawer) -> Iterator[Section]:
             _titled(role, reader, names): calendar(role.group, role.records, names)
             for reader, names in by_reader.items()
         }
-        caption = f"{role.name}: one cell {_cell_of(role.group)}. Partly there: a variable is missing, or has less than "
-        caption += f"{NEARLY_ALL:.0%} of the cells it has at best."
+        caption = (
+            f"{role.name}: one cell {_cell_of(role.group)}. Partly there: a variable is missing, or has less "
+            f"than {NEARLY_ALL:.0%} of the cells it has at best."
+        )
         images.append(draw(store_pictures.calendars(states, role.group.times, role.group.step), caption))
     yield Section("Which times are there", images=tuple(images))
     runs = sorted(
@@ -146,11 +151,9 @@ def _cell_of(group: Group) -> str:
     if (group.times[-1] - group.times[0]) / np.timedelta64(1, "D") > store_pictures.BY_DAYS:
         return "a day, divided by what its times are (whatever occurs has a quarter at least)"
     step = seconds(group.step)
-    return (
-        f"every {step // 60} min"
-        if step < 3600
-        else ("an hour" if step == 3600 else f"every {step / 3600:g} h")
-    )
+    if step < 3600:
+        return f"every {step // 60} min"
+    return "an hour" if step == 3600 else f"every {step / 3600:g} h"
 
 
 def _changes(roles: list[Role], draw: Drawer) -> Iterator[Section]:
@@ -159,7 +162,10 @@ def _changes(roles: list[Role], draw: Drawer) -> Iterator[Section]:
     for role in moving:
         if len(role.monthly.months) >= 3:
             units = {name: variable.units for name, variable in role.group.variables.items()}
-            caption = f"{role.name}: monthly means; shaded: one standard deviation of all cells and times. Orange: a change point."
+            caption = (
+                f"{role.name}: monthly means; shaded: one standard deviation of all cells and times. "
+                "Orange: a change point."
+            )
             images.append(
                 draw(store_pictures.monthly_series(role.monthly, role.changes.found, units), caption)
             )
@@ -167,37 +173,25 @@ def _changes(roles: list[Role], draw: Drawer) -> Iterator[Section]:
 
 
 def _values(role: Role, draw: Drawer) -> Iterator[Section]:
-    """Moments, distributions and maps of one role."""
+    """Moments, distributions and maps of one role; maps alone of the static fields."""
     sampled = list(role.sampled.values())
     if role.name == "static":
-        drawing = store_maps.figure(
-            [store_maps.MapPanel(one.variable.name, one.mean, as_stored(one.variable)) for one in sampled],
-            role.raster,
-        )
+        panels = [
+            store_maps.MapPanel(one.variable.name, one.mean, as_stored(one.variable)) for one in sampled
+        ]
+        drawing = store_maps.figure(panels, role.raster)
         yield Section("static", images=(draw(drawing, f"The fields that do not change. {TIPS}"),))
         return
     every = np.arange(len(role.group.times))
     rain = {name: role.group.histogram(name, every) for name in m.counted(role.group.layout.variables)}
     source = _sampling(role)
-    images = [
-        draw(
-            store_pictures.distributions(sampled, rain),
-            f"Values of {source}; rain: of all times, bins by intensity.",
-        )
-    ]
+    histograms = store_pictures.distributions(sampled, rain)
+    images = [draw(histograms, f"Values of {source}; rain: of all times, bins by intensity.")]
+    caption = f"From {source}. Missing: of the sampled times that have any value. Grey: never seen. {TIPS}"
     for first in range(0, len(sampled), VARIABLES_PER_PICTURE):
-        panels = [
-            panel
-            for one in sampled[first : first + VARIABLES_PER_PICTURE]
-            for panel in store_maps.panels_of(one)
-        ]
-        drawing = store_maps.figure(panels, role.raster)
-        images.append(
-            draw(
-                drawing,
-                f"From {source}. Missing: of the sampled times that have any value. Grey: never seen. {TIPS}",
-            )
-        )
+        some = sampled[first : first + VARIABLES_PER_PICTURE]
+        panels = [panel for one in some for panel in store_maps.panels_of(one)]
+        images.append(draw(store_maps.figure(panels, role.raster), caption))
     yield store_tables.moments(role.group, tuple(images))
 
 

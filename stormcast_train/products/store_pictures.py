@@ -24,6 +24,7 @@ from stormcast_train.store.versions import VersionRun
 Array = NDArray[Any]
 BY_DAYS = 45  # days: longer periods show one cell a day
 EIGHTHS = 8
+MARKED_DAYS = (1, 5, 10, 15, 20, 25, 31)
 NAMES = {**{int(r): text for r, text in DESCRIPTIONS.items()}, PARTLY: "partly there"}
 CHOSEN = {
     int(Reason.PRESENT): "#a8cfae",
@@ -44,8 +45,8 @@ QUALITATIVE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00",
 
 
 def calendars(states: Mapping[str, Array], times: Times, step: np.timedelta64) -> Any:
-    """One calendar a title: days by times of the day, or months by days where the period is longer than
-    BY_DAYS.
+    """One calendar for each title with its states [T] (`store_facts.calendar`): days by times of the day, or
+    months by days where the period is longer than BY_DAYS.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
@@ -138,12 +139,10 @@ def _calendar(
     axis.set_yticks(range(0, len(labels), every), labels[::every])
     per_hour = 3600 / seconds(step)
     hours = [h for h in range(0, 24, 3) if h * per_hour < cells.shape[1]]
-    ticks = (
-        ([d - 1 for d in (1, 5, 10, 15, 20, 25, 31)], (1, 5, 10, 15, 20, 25, 31))
-        if long
-        else ([h * per_hour for h in hours], hours)
-    )
-    axis.set_xticks(*ticks)
+    if long:
+        axis.set_xticks([day - 1 for day in MARKED_DAYS], MARKED_DAYS)
+    else:
+        axis.set_xticks([h * per_hour for h in hours], hours)
     axis.set_xlabel("day of the month" if long else "hour of the day, UTC", fontsize=8.5, color=INK)
     axis.set_title(title, loc="left", fontsize=9.5, color=INK)
     axis.tick_params(which="both", length=0, labelsize=8, labelcolor=INK)
@@ -155,15 +154,9 @@ def versions(runs: Sequence[VersionRun], step: np.timedelta64) -> Any:
     """A bar a reader, coloured by version; versions of one time lie in lanes below each other."""
     from matplotlib.dates import AutoDateLocator, ConciseDateFormatter, date2num
     from matplotlib.figure import Figure
-    from matplotlib.patches import Patch
 
     placed = lanes(runs)
-    rows = list(
-        dict.fromkeys(
-            (run.reader, lane)
-            for run, lane in sorted(zip(runs, placed, strict=True), key=lambda p: (p[0].reader, p[1]))
-        )
-    )
+    rows = sorted({(run.reader, lane) for run, lane in zip(runs, placed, strict=True)})
     known = list(dict.fromkeys((run.reader, run.version) for run in runs))
     drawing = Figure(
         figsize=(12.0, 0.9 + 0.34 * len(rows) + 0.2 * min(len(known), IN_LEGEND + 1)),
@@ -187,17 +180,23 @@ def versions(runs: Sequence[VersionRun], step: np.timedelta64) -> Any:
     axis.xaxis.set_major_formatter(ConciseDateFormatter(locator))
     dress(axis)
     axis.tick_params(labelcolor=INK)
+    drawing.legend(
+        handles=_legend(colours), loc="outside lower left", fontsize=8, frameon=False, labelcolor=INK
+    )
+    return drawing
+
+
+def _legend(colours: Mapping[tuple[str, str], str]) -> list[Any]:
+    """A patch a version, the first IN_LEGEND of them."""
+    from matplotlib.patches import Patch
+
     patches = [
         Patch(facecolor=colour, label=f"{reader}: {_cut(version, 110)}")
-        for (reader, version), colour in colours.items()
+        for (reader, version), colour in list(colours.items())[:IN_LEGEND]
     ]
-    if len(patches) > IN_LEGEND:
-        patches = [
-            *patches[:IN_LEGEND],
-            Patch(facecolor="white", label=f"and {len(patches) - IN_LEGEND} more versions"),
-        ]
-    drawing.legend(handles=patches, loc="outside lower left", fontsize=8, frameon=False, labelcolor=INK)
-    return drawing
+    if len(colours) > IN_LEGEND:
+        patches.append(Patch(facecolor="white", label=f"and {len(colours) - IN_LEGEND} more versions"))
+    return patches
 
 
 def lanes(runs: Sequence[VersionRun]) -> list[int]:

@@ -28,7 +28,7 @@ Roll = Callable[[np.datetime64], "Fields"]
 
 @dataclass(frozen=True, eq=False)
 class BaselineInputs:
-    """Everything the baselines are made of; `notes` say what each was made of, or why it is absent.
+    """Everything the baselines are made of; `notes` record what each was made of, or why it is absent.
 
     Errors are truth minus forecast of the held-out starts, [E, L, Y, X] by variable; empty where there are
     none.
@@ -117,12 +117,13 @@ def prepare(asked: Asked, console: Console) -> BaselineInputs:
     """Load what of the run is deterministic, find its training and validation times, and make what the
     baselines need.
 
-    A run that draws with nothing beneath has no regression baseline, and the notes say so.
+    A run that draws without a regression to correct has no regression baseline, which the notes record.
     """
+    from stormcast_train.distributed.device import device_name
     from stormcast_train.forecast.emulator import Emulator
     from stormcast_train.verification.cases import DriverFields
 
-    whole, analysis = Emulator.load(asked.run, _device()), asked.analysis
+    whole, analysis = Emulator.load(asked.run, device_name(None)), asked.analysis
     single, emulator = whole.deterministic, whole.deterministic or whole
     missing = [name for name in analysis.names if name not in emulator.state]
     if missing:
@@ -145,20 +146,14 @@ def prepare(asked: Asked, console: Console) -> BaselineInputs:
     )
 
 
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
 def _standing_notes(score: ScoreConfig, driver: DriverFields, single: Emulator | None) -> list[str]:
     from stormcast_train.verification.case_sums import WEIGHTING
 
     notes = [WEIGHTING]
     if single is None:
         notes.append(
-            "regression, dressed_regression: absent, for the run draws its states with no deterministic "
-            "stage beneath."
+            "regression, dressed_regression: absent, because the run has no deterministic stage that its "
+            "draws correct."
         )
     else:
         notes.append(
@@ -239,9 +234,10 @@ def _training_analysis(asked: Asked, emulator: Emulator) -> Analysis | None:
 def _store_of_run(run: str) -> Path | None:
     """The store that the run's own record names."""
     from stormcast_train.runs.run import describe_run
+    from stormcast_train.runs.run_spec import RunSpec
 
     try:
-        named = describe_run(Path(run.split("@")[0])).get("store")
+        named = describe_run(RunSpec.parse(run).path).get("store")
     except RequestError:  # a bare package has no record
         return None
     return Path(named) if named else None
@@ -265,8 +261,8 @@ def _climatology(
         notes.append(f"climatology: the mean by hour of day (UTC) over {next(iter(made.values())).source}.")
     else:
         notes.append(
-            "climatology: absent, for no hour outside the scored ones is at hand (training_store=DIR names "
-            "the store trained on)."
+            "climatology: absent, because no store has hours outside the scored ones (training_store=DIR "
+            "names the store trained on)."
         )
     return made
 
@@ -282,17 +278,12 @@ def _held_out_errors(
     """Errors of the deterministic rollout (empty without one) and of persistence on starts spread over the
     validation split.
     """
-    from stormcast_train.verification.cases import spread_indices
-
     lead_steps = asked.lead_steps
-    usable = _error_starts(training, emulator, lead_steps) if training else np.array([], "datetime64[s]")
-    chosen = usable[spread_indices(len(usable), asked.error_starts)]
+    chosen = _error_starts(asked, training, emulator) if training else np.array([], "datetime64[s]")
     if training is None or len(chosen) < 2:
-        why = (
-            "the validation split has under 2 usable starts"
-            if training
-            else "the run's validation times are in no store at hand"
-        )
+        why = "the validation split has under 2 usable starts"
+        if training is None:
+            why = "no store has the times of the validation split"
         notes.append(
             f"dressed_regression, dressed_persistence: absent, because {why} (training_store=DIR names one)."
         )
@@ -303,12 +294,10 @@ def _held_out_errors(
     with console.progress("held-out errors", len(chosen)) as advance:
         for start in chosen:
             truth = training.at(start + np.array(lead_steps) * training.step)
-            names = [name for name in truth if name in emulator.state]
-            first = training.at(np.array([start]))
-            persistence.append({name: (truth[name] - first[name]).astype(np.float32) for name in names})
+            stepped = {name: field for name, field in truth.items() if name in emulator.state}
+            persistence.append(_errors(stepped, training.at(np.array([start]))))
             if roll is not None:
-                rolled = roll(start)
-                regression.append({name: (truth[name] - rolled[name]).astype(np.float32) for name in names})
+                regression.append(_errors(stepped, roll(start)))
             advance(1, iso(start))
     notes.append(
         f"dressed_regression, dressed_persistence: the forecast plus its own error fields of {len(chosen)} "
@@ -318,19 +307,28 @@ def _held_out_errors(
     return _stacked(regression), _stacked(persistence)
 
 
+def _errors(truth: Fields, forecast: Fields) -> Fields:
+    """Truth minus forecast, [L, Y, X] by name of the truth; a forecast of one time stands at every lead."""
+    return {name: (field - forecast[name]).astype(np.float32) for name, field in truth.items()}
+
+
 def _stacked(cases: list[Fields]) -> Fields:
     return {name: np.stack([fields[name] for fields in cases]) for name in (cases[0] if cases else ())}
 
 
-def _error_starts(training: Analysis, emulator: Emulator, lead_steps: tuple[int, ...]) -> Times:
-    """Validation starts that the store can roll and whose every lead can be checked."""
+def _error_starts(asked: Asked, training: Analysis, emulator: Emulator) -> Times:
+    """Validation starts that the store can roll and whose every lead can be checked: at most `error_starts`,
+    spread evenly.
+    """
     from stormcast_train.forecast.starts import usable_starts
+    from stormcast_train.verification.cases import spread_indices
 
-    usable = usable_starts(emulator.scene, emulator.needs, training.store, max(lead_steps))
+    usable = usable_starts(emulator.scene, emulator.needs, training.store, max(asked.lead_steps))
     starts = np.sort(emulator.split("validation"))
     starts = starts[np.isin(starts, usable)]
-    checked = [training.whole(starts + k * training.step) for k in lead_steps]
-    return starts[np.logical_and.reduce([training.whole(starts), *checked])]
+    checked = [training.whole(starts + k * training.step) for k in asked.lead_steps]
+    complete = starts[np.logical_and.reduce([training.whole(starts), *checked])]
+    return complete[spread_indices(len(complete), asked.error_starts)]
 
 
 def _driver_name(store: Store) -> str:

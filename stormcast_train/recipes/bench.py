@@ -31,7 +31,6 @@ from stormcast_train.training.setup.config import StageConfig
 if TYPE_CHECKING:
     from stormcast_train.bench.training_run import TrainBench
 
-HELP = "measure what preprocessing, reading and training cost against the limit and against peers"
 EXAMPLE = "stormcast bench load"
 POSITIONAL = ("what",)
 
@@ -65,10 +64,12 @@ def plan(config: Config) -> dict[str, Any]:
         doing = f"read batches of {config.load.batch} samples of {grids} with {config.load.channels} channels"
     elif config.what == "train":
         turns = f"{config.train.blocks} turns of {config.train.steps} steps"
-        doing = f"train a {config.stage.kinds()[-1]} on {config.processes} rank(s) beside a bare loop, {turns} each"
+        what = f"a {config.stage.kinds()[-1]} on {config.processes} rank(s)"
+        doing = f"train {what} beside a bare loop, {turns} each"
     else:
         sizes = config.preprocess
-        doing = f"preprocess {sizes.days} days with 1 worker and {sizes.days_of_many} with {sizes.workers}, {sizes.repeats} times"
+        many = f"{sizes.days_of_many} with {sizes.workers}"
+        doing = f"preprocess {sizes.days} days with 1 worker and {many}, {sizes.repeats} times"
     return {"would": [f"{doing}; rows go to {_out(config) / f'{config.what}.jsonl'}"]}
 
 
@@ -117,10 +118,10 @@ def _train(config: Config, console: Console) -> dict[str, Any]:
     ranks, folder = ranks_from_environment(), config.train.folder
     if folder is not None:
         with reporting() as result:
-            rows, told = measure(
+            rows, summary = measure(
                 _train_bench(config, Path(folder)), config.train.batch or 1, ranks, Console(quiet=True)
             )
-            result.update({"rows": [asdict(row) for row in rows], "told": told})
+            result.update({"rows": [asdict(row) for row in rows], "summary": summary})
         return result
     if ranks.world > 1:
         raise RequestError(
@@ -134,10 +135,11 @@ def _train(config: Config, console: Console) -> dict[str, Any]:
         if must_launch(config.processes, ranks):
             words = [*_words(config), f"train.folder={scratch}", f"train.batch={batch}"]
             described = run_ranks(config.processes, words)
-            rows, told = [Measured(**row) for row in described["rows"]], described["told"]
+            rows = [Measured(**row) for row in described["rows"]]
+            summary = described["summary"]
         else:
-            rows, told = measure(bench, batch, ranks, Console(quiet=True))
-    return {**_keep(config, rows, about, console), **told, "device": about["device"]}
+            rows, summary = measure(bench, batch, ranks, Console(quiet=True))
+    return {**_keep(config, rows, about, console), **summary, "device": about["device"]}
 
 
 def _train_bench(config: Config, folder: Path) -> TrainBench:

@@ -19,7 +19,6 @@ from stormcast_train.base.frozen import Frozen
 from stormcast_train.base.quiet import library_noise
 from stormcast_train.base.site import SiteConfig
 
-HELP = "check this machine: what is missing, and how to mend it"
 EXAMPLE = "stormcast doctor"
 POSITIONAL: tuple[str, ...] = ()
 REINSTALL = "pip install stormcast-train, in a fresh environment"
@@ -61,10 +60,10 @@ def plan(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Look, say, and fail (exit 1) where something needed is missing."""
+    """Look, report, and fail (exit 1) where something needed is missing."""
     folder = Path(config.run)
     if not folder.is_dir():
-        raise RequestError(f"run={config.run} is not a folder")
+        raise RequestError(f"run={config.run} is not a folder: name one on the disk where runs will be")
     libraries: list[Callable[[], Check]] = [partial(_library, name, use) for name, use in LIBRARIES.items()]
     looks = [
         _python,
@@ -174,7 +173,10 @@ def _locks(folder: Path) -> Check:
         with tempfile.TemporaryFile(dir=folder) as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        fix = "keep runs on a file system with locks (Lustre: mount with -o flock); without, start a run only once at a time"
+        fix = (
+            "keep runs on a file system with locks (Lustre: mount with -o flock); without them, never start "
+            "the same run twice at a time"
+        )
         return Check("file locks", False, f"{error} in {folder.resolve()}", fix, needed=False)
     return Check("file locks", True, f"work in {folder.resolve()}")
 

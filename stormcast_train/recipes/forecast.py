@@ -17,10 +17,11 @@ from stormcast_train.fields.times import Times, iso, parse_time
 if TYPE_CHECKING:
     from stormcast_train.forecast.forecast_file import ForecastFile, MemberRange, Plan
 
-HELP = "roll an ensemble forecast from a trained run and write it as CF NetCDF or Zarr"
-EXAMPLE = "stormcast forecast run=runs/taiwan store=stores/taiwan_tiny start=2021-06-02T00 hours=6 members=8 out=forecast.nc"
+EXAMPLE = (
+    "stormcast forecast run=runs/taiwan store=stores/taiwan_tiny start=2021-06-02T00 hours=6 members=8 "
+    "out=forecast.nc"
+)
 POSITIONAL: tuple[str, ...] = ()
-MEMBERS_AT_ONCE = 16
 
 
 class Config(Frozen):
@@ -42,7 +43,8 @@ class Config(Frozen):
         """The start times, as given, each once."""
         if not self.start:
             raise RequestError(
-                "'start=' is needed: a time, 2021-06-02T00, or several, [2021-06-02T00,2021-06-02T06]"
+                "'start=' is needed and was not given: a time, 2021-06-02T00, or several, "
+                "[2021-06-02T00,2021-06-02T06]"
             )
         asked = (self.start,) if isinstance(self.start, str) else self.start
         times = list(dict.fromkeys(parse_time(text) for text in asked))
@@ -54,16 +56,12 @@ def plan(config: Config) -> dict[str, Any]:
     archive_plan, done = _prepare(config)
     starts = ", ".join(iso(t) for t in archive_plan.starts)
     what = f"roll {archive_plan.steps} steps with {archive_plan.members} member(s) from {starts}"
-    return {
-        "would": [
-            f"do nothing: {config.out} holds this forecast" if done else f"{what} and write {config.out}"
-        ],
-        "done": done,
-    }
+    would = f"do nothing: {config.out} holds this forecast" if done else f"{what} and write {config.out}"
+    return {"would": [would], "done": done}
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Roll the forecast and write it; says so where it is there already."""
+    """Roll the forecast and write it, unless it is there already."""
     from stormcast_train.forecast.forecast_file import ForecastFile
 
     archive_plan, done = _prepare(config)
@@ -89,7 +87,7 @@ def _prepare(config: Config) -> tuple[Plan, bool]:
     """The plan, checked against package and store, and whether it is done."""
     from stormcast_train.forecast.chosen import open_header
     from stormcast_train.forecast.forecast_file import Plan, finished
-    from stormcast_train.forecast.starts import check_start, check_store, count_steps
+    from stormcast_train.forecast.starts import MEMBERS_AT_ONCE, check_start, check_store, count_steps
     from stormcast_train.store.reader import open_store
 
     if config.members < 1 or config.processes < 1:
@@ -159,6 +157,7 @@ def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Co
 
     import torch
 
+    from stormcast_train.distributed.device import device_name
     from stormcast_train.forecast.emulator import Emulator
     from stormcast_train.forecast.forecast_file import ForecastFile
     from stormcast_train.forecast.rollout import roll_members
@@ -169,7 +168,7 @@ def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Co
     units: Sequence[MemberRange] = [
         unit for unit in archive_plan.units()[rank::world] if unit.name in missing
     ]
-    emulator = Emulator.load(config.run, _device(config.device), config.ema)
+    emulator = Emulator.load(config.run, device_name(config.device), config.ema)
     reader = emulator.reader(open_store(Path(config.store)))
     torch.set_num_threads(
         int(os.environ.get("OMP_NUM_THREADS", 0)) or max(1, torch.get_num_threads() // world)
@@ -182,9 +181,3 @@ def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Co
             )
             archive.write(unit, (states_MCHW.cpu().numpy() for states_MCHW in leads))
             advance(1, iso(archive_plan.starts[unit.start]))
-
-
-def _device(asked: str | None) -> str:
-    import torch
-
-    return asked or ("cuda" if torch.cuda.is_available() else "cpu")

@@ -17,7 +17,6 @@ from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import Period
 from stormcast_train.sources.config import SourceConfig
 
-HELP = "say what a raw file, archive, store, run, package or forecast holds; --verify recomputes a store's checksums, --clock compares sources' clocks"
 EXAMPLE = "stormcast inspect stores/taiwan_tiny --verify"
 POSITIONAL: tuple[str, ...] = ("path",)
 Kind = Literal["store", "run", "package", "forecast", "archive", "file"]
@@ -40,9 +39,14 @@ def plan(config: Config) -> dict[str, Any]:
     """What would be looked at."""
     kind = kind_of(Path(config.path).expanduser())
     _check(config, kind)
-    more = [" and recompute its checksums"] * config.verify + [" and compare the clocks in it"] * config.clock
-    more += [" and write its report.html"] * config.report
-    return {"would": [f"describe the {kind} {config.path}" + "".join(more)], "kind": kind}
+    more = ""
+    if config.verify:
+        more += " and recompute its checksums"
+    if config.clock:
+        more += " and compare the clocks in it"
+    if config.report:
+        more += " and write its report.html"
+    return {"would": [f"describe the {kind} {config.path}{more}"], "kind": kind}
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
@@ -66,24 +70,29 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 
 def _check(config: Config, kind: Kind) -> None:
     if config.verify and kind != "store":
-        raise RequestError(f"--verify recomputes the checksums of a store; {config.path} is a {kind}")
+        raise RequestError(
+            f"--verify recomputes the checksums of a store, and {config.path} is a {kind}: leave it out"
+        )
     if config.clock and kind not in ("archive", "store"):
         raise RequestError(
-            f"--clock compares the sources of an archive or the roles of a store; {config.path} is a {kind}"
+            f"--clock compares the sources of an archive or the roles of a store, and {config.path} is a "
+            f"{kind}: leave it out"
         )
     if config.report and kind not in ("store", "run"):
-        raise RequestError(f"report=true writes the page of a store or a run; {config.path} is a {kind}")
+        raise RequestError(
+            f"report=true writes the page of a store or a run, and {config.path} is a {kind}: leave it out"
+        )
     if config.period and not config.clock:
         raise RequestError("period= belongs to --clock: give both, or neither")
 
 
 def kind_of(path: Path) -> Kind:
-    """What lies at the path, told by what it holds; RequestError where there is nothing."""
+    """What lies at the path, judged by what it holds; RequestError where there is nothing."""
     from stormcast_train.runs.run import is_run
     from stormcast_train.store.describe_store import is_store
 
     if not path.exists():
-        raise RequestError(f"{path} does not exist", path=str(path))
+        raise RequestError(f"{path} does not exist: check the path", path=str(path))
     if path.is_file():
         return "forecast" if _netcdf_forecast(path) else "file"
     if is_store(path):
@@ -108,7 +117,7 @@ def _netcdf_forecast(path: Path) -> bool:
         with Dataset(path) as opened:
             return "forecast_reference_time" in opened.variables
     except OSError:
-        return False  # the reader of raw files says what is wrong with it
+        return False  # the reader of raw files reports what is wrong with it
 
 
 def describe(path: Path, kind: Kind, source: SourceConfig) -> dict[str, Any]:
@@ -139,7 +148,7 @@ def _verify(path: Path, console: Console) -> dict[str, Any]:
     store = open_store(path)
     with console.progress(f"verify {path}", rows_of(store)) as advance:
         found = verify_store(path, advance)
-    console.say(f"all {found['planes']} planes are what was written")
+    console.say(f"all {found['planes']} planes have the checksums they were written with")
     return found
 
 
@@ -153,12 +162,8 @@ def _reports(path: Path, kind: Kind, console: Console) -> list[str]:
     if kind == "store":
         written = [write_store_report(open_store(path), path)]
     else:
-        places = [
-            place
-            for place in (path, *(path / name for name in stages_in(path)))
-            if RunDirectory(place).exists
-        ]
-        written = [write_run_report(place, every=True) for place in places]
+        places = (path, *(path / name for name in stages_in(path)))
+        written = [write_run_report(place, every=True) for place in places if RunDirectory(place).exists]
     for page in written:
         console.say(f"wrote {page}")
     return [str(page) for page in written]
@@ -168,20 +173,18 @@ def _clock(path: Path, kind: Kind, config: Config, console: Console) -> dict[str
     from stormcast_train.audit import clock_report
 
     period = Period.parse(config.period) if config.period else None
-    told = clock_report.compare_clocks(
+    compared = clock_report.compare_clocks(
         path, kind, config.source, period, config.clock_hours, console.progress
     )
-    for line in clock_report.sentences(told):
+    for line in clock_report.sentences(compared):
         console.show(line)
-    return told
+    return compared
 
 
 def sentences(described: dict[str, Any]) -> Iterator[str]:
     """The description for a person."""
-    fingerprint = described.get("fingerprint")
-    yield f"{described.get('path')}: {described['kind']}" + (
-        f", fingerprint {fingerprint}" if fingerprint else ""
-    )
+    of = f", fingerprint {described['fingerprint']}" if described.get("fingerprint") else ""
+    yield f"{described.get('path')}: {described['kind']}{of}"
     if described["kind"] == "store":
         yield from _of_store(described)
     elif described["kind"] == "archive":
@@ -200,77 +203,78 @@ def _of_residual(described: dict[str, Any]) -> Iterator[str]:
     facts = described.get("facts") or described.get("packages", {}).get("last") or {}
     sampler = facts.get("sampler")
     if sampler:
-        told = ", ".join(f"{name} {ratio:.3f}" for name, ratio in sampler["variance_ratio"].items())
-        yield f"  sampler: variance of draws over that with four times the steps: {told}"
+        ratios = _ratios(sampler["variance_ratio"])
+        yield f"  sampler: variance of draws over that with four times the steps: {ratios}"
     residual = facts.get("residual")
     if residual:
-        told = ", ".join(f"{name} {ratio:.3f}" for name, ratio in residual["ratio"].items())
-        yield f"  residual's variance on training over held-out hours ({residual['from']}): {told}"
+        ratios = _ratios(residual["ratio"])
+        yield f"  residual's variance on training over held-out hours ({residual['from']}): {ratios}"
+
+
+def _ratios(by_variable: dict[str, float]) -> str:
+    return ", ".join(f"{name} {ratio:.3f}" for name, ratio in by_variable.items())
 
 
 def _of_store(described: dict[str, Any]) -> Iterator[str]:
-    yield f"  {described['bytes'] / 1e6:.1f} MB"
     from stormcast_train.store.layout import in_order
 
+    yield f"  {described['bytes'] / 1e6:.1f} MB"
     for role in in_order(described["groups"]):
-        group = described["groups"][role]
-        times, (south, north, west, east) = group["times"], group["grid"]["bounds"]
-        rows, columns = group["grid"]["shape"]
-        when = (
-            ""
-            if role == "static"
-            else f", {times['count']} times {times['first']} to {times['last']} every "
-            f"{times['step_seconds']} s"
-        )
-        yield f"  {role}: {rows} x {columns} points, {south:.3f}..{north:.3f} N {west:.3f}..{east:.3f} E{when}"
-        for name in group["channels"]:
-            facts = group["variables"][name]
-            value = group["moments"][name]["value"]
-            level = (
-                "nothing"
-                if value["mean"] is None
-                else f"mean {value['mean']:.6g}, {value['minimum']:.6g}..{value['maximum']:.6g}"
-            )
-            have = (
-                f"at {facts['times_available']} times, {100 * facts['covered_fraction']:.1f} % of the cells"
-            )
-            yield f"    {name:<8} {facts['units']:<8} {level}; {have}"
-        for gap in group["gaps"][:SHOWN]:
-            until = "" if gap["last"] == gap["first"] else f" to {gap['last']}"
-            detail = f" ({gap['details'][0]})" if gap["details"] else ""
-            yield f"    gap {gap['first']}{until}: {', '.join(gap['variables'])}: {', '.join(gap['reasons'])}{detail}"
-        yield from _more(group["gaps"], "gaps")
+        yield from _of_role(role, described["groups"][role])
     yield from _refused(described.get("refused", {}))
+
+
+def _of_role(role: str, group: dict[str, Any]) -> Iterator[str]:
+    """Its grid and clock, its variables, its gaps."""
+    times, when = group["times"], ""
+    if role != "static":
+        span = f"{times['count']} times {times['first']} to {times['last']}"
+        when = f", {span} every {times['step_seconds']} s"
+    yield f"  {role}: {_box(group['grid'])}{when}"
+    for name in group["channels"]:
+        facts = group["variables"][name]
+        level = _level(group["moments"][name]["value"])
+        have = f"at {facts['times_available']} times, {100 * facts['covered_fraction']:.1f} % of the cells"
+        yield f"    {name:<8} {facts['units']:<8} {level}; {have}"
+    for gap in group["gaps"][:SHOWN]:
+        until = "" if gap["last"] == gap["first"] else f" to {gap['last']}"
+        detail = f" ({gap['details'][0]})" if gap["details"] else ""
+        why = f"{', '.join(gap['variables'])}: {', '.join(gap['reasons'])}{detail}"
+        yield f"    gap {gap['first']}{until}: {why}"
+    yield from _more(group["gaps"], "gaps")
+
+
+def _box(grid: dict[str, Any]) -> str:
+    (rows, columns), (south, north, west, east) = grid["shape"], grid["bounds"]
+    return f"{rows} x {columns} points, {south:.3f}..{north:.3f} N {west:.3f}..{east:.3f} E"
+
+
+def _level(facts: dict[str, Any]) -> str:
+    """Mean and extremes; `nothing` where no value is there."""
+    if facts.get("mean") is None:
+        return "nothing"
+    return f"mean {facts['mean']:.6g}, {facts['minimum']:.6g}..{facts['maximum']:.6g}"
 
 
 def _of_archive(described: dict[str, Any]) -> Iterator[str]:
     for name, reader in described["readers"].items():
         yield f"  {name}: {reader['files']} files"
         for variable, span in reader["variables"].items():
-            lacking = (
-                f", {len(span['missing'])} missing ({', '.join(span['missing'][:3])} ...)"
-                if span["missing"]
-                else ""
-            )
-            yield f"    {variable:<8} {span['count']} times {span['first']} to {span['last']}{lacking}"
+            missing = ""
+            if span["missing"]:
+                missing = f", {len(span['missing'])} missing ({', '.join(span['missing'][:3])} ...)"
+            yield f"    {variable:<8} {span['count']} times {span['first']} to {span['last']}{missing}"
         yield from _refused(reader["refused"])
 
 
 def _of_file(described: dict[str, Any]) -> Iterator[str]:
-    grid = described["grid"]
-    south, north, west, east = grid["bounds"]
-    rows, columns = grid["shape"]
-    spacing = " x ".join(f"{s / 1000:.2f}" for s in grid["spacing_m"])
-    yield f"  {rows} x {columns} points, {south:.3f}..{north:.3f} N {west:.3f}..{east:.3f} E, {spacing} km apart"
+    spacing = " x ".join(f"{s / 1000:.2f}" for s in described["grid"]["spacing_m"])
+    yield f"  {_box(described['grid'])}, {spacing} km apart"
     yield f"  times: {', '.join(described['times'][:SHOWN]) or 'none'}"
     yield from _more(described["times"], "times")
     for name, facts in described["variables"].items():
-        level = (
-            f"mean {facts['mean']:.6g}, {facts['minimum']:.6g}..{facts['maximum']:.6g}"
-            if "mean" in facts
-            else "nothing"
-        )
-        yield f"    {name:<8} {facts['units']:<8} {level}; {100 * facts['missing_fraction']:.1f} % missing"
+        missing = f"{100 * facts['missing_fraction']:.1f} % missing"
+        yield f"    {name:<8} {facts['units']:<8} {_level(facts)}; {missing}"
 
 
 def _refused(refused: dict[str, str]) -> Iterator[str]:

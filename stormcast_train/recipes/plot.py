@@ -15,9 +15,8 @@ from stormcast_train.fields.times import Period, Times, iso, parse_duration, par
 from stormcast_train.sources.config import SourceConfig
 
 if TYPE_CHECKING:
-    from stormcast_train.products.holders import Holder
+    from stormcast_train.products.holder import Holder
 
-HELP = "a map, animation or comparison of a raw file, archive, store or forecast"
 EXAMPLE = "stormcast plot stores/taiwan_tiny variable=rain1h time=2021-06-02T06 out=rain.png"
 POSITIONAL = ("path",)
 
@@ -42,16 +41,15 @@ class Config(Frozen):
 def plan(config: Config) -> dict[str, Any]:
     """What would be drawn."""
     holder, variable, times, _ = choose(config)
-    shown = (
-        f"{len(times)} times"
-        if config.animate
-        else (f"at {iso(times[0])}" if len(times) else "(it has no time)")
-    )
+    if config.animate:
+        shown = f"{len(times)} times"
+    else:
+        shown = f"at {iso(times[0])}" if len(times) else "(it has no time)"
     return {"would": [f"draw {variable} {shown} of the {holder.kind} {config.path} into {target(config)}"]}
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Draw it and say where it is."""
+    """Draw it and report where it is."""
     from stormcast_train.products import maps, pictures
 
     holder, variable, times, others = choose(config)
@@ -63,7 +61,9 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         console.say(f"done already: {path} shows this")
         return {**result, "done": True}
     if before is not None:
-        raise RequestError(f"out={path} is another picture; choose another out= or remove it", path=str(path))
+        raise RequestError(
+            f"out={path} holds another picture; choose another out= or remove it", path=str(path)
+        )
     if config.animate:
         pictures.animation(holder, variable, times, others, difference, path, asked)
     else:
@@ -79,15 +79,15 @@ def run(config: Config, console: Console) -> dict[str, Any]:
 def request(config: Config, result: dict[str, Any]) -> str:
     """Digest of what is drawn: the words, and the files they name as they are now."""
     named = [Path(p) for p in (config.path, config.against, config.store) if p is not None]
-    files = [_telling(p) for p in named]
+    files = [_changing(p) for p in named]
     stamps = [(str(f.resolve()), f.stat().st_size, f.stat().st_mtime_ns) for f in files]
     return digest(
         config.model_dump(mode="json", exclude={"out"}), result["variable"], result["times"], stamps
     )
 
 
-def _telling(path: Path) -> Path:
-    """The file that changes when what lies at the path does."""
+def _changing(path: Path) -> Path:
+    """The file that changes whenever what lies at the path changes."""
     from stormcast_train.runs.run import find_run, is_run
 
     if is_run(path):
@@ -96,12 +96,12 @@ def _telling(path: Path) -> Path:
 
 
 def target(config: Config) -> Path:
-    """The file to write: a GIF for an animation, else what `out` says."""
+    """The file to write: a GIF for an animation, else `out` itself."""
     path = Path(config.out)
     if config.animate:
         return path.with_suffix(".gif")
     if path.suffix.lower() != ".png":
-        raise RequestError(f"out={config.out} is not a .png; animate=true makes a .gif")
+        raise RequestError(f"out={config.out} is not a .png: name one, or write animate=true for a .gif")
     return path
 
 
@@ -130,16 +130,13 @@ def beside(store: Path, variable: str, source: SourceConfig) -> list[tuple[str, 
     from stormcast_train.store.reader import open_store
 
     if not isinstance(open_holder(store, source), StoreHolder):
-        raise RequestError(f"store={store} is not a store")
+        raise RequestError(f"store={store} is not a store: name the one with the truth beside the forecast")
     opened = open_store(store)
-    roles = [
-        (title, role)
-        for title, role in (("truth", "state"), ("driver", "background"))
-        if role in opened.roles
-    ]
-    return [
-        (title, StoreHolder(opened, role)) for title, role in roles if variable in opened.group(role).channels
-    ]
+    found: list[tuple[str, Holder]] = []
+    for title, role in (("truth", "state"), ("driver", "background")):
+        if role in opened.roles and variable in opened.group(role).channels:
+            found.append((title, StoreHolder(opened, role)))
+    return found
 
 
 def within(known: Times, asked: str) -> Times:
@@ -152,23 +149,24 @@ def within(known: Times, asked: str) -> Times:
 
 def times_of(config: Config, holder: Holder, variable: str) -> Times:
     """The valid times asked for: one, or for an animation all of an interval (or all there are)."""
-    from stormcast_train.products.holders import ForecastHolder
+    from stormcast_train.products.forecast_holders import ForecastHolder
 
     known = holder.times(variable)
     asked = config.time
     if config.lead is not None:
         if not isinstance(holder, ForecastHolder):
             raise RequestError(
-                f"lead={config.lead} is of a forecast; {config.path} is a {holder.kind}: give time="
+                f"lead={config.lead} needs a forecast, and {config.path} is a {holder.kind}: give time="
             )
         asked = iso(holder.start + parse_duration(config.lead))
     if config.animate:
         if not len(known):
-            raise RequestError(f"'{variable}' of {config.path} has no time axis: it cannot be animated")
+            raise RequestError(f"'{variable}' of {config.path} has no time axis: leave animate= out")
         inside = known if asked is None else within(known, asked)
         if not len(inside):
             raise RequestError(
-                f"{config.path} has no '{variable}' in {asked}; it has {iso(known[0])} to {iso(known[-1])}"
+                f"{config.path} has no '{variable}' in {asked}; it has {iso(known[0])} to "
+                f"{iso(known[-1])}: give time= within that"
             )
         return inside
     time = holder.checked_time(variable, parse_time(asked) if asked else None)

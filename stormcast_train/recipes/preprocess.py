@@ -1,4 +1,4 @@
-"""`stormcast preprocess`: raw files to a store; repeating it continues, extends or says that it is done."""
+"""`stormcast preprocess`: raw files to a store; repeating it continues, extends or finds it done."""
 
 from __future__ import annotations
 
@@ -23,7 +23,6 @@ from stormcast_train.store.packing import Pack
 if TYPE_CHECKING:
     from stormcast_train.preprocess.survey import Work
 
-HELP = "turn raw files into a store; resumable, incremental (a longer period extends it)"
 EXAMPLE = "stormcast preprocess domain=taiwan_tiny archive=archive store=stores/taiwan_tiny workers=2"
 POSITIONAL: tuple[str, ...] = ()
 
@@ -91,7 +90,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         from stormcast_train.store.reader import open_store
 
         write_store_report(open_store(request.store), page)
-        console.say(f"what the store holds, with maps and gaps: {page}")
+        console.say(f"the store's report, with maps and gaps: {page}")
     return done
 
 

@@ -8,7 +8,6 @@ from stormcast_train.base.console import Console
 from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.base.frozen import Frozen
 
-HELP = "list the runs below a folder, or show one of them"
 EXAMPLE = "stormcast runs list runs"
 POSITIONAL = ("action", "run")
 ACTIONS = ("list", "show")
@@ -49,4 +48,4 @@ def _check(config: Config) -> None:
             f"{', '.join(ACTIONS)}"
         )
     if config.action == "show" and config.run is None:
-        raise RequestError("name the run: stormcast runs show RUN")
+        raise RequestError("'runs show' needs a run, and none was given: stormcast runs show RUN")

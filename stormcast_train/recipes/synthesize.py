@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from stormcast_train.synthetic.hours import Job
     from stormcast_train.synthetic.months import MonthJob
 
-HELP = "write a synthetic archive: one moving atmosphere over Taiwan, in each source's own file format"
 EXAMPLE = "stormcast synthesize out=archive domain=taiwan_tiny period=2021-06-01T00/2021-06-03T00"
 POSITIONAL: tuple[str, ...] = ()
 
@@ -55,7 +54,7 @@ def plan(config: Config) -> dict[str, Any]:
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Write what is missing; says so where nothing is."""
+    """Write what is missing, if anything is."""
     from stormcast_train.synthetic import archive as synthetic
     from stormcast_train.synthetic.months import MonthJob
 
@@ -111,10 +110,10 @@ def _check(config: Config) -> None:
     if config.oracle is None and config.start is not None:
         raise RequestError("start= belongs to oracle=M: give both, or neither")
     if config.workers < 1:
-        raise RequestError(f"workers={config.workers}: at least 1")
+        raise RequestError(f"workers={config.workers} must be at least 1")
     for start in config.starts():
         if start.astype(int) % 3600:
-            raise RequestError(f"start={iso(start)} is not a whole hour")
+            raise RequestError(f"start={iso(start)} is not a whole hour: the synthetic world is hourly")
 
 
 def _whole_hours(period: Period) -> Period:
@@ -122,7 +121,7 @@ def _whole_hours(period: Period) -> Period:
     first = period.start.astype("datetime64[h]").astype("datetime64[s]")
     inside = Period(first if first == period.start else first + HOUR, period.end)
     if inside.end <= inside.start:
-        raise RequestError(f"period {period} holds no whole hour")
+        raise RequestError(f"period={period} holds no whole hour: give a longer one")
     last = (period.end - np.timedelta64(1, "s")).astype("datetime64[h]").astype("datetime64[s]")
     return Period(inside.start, last + HOUR)
 
@@ -137,7 +136,8 @@ def _archive(config: Config) -> Archive:
     covered = covers_qpepre(lattice)
     if config.qpepre is True and not covered:
         raise RequestError(
-            f"qpepre=true: domain {config.domain.name} does not cover QPEPRE's 120.0-122.0 E, 21.9-25.3 N"
+            f"qpepre=true: domain {config.domain.name} does not cover QPEPRE's 120.0-122.0 E, 21.9-25.3 N: "
+            "write qpepre=auto, or a larger domain"
         )
     if isinstance(config.domain, RegularDomain):
         bounds = config.domain.grid().bounds()
@@ -163,7 +163,8 @@ def _sentence(job: Job | MonthJob, archive: Archive) -> str:
         return f"write era5/ of {job.period}"
     first, last = (iso(np.datetime64(h, "h")) for h in (job.hours[0], job.hours[-1]))
     if job.start is not None:
-        return f"write {len(job.members)} futures from {iso(np.datetime64(job.start, 'h'))} to {last} under oracle/"
+        start = iso(np.datetime64(job.start, "h"))
+        return f"write {len(job.members)} futures from {start} to {last} under oracle/"
     folders = [
         "rwrf",
         *(["qpesums"] if archive.contents.qpesums else []),

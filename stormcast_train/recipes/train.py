@@ -45,7 +45,6 @@ from stormcast_train.training.setup.resolve import resolve
 from stormcast_train.training.validation.validation_plan import ValidationSpec
 from stormcast_train.verification.config import ScoreConfig
 
-HELP = "train a regression, or the residual diffusion on top of one, on any number of ranks; repeat the command to resume"
 EXAMPLE = "stormcast train stage=both store=stores/taiwan_tiny run=runs/taiwan processes=2"
 POSITIONAL: tuple[str, ...] = ()
 

@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from stormcast_train.verification.cases import Analysis
     from stormcast_train.verification.table import Scoring
 
-HELP = "score a forecast against a store, with baselines: scores.csv, scores.nc, maps and report.html"
 EXAMPLE = "stormcast verify forecast=forecast.nc store=stores/taiwan_tiny out=scores"
 POSITIONAL: tuple[str, ...] = ()
 RECORD = "verify.json"
@@ -68,28 +67,25 @@ def plan(config: Config) -> dict[str, Any]:
     question = ask(config)
     if done_before(config, question.request) is not None:
         return {"would": [f"do nothing: {config.out} holds these scores"], "done": True}
-    held = f"{len(question.starts)} start(s), {len(question.lead_steps)} lead(s), {question.forecast.sizes['realization']} member(s)"
+    members = question.forecast.sizes["realization"]
+    size = f"{len(question.starts)} start(s), {len(question.lead_steps)} lead(s), {members} member(s)"
     names = ", ".join(question.analysis.variables)
-    what = f"score {config.forecast} ({held}) in {names} against {config.store}"
+    what = f"score {config.forecast} ({size}) in {names} against {config.store}"
     return {"would": [what, f"write scores and report into {config.out}"], "done": False}
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
-    """Score, draw, and write; says so where it is done already."""
+    """Score, draw, and write, unless it is done already."""
     import stormcast_train.base.load_order  # noqa: F401
     from stormcast_train.recipes._baseline_inputs import Asked, prepare
 
     question = ask(config)
     before = done_before(config, question.request)
     if before is not None:
-        other = (
-            ""
-            if before["code"] == code_fingerprint()
-            else " (made by other code than this; for new ones choose another out=)"
-        )
-        console.say(
-            f"done already: {config.out} holds these scores{other}; see {Path(config.out) / 'report.html'}"
-        )
+        same_code = before["code"] == code_fingerprint()
+        other = "" if same_code else " (made by other code than this; for new ones choose another out=)"
+        page = Path(config.out) / "report.html"
+        console.say(f"done already: {config.out} holds these scores{other}; see {page}")
         return {**before["result"], "done": True}
     out = Path(config.out)
     out.mkdir(parents=True, exist_ok=True)
@@ -134,7 +130,7 @@ def ask(config: Config) -> Question:
     run = config.run or forecast.attrs.get("run")
     if not run:
         raise RequestError(
-            f"the forecast {config.forecast} names no run; say which regression to compare with: run=RUN"
+            f"the forecast {config.forecast} names no run: name the one to compare with, run=RUN"
         )
     starts = forecast["forecast_reference_time"].values.astype("datetime64[s]")
     lead_steps = _lead_steps(forecast, analysis.step)
@@ -157,7 +153,8 @@ def _lead_steps(forecast: xr.Dataset, step: np.timedelta64) -> tuple[int, ...]:
     if (steps != np.round(steps)).any() or (steps < 1).any():
         listed = ", ".join(str(lead) for lead in leads)
         raise RequestError(
-            f"the forecast's leads ({listed}) are not whole steps of the store's {seconds(step)} s"
+            f"the forecast's leads ({listed}) are not whole steps of the store's {seconds(step)} s: verify "
+            "against a store with the forecast's step"
         )
     return tuple(int(s) for s in steps)
 
@@ -210,9 +207,8 @@ def score(
             aggregate.add(
                 start, score_start(start, case.truth, case.forecasts, measured, regions, config.score.seed)
             )
-            drawn = sorted([*drawn, (_interest(case, question), case)], key=lambda pair: -pair[0])[
-                : config.maps
-            ]
+            drawn.append((_interest(case, question), case))
+            drawn = sorted(drawn, key=lambda pair: -pair[0])[: config.maps]
             advance(1, iso(start))
     facts = Facts(inputs.driver_name, "hindcast", inputs.split)
     resampled = resampling(aggregate.times(), config.score.bootstrap, config.score.seed)
@@ -270,14 +266,7 @@ def publish(
     from stormcast_train.verification.score_files import write_csv, write_netcdf
 
     out, scores, headline = Path(config.out), table.table(scoring), table.headline(scoring)
-    provenance = {
-        "forecast": config.forecast, "store": config.store, "run": question.run,
-        "package fingerprint": question.forecast.attrs.get("package_fingerprint", ""),
-        "store fingerprint": question.store.fingerprint,
-        "score": config.score.model_dump_json(), "stormcast-train": version(), "code": code_fingerprint(),
-        "command": f"stormcast verify forecast={config.forecast} store={config.store} run={question.run} "
-            f"out={config.out}",
-    }  # fmt: skip
+    provenance = _provenance(config, question)
     write_csv(scores, out / "scores.csv")
     write_netcdf(
         scores,
@@ -294,4 +283,16 @@ def publish(
         "out": str(out), "report": str(out / "report.html"), "scores": str(out / "scores.csv"),
         "n_cases": len(question.starts),
         "n_blocks": scoring.resampling.n_blocks, "split": scoring.facts.split, "headline": headline,
+    }  # fmt: skip
+
+
+def _provenance(config: Config, question: Question) -> dict[str, str]:
+    """What was scored, by which code, and the command again."""
+    return {
+        "forecast": config.forecast, "store": config.store, "run": question.run,
+        "package fingerprint": question.forecast.attrs.get("package_fingerprint", ""),
+        "store fingerprint": question.store.fingerprint,
+        "score": config.score.model_dump_json(), "stormcast-train": version(), "code": code_fingerprint(),
+        "command": f"stormcast verify forecast={config.forecast} store={config.store} run={question.run} "
+            f"out={config.out}",
     }  # fmt: skip

@@ -42,12 +42,10 @@ def sheet(run: Mapping[str, Any]) -> str:
         chosen = f", by {facts['criterion']} = {facts['value']:.4g}" if facts.get("criterion") else ""
         lines.append(f"{'package/' + which:<16}at {facts.get('samples')} samples{chosen}")
     lines += [f"code changed at {c['samples']} samples (attempt {c['attempt']})" for c in run["code_changes"]]
-    told = {name: value for name, value in sorted(run["metrics"].items()) if value is not None}
-    lines += [f"  {name:<44}{value:.5g}" for name, value in told.items() if ":" not in name]
-    detailed = sum(":" in name for name in told)  # by threshold, band or ring
-    lines += (
-        [f"  and {detailed} more by threshold, window, wavelength and distance from the edge: events.jsonl"]
-        if detailed
-        else []
-    )
+    known = {name: value for name, value in sorted(run["metrics"].items()) if value is not None}
+    lines += [f"  {name:<44}{value:.5g}" for name, value in known.items() if ":" not in name]
+    detailed = sum(":" in name for name in known)
+    if detailed:
+        by = "threshold, window, wavelength and distance from the edge"
+        lines.append(f"  and {detailed} more by {by}: events.jsonl")
     return "\n".join(lines)

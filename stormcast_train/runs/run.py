@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
 from safetensors import safe_open
 
 from stormcast_train.base.errors import FailedError, RequestError
 from stormcast_train.base.files import read_json, write_bytes, write_json
 from stormcast_train.runs.events import Event, latest, read_events
+from stormcast_train.runs.run_spec import RunSpec
 
 IDENTITY = "fingerprint.json"
 STAGES = "stages.json"  # in the folder of several stages
@@ -67,7 +67,7 @@ class RunDirectory:
         }
 
     def foreign(self) -> list[str]:
-        """Names in a directory that is no run and that no run leaves: another thing lives there."""
+        """Names in a directory that is not a run and that no run leaves: it holds something else."""
         if self.exists or not self.path.exists():
             return []
         if not self.path.is_dir():
@@ -80,13 +80,15 @@ class RunDirectory:
         """What `fingerprint.json` holds; RequestError where this is no run."""
         if not self.exists:
             raise RequestError(
-                f"{self.path} is not a run: it has no {IDENTITY}; `stormcast runs list FOLDER` shows what "
-                "there is"
+                f"{self.path} is not a run: it has no {IDENTITY}; `stormcast runs list FOLDER` lists the "
+                "runs below a folder"
             )
         return dict(read_json(self.path / IDENTITY))
 
     def document(self, name: str) -> dict[str, Any]:
         """What `science.yaml`, `execution.yaml` or `site.yaml` holds; empty where it is absent."""
+        from omegaconf import OmegaConf  # here: a list of no runs does without its 0.2 s
+
         path = self.path / f"{name}.yaml"
         loaded = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
         return {str(k): v for k, v in loaded.items()} if isinstance(loaded, dict) else {}
@@ -95,6 +97,8 @@ class RunDirectory:
         self, identity: Mapping[str, Any], documents: Mapping[str, Any], records: Mapping[str, Any]
     ) -> None:
         """Write the YAML documents and JSON records, each atomically, and `fingerprint.json` last."""
+        from omegaconf import OmegaConf
+
         self.path.mkdir(parents=True, exist_ok=True)
         for name, content in documents.items():
             write_bytes(self.path / f"{name}.yaml", OmegaConf.to_yaml(OmegaConf.create(content)).encode())
@@ -107,7 +111,7 @@ class RunDirectory:
         return 1 + max((int(e["attempt"]) for e in read_events(self.path)), default=0)
 
     def state(self, events: list[Event] | None = None) -> State:
-        """`failed` is also a run that ended without a word (killed, node
+        """`failed` is also a run that ended without an event (killed, node
         lost); the same command resumes it.
         """
         known = read_events(self.path) if events is None else events
@@ -163,15 +167,15 @@ def stages_in(folder: Path) -> list[str]:
     """Names of the stages that one command trains below the folder, in order; empty where it is no such
     folder.
 
-    `stages.json` has them; a folder from before that file has a run that names another beside it as the stage
-    beneath it.
+    `stages.json` has them; in a folder from before that file one run names another beside it as the
+    regression that it corrects.
     """
     if (folder / STAGES).is_file():
         return [str(name) for name in read_json(folder / STAGES)]
     for run in (RunDirectory(path.parent) for path in sorted(folder.glob(f"*/{IDENTITY}"))):
-        beneath = Path(str(run.document("site").get("regression") or "."))
-        if beneath.parent == folder.resolve() and RunDirectory(beneath).exists:
-            return [beneath.name, run.path.name]
+        corrected = Path(str(run.document("site").get("regression") or "."))
+        if corrected.parent == folder.resolve() and RunDirectory(corrected).exists:
+            return [corrected.name, run.path.name]
     return []
 
 
@@ -185,12 +189,12 @@ def find_run(path: str | Path) -> RunDirectory:
         found = RunDirectory(folder / stages[-1])
         if not found.exists:
             begun = [name for name in stages if RunDirectory(folder / name).exists]
-            said = f"; what has begun: {', '.join(str(folder / name) for name in begun)}" if begun else ""
-            raise RequestError(f"the {stages[-1]} of {folder} has not begun{said}", run=str(folder))
+            listed = f"; what has begun: {', '.join(str(folder / name) for name in begun)}" if begun else ""
+            raise RequestError(f"the {stages[-1]} of {folder} has not begun{listed}", run=str(folder))
     if not found.exists:
-        said = "is not a run" if folder.exists() else "does not exist"
+        found_there = "is not a run" if folder.exists() else "does not exist"
         raise RequestError(
-            f"the run {folder} {said}; `stormcast runs list FOLDER` shows the runs below a folder",
+            f"the run {folder} {found_there}; `stormcast runs list FOLDER` shows the runs below a folder",
             run=str(folder),
         )
     return found
@@ -204,8 +208,8 @@ def resolve_package(spec: str) -> Path:
     """
     if (Path(spec) / "package.json").is_file():
         return Path(spec)
-    name, _, which = (spec, "", "") if Path(spec).exists() else spec.partition("@")
-    run = find_run(name)
+    named = RunSpec.parse(spec)
+    run, which = find_run(named.path), named.which
     have = run.packages()
     if not have:
         raise RequestError(
@@ -218,11 +222,15 @@ def resolve_package(spec: str) -> Path:
     if kind.isdigit():
         return _at_samples(run, have, int(kind))
     if kind not in have or (metric and kind != "best"):
-        raise RequestError(f"the run {run.path} has no package '{which}'; it has {', '.join(have)}", run=spec)
+        raise RequestError(
+            f"the run {run.path} has no package '{which}'; it has {', '.join(have)}: name one of them",
+            run=spec,
+        )
     chosen = _facts(have[kind]).get("criterion")
     if metric and metric != chosen:
         raise RequestError(
-            f"the best package of {run.path} was chosen by '{chosen}', not by '{metric}' (train.best_metric)",
+            f"the best package of {run.path} was chosen by '{chosen}', not by '{metric}' "
+            "(train.best_metric): write RUN@best",
             run=spec,
         )
     return have[kind]
@@ -237,7 +245,7 @@ def _at_samples(run: RunDirectory, have: Mapping[str, Path], samples: int) -> Pa
     if samples not in kept:
         raise RequestError(
             f"the run {run.path} keeps no package at {samples} samples; it keeps "
-            f"{', '.join(map(str, sorted(kept)))}"
+            f"{', '.join(map(str, sorted(kept)))}: name one of them"
         )
     return kept[samples]
 
@@ -296,7 +304,7 @@ def list_runs(root: str | Path) -> list[dict[str, Any]]:
     """Descriptions (without weights) of all runs at and below `root`, by path."""
     folder = Path(root)
     if not folder.is_dir():
-        raise RequestError(f"{folder} is not a folder")
+        raise RequestError(f"{folder} is not a folder: name one that holds runs")
     return [
         describe_run(found.parent, with_weights=False)
         for found in sorted(folder.rglob(IDENTITY))

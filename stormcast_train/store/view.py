@@ -55,7 +55,7 @@ def with_overrides(variable: Variable, changes: Mapping[str, Any]) -> Variable:
     """The variable with these metadata; RequestError where one is wrong, or says what only `preprocess`
     decides.
     """
-    from stormcast_train.base.config import explain_validation
+    from stormcast_train.base.typed import explain_validation
 
     held = variable.model_dump()
     if "drizzle" in changes:

@@ -63,9 +63,9 @@ class Aggregate:
         """The statistics of a row with a leading axis over the starts, zeros where a start has none: [S, L,
         ...].
         """
-        shapes = {
-            name: value.shape for cases in self._cases if row in cases for name, value in cases[row].items()
-        }
+        shapes: dict[str, tuple[int, ...]] = {}
+        for cases in self._cases:
+            shapes |= {name: value.shape for name, value in cases.get(row, {}).items()}
         return {
             name: np.stack([cases.get(row, {}).get(name, np.zeros(shape)) for cases in self._cases])
             for name, shape in shapes.items()

@@ -32,7 +32,7 @@ class Climatology:
     """Mean by hour of day (UTC) of given hours, [24, Y, X]; an hour or cell never seen takes the mean of all
     hours.
 
-    `source` says which hours, `n_times` how many.
+    `source` names the hours, `n_times` counts them.
     """
 
     mean_HYX: Array
@@ -45,7 +45,7 @@ class Climatology:
 
 
 def hour_of_day(times: Times) -> Array:
-    """0..23 UTC; a time between hours belongs to the hour it is in."""
+    """0..23 UTC of each time, int [L]; a time between hours belongs to the hour it is in."""
     hours: Array = ((times - times.astype("datetime64[D]").astype("datetime64[s]")) // HOUR).astype(int)
     return hours
 
@@ -121,9 +121,9 @@ def _options(motion: str, shape: tuple[int, ...]) -> dict[str, int]:
     """proesmans halves the image `num_levels - 1` times and reads out of
     bounds once a side is below 2 cells.
     """
-    return (
-        {"num_levels": min(6, 1 + int(np.log2(min(shape) / SMALLEST_LEVEL)))} if motion == "proesmans" else {}
-    )
+    if motion != "proesmans":
+        return {}
+    return {"num_levels": min(6, 1 + int(np.log2(min(shape) / SMALLEST_LEVEL)))}
 
 
 def frames_needed(motion: str) -> int:

@@ -6,6 +6,7 @@ Fields are dicts by variable name; shapes L leads, M members, Y rows, X columns,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -35,7 +36,7 @@ CLIMATOLOGY_DAYS = 60
 
 
 class Analysis:
-    """What happened, as the store's state group tells it, with the derived variables."""
+    """What happened, as the store's state group has it, with the derived variables."""
 
     def __init__(self, store: Store, names: tuple[str, ...], derived: tuple[str, ...]) -> None:
         self._group: Group = store.group("state")
@@ -43,7 +44,9 @@ class Analysis:
         if missing:
             held = ", ".join(self._group.channels)
             raise RequestError(
-                f"the forecast has {', '.join(missing)}, the store {store.path} only {held}", missing=missing
+                f"the forecast has {', '.join(missing)}, which the store {store.path} lacks (it has {held}): "
+                "verify against a store with these variables",
+                missing=missing,
             )
         self.store = store
         self.names, self._derived = names, derived
@@ -90,10 +93,13 @@ def climatologies(analysis: Analysis, times: Times, source: str) -> dict[str, Cl
     chosen = spread_days(times[analysis.whole(times)], CLIMATOLOGY_DAYS)
     if not len(chosen):
         return {}
-    read = (
-        (time, {name: field[0] for name, field in analysis.at(np.array([time])).items()}) for time in chosen
-    )
-    return climatology(read, f"{len(chosen)} times of {source}")
+    return climatology(_one_by_one(analysis, chosen), f"{len(chosen)} times of {source}")
+
+
+def _one_by_one(analysis: Analysis, times: Times) -> Iterator[tuple[np.datetime64, Fields]]:
+    """Each time with its fields [Y, X]."""
+    for time in times:
+        yield time, {name: field[0] for name, field in analysis.at(np.array([time])).items()}
 
 
 def spread_days(times: Times, days: int) -> Times:
@@ -106,12 +112,10 @@ def spread_days(times: Times, days: int) -> Times:
 
 
 def spread_indices(available: int, wanted: int) -> NDArray[np.int64]:
-    """At most `wanted` indices of 0..available-1, evenly spread, first and last included."""
-    return (
-        np.unique(np.linspace(0, available - 1, min(available, wanted)).round().astype(np.int64))
-        if available
-        else np.zeros(0, np.int64)
-    )
+    """At most `wanted` indices [n] of 0..available-1, evenly spread, first and last included."""
+    if not available:
+        return np.zeros(0, np.int64)
+    return np.unique(np.linspace(0, available - 1, min(available, wanted)).round().astype(np.int64))
 
 
 class DriverFields:

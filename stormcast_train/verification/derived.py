@@ -16,12 +16,12 @@ def with_derived(fields: Fields, names: tuple[str, ...]) -> Fields:
     """The fields and those derived ones whose ingredients are there. `ws10m` is of each member, never of mean
     components.
     """
-    more = {
-        name: np.hypot(*(fields[part] for part in INGREDIENTS[name]))
-        for name in names
-        if all(p in fields for p in INGREDIENTS[name])
-    }
-    return {**fields, **more}
+    made = dict(fields)
+    for name in names:
+        parts = [fields[part] for part in INGREDIENTS[name] if part in fields]
+        if len(parts) == len(INGREDIENTS[name]):
+            made[name] = np.hypot(*parts)
+    return made
 
 
 def probability_matched_mean(members_MLYX: Array) -> Array:

@@ -48,14 +48,10 @@ def reliability(scoring: Scoring, variable: str, least_events: int = 30) -> list
     if "exceedance" not in stacked or row is None or row.members < 2:
         return []
     curves = []
-    for threshold, table in zip(
-        scoring.measured[variable].thresholds, stacked["exceedance"].sum(axis=(0, 1)), strict=True
-    ):
-        forecasts = table.sum(axis=-1)
-        if table[:, 1].sum() >= least_events:
-            curves.append(
-                Reliability(
-                    threshold, np.linspace(0, 1, len(table)), ratio(table[:, 1], forecasts), forecasts
-                )
-            )
+    thresholds, tables = scoring.measured[variable].thresholds, stacked["exceedance"].sum(axis=(0, 1))
+    for threshold, table in zip(thresholds, tables, strict=True):
+        forecasts, events = table.sum(axis=-1), table[:, 1]
+        if events.sum() >= least_events:
+            probability = np.linspace(0, 1, len(table))
+            curves.append(Reliability(threshold, probability, ratio(events, forecasts), forecasts))
     return curves

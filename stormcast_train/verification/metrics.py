@@ -1,7 +1,7 @@
 """Metrics: functions of summed statistics, so that every root, ratio and skill is taken after the
-aggregation.
+aggregation. A metric of errors has the variable's unit.
 
-Means, shares and frequencies are area-weighted, because the sums are (`statistics.py`); spectra alone are
+Means, shares and frequencies are area-weighted, because the sums are (`case_sums.py`); spectra alone are
 not.
 
 Sums have any leading axes (bootstrap samples), then leads L; definitions in the docstrings, undefined ratios
@@ -21,54 +21,54 @@ Totals = dict[str, Array]
 
 
 def ratio(numerator: Array, denominator: Array) -> Array:
-    """numerator / denominator, NaN where the denominator is 0."""
+    """numerator / denominator of any one shape, NaN where the denominator is 0."""
     with np.errstate(divide="ignore", invalid="ignore"):
         value: Array = np.where(denominator == 0, np.nan, np.divide(numerator, denominator))
     return value
 
 
 def mse(t: Totals) -> Array:
-    """Area-weighted mean squared error of the (ensemble mean) field."""
+    """Area-weighted mean squared error of the (ensemble mean) field, [..., L]."""
     return ratio(t["squared_error"], t["cells"])
 
 
 def rmse(t: Totals) -> Array:
-    """sqrt of the area-weighted mean squared error over all cases; of the ensemble mean for an ensemble."""
+    """sqrt of the area-weighted mean squared error over all cases, of an ensemble's mean: [..., L]."""
     root: Array = np.sqrt(mse(t))
     return root
 
 
 def mae(t: Totals) -> Array:
-    """Area-weighted mean absolute error; of the ensemble mean for an ensemble."""
+    """Area-weighted mean absolute error, of an ensemble's mean: [..., L]."""
     return ratio(t["absolute_error"], t["cells"])
 
 
 def bias(t: Totals) -> Array:
-    """Area-weighted mean of forecast minus truth."""
+    """Area-weighted mean of forecast minus truth, [..., L]."""
     return ratio(t["error"], t["cells"])
 
 
 def crps_fair(t: Totals) -> Array:
-    """Area-weighted mean fair CRPS; the MAE of a single field."""
+    """Area-weighted mean fair CRPS, [..., L]; the MAE of a single field."""
     return ratio(t["crps_fair"], t["cells"])
 
 
 def spread(t: Totals) -> Array:
-    """sqrt of the area-weighted mean ensemble variance (divisor M - 1)."""
+    """sqrt of the area-weighted mean ensemble variance (divisor M - 1), [..., L]."""
     root: Array = np.sqrt(ratio(t["variance"], t["cells"]))
     return root
 
 
 def spread_skill_ratio(t: Totals, members: int) -> Array:
     """sqrt((M + 1) / M) sqrt(mean variance) / RMSE of the ensemble mean, both area-weighted (Fortin et al.
-    2014).
+    2014): [..., L].
     """
     return np.sqrt((members + 1) / members) * ratio(spread(t), rmse(t))
 
 
 def rank_histogram_deviation(t: Totals) -> Array:
     """sum over ranks of |area-weighted frequency - 1 / (M + 1)| (reliability index of Delle Monache et al.
-    2006); 0 is flat.
+    2006), [..., L]; 0 is flat.
     """
     ranks = t["ranks"]
     frequency = ratio(ranks, ranks.sum(axis=-1, keepdims=True))
@@ -99,8 +99,8 @@ def brier(t: Totals) -> Array:
 
 
 def brier_reliability(t: Totals) -> Array:
-    """The area-weighted reliability term of the Brier score (Murphy 1973), one bin per k of M members; 0 is
-    reliable.
+    """The area-weighted reliability term of the Brier score (Murphy 1973), one bin per k of M members,
+    [..., L, T]; 0 is reliable.
     """
     table = t["exceedance"]
     probability = np.linspace(0, 1, table.shape[-2])
@@ -110,7 +110,7 @@ def brier_reliability(t: Totals) -> Array:
 
 
 def event_frequency(t: Totals) -> Array:
-    """Share of the area where the truth reaches the threshold (area-weighted share of cells)."""
+    """Share of the area where the truth reaches the threshold (area-weighted share of cells), [..., L, T]."""
     return ratio(t["exceedance"][..., 1].sum(axis=-1), t["exceedance"].sum(axis=(-2, -1)))
 
 

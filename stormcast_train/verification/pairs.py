@@ -1,7 +1,7 @@
 """Metrics as quotients of two sums that add over cases: for whoever keeps running totals and takes the metric
 at the end.
 
-Every pair is (numerator, denominator) by lead, [L], from the statistics of `statistics.py`; the quotients
+Every pair is (numerator, denominator) by lead, [L], from the statistics of `case_sums.py`; the quotients
 (and the roots of those that are of squares) are the metrics of `metrics.py`. Shapes: L leads, Y rows, X
 columns, T thresholds.
 """
@@ -17,9 +17,8 @@ from stormcast_train.verification.case_sums import Measures, Sums, deterministic
 from stormcast_train.verification.stratify import RINGS_KM, ring_name
 
 Array = NDArray[Any]
-Pairs = dict[
-    tuple[str, str], tuple[Array, Array]
-]  # by quantity and qualifier (a threshold, a window, a band; empty without one)
+# By quantity and qualifier (a threshold, a window, a band; empty without one).
+Pairs = dict[tuple[str, str], tuple[Array, Array]]
 
 
 def pairs(sums: Sums, measured: Measures, members: int) -> Pairs:

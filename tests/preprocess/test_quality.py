@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from stormcast_train.base.config import typed
 from stormcast_train.base.errors import RequestError
+from stormcast_train.base.typed import typed
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.variables import VariablesConfig, describe
 from stormcast_train.preprocess.quality import check, examine

@@ -107,7 +107,7 @@ def test_a_changed_check_of_an_existing_store_is_refused_and_named(asked: Ask) -
     )
     with pytest.raises(
         RequestError,
-        match=r"source\.quality\.range\.enabled=true and not false, source\.quality\.stuck\.runs=3 and not 5",
+        match=r"source\.quality\.range\.enabled was true and is now false; source\.quality\.stuck\.runs was 3 and is now 5",
     ):
         build_store.preprocess(asked(source=source.model_copy(update={"quality": checks})), QUIET)
 

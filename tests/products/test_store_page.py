@@ -14,7 +14,7 @@ from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import HOUR
 from stormcast_train.fields.variables import describe
-from stormcast_train.products import store_maps, store_pictures, store_tables
+from stormcast_train.products import store_gap_tables, store_maps, store_pictures
 from stormcast_train.products.maps import save
 from stormcast_train.products.palettes import as_stored
 from stormcast_train.products.store_facts import (
@@ -111,7 +111,7 @@ def test_the_same_store_gives_the_same_page(page: str, store: Store, tmp_path: P
 def test_a_store_that_says_nothing_about_its_making_has_a_page_too(tiny_store: Path, tmp_path: Path) -> None:
     page = write_store_report(open_store(tiny_store), tmp_path).read_text()
     assert "all variables: t2m, u10m, v10m, rain1h" not in page  # it is in a picture
-    assert "The store does not say what its files were written by." in page
+    assert "The store does not record what wrote its files." in page
     assert "No weights were used." in page
 
 
@@ -282,7 +282,7 @@ def test_a_page_of_unreadable_gaps_does_not_say_that_no_file_was_refused() -> No
         "groups": {"state": {"gaps": [gap | {"details": ["a.nc is empty"]}]}},
         "refused": {"b.nc": "copy"},
     }
-    section = store_tables.refused(manifest)
+    section = store_gap_tables.refused(manifest)
     assert (
         section.sentences[0]
         == "1 file(s) of the archive were refused; 1 more could not be read when their time came."
@@ -291,8 +291,8 @@ def test_a_page_of_unreadable_gaps_does_not_say_that_no_file_was_refused() -> No
         ["b.nc", "copy"],
         ["of 2021-06-01 03:00", "a.nc is empty"],
     ]
-    assert store_tables.refused({"groups": {"state": {"gaps": []}}}).sentences == (
-        "No file of the archive was refused, and none could not be read.",
+    assert store_gap_tables.refused({"groups": {"state": {"gaps": []}}}).sentences == (
+        "Every file of the archive could be used.",
     )
 
 

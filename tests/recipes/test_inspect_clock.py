@@ -80,7 +80,8 @@ def test_local_time_taken_for_utc_is_named_with_the_key_that_mends_it(
 def collected(archive: Path) -> tuple[list[Any], list[Any], Any]:
     """Every source's series on common blocks, read once."""
     from stormcast_train.audit.clock_series import archive_feeds, collect, stretches
-    from stormcast_train.base.config import compose, typed
+    from stormcast_train.base.config import compose
+    from stormcast_train.base.typed import typed
     from stormcast_train.recipes.inspect import Config
 
     composed = compose("inspect", ["source=qpepre", "path=x"], None)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from stormcast_train.base.config import compose, typed
+from stormcast_train.base.config import compose
 from stormcast_train.base.console import Console
 from stormcast_train.base.errors import RequestError
+from stormcast_train.base.typed import typed
 from stormcast_train.fields.grid import Grid
 from stormcast_train.recipes import plot
 from stormcast_train.store.writer import write_store

@@ -11,9 +11,10 @@ import pytest
 import tiny_world
 import xarray as xr
 
-from stormcast_train.base.config import compose, typed
+from stormcast_train.base.config import compose
 from stormcast_train.base.console import Console
 from stormcast_train.base.errors import RequestError
+from stormcast_train.base.typed import typed
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import load
 from stormcast_train.recipes import verify

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import yaml
 
-from stormcast_train.base.config import CHECKOUT, typed
+from stormcast_train.base.config import CHECKOUT
 from stormcast_train.base.errors import RequestError
+from stormcast_train.base.typed import typed
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.opened import MAX_BYTES, MAX_FILES, close_all, opened
 from stormcast_train.sources.source import Source, build_sources

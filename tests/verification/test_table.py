@@ -203,7 +203,8 @@ def test_regions_need_their_static_fields() -> None:
 
 
 def test_the_standard_config_is_typed() -> None:
-    from stormcast_train.base.config import compose, typed
+    from stormcast_train.base.config import compose
+    from stormcast_train.base.typed import typed
 
     config = typed(ScoreConfig, compose("verify", ["forecast=f", "store=s", "out=o"])["score"])
     assert config.thresholds_of(describe("rain1h")) == (0.5, 1, 5, 10, 20, 40)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from stormcast_train.base.differences import differences, listed
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.fingerprint import digest
 from stormcast_train.base.provenance import code_fingerprint
 from stormcast_train.forecast.chosen import open_header
-from stormcast_train.training.run.differences import differences
 from stormcast_train.training.run.inherit import check_parent, inherited_init
 from stormcast_train.training.run.stage_run import StageRun
 
@@ -66,7 +66,7 @@ def begin(run: StageRun, identity: RunIdentity) -> Begin:
     if held["science_fingerprint"] != identity.science_fingerprint:
         if run.resume_from is None and directory.untouched():
             return "new"  # its first attempt was refused; this one is another request
-        where = "; ".join(differences(directory.document("science"), identity.science)[:3])
+        where = listed(differences(directory.document("science"), identity.science))
         fix = "give another run=, or the keys it began with"
         raise RequestError(
             f"run={directory.path} holds another experiment ({where}): {fix}", run=str(directory.path)

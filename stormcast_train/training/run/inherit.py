@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from stormcast_train.base.differences import differences, listed
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.files import read_json, write_json
 from stormcast_train.forecast.chosen import FACTS
 from stormcast_train.forecast.profiles import snapshot_files
 from stormcast_train.runs.run import RunDirectory, find_run
-from stormcast_train.training.run.differences import differences
 
 LENGTH = "total_samples"
 SCALED = (
@@ -54,8 +54,7 @@ def check_parent(asked: str, science: Mapping[str, Any], code: str, allow_code_c
     found = differences(comparable(parent.document("science"), science), comparable(science, science))
     if found:
         raise RequestError(
-            f"resume_from={asked} is another experiment ({'; '.join(found[:3])}): give its keys, or "
-            f"init={asked}",
+            f"resume_from={asked} is another experiment ({listed(found)}): give its keys, or init={asked}",
             run=asked,
         )
     if identity["code"] != code and not allow_code_change:

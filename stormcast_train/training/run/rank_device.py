@@ -7,6 +7,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from stormcast_train.base.errors import RequestError
+from stormcast_train.distributed.device import device_name
 from stormcast_train.distributed.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ def choose_device(asked: str | None, ranks: Ranks) -> torch.device:
     """
     import torch
 
-    kind = torch.device(asked or ("cuda" if torch.cuda.is_available() else "cpu"))
+    kind = torch.device(device_name(asked))
     if kind.type != "cuda" or kind.index is not None:
         return kind
     count = torch.cuda.device_count()

@@ -10,6 +10,7 @@ from stormcast_train.base.provenance import code_record
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.runs.environment import attempt_environment
 from stormcast_train.runs.run import describe_run
+from stormcast_train.runs.run_spec import RunSpec
 from stormcast_train.training.run.identity import RunIdentity
 from stormcast_train.training.run.inherit import parent_of, parent_record
 from stormcast_train.training.run.rank_device import is_deterministic
@@ -84,5 +85,5 @@ def _absolute(spec: str | None) -> str | None:
     """RUN or RUN@WHICH with an absolute path."""
     if spec is None:
         return None
-    name, at, which = (spec, "", "") if Path(spec).exists() else spec.partition("@")
-    return f"{Path(name).resolve()}{at}{which}"
+    named = RunSpec.parse(spec)
+    return named.of(named.path.resolve())

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from stormcast_train.data.mixture import Mixture
 from stormcast_train.data.splits import Split
 from stormcast_train.fields.times import Times
 from stormcast_train.runs.run import find_run
+from stormcast_train.runs.run_spec import RunSpec
 
 LONGEST_GAP = np.timedelta64(5 * 86400, "s")
 
@@ -103,13 +103,13 @@ def fold_runs(regression: str, folds: int) -> tuple[str, ...]:
     """The fold regressions of a regression's run (RUN or RUN@WHICH); RequestError, with the command, where
     one is missing.
     """
-    name, at, which = (regression, "", "") if Path(regression).exists() else regression.partition("@")
-    if (Path(name) / "package.json").is_file():
+    named = RunSpec.parse(regression)
+    if (named.path / "package.json").is_file():
         raise RequestError(
-            f"stage.residual=cross_fitted needs the run of the regression and its folds; regression={name} "
+            f"stage.residual=cross_fitted needs the run of the regression and its folds; regression={named.path} "
             "is a package"
         )
-    run = find_run(name).path
+    run = find_run(named.path).path
     made = sorted(
         int(p.name)
         for p in (run / "folds").glob("*")
@@ -123,7 +123,7 @@ def fold_runs(regression: str, folds: int) -> tuple[str, ...]:
             f"run={run}` and that run's other keys",
             run=str(run),
         )
-    return tuple(f"{run / 'folds' / str(i)}{at}{which}" for i in range(folds))
+    return tuple(named.of(run / "folds" / str(i)) for i in range(folds))
 
 
 def _distance(starts: Times, others: Times) -> NDArray[np.timedelta64]:

@@ -89,7 +89,7 @@ def test_what_was_killed_before_its_copy_was_whole_copies_again(tiny_store, whol
 
 @pytest.mark.parametrize(
     ("keys", "said"),
-    [({"seed": 1}, "seed was 0, asked is 1"), ({"lr": 1e-4}, "optim.lr"), ({"batch_size": 4}, "batch_size")],
+    [({"seed": 1}, "seed was 0 and is now 1"), ({"lr": 1e-4}, "optim.lr"), ({"batch_size": 4}, "batch_size")],
 )
 def test_another_experiment_is_refused_with_what_differs(tiny_store, stopped, tmp_path, keys, said):
     run = run_of(tiny_store, tmp_path / "mine", resume_from=stopped, **keys)

@@ -168,7 +168,7 @@ def test_a_repeated_command_finds_the_run_done(tiny_store, uninterrupted):
 
 def test_another_experiment_in_the_same_directory_is_refused_with_what_differs(tiny_store, uninterrupted):
     for keys, named in (
-        ({"seed": 1}, "seed was 0, asked is 1"),
+        ({"seed": 1}, "seed was 0 and is now 1"),
         ({"lr": 1e-4}, "optim.lr"),
         ({"batch_size": 4}, "optim.batch_size was 8"),
     ):
@@ -185,7 +185,10 @@ def test_a_directory_whose_first_attempt_was_refused_takes_the_corrected_request
     with pytest.raises(RequestError, match="does not fit"):
         run_stage(wrong, Ranks(), Console(quiet=True), StopRequest(), refuse)
     assert begin(right, identify(right)) == "new"
-    with RunDirectory(tmp_path / "run").locked(), pytest.raises(RequestError, match="seed was 1, asked is 0"):
+    with (
+        RunDirectory(tmp_path / "run").locked(),
+        pytest.raises(RequestError, match="seed was 1 and is now 0"),
+    ):
         begin(right, identify(right))  # another process has just begun the first one
 
 
