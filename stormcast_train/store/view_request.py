@@ -31,7 +31,10 @@ def requested_view(store: Store, asked: VariablesConfig, named: Collection[str])
         "background", base["background"], asked.add_background, asked.drop_background, asked.background
     )
     if not base["state"]:
-        raise RequestError(f"variables.drop={','.join(asked.drop)} leaves no state of {store.path}")
+        raise RequestError(
+            f"variables.drop={','.join(asked.drop)} would leave no state variable of the store {store.path}; "
+            "keep at least one"
+        )
     view = StoreView(
         override=_effective(store, asked, named),
         **{role: base[role] if base[role] != held[role] else None for role in ROLES},

@@ -72,7 +72,7 @@ def test_a_blur_of_an_unknown_variable_is_refused(asked: Ask) -> None:
 
 @pytest.mark.parametrize(
     ("name", "step", "said"),
-    [("moments", "10m", "choose another name"), ("radar", "7min", "does not divide a day")],
+    [("moments", "10m", "none of state, background"), ("radar", "7min", "does not divide a day")],
 )
 def test_a_role_that_cannot_be_is_refused_by_name(name: str, step: str, said: str) -> None:
     with pytest.raises(ValidationError, match=said):
