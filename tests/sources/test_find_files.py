@@ -16,8 +16,8 @@ import pytest
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.sources.config import GRIDDED_SUFFIXES, QpesumsReader, RwrpReader
 from stormcast_train.sources.era5 import Era5
+from stormcast_train.sources.file_search import find_files
 from stormcast_train.sources.qpesums import Qpesums
-from stormcast_train.sources.source import find_files
 
 NAMES = (
     "rwrf/2021/wrfout_d01_2021-06-01_00_interp",

@@ -107,7 +107,7 @@ def test_a_role_of_which_nothing_is_left_is_absent(store):
         (
             {"override": {"rain1h": {"low": 400}}},
             (),
-            "variables.override.rain1h: .*low 400 is above high 300",
+            "variables.override.rain1h: .*low=400 is above high=300",
         ),
     ],
 )
