@@ -178,7 +178,7 @@ def _physical(
 
 
 def _variable(path: Path, header: QpesumsHeader, asked: str | None, reader: QpesumsReader) -> str:
-    """The canonical name: as asked, else by the file name, else by the header. Its unit must be the header's."""
+    """The canonical name: as asked, else by the file name, else by the header. The unit must agree."""
     found = _STAMP.match(path.name)
     name = asked or reader.products.get(found["product"] if found else "")
     text, units = header.product.lower(), header.units.lower()

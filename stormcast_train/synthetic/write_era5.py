@@ -22,7 +22,7 @@ CHUNK_TIMES = 24
 
 @dataclass(frozen=True)
 class Parameter:
-    """What the CDS says about a variable."""
+    """The attributes that the CDS gives a variable."""
 
     short: str
     grib_short: str

@@ -54,7 +54,7 @@ def test_a_box_around_what_is_covered_is_moved_to_lie_inside() -> None:
         3,
         0,
     )  # row 4 would end at 12, column 0 begins where the grid does
-    with pytest.raises(RequestError, match="covers nothing"):
+    with pytest.raises(RequestError, match="has no value at all"):
         corner((3, 3), "covered", np.full((12, 9), np.nan))
 
 

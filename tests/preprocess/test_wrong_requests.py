@@ -83,7 +83,7 @@ def test_a_role_that_cannot_be_is_refused_by_name(name: str, step: str, said: st
 
 def test_dask_without_slurm_or_scheduler_says_so(asked: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(RequestError, match="no sbatch"):
+    with pytest.raises(RequestError, match="needs sbatch"):
         build_store.preprocess(asked(executor="dask", dask=DaskConfig(cluster="slurm")), QUIET)
 
 

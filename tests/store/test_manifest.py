@@ -210,7 +210,7 @@ def test_a_manifest_whose_fingerprint_is_not_that_of_its_groups_is_found_out_eve
     made(tmp_path / "s", {"t2m": full(3)})
     manifest = read_json(tmp_path / "s" / "manifest.json") | {"fingerprint": "0" * 64}
     write_json(tmp_path / "s" / "manifest.json", manifest | {"seal": seal_of(manifest)})
-    with pytest.raises(FailedError, match="names the fingerprint 000000000000, the groups give"):
+    with pytest.raises(FailedError, match="names the fingerprint 000000000000, and the groups give"):
         verify_store(tmp_path / "s")
 
 
