@@ -124,8 +124,7 @@ def best_lag(
     days = len(parts_PKM) * PART_H / 24
     if days < least_days:
         return None, f"they share {days:.1f} days; it takes {least_days:g}"
-    drawn_RP = rng.multinomial(len(parts_PKM), np.full(len(parts_PKM), 1 / len(parts_PKM)), REPLICATES)
-    drawn_RP[0] = 1  # the record as it is
+    drawn_RP = _resampled(len(parts_PKM), rng)
     scores_RK = correlation(np.einsum("rp,pkm->rkm", drawn_RP, parts_PKM))
     if np.isinf(scores_RK[0]).all():
         return None, "one of them never changes"
@@ -142,6 +141,13 @@ def best_lag(
         hours=round(float(parts_PKM[:, best, 6].sum()) * step_h),
     )
     return found, ""
+
+
+def _resampled(parts: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """How often each part is drawn [R, P]; the first row is the record as it is."""
+    drawn_RP = rng.multinomial(parts, np.full(parts, 1 / parts), REPLICATES)
+    drawn_RP[0] = 1
+    return np.asarray(drawn_RP)
 
 
 def _shifts(step_h: float, phase_h: float) -> list[int]:

@@ -50,11 +50,7 @@ def compare_clocks(
     else:
         feeds = store_feeds(path, period)
     if not feeds:
-        during = f" in period={period}" if period else ""
-        raise RequestError(
-            f"{path} holds nothing{during} whose clock could be compared: that takes rain, reflectivity, "
-            "t2m, 10 m wind, msl or sp"
-        )
+        raise _nothing_to_compare(path, period)
     periods = stretches(feeds, hours)
     planes = sum(len(times_in(feed, period)) for feed, period in product(feeds, periods))
     with progress(f"clock {path}", planes) as advance:
@@ -73,6 +69,14 @@ def compare_clocks(
         "clock_warnings": warnings(finding, found, readers),
         "clocks_agree": _agree(found),
     }
+
+
+def _nothing_to_compare(path: Path, period: Period | None) -> RequestError:
+    during = f" in period={period}" if period else ""
+    return RequestError(
+        f"{path} holds nothing{during} whose clock could be compared: that takes rain, reflectivity, t2m, "
+        "10 m wind, msl or sp"
+    )
 
 
 def _agree(comparisons: Sequence[Comparison]) -> bool | None:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,11 +31,12 @@ from stormcast_train.preprocess.repair import (
 )
 from stormcast_train.preprocess.request import PreprocessRequest, check_store, remember
 from stormcast_train.preprocess.shard_task import Done, run_unit
+from stormcast_train.preprocess.store_report import report_done
 from stormcast_train.preprocess.survey import Work, off_axis, survey
 from stormcast_train.preprocess.targets import regridding
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.manifest import finish
-from stormcast_train.store.writer import LOST, intact
+from stormcast_train.store.writer import intact
 
 MOST_REPORTED = 20  # failures reported one by one before the rest is left to the manifest
 
@@ -164,9 +165,8 @@ def _site(work: Work, layouts: dict[str, GroupLayout]) -> Site:
 
 
 def _rows(work: Work, layouts: dict[str, GroupLayout]) -> dict[str, int]:
-    return {role: axis.rows for role, axis in work.axes.items()} | (
-        {"static": 1} if "static" in layouts else {}
-    )
+    static = {"static": 1} if "static" in layouts else {}
+    return {role: axis.rows for role, axis in work.axes.items()} | static
 
 
 def _write(
@@ -209,7 +209,7 @@ def _publish(work: Work, site: Site, written: int, console: Console) -> dict[str
     )
     shutil.rmtree(request.store / ".before", ignore_errors=True)
     _unfinished(request.store).unlink(missing_ok=True)
-    _say_done(console, request.store, manifest)
+    report_done(console, request.store, manifest)
     return _result(request, manifest, written)
 
 
@@ -293,51 +293,6 @@ def _facts(work: Work, groups: dict[str, Any]) -> dict[str, Any]:
             if group["regridded"]
         },
     }
-
-
-def _say_done(console: Console, store: Path, manifest: dict[str, Any]) -> None:
-    for role, group in manifest["groups"].items():
-        times, shape = group["times"], " x ".join(map(str, group["grid"]["shape"]))
-        console.say(
-            f"{role}: {len(group['variables'])} variables, {times['count']} times from {times['first']}, "
-            f"{shape} points, {len(group['gaps'])} gaps"
-        )
-        for text in _warnings(role, group):
-            console.say(f"warning: {role} {text}")
-        for line in manifest["regridding"].get(role, ()):
-            if role != "background" and "said" in line:
-                console.say(f"  {', '.join(line['variables'])}: {line['said']}")
-        for text in _cadence_errors(group):
-            console.say(f"  {text}")
-    console.say(f"{store} is ready; fingerprint {manifest['fingerprint'][:12]}")
-
-
-def _warnings(role: str, group: dict[str, Any]) -> Iterator[str]:
-    """The variables of a role without any value, and those with values beyond their packed range."""
-    for name, facts in group["variables"].items():
-        if not facts["times_available"]:
-            reasons: set[str] = set()
-            for gap in group["gaps"]:
-                reasons |= set(gap["reasons"]) if name in gap["variables"] else set()
-            count = group["times"]["count"]
-            yield f"{name} has no value at any of its {count} times: {', '.join(sorted(reasons))}"
-    for name, (lost,) in group["facts"].get(LOST, {}).items():
-        yield (
-            f"{name}: {lost:.0f} values lie beyond the range that pack=int16 can hold and were set to its "
-            f"end; widen variables.override.{name}.low and .high, or take pack=none"
-        )
-
-
-def _cadence_errors(group: dict[str, Any]) -> Iterator[str]:
-    """How far values interpolated between a cadence's times are from the archive's own."""
-    for name, (count, squares) in group["facts"].get("cadence_error", {}).items():
-        spread = group["moments"][name]["value"]["std"] or float("nan")
-        rms = (squares / max(count, 1)) ** 0.5
-        yield (
-            f"{name}: interpolated between the cadence's times it is off by {rms:.4g} "
-            f"{group['variables'][name]['units']} (root mean square, {rms / spread:.1%} of its standard "
-            "deviation)"
-        )
 
 
 def _result(request: PreprocessRequest, manifest: dict[str, Any], written: int) -> dict[str, Any]:

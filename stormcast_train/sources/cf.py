@@ -25,7 +25,7 @@ from stormcast_train.sources.source import Clock, Record, Refusal, Source, datas
 from stormcast_train.sources.units import conversion, normalised
 
 
-@cache  # one function object per coordinates: the cache of open files tells openers apart by identity
+@cache  # one function object per coordinates: the cache of open files distinguishes openers by identity
 def _opener(coordinates: Coordinates) -> Callable[[Path], GriddedFile]:
     def open_with(path: Path) -> GriddedFile:
         return open_gridded(path, coordinates)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -11,7 +12,7 @@ import numpy as np
 import xarray as xr
 
 from stormcast_train.base.errors import UnreadableError
-from stormcast_train.sources import cf, cwa, era5, global_model, qpepre, qpesums, rwrp
+from stormcast_train.sources import cf, cwa, era5, era5_names, global_model, qpepre, qpesums, rwrp
 from stormcast_train.sources.cube_axes import Coordinates
 from stormcast_train.sources.cubes import FIRST_MEMBER, open_gridded
 from stormcast_train.sources.netcdf import open_netcdf
@@ -60,11 +61,11 @@ def _gridded(path: Path) -> Kind:
     gridded = open_gridded(path, Coordinates(forecasts=True, member=FIRST_MEMBER))
     try:
         forecasts = global_model.catalogue(gridded.cubes)
-        cubes = [place.cube for places in forecasts.values() for place in places]
+        cubes = [place.cube for place in chain.from_iterable(forecasts.values())]
         ahead = any((cube.times != cube.references).any() for cube in cubes)
         if ahead and not set(forecasts) <= {"tp", "rain1h"}:
             return "global_model"
-        return "era5" if era5.catalogue(gridded.cubes) else "cf"
+        return "era5" if era5_names.catalogue(gridded.cubes) else "cf"
     finally:
         gridded.close()
 

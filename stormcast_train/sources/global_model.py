@@ -20,12 +20,12 @@ import xarray as xr
 from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import HOUR, SECOND, Period, Times, iso, parse_duration, parse_time
 from stormcast_train.fields.variables import describe
-from stormcast_train.sources import era5
+from stormcast_train.sources import era5, era5_names
 from stormcast_train.sources.config import GlobalModelReader
 from stormcast_train.sources.cube import Cube
 from stormcast_train.sources.cube_axes import Coordinates
 from stormcast_train.sources.cubes import FIRST_MEMBER, GriddedFile, open_gridded
-from stormcast_train.sources.era5 import Place, other_sum
+from stormcast_train.sources.era5_names import STATIC, Place, other_sum
 from stormcast_train.sources.file_search import find_files
 from stormcast_train.sources.memory import FileContents, Held
 from stormcast_train.sources.opened import opened, reading
@@ -36,7 +36,7 @@ NAMES = {"u100m": "u100m", "v100m": "v100m", "tp01": "tp"}
 _NAMED = re.compile(r"^(?P<model>.+?)[-_](?P<base>\d{10})(?:-(?P<lead>\d{1,4})h?)?\.(?i:grb2?|grib2?|nc4?)$")
 
 
-@cache  # one function object per choice: the cache of open files tells openers apart by identity
+@cache  # one function object per choice: the cache of open files distinguishes openers by identity
 def _opener(member: int, unitless: str | None) -> Callable[[Path], GriddedFile]:
     def open_with(path: Path) -> GriddedFile:
         return open_gridded(path, Coordinates(forecasts=True, member=member, unitless=unitless))
@@ -51,8 +51,8 @@ def catalogue(cubes: Sequence[Cube], other_names: Mapping[str, str] | None = Non
     """
     other_names = other_names or {}
     known = [cube for cube in cubes if len(cube.references) and not unread(cube, other_names)]
-    found = era5.catalogue(known, NAMES | dict(other_names))
-    return {name: places for name, places in found.items() if name not in era5.STATIC}
+    found = era5_names.catalogue(known, NAMES | dict(other_names))
+    return {name: places for name, places in found.items() if name not in STATIC}
 
 
 def unread(cube: Cube, other_names: Mapping[str, str]) -> str:

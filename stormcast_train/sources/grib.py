@@ -131,28 +131,25 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
     if others:
         return f"its dimension {', '.join(others)} is neither time nor level"
     rows, columns = variable.data.shape[-2:]
-    lat, lon = (opened.variables[k].data for k in ("latitude", "longitude"))
+    lat, lon = opened.variables["latitude"].data, opened.variables["longitude"].data
     place = geometry(index.first(), lat, lon, (rows, columns))
     if isinstance(place, str):
         return place
     attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)} | _accumulated(index)
-    units = normalised(str(attributes.get("units", attributes.get("GRIB_units", ""))))
-    alias = str(attributes.get("GRIB_shortName", name))
-    version = "GRIB " + str(attributes.get("GRIB_dataType", ""))
     references = times[:0] if reference is None else np.full(len(times), np.datetime64(int(reference), "s"))
     return Cube(
         name,
-        units,
+        normalised(str(attributes.get("units", attributes.get("GRIB_units", "")))),
         times,
         levels,
         pressure,
         place.lat,
         place.lon,
         _plane_reader(variable, place, dims, level_dim if len(levels) else None),
-        (version,),
-        (alias,),
-        attributes,
-        references,
+        versions=("GRIB " + str(attributes.get("GRIB_dataType", "")),),
+        aliases=(str(attributes.get("GRIB_shortName", name)),),
+        attrs=attributes,
+        references=references,
     )
 
 

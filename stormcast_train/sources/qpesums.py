@@ -143,13 +143,16 @@ def read(
     with reading(path):
         values = _physical(raw, header, name, no_echo_dbz)
     lat, lon = header.lat + reader.shift_degrees[0], header.lon + reader.shift_degrees[1]
-    _, ny, nx = header.shape
-    version = f"QPESUMS {header.product} {nx}x{ny}{radar_set(header.radars)}"
     attrs = {"radars": ",".join(header.radars), "product": header.product}
     lead = _lead(path, reader)
     if lead:
         attrs["reference_time"] = iso(stamped)
-    return dataset({name: values}, lat, lon, stamped + lead, version, attrs)
+    return dataset({name: values}, lat, lon, stamped + lead, _version(header), attrs)
+
+
+def _version(header: QpesumsHeader) -> str:
+    _, ny, nx = header.shape
+    return f"QPESUMS {header.product} {nx}x{ny}{radar_set(header.radars)}"
 
 
 def radar_set(radars: Sequence[str]) -> str:

@@ -38,15 +38,12 @@ def write_shard(
     produce: Callable[[int], StoreRow],
     facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> dict[str, Any]:
-    """Write shard `shard` with `count` rows, `produce(i)` giving its i-th; returns (and stores) the shard's
-    record.
+    """Write a shard of `count` rows, the i-th from `produce(i)`; returns (and stores) the shard's record.
 
-    facts: more for the record, asked for at the end. Marks of a row are applied here, after what is
-    remembered of the unmarked planes.
-
-    One row is in memory at a time. The old record is set aside first and the new one comes last: a shard
-    without one is unfinished, and what it had in common with the old one can still be taken from it
-    (`previous_record`).
+    facts: more for the record, called at the end. A row's marks are applied here, after what the checks need
+    of its unmarked planes is recorded. One row is in memory at a time. The old record is set aside first and
+    the new one comes last: a shard without a record is unfinished, and what is unchanged since the old one
+    can still be taken from it (`previous_record`).
     """
     record_path, previous = layout.record_path(shard), _previous_path(layout, shard)
     if record_path.is_file():

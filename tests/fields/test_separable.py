@@ -39,7 +39,7 @@ def test_only_the_touched_part_of_the_source_is_used() -> None:
 def test_a_target_that_leaves_the_source_is_refused() -> None:
     with pytest.raises(
         RequestError,
-        match=r"target grid \(21\.6\.\.25\.6 degrees\) reaches beyond the source grid \(22\.\.26\.75 degrees\)",
+        match=r"\(21\.6\.\.25\.6 degrees\) reaches beyond the source grid \(22\.\.26\.75 degrees\)",
     ):
         separable(Grid(SOURCE.lat[8:], SOURCE.lon), TARGET)
 

@@ -89,7 +89,7 @@ def spaced(degrees: float) -> Grid:
     return Grid(23.0 + degrees * np.arange(5), 120.0 + degrees * np.arange(5))
 
 
-def test_from_twice_its_sources_spacing_on_all_but_reflectivity_is_regridded_conservatively_and_a_config_decides_before() -> (
+def test_from_twice_the_sources_spacing_all_but_reflectivity_is_conservative_unless_a_config_decides() -> (
     None
 ):
     def method(name: str, ratio: float, **regrid: str) -> str:
