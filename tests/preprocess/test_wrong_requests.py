@@ -71,11 +71,11 @@ def test_a_blur_of_an_unknown_variable_is_refused(asked: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "step", "said"),
+    ("name", "step", "reported"),
     [("moments", "10m", "none of state, background"), ("radar", "7min", "does not divide a day")],
 )
-def test_a_role_that_cannot_be_is_refused_by_name(name: str, step: str, said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_a_role_that_cannot_be_is_refused_by_name(name: str, step: str, reported: str) -> None:
+    with pytest.raises(ValidationError, match=reported):
         VariablesConfig.model_validate(
             {"name": "x", "state": ["t2m"], "groups": {name: {"variables": ["refc"], "step": step}}}
         )
