@@ -121,8 +121,7 @@ def best_lag(
         [_moments(a, b, shifts, round(PART_H / step_h)) for a, b in zip(firsts, seconds, strict=True)]
     )
     parts_PKM = parts_PKM[parts_PKM[:, :, 0].max(axis=1) > 0]
-    days = len(parts_PKM) * PART_H / 24
-    if days < least_days:
+    if (days := len(parts_PKM) * PART_H / 24) < least_days:
         return None, f"they share {days:.1f} days; it takes {least_days:g}"
     drawn_RP = _resampled(len(parts_PKM), rng)
     scores_RK = correlation(np.einsum("rp,pkm->rkm", drawn_RP, parts_PKM))

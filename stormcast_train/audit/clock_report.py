@@ -60,13 +60,12 @@ def compare_clocks(
     left_out |= {f.name: unseen for f in feeds if f.name not in seen}
     found = compare(series, periods, blocks, generator(seed, "clock")) if blocks is not None else []
     finding = culprits(found)
-    readers = source if kind == "archive" else plan_source(path)
     return {
         "clocks": [_plain(c) for c in found],
         "clock_periods": [str(p) for p in periods],
         "clock_left_out": left_out,
         "clock_offsets": finding.offsets(),
-        "clock_warnings": warnings(finding, found, readers),
+        "clock_warnings": warnings(finding, found, source if kind == "archive" else plan_source(path)),
         "clocks_agree": _agree(found),
     }
 

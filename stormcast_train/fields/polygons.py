@@ -18,10 +18,12 @@ def signed_area(polygons: Floats) -> Floats:
 
 
 def counter_clockwise(polygons: Floats) -> Floats:
+    """The polygons [N, V, 2], reversed where they run clockwise."""
     return np.where((signed_area(polygons) < 0)[:, None, None], polygons[:, ::-1], polygons)
 
 
 def is_convex(polygons: Floats) -> Flags:
+    """Whether each polygon [N, V, 2], counter-clockwise, turns left (or goes straight on) at every vertex."""
     edge = np.roll(polygons, -1, axis=1) - polygons
     after = np.roll(edge, -1, axis=1)
     turn = edge[..., 0] * after[..., 1] - edge[..., 1] * after[..., 0]

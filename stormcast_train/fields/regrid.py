@@ -224,8 +224,8 @@ def coarsening(source: Grid, factor: int, rows: slice, columns: slice) -> tuple[
 
 
 def from_order(regrid: Regrid, source: Grid, order: NDArray[np.intp] | None) -> Regrid:
-    """Weights that were made for the columns of `source` in this order (None: as they are), for the source
-    itself.
+    """Weights that were made for the columns of `source` in this order [x] (None: as they are), for the
+    source itself.
     """
     row, column = np.divmod(regrid.indices, source.shape[1])
     indices = regrid.indices if order is None else row * source.shape[1] + order[column]

@@ -54,7 +54,7 @@ class ShardTask:
 
 def axis_for(times: NDArray[np.int64], step: np.timedelta64, low: int, high: int) -> RoleAxis | None:
     """The axis from the first to the last possible time in low..high (seconds, both included) on the sources'
-    own clock.
+    own clock. times: [T], seconds since 1970.
 
     The clock is the commonest remainder of the sources' times by the step, and :00 where that is about as
     common: ten-minute files do not move an hourly axis because some of those at :00 are missing.
@@ -71,8 +71,8 @@ def axis_for(times: NDArray[np.int64], step: np.timedelta64, low: int, high: int
 
 
 def clock_step(times: NDArray[np.int64], at_least: np.timedelta64) -> np.timedelta64:
-    """The greatest common divisor of the distances between a driver's times, never finer than the state's
-    step.
+    """The greatest common divisor of the distances between a driver's times [T] (seconds since 1970), never
+    finer than the state's step.
     """
     gaps = np.diff(times)
     found = int(np.gcd.reduce(gaps)) if len(gaps) else seconds(at_least)
@@ -80,7 +80,7 @@ def clock_step(times: NDArray[np.int64], at_least: np.timedelta64) -> np.timedel
 
 
 def limits(period: Period | None, times: NDArray[np.int64]) -> tuple[int, int]:
-    """First and last second that may hold a time: of the period, or of the times themselves."""
+    """First and last second that may hold a time: of the period, or of the times [T] (seconds since 1970)."""
     if period is None:
         return int(times[0]), int(times[-1])
     return _seconds(period.start), _seconds(period.end) - 1

@@ -64,7 +64,8 @@ def examine(
     """All checks of one field at one time on the source's own grid: range, speckle, absurd; each by its
     switch.
 
-    Returns what `check` does. companions: other fields of the same time and grid (`radar_checks.absurd`).
+    Returns what `check` does. companions: other fields [y, x] of the same time and grid
+    (`radar_checks.absurd`).
     """
     checked_YX, codes_YX = check(variable, values_YX, config.range.enabled)
     if variable.kind not in ("accumulation", "reflectivity"):

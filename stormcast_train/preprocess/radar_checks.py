@@ -53,7 +53,7 @@ def speckle(values_YX: Field, variable: Variable, config: SpeckleCheck) -> Mask:
 def absurd(
     values_YX: Field, variable: Variable, companions: Mapping[str, Field], config: AbsurdCheck
 ) -> Mask:
-    """Cells above the variable's limit that what lies around them contradicts.
+    """Cells [y, x] above the variable's limit that what lies around them contradicts.
 
     companions (same grid and time, NaN where there is nothing): `refc`, the reflectivity in dBZ (best the
     hour's maximum), and `gauge_rain1h`, the gauges' own hour in mm. The nearest gauge within two cells

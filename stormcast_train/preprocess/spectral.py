@@ -63,7 +63,7 @@ def is_global(grid: Grid) -> bool:
 
 
 def response(k_per_m: Array, cutoff_km: float) -> Array:
-    """The part of the amplitude at wavenumber k (radians per metre) that passes."""
+    """The part of the amplitude at wavenumber k (radians per metre, of any shape) that passes."""
     return np.exp(-smoothing_m2(cutoff_km) * k_per_m**2)
 
 

@@ -65,7 +65,7 @@ class Remembered:
 
 
 def marks_of(remembered: Remembered, rows: int, config: QualityConfig, plane: Plane) -> Marks:
-    """Everything that the checks across hours refuse."""
+    """All that the checks across hours refuse, by row and variable. plane: (row, channel) -> [y, x]."""
     names = remembered.layout.names
     marks: Marks = {}
 

@@ -125,14 +125,11 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
         return clash
     times, levels, pressure = _axes(opened, index)
     level_dim = index["typeOfLevel"][0]
-    others = [
-        d for d in dims[:-2] if d not in ("valid_time", level_dim) and opened.variables[d].data.size > 1
-    ]
+    others = [d for d in dims[:-2] if d not in ("valid_time", level_dim) and _length(opened, d) > 1]
     if others:
         return f"its dimension {', '.join(others)} is neither time nor level"
-    rows, columns = variable.data.shape[-2:]
     lat, lon = opened.variables["latitude"].data, opened.variables["longitude"].data
-    place = geometry(index.first(), lat, lon, (rows, columns))
+    place = geometry(index.first(), lat, lon, variable.data.shape[-2:])
     if isinstance(place, str):
         return place
     attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)} | _accumulated(index)
@@ -151,6 +148,10 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
         attrs=attributes,
         references=references,
     )
+
+
+def _length(opened: Any, dim: str) -> int:
+    return int(opened.variables[dim].data.size)
 
 
 def _plane_reader(

@@ -39,8 +39,8 @@ class Geometry:
 
 
 def geometry(message: Mapping[str, Any], lat: Array, lon: Array, shape: tuple[int, int]) -> Geometry | str:
-    """The geometry of a message whose coordinates by ecCodes are lat and lon; a reason where they cannot be
-    trusted.
+    """The geometry of a message whose coordinates by ecCodes are lat and lon (degrees; [y] and [x], or both
+    [y, x]); a reason where they cannot be trusted.
     """
     columns_first = bool(message.get("jPointsAreConsecutive", 0))
     westward, northward = bool(message.get("iScansNegatively", 0)), bool(message.get("jScansPositively", 0))

@@ -31,7 +31,9 @@ class BlockArray:
         return np.zeros((self.rows_per_shard, *self.inner), dtype=np.dtype(self.dtype).newbyteorder("<"))
 
     def write(self, shard: int, block: NDArray[Any]) -> None:
-        """Replace the chunk of a shard; an array without cells (no rain, no histogram) has no files."""
+        """Replace the chunk [rows_per_shard, *inner] of a shard; an array without cells (no rain, no
+        histogram) has no files.
+        """
         if 0 in self.inner:
             return
         write_bytes(

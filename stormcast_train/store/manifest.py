@@ -167,8 +167,8 @@ def _sums(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]
 def group_fingerprint(
     layout: GroupLayout, times: Times, checksum: NDArray[np.uint32], mask_checksum: NDArray[np.uint32]
 ) -> str:
-    """SHA-256 of a group's values and masks (by their checksums), units, transforms, coding, coordinates and
-    times.
+    """SHA-256 of a group's values and masks (by their checksums [T, C]), units, transforms, coding,
+    coordinates and times [T].
     """
     facts = [(v.name, v.units, v.transform.model_dump()) for v in layout.variables]
     coding = [(c.scale, c.offset, c.kind) for c in layout.codings]

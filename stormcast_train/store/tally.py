@@ -42,8 +42,8 @@ class Tally:
         row.apply_marks(names)
 
     def add(self, i: int, row: StoreRow, coded: NDArray[Any], values: NDArray[np.float32]) -> None:
-        """Count row `i`, as it lies on disk (`coded`) and as a reader will see it (`values`, unchanged until
-        the next row).
+        """Count row `i`, as it lies on disk (`coded` [C, y, x]) and as a reader will see it (`values`
+        [C, y, x], unchanged until the next row).
         """
         variables = self.layout.variables
         self.checksum[i] = [crc32c(np.ascontiguousarray(plane)) for plane in coded]

@@ -116,7 +116,8 @@ def write_array(
     attributes: dict[str, Any] | None = None,
     growing: int | None = None,
 ) -> None:
-    """A whole array as one compressed chunk; with `growing`, the chunk's first axis is a multiple of that
+    """A whole array, of any shape, as one compressed chunk; with `growing`, the chunk's first axis is a
+    multiple of that
     length.
 
     The chunk is written before the metadata, so a reader sees the old length or the new.

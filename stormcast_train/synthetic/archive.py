@@ -140,8 +140,8 @@ def month_jobs(archive: Archive, period: Period) -> list[MonthJob]:
 
 
 def oracle_jobs(archive: Archive, starts: NDArray[np.datetime64], hours: int, members: int) -> list[Job]:
-    """The futures of which a file is missing, a job per start; RequestError where two starts would write the
-    same valid time.
+    """The futures of which a file is missing, a job per start [N]; RequestError where two starts would write
+    the same valid time.
     """
     _check_starts(archive, starts, hours)
     inner = ArchiveContents(archive.contents.rwrf, archive.contents.qpesums, False, ())
@@ -181,7 +181,7 @@ def _check_starts(archive: Archive, starts: NDArray[np.datetime64], hours: int) 
 
 
 def note_oracle(archive: Archive, starts: NDArray[np.datetime64], hours: int) -> None:
-    """Record the futures (`oracle/oracle.json`), before they are written."""
+    """Record the futures from these starts [N] (`oracle/oracle.json`), before they are written."""
     write_json(
         archive.path / "oracle" / ORACLE, {"hours": _spans(archive, starts, hours), "seed": archive.seed}
     )

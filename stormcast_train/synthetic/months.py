@@ -123,7 +123,7 @@ def _counted(
 
 
 def trimmed(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rounded to `KEPT_BITS` of mantissa."""
+    """The values, of any shape, rounded to `KEPT_BITS` of mantissa."""
     drop = 23 - KEPT_BITS
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     rounded = (

@@ -59,7 +59,7 @@ WEST_SLOPE_KM, EAST_SLOPE_KM = 42.0, 25.0
 
 
 def kilometres(lat: Array, lon: Array) -> tuple[Array, Array]:
-    """(east, north) of Taiwan's middle in kilometres on a plane."""
+    """(east, north) of Taiwan's middle in kilometres on a plane; lat and lon in degrees, of any one shape."""
     east = (lon - MIDDLE_LON) * KM_PER_DEGREE * np.cos(np.radians(MIDDLE_LAT))
     return east, (lat - MIDDLE_LAT) * KM_PER_DEGREE
 
@@ -96,7 +96,9 @@ def _waves() -> tuple[Array, Array, Array]:
 
 
 def roughness(lat: Array, lon: Array) -> Array:
-    """A fixed field of unit variance that falls towards short waves."""
+    """A fixed field of unit variance that falls towards short waves; lat and lon in degrees, of any one
+    shape.
+    """
     x, y = kilometres(lat, lon)
     total = np.zeros(np.shape(x))
     for (kx, ky), amplitude, phase in zip(*_waves(), strict=True):
