@@ -58,7 +58,7 @@ class ChangePoint:
 
 @dataclass(frozen=True)
 class Scan:
-    """What the scan of a group found; `cannot_tell` says why nothing was looked for."""
+    """What the scan of a group found; `cannot_tell` is the reason why nothing was looked for."""
 
     found: tuple[ChangePoint, ...] = ()
     cannot_tell: str | None = None
@@ -73,10 +73,8 @@ def monthly(group: Group) -> Monthly:
     values_TCQ = group.moments[:, :, m.KINDS.index("value")]
     spans = [slice(a, b) for a, b in zip(first, [*first[1:], len(of_row)], strict=True)]
     total_MCQ = np.stack([m.reduce(values_TCQ[span]) for span in spans])
-    enough_MC = (
-        np.stack([(values_TCQ[span][..., 0] > 0).sum(axis=0) for span in spans]) * seconds(group.step)
-        >= LEAST_DAYS * DAY_S
-    )
+    rows_MC = np.stack([(values_TCQ[span][..., 0] > 0).sum(axis=0) for span in spans])
+    enough_MC = rows_MC * seconds(group.step) >= LEAST_DAYS * DAY_S
     rain = m.counted(group.layout.variables)
     counts_TRB = Blocks.of(group.layout).histogram.read_rows(len(of_row))
     series: dict[tuple[str, str], Series] = {}
@@ -96,20 +94,19 @@ def scan(of: Monthly, version_changes: Sequence[tuple[np.datetime64, str]] = ())
     longest = max((int(np.isfinite(values).sum()) for values in of.series.values()), default=0)
     if longest < LEAST_MONTHS:
         return Scan(
-            cannot_tell=f"{longest} month(s) with at least {LEAST_DAYS} days of data: {LEAST_MONTHS} are needed to "
-            "tell a change"
+            cannot_tell=f"{longest} month(s) with at least {LEAST_DAYS} days of data: {LEAST_MONTHS} are "
+            "needed to find a change"
         )
     changes: dict[np.datetime64, str] = {}
     for time, text in version_changes:
-        month = (time + np.timedelta64(15, "D")).astype(
-            "datetime64[M]"
-        )  # the first that is mostly of the new version
+        # The first month that is mostly of the new version.
+        month = (time + np.timedelta64(15, "D")).astype("datetime64[M]")
         changes[month] = f"{changes[month]}; {text}" if month in changes else text
     found: list[ChangePoint] = []
     for (variable, statistic), values in of.series.items():
-        there = np.isfinite(values)
-        if there.sum() >= LEAST_MONTHS:
-            found += _of_series(variable, statistic, of.months[there], values[there], changes)
+        present = np.isfinite(values)
+        if present.sum() >= LEAST_MONTHS:
+            found += _of_series(variable, statistic, of.months[present], values[present], changes)
     return Scan(tuple(found))
 
 
@@ -143,10 +140,10 @@ def _seasons(months_M: NDArray[np.datetime64]) -> NDArray[np.float64]:
         u = (number - number.mean()) / max(1.0, np.ptp(number) / 2)
         return np.column_stack([np.ones_like(u), u, u * u - (u * u).mean()])
     angle = 2 * np.pi * number / 12
-    harmonics = [1, 2] if len(number) >= 24 else [1]
-    return np.column_stack(
-        [np.ones_like(angle), *(f(h * angle) for h in harmonics for f in (np.cos, np.sin))]
-    )
+    columns = [np.ones_like(angle), np.cos(angle), np.sin(angle)]
+    if len(number) >= 24:
+        columns += [np.cos(2 * angle), np.sin(2 * angle)]
+    return np.column_stack(columns)
 
 
 def _columns(base: NDArray[np.float64], steps: Sequence[int]) -> NDArray[np.float64]:
@@ -157,7 +154,8 @@ def _columns(base: NDArray[np.float64], steps: Sequence[int]) -> NDArray[np.floa
 def _candidates(n: int, steps: Sequence[int]) -> list[int]:
     """Months with two others (three from a year on) at least between them and the next step or end."""
     margin = 3 if n >= 12 else 2
-    return [k for k in range(n) if min(abs(k - e) for e in (0, *steps, n)) >= margin]
+    ends = np.array([0, *steps, n])
+    return [k for k in range(n) if np.abs(ends - k).min() >= margin]
 
 
 def _greedy(base: NDArray[np.float64], y_M: Series, documented: Mapping[int, str]) -> list[int]:
@@ -170,9 +168,8 @@ def _greedy(base: NDArray[np.float64], y_M: Series, documented: Mapping[int, str
         if not sizes or max(sizes.values()) == 0:
             break
         best = max(sizes, key=lambda k: sizes[k])
-        beside = [
-            k for k in (best - 1, best + 1) if k in documented and sizes.get(k, 0.0) >= NEARLY * sizes[best]
-        ]
+        nearly = NEARLY * sizes[best]
+        beside = [k for k in (best - 1, best + 1) if k in documented and sizes.get(k, 0.0) >= nearly]
         steps.append(beside[0] if beside and best not in documented else best)
     return steps
 
@@ -183,9 +180,8 @@ def _settled(
     """Each undocumented step moved by up to two months to where it explains most beside the others."""
     for place, k in enumerate(steps):
         others = [s for s in steps if s != k]
-        near = {
-            c: abs(_test(base, y_M, others, c)[0]) for c in _candidates(len(y_M), others) if abs(c - k) <= 2
-        }
+        candidates = [c for c in _candidates(len(y_M), others) if abs(c - k) <= 2]
+        near = {c: abs(_test(base, y_M, others, c)[0]) for c in candidates}
         if near and k not in documented:
             steps[place] = max(near, key=lambda c: near[c])
     return steps
@@ -199,11 +195,12 @@ def _significant(
     """
     kept = list(steps)
     while kept:
-        tested = {k: _test(base, y_M, [s for s in kept if s != k], k) for k in kept}
-        excess = {
-            k: p / (DOCUMENTED if k in documented else UNDOCUMENTED / len(y_M))
-            for k, (_, p) in tested.items()
-        }
+        tested: dict[int, tuple[float, float]] = {}
+        excess: dict[int, float] = {}
+        for k in kept:
+            tested[k] = _test(base, y_M, [s for s in kept if s != k], k)
+            allowed = DOCUMENTED if k in documented else UNDOCUMENTED / len(y_M)
+            excess[k] = tested[k][1] / allowed
         worst = max(kept, key=lambda k: excess[k])
         if excess[worst] < 1:
             return {k: t for k, (t, _) in tested.items()}

@@ -16,9 +16,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 Verdict = Literal["agree", "shifted", "cannot tell"]
 LONGEST_H = 12.0  # lags looked at, either way
-PART_H = (
-    12.0  # what is drawn together when the record is resampled: longer than a shower, shorter than the record
-)
+PART_H = 12.0  # what is resampled together: longer than a shower, shorter than the record
 REPLICATES = 400
 SURE = (0.005, 0.995)
 LEAST_SCORE = 0.1  # a correlation below this is no resemblance
@@ -117,35 +115,44 @@ def best_lag(
     those of the second. The range comes from resampling parts of 12 h (Kuensch 1989), the fraction of a step
     from a parabola through the best three.
     """
-    count = int((LONGEST_H + abs(phase_h)) // step_h)
-    shifts = [k for k in range(-count, count + 1) if abs(phase_h + k * step_h) <= LONGEST_H + 1e-9]
+    shifts = _shifts(step_h, phase_h)
     lags_K = np.array([phase_h + k * step_h for k in shifts])
     parts_PKM = np.concatenate(
         [_moments(a, b, shifts, round(PART_H / step_h)) for a, b in zip(firsts, seconds, strict=True)]
     )
     parts_PKM = parts_PKM[parts_PKM[:, :, 0].max(axis=1) > 0]
-    days = len(parts_PKM) * PART_H / 24
-    if days < least_days:
+    if (days := len(parts_PKM) * PART_H / 24) < least_days:
         return None, f"they share {days:.1f} days; it takes {least_days:g}"
-    drawn_RP = rng.multinomial(len(parts_PKM), np.full(len(parts_PKM), 1 / len(parts_PKM)), REPLICATES)
-    drawn_RP[0] = 1  # the record as it is
+    drawn_RP = _resampled(len(parts_PKM), rng)
     scores_RK = correlation(np.einsum("rp,pkm->rkm", drawn_RP, parts_PKM))
     if np.isinf(scores_RK[0]).all():
         return None, "one of them never changes"
     peaks_R = _peaks(scores_RK, lags_K)
     low, high = np.quantile(peaks_R, SURE)
     best, zero = int(np.argmax(scores_RK[0])), int(np.argmin(np.abs(lags_K)))
-    hours = round(float(parts_PKM[:, best, 6].sum()) * step_h)
-    nearest = float(lags_K[np.argmin(np.abs(lags_K - peaks_R[0]))])
-    return Lag(
-        float(peaks_R[0]),
-        nearest,
-        float(low),
-        float(high),
-        float(scores_RK[0, zero]),
-        float(scores_RK[0, best]),
-        hours,
-    ), ""
+    found = Lag(
+        lag_h=float(peaks_R[0]),
+        step_h=float(lags_K[np.argmin(np.abs(lags_K - peaks_R[0]))]),
+        low_h=float(low),
+        high_h=float(high),
+        score_zero=float(scores_RK[0, zero]),
+        score_best=float(scores_RK[0, best]),
+        hours=round(float(parts_PKM[:, best, 6].sum()) * step_h),
+    )
+    return found, ""
+
+
+def _resampled(parts: int, rng: np.random.Generator) -> NDArray[np.int64]:
+    """How often each part is drawn [R, P]; the first row is the record as it is."""
+    drawn_RP = rng.multinomial(parts, np.full(parts, 1 / parts), REPLICATES)
+    drawn_RP[0] = 1
+    return np.asarray(drawn_RP)
+
+
+def _shifts(step_h: float, phase_h: float) -> list[int]:
+    """The shifts in steps whose lag is at most `LONGEST_H` either way."""
+    count = int((LONGEST_H + abs(phase_h)) // step_h)
+    return [k for k in range(-count, count + 1) if abs(phase_h + k * step_h) <= LONGEST_H + 1e-9]
 
 
 def _moments(first_TB: Array, second_TB: Array, shifts: Sequence[int], part: int) -> Array:
@@ -158,10 +165,10 @@ def _moments(first_TB: Array, second_TB: Array, shifts: Sequence[int], part: int
         both = np.full((2, *second_TB.shape), np.nan)
         if high > low:
             both[:, low:high] = first_TB[low + shift : high + shift], second_TB[low:high]
-        there = np.isfinite(both).all(axis=0)
-        x, y = np.where(there, both, 0.0)
-        sums_TM = [np.sum(values, axis=1) for values in (there, x, y, x * x, y * y, x * y)]
-        rows = np.stack([*sums_TM, np.any(there, axis=1)], axis=1)
+        present = np.isfinite(both).all(axis=0)
+        x, y = np.where(present, both, 0.0)
+        sums_TM = [np.sum(values, axis=1) for values in (present, x, y, x * x, y * y, x * y)]
+        rows = np.stack([*sums_TM, np.any(present, axis=1)], axis=1)
         sums[:, k] = np.add.reduceat(rows, starts, axis=0)
     return sums
 

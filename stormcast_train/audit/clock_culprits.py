@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations, product
+from itertools import chain, combinations, product
 
 from stormcast_train.audit.clock import Comparison
 
@@ -25,24 +26,24 @@ class Culprit:
 
 @dataclass(frozen=True)
 class Finding:
-    """What the comparisons say together.
+    """What the comparisons show together.
 
     alternatives: sets of culprits that explain them equally well; empty where all agree. contradicted:
-    comparisons that even those do not explain.
+    comparisons that even those do not explain. judged: the sources in a comparison with a verdict.
     """
 
     alternatives: tuple[tuple[Culprit, ...], ...]
     contradicted: int
-    told: frozenset[str]
+    judged: frozenset[str]
 
     def offsets(self) -> dict[str, float | None]:
         """By source that could be judged: hours its stamps are late; None where it may or may not be the
         culprit.
         """
         found: dict[str, float | None] = {}
-        for source in sorted(self.told):
-            said = {_of(source, alternative) for alternative in self.alternatives} or {0.0}
-            found[source] = said.pop() if len(said) == 1 and not self.contradicted else None
+        for source in sorted(self.judged):
+            lags_h = {_of(source, alternative) for alternative in self.alternatives} or {0.0}
+            found[source] = lags_h.pop() if len(lags_h) == 1 and not self.contradicted else None
         return found
 
 
@@ -51,23 +52,22 @@ def _of(source: str, culprits: Sequence[Culprit]) -> float:
 
 
 def culprits(comparisons: Sequence[Comparison]) -> Finding:
-    """Who must be shifted for the comparisons that could tell to hold; the sun never is."""
+    """Who must be shifted for the comparisons with a verdict to hold; the sun never is."""
     edges = [c for c in comparisons if c.verdict != "cannot tell"]
-    nodes = {n for c in edges for n in (c.first, c.second)} - {SUN}
-    told = frozenset(source_of(n) for n in nodes)
+    nodes = ({c.first for c in edges} | {c.second for c in edges}) - {SUN}
+    judged = frozenset(source_of(n) for n in nodes)
     wrong = [c for c in edges if c.verdict == "shifted"]
     if not wrong:
-        return Finding((), 0, told)
+        return Finding((), 0, judged)
     ranked: dict[tuple[int, int], list[tuple[float, Shifts]]] = {}
-    for shifts in _hypotheses(
-        sorted(nodes), sorted({sign * c.lag.step_h for c in wrong if c.lag for sign in (1, -1)})
-    ):
+    lags_h = {c.lag.step_h for c in wrong if c.lag}
+    for shifts in _hypotheses(sorted(nodes), sorted(lags_h | {-lag_h for lag_h in lags_h})):
         unexplained, misfit = _against(edges, dict(shifts))
         ranked.setdefault((unexplained, len(shifts)), []).append((misfit, shifts))
     unexplained, size = min(ranked)
     if unexplained >= len(wrong) or size == 0:
-        return Finding((), len(wrong), told)
-    return Finding(_distinct(ranked[unexplained, size]), unexplained, told)
+        return Finding((), len(wrong), judged)
+    return Finding(_distinct(ranked[unexplained, size]), unexplained, judged)
 
 
 def source_of(node: str) -> str:
@@ -78,12 +78,14 @@ def source_of(node: str) -> str:
 def _hypotheses(nodes: Sequence[str], shifts: Sequence[float]) -> Iterator[Shifts]:
     """Every choice of up to two sources, or parts of them, each with a shift."""
     sources = {source_of(n) for n in nodes}
-    several = {s for s in sources if sum(source_of(n) == s for n in nodes) > 1}
+    count_of = Counter(source_of(n) for n in nodes)
+    several = {source for source in sources if count_of[source] > 1}
     units = [*sorted(sources), *(n for n in nodes if source_of(n) in several)]
     yield ()
     for count in range(1, MOST + 1):
         for chosen in combinations(units, count):
-            if len({source_of(u) if u not in sources else u for u in chosen}) == count:
+            owners = {unit if unit in sources else source_of(unit) for unit in chosen}
+            if len(owners) == count:
                 for hours in product(shifts, repeat=count):
                     yield tuple(zip(chosen, hours, strict=True))
 
@@ -109,16 +111,14 @@ def _distinct(found: Sequence[tuple[float, Shifts]]) -> tuple[tuple[Culprit, ...
         key = tuple(who for who, _ in shifts)
         if key not in best or misfit < best[key][0]:
             best[key] = (misfit, shifts)
-    whole = [key for key in best if all("." not in who for who in key)]
-    kept = [
-        key
-        for key in best
-        if key in whole or not any(tuple(source_of(who) for who in key) == w for w in whole)
-    ]
+    whole = {key for key in best if not any("." in who for who in key)}
+    kept = [key for key in best if key in whole or tuple(map(source_of, key)) not in whole]
     ordered = sorted(kept, key=lambda key: best[key][0])
-    return tuple(
-        tuple(Culprit(who, hours) for who, hours in best[key][1]) for key in _plausible(ordered, best)
-    )
+    return tuple(_culprits_of(best[key][1]) for key in _plausible(ordered, best))
+
+
+def _culprits_of(shifts: Shifts) -> tuple[Culprit, ...]:
+    return tuple(Culprit(who, hours) for who, hours in shifts)
 
 
 def _plausible(
@@ -127,15 +127,11 @@ def _plausible(
     """Where rain and reflectivity of one source disagree by an hour, the rain is stamped at the start of its
     hour.
     """
+    sources = set(map(source_of, chain.from_iterable(keys)))
+    if len(keys) < 2 or len(sources) != 1:
+        return keys
     for key in keys:
         ((who, hours), *rest) = best[key][1]
-        same = {source_of(w) for k in keys for w in k} == {source_of(who)}
-        if (
-            not rest
-            and len(keys) > 1
-            and same
-            and who.endswith((".rain1h", ".rain10m", ".rain5m"))
-            and hours < 0
-        ):
+        if not rest and hours < 0 and who.endswith((".rain1h", ".rain10m", ".rain5m")):
             return [key]
     return keys

@@ -1,5 +1,4 @@
-"""Which series tell about each other's clocks, how they are prepared for it, and what sound clocks may differ
-by.
+"""Which series compare two clocks, how they are prepared for it, and by how much sound clocks may differ.
 
 Radar rain against radar rain, and against reflectivity meaned over the rain's own interval, is sharp to
 minutes. The day's course of temperature is sharp to a fraction of an hour between two models, to two hours
@@ -11,7 +10,7 @@ between the radars, and most others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, product
 
@@ -36,10 +35,8 @@ RAIN = ("rain1h", "rain10m", "rain5m")
 WIND = ("u10m", "v10m", "msl", "sp")
 LEAST_MM = 0.1
 DIURNAL_H, SHOWER_H, SUN_H, COARSE_RAIN_H, WIND_H = 0.5, 0.6, 2.0, 4.0, 5.0  # tolerances
-LEAST_DAYS, FEW_SYSTEMS_DAYS = (
-    3,
-    6,
-)  # a coarse model's rain and wind follow weather systems, of which three days hold one
+LEAST_DAYS = 3
+FEW_SYSTEMS_DAYS = 6  # a coarse model's rain and wind follow weather systems, of which three days hold one
 SUN_AHEAD_H = 1.5  # the day's course of 2 m temperature over land runs this much behind the sun's
 
 
@@ -56,7 +53,7 @@ class Pair:
 def compare(
     series: Sequence[Series], periods: Sequence[Period], blocks: Boxes, rng: np.random.Generator
 ) -> list[Comparison]:
-    """Every pair of series that can tell, each with its lag and a verdict."""
+    """Every pair of series that can be compared, each with its lag and a verdict."""
     return [_compared(pair, rng) for pair in pairs(series, periods, blocks)]
 
 
@@ -96,30 +93,33 @@ def pairs(series: Sequence[Series], periods: Sequence[Period], blocks: Boxes) ->
     named: dict[str, list[Series]] = {}
     for one in series:
         named.setdefault(one.name, []).append(one)
-    rains, echoes, warm = (
-        [r for n in RAIN for r in named.get(n, [])],
-        named.get("refc", []),
-        named.get("t2m", []),
-    )
-    for name in RAIN:
-        yield from (_rain_pair(a, b, "rain") for a, b in combinations(named.get(name, []), 2))
-    yield from (
-        _rain_pair(a, _over_interval(b, a), "rain and reflectivity") for a, b in product(rains, echoes)
-    )
-    yield from (_rain_pair(a, b, "reflectivity") for a, b in combinations(echoes, 2))
-    yield from (
-        Pair(_daily(a), _daily(b), "day's course of temperature", DIURNAL_H) for a, b in combinations(warm, 2)
-    )
-    yield from (Pair(_daily(a), _sun(a, periods, blocks), "day's course of temperature", SUN_H) for a in warm)
+    warm = named.get("t2m", [])
+    yield from _radar_pairs(named)
+    for a, b in combinations(warm, 2):
+        yield Pair(_daily(a), _daily(b), "day's course of temperature", DIURNAL_H)
+    for a in warm:
+        yield Pair(_daily(a), _sun(a, periods, blocks), "day's course of temperature", SUN_H)
     for a, b in product(warm, named.get("rain1h", [])):
         if a.feed != b.feed:
             yield Pair(_local(a, -1.0), _local(_logarithm(b)), "cold air under rain", _showers_h(a, b))
     winds = _together([s for s in series if s.name in WIND])
-    yield from (
-        Pair(*_shared(a, b), WIND_H)
-        for a, b in combinations(winds, 2)
-        if {s.name for s in a} & {s.name for s in b}
-    )
+    for first, second in combinations(winds, 2):
+        if {s.name for s in first} & {s.name for s in second}:
+            yield Pair(*_shared(first, second), WIND_H)
+
+
+def _radar_pairs(named: Mapping[str, list[Series]]) -> Iterator[Pair]:
+    """Rain with rain of the same interval, rain with reflectivity, reflectivity with reflectivity."""
+    rains: list[Series] = []
+    for name in RAIN:
+        rains += named.get(name, [])
+        for a, b in combinations(named.get(name, []), 2):
+            yield _rain_pair(a, b, "rain")
+    echoes = named.get("refc", [])
+    for a, b in product(rains, echoes):
+        yield _rain_pair(a, _over_interval(b, a), "rain and reflectivity")
+    for a, b in combinations(echoes, 2):
+        yield _rain_pair(a, b, "reflectivity")
 
 
 def _showers_h(first: Series, second: Series) -> float:
@@ -212,11 +212,12 @@ def _shared(first: Sequence[Series], second: Sequence[Series]) -> tuple[Series, 
     """Their common variables beside each other along the blocks, each divided by its standard deviation; what
     they are.
     """
-    names = [n for n in WIND if all(n in (s.name for s in one) for one in (first, second))]
-    names = [n for n in names if n != "sp" or "msl" not in names]
+    shared = {s.name for s in first} & {s.name for s in second}
+    names = [n for n in WIND if n in shared and not (n == "sp" and "msl" in shared)]
 
     def joined(members: Sequence[Series]) -> Series:
-        chosen = [_scaled(_anomaly(next(s for s in members if s.name == n))) for n in names]
+        by_name = {s.name: s for s in reversed(members)}  # of two of one name the first
+        chosen = [_scaled(_anomaly(by_name[n])) for n in names]
         parts = zip(*(s.stretches for s in chosen), strict=True)
         return replace(chosen[0], name="wind", stretches=tuple(np.concatenate(p, axis=1) for p in parts))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -80,8 +81,8 @@ class _FileFeed(ClockSeries):
 
 class _GroupFeed(ClockSeries):
     def __init__(self, name: str, group: Group, channels: Sequence[str]) -> None:
-        there = {c: group.times[group.available[:, group.index([c])[0]]] for c in channels}
-        super().__init__(name, {c: times for c, times in there.items() if len(times)})
+        held = {c: group.times[group.available[:, group.index([c])[0]]] for c in channels}
+        super().__init__(name, {c: times for c, times in held.items() if len(times)})
         self.group = group
 
     def read(
@@ -127,20 +128,20 @@ def archive_feeds(
 
 
 def store_feeds(path: Path, period: Period | None) -> list[ClockSeries]:
-    """The roles of a store, the state parted by the readers that its plan names."""
+    """The roles of a store, the state divided by the readers that its plan names."""
     store = open_store(path)
     source = plan_source(path)
     feeds: list[ClockSeries] = []
-    for role in (r for r in store.roles if r != "static"):
+    for role in store.roles:
+        if role == "static":
+            continue
+        group = store.group(role)
         by_feed: dict[str, list[str]] = {}
-        for channel in (c for c in store.group(role).channels if c in READ):
-            by_feed.setdefault(f"{role}/{source.reader_of(role, channel)}" if source else role, []).append(
-                channel
-            )
-        feeds += [
-            _within(_GroupFeed(name, store.group(role), channels), period)
-            for name, channels in by_feed.items()
-        ]
+        for channel in group.channels:
+            if channel in READ:
+                name = f"{role}/{source.reader_of(role, channel)}" if source else role
+                by_feed.setdefault(name, []).append(channel)
+        feeds += [_within(_GroupFeed(name, group, held), period) for name, held in by_feed.items()]
     return [f for f in feeds if f.times]
 
 
@@ -176,8 +177,8 @@ class Series:
 
 @dataclass(frozen=True, eq=False)
 class Boxes:
-    """Boxes of `size` degrees from (south, west): `shape` of them; those
-    whose centres are `lat`, `lon` [B].
+    """Boxes of `size` degrees from (south, west): `shape` rows and columns; `lat`, `lon` [B] are their
+    centres in degrees.
     """
 
     south: float
@@ -206,35 +207,46 @@ def stretches(feeds: Sequence[ClockSeries], hours: int) -> list[Period]:
     time that most of the feeds share.
     """
     first, end = _shared(feeds)
-    there = int((end - first) / HOUR)
-    count = max(1, hours // STRETCH_H) if there > hours else 1
-    length = min(there, hours) // count
-    begins = [first + round(i * (there - length) / max(count - 1, 1)) * HOUR for i in range(count)]
+    available = int((end - first) / HOUR)
+    count = max(1, hours // STRETCH_H) if available > hours else 1
+    length = min(available, hours) // count
+    begins = [first + round(i * (available - length) / max(count - 1, 1)) * HOUR for i in range(count)]
     return [Period(b, b + length * HOUR) for b in begins]
 
 
 def _shared(feeds: Sequence[ClockSeries]) -> tuple[np.datetime64, np.datetime64]:
     """The whole hours that most feeds cover; the longest of these."""
     spans = [f.span() for f in feeds]
-    candidates = [(a, b) for a, _ in spans for _, b in spans if b >= a]
-    first, last = max(candidates, key=lambda c: (sum(a <= c[0] and b >= c[1] for a, b in spans), c[1] - c[0]))
-    return first.astype("datetime64[h]").astype("datetime64[s]"), (last + HOUR).astype(
-        "datetime64[h]"
-    ).astype("datetime64[s]")
+    ends = product([start for start, _ in spans], [end for _, end in spans])
+    candidates = [(start, end) for start, end in ends if end >= start]
+
+    def cover(candidate: tuple[np.datetime64, np.datetime64]) -> tuple[int, np.timedelta64]:
+        start, end = candidate
+        return sum(bool(a <= start and b >= end) for a, b in spans), end - start
+
+    first, last = max(candidates, key=cover)
+    return _whole_hour(first), _whole_hour(last + HOUR)
+
+
+def _whole_hour(time: np.datetime64) -> np.datetime64:
+    return time.astype("datetime64[h]").astype("datetime64[s]")
 
 
 def collect(
     feeds: Sequence[ClockSeries], periods: Sequence[Period], advance: Callable[[int], None]
 ) -> tuple[list[Series], Boxes | None]:
-    """Every feed's series on the blocks of the area that all share; (..,
-    None) where there is no such area.
+    """Every feed's series on the blocks of the area that all share; None instead of blocks where there is no
+    such area.
     """
     grids = {feed.name: _first_grid(feed, periods) for feed in feeds}
     readable = [f for f in feeds if grids[f.name] is not None]
     blocks = _blocks([g for g in grids.values() if g is not None])
     if blocks is None:
         return [], None
-    return [s for feed in readable for s in _series_of(feed, periods, blocks, advance)], blocks
+    series: list[Series] = []
+    for feed in readable:
+        series += _series_of(feed, periods, blocks, advance)
+    return series, blocks
 
 
 def times_in(feed: ClockSeries, period: Period) -> Times:

@@ -76,7 +76,7 @@ def describe_archive(path: Path, source: SourceConfig) -> dict[str, Any]:
             }
     if not readers:
         raise RequestError(
-            f"{path} is no store, run, package, forecast, nor an archive of source={source.name} "
+            f"{path} is no store, run, package or forecast, nor an archive of source={source.name} "
             f"({'; '.join(absent)})"
         )
     return {"kind": "archive", "path": str(path), "source": source.name, "readers": readers}
@@ -105,6 +105,6 @@ def _span(times: Sequence[np.datetime64]) -> dict[str, Any]:
     if len(stamps) > 1:
         steps, counts = np.unique(np.diff(stamps), return_counts=True)
         step = int(steps[np.argmax(counts)])
-        lacking = np.setdiff1d(np.arange(stamps[0], stamps[-1], step), stamps)
-        facts |= {"step_seconds": step, "missing": [iso(np.datetime64(int(t), "s")) for t in lacking]}
+        missing = np.setdiff1d(np.arange(stamps[0], stamps[-1], step), stamps)
+        facts |= {"step_seconds": step, "missing": [iso(np.datetime64(int(t), "s")) for t in missing]}
     return facts

@@ -18,9 +18,7 @@ from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.longitude import eastward, eastward_order, goes_round, turned
 
 EARTH_RADIUS_M = 6371229.0  # ECMWF's sphere
-WIDEST_ACROSS = (
-    180.0  # degrees: a domain written with its east below its west is no wider, or they were exchanged
-)
+WIDEST_ACROSS = 180.0  # degrees: a domain across the date line is no wider, else west and east were exchanged
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,14 +35,19 @@ class Grid:
     def __post_init__(self) -> None:
         if self.lat.ndim != self.lon.ndim or self.lat.ndim not in (1, 2):
             raise RequestError(
-                f"a grid needs 1-D or 2-D lat and lon, got shapes {self.lat.shape} and {self.lon.shape}"
+                "a grid needs lat and lon that are both 1-D or both 2-D; their shapes are "
+                f"{self.lat.shape} and {self.lon.shape}"
             )
         first_column = self.lat if self.lat.ndim == 1 else self.lat[:, 0]
         first_row = self.lon if self.lon.ndim == 1 else self.lon[0]
-        if (len(first_column) > 1 and first_column[0] > first_column[-1]) or (
-            len(first_row) > 1 and first_row[0] > first_row[-1]
-        ):
-            raise RequestError("a grid's rows must run south to north and its columns west to east")
+        from_north = len(first_column) > 1 and first_column[0] > first_column[-1]
+        from_east = len(first_row) > 1 and first_row[0] > first_row[-1]
+        if from_north or from_east:
+            raise RequestError(
+                "a grid's rows must run south to north and its columns west to east; these run from latitude "
+                f"{first_column[0]:g} to {first_column[-1]:g} and from longitude {first_row[0]:g} to "
+                f"{first_row[-1]:g}"
+            )
 
     @property
     def regular(self) -> bool:
@@ -66,19 +69,15 @@ class Grid:
     @cached_property
     def spacing_m(self) -> tuple[float, float]:
         """Mean distance between neighbouring rows and between neighbouring columns, in metres."""
+        return self._mean_step_m(0), self._mean_step_m(1)
+
+    def _mean_step_m(self, axis: int) -> float:
+        """The mean distance between neighbours along an axis; NaN where the axis has one point."""
+        if self.shape[axis] == 1:
+            return float("nan")
         lat, lon = np.radians(self.lat2d), np.radians(self.lon2d)
-        metric = np.cos(lat.mean())
-        dy = (
-            np.hypot(np.diff(lat, axis=0), np.diff(lon, axis=0) * metric).mean()
-            if self.shape[0] > 1
-            else np.nan
-        )
-        dx = (
-            np.hypot(np.diff(lat, axis=1), np.diff(lon, axis=1) * metric).mean()
-            if self.shape[1] > 1
-            else np.nan
-        )
-        return float(dy) * EARTH_RADIUS_M, float(dx) * EARTH_RADIUS_M
+        eastward = np.diff(lon, axis=axis) * np.cos(lat.mean())
+        return float(np.hypot(np.diff(lat, axis=axis), eastward).mean()) * EARTH_RADIUS_M
 
     @cached_property
     def fingerprint(self) -> str:
@@ -117,9 +116,9 @@ class RegularDomain(Frozen):
         east = self.east if self.east > self.west else self.west + eastward(self.west, self.east)
         if self.east <= self.west and not 0 < east - self.west < WIDEST_ACROSS:
             raise RequestError(
-                f"domain={self.name}: from west={self.west:g} eastward to east={self.east:g} are "
-                f"{east - self.west:g} degrees; is it the other way round? Only across the date line is "
-                "east the smaller number: west=177 east=-178"
+                f"domain={self.name}: from west={self.west:g} eastward to east={self.east:g} the domain "
+                f"would be {east - self.west:g} degrees wide; exchange west and east (only across the date "
+                "line is east the smaller number: west=177 east=-178)"
             )
         lon = np.linspace(self.west, east, self.shape[1])
         return Grid(lat, lon)
@@ -162,25 +161,23 @@ class Orientation:
         return values[..., :: -1 if self.north_first else 1, :: -1 if self.east_first else 1]
 
 
-_known: list[
-    tuple[NDArray[Any], NDArray[Any], Orientation]
-] = []  # the last few grids of this process, so that each is made once
 KNOWN = 8
+# The last few grids of this process, so that each is made once: lat, lon, orientation.
+_known: list[tuple[NDArray[Any], NDArray[Any], Orientation]] = []
 
 
 def orientation(lat: NDArray[Any], lon: NDArray[Any]) -> Orientation:
-    """The orientation for these coordinates; the same object as long as they are the same.
+    """The orientation for these coordinates (degrees; [y] and [x], or both [y, x]); the same object as long
+    as they are the same.
 
     Longitudes become -180..180 unless that would split the grid at the date line; a grid that its file splits
     there is joined.
     """
     for i, (known_lat, known_lon, known) in enumerate(_known):
-        same = known_lat is lat and known_lon is lon
-        if same or (
-            known_lat.shape == lat.shape and np.array_equal(known_lat, lat) and np.array_equal(known_lon, lon)
-        ):
-            if not same:
-                _known[i] = (lat, lon, known)
+        if known_lat is lat and known_lon is lon:
+            return known
+        if np.array_equal(known_lat, lat) and np.array_equal(known_lon, lon):
+            _known[i] = (lat, lon, known)
             return known
     found = _orientation(np.asarray(lat, np.float64), np.asarray(lon, np.float64))
     _known.insert(0, (lat, lon, found))
@@ -188,31 +185,41 @@ def orientation(lat: NDArray[Any], lon: NDArray[Any]) -> Orientation:
     return found
 
 
-def _torn(lon: NDArray[np.float64]) -> bool:
-    """Whether neighbours of a curvilinear grid count their longitudes a turn apart."""
+def _jumps(lon: NDArray[np.float64]) -> bool:
+    """Whether longitudes [y, x] jump by a turn of the earth between neighbours of a curvilinear grid."""
     return any(bool((np.abs(np.diff(lon, axis=axis)) > 180.0).any()) for axis in (0, 1))
 
 
-def _orientation(lat: NDArray[np.float64], given: NDArray[np.float64]) -> Orientation:
+def _orientation(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> Orientation:
+    columns, lon = _continuous(lon)
+    first_column = lat if lat.ndim == 1 else lat[:, 0]
+    first_row = lon if lon.ndim == 1 else lon[0]
+    north_first, east_first = bool(first_column[0] > first_column[-1]), bool(first_row[0] > first_row[-1])
+    curvilinear = lon.ndim == 2
+    if north_first:
+        lat = lat[::-1]
+        lon = lon[::-1] if curvilinear else lon
+    if east_first:
+        lon = lon[..., ::-1]
+        lat = lat[:, ::-1] if curvilinear else lat
+    return Orientation(Grid(lat, lon), columns, north_first, east_first)
+
+
+def _continuous(given: NDArray[np.float64]) -> tuple[NDArray[np.intp] | None, NDArray[np.float64]]:
+    """The order of the columns (None: as given), and longitudes without a jump in that order, in -180..180
+    where that is possible.
+    """
     lon = given
     wrapped = np.where((lon < -180.0) | (lon >= 180.0), (lon + 180.0) % 360.0 - 180.0, lon)
     if np.ptp(wrapped) <= np.ptp(lon) + 1e-9:
         lon = wrapped
-    columns = None
-    if (
-        lon.ndim == 1 and np.any(np.diff(lon) > 0) and np.any(np.diff(lon) < 0)
-    ):  # from 0 to 360, or split at the date line
-        columns, lon = eastward_order(lon)
-    elif lon.ndim == 2 and _torn(lon):
-        lon = next((whole for whole in (given, given % 360.0) if not _torn(whole)), lon)
-    first_column = lat if lat.ndim == 1 else lat[:, 0]
-    first_row = lon if lon.ndim == 1 else lon[0]
-    north_first, east_first = bool(first_column[0] > first_column[-1]), bool(first_row[0] > first_row[-1])
-    if north_first:
-        lat, lon = lat[::-1], lon if lon.ndim == 1 else lon[::-1]
-    if east_first:
-        lon, lat = lon[..., ::-1], lat if lat.ndim == 1 else lat[:, ::-1]
-    return Orientation(Grid(lat, lon), columns, north_first, east_first)
+    if lon.ndim == 1:
+        steps = np.diff(lon)
+        split = np.any(steps > 0) and np.any(steps < 0)  # from 0 to 360, or split at the date line
+        return eastward_order(lon) if split else (None, lon)
+    if _jumps(lon):
+        lon = next((whole for whole in (given, given % 360.0) if not _jumps(whole)), lon)
+    return None, lon
 
 
 def facing(source: Grid, west: float, east: float) -> tuple[Grid, NDArray[np.intp] | None]:
@@ -234,6 +241,9 @@ def facing(source: Grid, west: float, east: float) -> tuple[Grid, NDArray[np.int
 
 
 def orient(lat: NDArray[Any], lon: NDArray[Any], values: NDArray[Any]) -> tuple[Grid, NDArray[Any]]:
-    """The grid and values [..., y, x] turned so that rows run south to north and columns west to east."""
+    """The grid and values [..., y, x] turned so that rows run south to north and columns west to east.
+
+    lat, lon: degrees, [y] and [x], or both [y, x].
+    """
     found = orientation(np.asarray(lat), np.asarray(lon))
     return found.grid, found.turn(values)

@@ -1,8 +1,11 @@
-"""Where points lie in a grid: the cell around them, and the nearest grid point. P: points looked for, S: grid
-points.
+"""Where points lie in a grid: the cell around them, and the nearest grid point.
+
+Shape suffixes: P points looked for, S grid points, U those of the points that no cell holds yet.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,19 +18,58 @@ Ints = NDArray[np.int64]
 Flags = NDArray[np.bool_]
 EDGE = 1e-6  # of a cell: a point this little outside is on the edge
 HALF_CELL = 0.5 + 1e-6
+NEWTON_STEPS = 8
+CLOSE_CELLS = ((-1, -1), (-1, 0), (0, -1), (0, 0))  # the cells that have the nearest grid point as a corner
+NEXT_CELLS = (
+    (-2, -2), (-2, -1), (-2, 0), (-2, 1), (-1, -2), (-1, 1),
+    (0, -2), (0, 1), (1, -2), (1, -1), (1, 0), (1, 1),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class CellPositions:
+    """The cell of a grid around each of P points, and where in that cell the point lies.
+
+    found_P: whether a cell holds the point; the other fields mean nothing where none does. row_P, column_P:
+    the cell's south-west corner. north_P, east_P: the part (0..1) of the way to its north and east side.
+    """
+
+    found_P: Flags
+    row_P: Ints
+    column_P: Ints
+    north_P: Floats
+    east_P: Floats
+
+    @classmethod
+    def none_found(cls, count: int) -> CellPositions:
+        """No cell for any of `count` points; the arrays may be filled in."""
+        return cls(
+            np.zeros(count, dtype=bool),
+            np.zeros(count, dtype=np.int64),
+            np.zeros(count, dtype=np.int64),
+            np.zeros(count),
+            np.zeros(count),
+        )
 
 
 def spacing_degrees(grid: Grid) -> tuple[Floats, Floats]:
-    """The local size [y, x] of a cell in degrees of latitude and of longitude."""
-    lat = np.abs(np.gradient(grid.lat2d, axis=0)) if grid.shape[0] > 1 else np.full(grid.shape, np.inf)
-    lon = np.abs(np.gradient(grid.lon2d, axis=1)) if grid.shape[1] > 1 else np.full(grid.shape, np.inf)
-    return lat, lon
+    """The local size of a cell in degrees of latitude and of longitude, both [y, x]; infinite along an axis
+    of one point.
+    """
+    dlat_YX, dlon_YX = np.full(grid.shape, np.inf), np.full(grid.shape, np.inf)
+    if grid.shape[0] > 1:
+        dlat_YX = np.abs(np.gradient(grid.lat2d, axis=0))
+    if grid.shape[1] > 1:
+        dlon_YX = np.abs(np.gradient(grid.lon2d, axis=1))
+    return dlat_YX, dlon_YX
 
 
 def unit_vectors(lat: Floats, lon: Floats) -> Floats:
-    """Points on the unit sphere [N, 3]."""
-    phi, lam = np.radians(np.ravel(lat)), np.radians(np.ravel(lon))
-    return np.stack([np.cos(phi) * np.cos(lam), np.cos(phi) * np.sin(lam), np.sin(phi)], axis=1)
+    """The points [N, 3] on the unit sphere of latitudes and longitudes in degrees, of any shape with N
+    values.
+    """
+    phi_N, lam_N = np.radians(np.ravel(lat)), np.radians(np.ravel(lon))
+    return np.stack([np.cos(phi_N) * np.cos(lam_N), np.cos(phi_N) * np.sin(lam_N), np.sin(phi_N)], axis=1)
 
 
 def _wrapped(lon: Floats, around: Floats | float) -> Floats:
@@ -35,140 +77,173 @@ def _wrapped(lon: Floats, around: Floats | float) -> Floats:
     return np.asarray(around + (lon - around + 180.0) % 360.0 - 180.0)
 
 
-def cell_coordinates(grid: Grid, points: Grid) -> tuple[Flags, Ints, Ints, Floats, Floats]:
-    """For each point [P]: whether a cell holds it, that cell's south-west row and column, and the fractions
-    north and east.
+def cell_positions(grid: Grid, points: Grid) -> CellPositions:
+    """The cell of `grid` around each of the points [P] of another grid.
 
     The last column of a regular grid that goes round the earth has a cell of its own, with the first column
     in its east.
     """
-    if min(grid.shape) < 2:
-        nothing = np.zeros(points.shape[0] * points.shape[1])
-        return nothing > 0, nothing.astype(np.int64), nothing.astype(np.int64), nothing, nothing
     lat_P, lon_P = points.lat2d.ravel(), points.lon2d.ravel()
-    return _regular_cell(grid, lat_P, lon_P) if grid.regular else _curvilinear_cell(grid, lat_P, lon_P)
+    if min(grid.shape) < 2:
+        return CellPositions.none_found(lat_P.size)
+    if grid.regular:
+        return _in_regular_cells(grid, lat_P, lon_P)
+    return _in_curvilinear_cells(grid, lat_P, lon_P)
 
 
-def _regular_cell(grid: Grid, lat_P: Floats, lon_P: Floats) -> tuple[Flags, Ints, Ints, Floats, Floats]:
-    row, v, rows_ok = _along(grid.lat, lat_P)
-    axis, middle = closed(grid.lon), (grid.lon[0] + grid.lon[-1]) / 2
-    x_P = _wrapped(lon_P, middle)
-    if axis.size > grid.lon.size:  # what lies west of the first meridian is in the cell behind the last
-        x_P = np.where(x_P < axis[0] - EDGE * (axis[1] - axis[0]), x_P + 360.0, x_P)
-    column, u, columns_ok = _along(axis, x_P)
-    return rows_ok & columns_ok, row, column, v, u
+def _in_regular_cells(grid: Grid, lat_P: Floats, lon_P: Floats) -> CellPositions:
+    row_P, north_P, in_rows_P = _along(grid.lat, lat_P)
+    axis_X, middle = closed(grid.lon), (grid.lon[0] + grid.lon[-1]) / 2
+    lon_P = _wrapped(lon_P, middle)
+    goes_round = axis_X.size > grid.lon.size
+    if goes_round:  # what lies west of the first meridian is in the cell behind the last
+        west_edge = axis_X[0] - EDGE * (axis_X[1] - axis_X[0])
+        lon_P = np.where(lon_P < west_edge, lon_P + 360.0, lon_P)
+    column_P, east_P, in_columns_P = _along(axis_X, lon_P)
+    return CellPositions(in_rows_P & in_columns_P, row_P, column_P, north_P, east_P)
 
 
-def _along(axis: Floats, x_P: Floats) -> tuple[Ints, Floats, Flags]:
+def _along(axis: Floats, value_P: Floats) -> tuple[Ints, Floats, Flags]:
     """Index of the interval that holds each value, the fraction along it, and whether there is one."""
-    index = np.clip(np.searchsorted(axis, x_P, side="right") - 1, 0, len(axis) - 2)
-    fraction = (x_P - axis[index]) / (axis[index + 1] - axis[index])
-    inside = (fraction >= -EDGE) & (fraction <= 1 + EDGE)
-    return index, fraction.clip(0.0, 1.0), inside
+    index_P = np.clip(np.searchsorted(axis, value_P, side="right") - 1, 0, len(axis) - 2)
+    fraction_P = (value_P - axis[index_P]) / (axis[index_P + 1] - axis[index_P])
+    return index_P, fraction_P.clip(0.0, 1.0), _within_cell(fraction_P)
 
 
-def _curvilinear_cell(grid: Grid, lat_P: Floats, lon_P: Floats) -> tuple[Flags, Ints, Ints, Floats, Floats]:
-    """The cells around the nearest grid point first, then those a step further, by the inverse of the
-    bilinear map.
-    """
-    near_P = _tree_nearest(grid, lat_P, lon_P)
-    row_near, column_near = np.divmod(near_P, grid.shape[1])
-    count = lat_P.size
-    found, row, column = (
-        np.zeros(count, dtype=bool),
-        np.zeros(count, dtype=np.int64),
-        np.zeros(count, dtype=np.int64),
-    )
-    v, u = np.zeros(count), np.zeros(count)
-    close = [(-1, -1), (-1, 0), (0, -1), (0, 0)]
-    further = [(i, j) for i in (-2, -1, 0, 1) for j in (-2, -1, 0, 1) if (i, j) not in close]
-    for di, dj in close + further:
-        left = np.flatnonzero(~found)
-        if not left.size:
+def _within_cell(fraction: Floats) -> Flags:
+    """Whether a fraction of a cell lies between its two sides."""
+    return (fraction >= -EDGE) & (fraction <= 1 + EDGE)
+
+
+def _in_curvilinear_cells(grid: Grid, lat_P: Floats, lon_P: Floats) -> CellPositions:
+    """The cells around the nearest grid point are tried first, then those one step away from them."""
+    nearest_row_P, nearest_column_P = np.divmod(_nearest_by_distance(grid, lat_P, lon_P), grid.shape[1])
+    positions = CellPositions.none_found(lat_P.size)
+    for row_step, column_step in (*CLOSE_CELLS, *NEXT_CELLS):
+        point_U = np.flatnonzero(~positions.found_P)
+        if not point_U.size:
             break
-        i, j = row_near[left] + di, column_near[left] + dj
-        valid = (i >= 0) & (j >= 0) & (i < grid.shape[0] - 1) & (j < grid.shape[1] - 1)
-        left, i, j = left[valid], i[valid], j[valid]
-        v_here, u_here = _invert(grid, i, j, lat_P[left], lon_P[left])
-        inside = (v_here >= -EDGE) & (v_here <= 1 + EDGE) & (u_here >= -EDGE) & (u_here <= 1 + EDGE)
-        hit = left[inside]
-        found[hit], row[hit], column[hit] = True, i[inside], j[inside]
-        v[hit], u[hit] = v_here[inside].clip(0, 1), u_here[inside].clip(0, 1)
-    return found, row, column, v, u
+        row_U, column_U = nearest_row_P[point_U] + row_step, nearest_column_P[point_U] + column_step
+        exists_U = (row_U >= 0) & (row_U < grid.shape[0] - 1)
+        exists_U &= (column_U >= 0) & (column_U < grid.shape[1] - 1)
+        point_U, row_U, column_U = point_U[exists_U], row_U[exists_U], column_U[exists_U]
+        north_U, east_U = _invert(grid, row_U, column_U, lat_P[point_U], lon_P[point_U])
+        inside_U = _within_cell(north_U) & _within_cell(east_U)
+        point = point_U[inside_U]
+        positions.found_P[point] = True
+        positions.row_P[point], positions.column_P[point] = row_U[inside_U], column_U[inside_U]
+        positions.north_P[point] = north_U[inside_U].clip(0, 1)
+        positions.east_P[point] = east_U[inside_U].clip(0, 1)
+    return positions
 
 
-def _invert(grid: Grid, i: Ints, j: Ints, lat: Floats, lon: Floats) -> tuple[Floats, Floats]:
-    """Fractions (north, east) at which the bilinear map of cell (i, j) gives (lat, lon): Newton's method from
-    the centre.
+def _invert(grid: Grid, row_U: Ints, column_U: Ints, lat_U: Floats, lon_U: Floats) -> tuple[Floats, Floats]:
+    """Fractions (north, east) at which the bilinear map of each cell gives (lat, lon): Newton's method from
+    the cell's centre.
     """
-    corners = [(i, j), (i, j + 1), (i + 1, j), (i + 1, j + 1)]
-    y00, y01, y10, y11 = (grid.lat[c] - lat for c in corners)
-    x00, x01, x10, x11 = (_wrapped(grid.lon[c] - lon, 0.0) for c in corners)
-    u, v = np.full(lat.size, 0.5), np.full(lat.size, 0.5)
-    for _ in range(8):
-        x = x00 * (1 - u) * (1 - v) + x01 * u * (1 - v) + x10 * (1 - u) * v + x11 * u * v
-        y = y00 * (1 - u) * (1 - v) + y01 * u * (1 - v) + y10 * (1 - u) * v + y11 * u * v
-        x_u, x_v = (x01 - x00) * (1 - v) + (x11 - x10) * v, (x10 - x00) * (1 - u) + (x11 - x01) * u
-        y_u, y_v = (y01 - y00) * (1 - v) + (y11 - y10) * v, (y10 - y00) * (1 - u) + (y11 - y01) * u
-        determinant = x_u * y_v - x_v * y_u
+    corners = [(row_U, column_U), (row_U, column_U + 1), (row_U + 1, column_U), (row_U + 1, column_U + 1)]
+    y_4U = [grid.lat[corner] - lat_U for corner in corners]
+    x_4U = [_wrapped(grid.lon[corner] - lon_U, 0.0) for corner in corners]
+    east, north = np.full(lat_U.size, 0.5), np.full(lat_U.size, 0.5)
+    for _ in range(NEWTON_STEPS):
+        x, y = _bilinear(x_4U, east, north), _bilinear(y_4U, east, north)
+        x_east, x_north = _slopes(x_4U, east, north)
+        y_east, y_north = _slopes(y_4U, east, north)
+        determinant = x_east * y_north - x_north * y_east
         determinant = np.where(determinant == 0, np.inf, determinant)
-        u = (u - (x * y_v - y * x_v) / determinant).clip(-10, 11)
-        v = (v - (y * x_u - x * y_u) / determinant).clip(-10, 11)
-    return v, u
+        east = (east - (x * y_north - y * x_north) / determinant).clip(-10, 11)
+        north = (north - (y * x_east - x * y_east) / determinant).clip(-10, 11)
+    return north, east
+
+
+def _bilinear(corner_values: list[Floats], east: Floats, north: Floats) -> Floats:
+    """Between the values at the south-west, south-east, north-west and north-east corner."""
+    south_west, south_east, north_west, north_east = corner_values
+    return (
+        south_west * (1 - east) * (1 - north)
+        + south_east * east * (1 - north)
+        + north_west * (1 - east) * north
+        + north_east * east * north
+    )
+
+
+def _slopes(corner_values: list[Floats], east: Floats, north: Floats) -> tuple[Floats, Floats]:
+    """The derivatives of `_bilinear` by `east` and by `north`."""
+    south_west, south_east, north_west, north_east = corner_values
+    by_east = (south_east - south_west) * (1 - north) + (north_east - north_west) * north
+    by_north = (north_west - south_west) * (1 - east) + (north_east - south_east) * east
+    return by_east, by_north
 
 
 def nearest_points(grid: Grid, points: Grid) -> tuple[Ints, Flags]:
-    """For each point [P] the nearest grid point, and whether it lies in that point's cell (half a cell around
-    it).
+    """For each point [P] the flat index of the nearest grid point, and whether the point lies in that grid
+    point's cell (half a cell around it).
     """
     lat_P, lon_P = points.lat2d.ravel(), points.lon2d.ravel()
-    if grid.regular:
-        row, rows_ok = _nearest_along(grid.lat, lat_P)
-        column, columns_ok = _nearest_along(grid.lon, _wrapped(lon_P, (grid.lon[0] + grid.lon[-1]) / 2))
-        return row * grid.shape[1] + column, rows_ok & columns_ok
-    near_P = _tree_nearest(grid, lat_P, lon_P)
-    return near_P, _in_own_cell(grid, near_P, lat_P, lon_P)
+    if not grid.regular:
+        nearest_P = _nearest_by_distance(grid, lat_P, lon_P)
+        return nearest_P, _in_own_cell(grid, nearest_P, lat_P, lon_P)
+    middle = (grid.lon[0] + grid.lon[-1]) / 2
+    row_P, in_rows_P = _nearest_along(grid.lat, lat_P)
+    column_P, in_columns_P = _nearest_along(grid.lon, _wrapped(lon_P, middle))
+    return row_P * grid.shape[1] + column_P, in_rows_P & in_columns_P
 
 
-def _nearest_along(axis: Floats, x_P: Floats) -> tuple[Ints, Flags]:
+def _nearest_along(axis: Floats, value_P: Floats) -> tuple[Ints, Flags]:
     """Index of the nearest value of an ascending axis (the lower of two equally near), and whether it is
     within half a step.
     """
     if len(axis) == 1:
-        return np.zeros(x_P.size, dtype=np.int64), np.ones(x_P.size, dtype=bool)
+        return np.zeros(value_P.size, dtype=np.int64), np.ones(value_P.size, dtype=bool)
     middles = (axis[1:] + axis[:-1]) / 2
-    index = np.searchsorted(middles, x_P, side="left")
-    low, high = axis[0] - HALF_CELL * (axis[1] - axis[0]), axis[-1] + HALF_CELL * (axis[-1] - axis[-2])
-    return index, (x_P >= low) & (x_P <= high)
+    index_P = np.searchsorted(middles, value_P, side="left")
+    low = axis[0] - HALF_CELL * (axis[1] - axis[0])
+    high = axis[-1] + HALF_CELL * (axis[-1] - axis[-2])
+    return index_P, (value_P >= low) & (value_P <= high)
 
 
-def _in_own_cell(grid: Grid, near_P: Ints, lat_P: Floats, lon_P: Floats) -> Flags:
+def _in_own_cell(grid: Grid, nearest_P: Ints, lat_P: Floats, lon_P: Floats) -> Flags:
     """Whether a point is within half a cell of its nearest grid point along both of the grid's own
-    directions.
+    directions; inside the grid it always is.
     """
-    row, column = np.divmod(near_P, grid.shape[1])
-    y, x = lat_P - grid.lat.ravel()[near_P], _wrapped(lon_P - grid.lon.ravel()[near_P], 0.0)
-    y_v, x_v = (_step(a, row, column, 0) for a in (grid.lat, grid.lon))
-    y_u, x_u = (_step(a, row, column, 1) for a in (grid.lat, grid.lon))
-    determinant = x_u * y_v - x_v * y_u
-    u, v = (x * y_v - y * x_v) / determinant, (y * x_u - x * y_u) / determinant
-    edge_row = (row == 0) | (row == grid.shape[0] - 1)
-    edge_column = (column == 0) | (column == grid.shape[1] - 1)
-    return (~edge_row | (np.abs(v) <= HALF_CELL)) & (~edge_column | (np.abs(u) <= HALF_CELL))
+    row_P, column_P = np.divmod(nearest_P, grid.shape[1])
+    y_P = lat_P - grid.lat.ravel()[nearest_P]
+    x_P = _wrapped(lon_P - grid.lon.ravel()[nearest_P], 0.0)
+    y_north, x_north = _step_of_rows(grid.lat, row_P, column_P), _step_of_rows(grid.lon, row_P, column_P)
+    y_east, x_east = _step_of_columns(grid.lat, row_P, column_P), _step_of_columns(grid.lon, row_P, column_P)
+    determinant = x_east * y_north - x_north * y_east
+    east_P = (x_P * y_north - y_P * x_north) / determinant
+    north_P = (y_P * x_east - x_P * y_east) / determinant
+    edge_row_P = (row_P == 0) | (row_P == grid.shape[0] - 1)
+    edge_column_P = (column_P == 0) | (column_P == grid.shape[1] - 1)
+    in_rows_P = ~edge_row_P | (np.abs(north_P) <= HALF_CELL)
+    in_columns_P = ~edge_column_P | (np.abs(east_P) <= HALF_CELL)
+    return in_rows_P & in_columns_P
 
 
-def _step(values: Floats, row: Ints, column: Ints, direction: int) -> Floats:
-    """The mean change of `values` to the next grid point in a direction (0 rows, 1 columns)."""
-    limit = values.shape[direction] - 1
-    at = row if direction == 0 else column
-    low, high = np.maximum(at - 1, 0), np.minimum(at + 1, limit)
-    pair = ((high, column), (low, column)) if direction == 0 else ((row, high), (row, low))
-    return np.asarray((values[pair[0]] - values[pair[1]]) / np.maximum(high - low, 1))
+def _step_of_rows(values_YX: Floats, row_P: Ints, column_P: Ints) -> Floats:
+    """The mean change of the values from one row to the next around each grid point."""
+    below_P, above_P = _neighbours(row_P, values_YX.shape[0])
+    change_P = values_YX[above_P, column_P] - values_YX[below_P, column_P]
+    return np.asarray(change_P / np.maximum(above_P - below_P, 1))
 
 
-def _tree_nearest(grid: Grid, lat_P: Floats, lon_P: Floats) -> Ints:
+def _step_of_columns(values_YX: Floats, row_P: Ints, column_P: Ints) -> Floats:
+    """The mean change of the values from one column to the next around each grid point."""
+    before_P, after_P = _neighbours(column_P, values_YX.shape[1])
+    change_P = values_YX[row_P, after_P] - values_YX[row_P, before_P]
+    return np.asarray(change_P / np.maximum(after_P - before_P, 1))
+
+
+def _neighbours(index_P: Ints, length: int) -> tuple[Ints, Ints]:
+    """The indices before and after, kept on the axis."""
+    return np.maximum(index_P - 1, 0), np.minimum(index_P + 1, length - 1)
+
+
+def _nearest_by_distance(grid: Grid, lat_P: Floats, lon_P: Floats) -> Ints:
+    """The flat index of the grid point with the shortest straight line to each point."""
     from scipy.spatial import cKDTree
 
-    return np.asarray(
-        cKDTree(unit_vectors(grid.lat, grid.lon)).query(unit_vectors(lat_P, lon_P))[1], dtype=np.int64
-    )
+    tree = cKDTree(unit_vectors(grid.lat, grid.lon))
+    _, nearest_P = tree.query(unit_vectors(lat_P, lon_P))
+    return np.asarray(nearest_P, dtype=np.int64)

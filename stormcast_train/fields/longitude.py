@@ -11,8 +11,8 @@ ROUND = 1.5  # steps: an axis whose last and first meridian are no farther apart
 
 
 def turned(lon: Floats, west: float) -> Floats:
-    """Longitudes within west .. west + 360, moved by whole turns; those that are there already keep their
-    bits.
+    """Longitudes (degrees, any shape) within west .. west + 360, moved by whole turns; those already within
+    keep their bits.
     """
     return np.asarray(lon - 360.0 * np.floor((lon - west) / 360.0))
 
@@ -23,12 +23,12 @@ def eastward(west: float, east: float) -> float:
 
 
 def within(lon: Floats, west: float, east: float) -> NDArray[np.bool_]:
-    """Which longitudes lie from one meridian eastward to another, both included."""
+    """Which longitudes (degrees, any shape) lie from one meridian eastward to another, both included."""
     return np.asarray((lon - west) % 360.0 <= eastward(west, east))
 
 
 def goes_round(lon: Floats) -> bool:
-    """Whether these longitudes, in any order, go round the earth without a gap."""
+    """Whether these longitudes [x] (degrees), in any order, go round the earth without a gap."""
     if len(lon) < 3:
         return False
     steps = _steps(lon)
@@ -36,21 +36,22 @@ def goes_round(lon: Floats) -> bool:
 
 
 def closed(axis: Floats) -> Floats:
-    """An ascending axis that goes round the earth with its first meridian again at its end; any other as it
-    is.
+    """An ascending axis [x] (degrees) that goes round the earth, with its first meridian again at its end;
+    any other axis as it is.
     """
     return np.append(axis, axis[0] + 360.0) if goes_round(axis) and axis[-1] < axis[0] + 360.0 else axis
 
 
 def western_edge(axis: Floats) -> float:
-    """Where to begin counting so that longitudes meet an ascending axis: at its first meridian, or opposite a
-    part of the earth.
+    """Where `turned` must begin so that longitudes meet an ascending axis [x] (degrees): at its first
+    meridian where it goes round the earth, else opposite its middle.
     """
     return float(axis[0] if goes_round(axis) else (axis[0] + axis[-1]) / 2 - 180.0)
 
 
 def eastward_order(lon: Floats) -> tuple[NDArray[np.intp], Floats]:
-    """The order that makes one eastward axis of longitudes in -180..180, each meridian once, and that axis.
+    """The order that makes one eastward axis of longitudes [x] in -180..180 degrees, each meridian once, and
+    that axis.
 
     It begins in the west where they go round the earth, else behind their widest gap.
     """

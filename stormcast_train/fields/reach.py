@@ -27,22 +27,25 @@ def corners(source: Grid, target: Grid) -> tuple[Ints, Floats]:
     if not source.regular:
         return _sparse_corners(build(source, target, "bilinear"))
     width = source.shape[1]
-    rows, down = _along(source.lat, target.lat2d.ravel())
+    rows, up = _along(source.lat, target.lat2d.ravel())
     columns, right = _along(closed(source.lon), turned(target.lon2d.ravel(), western_edge(source.lon)))
-    index = [(rows + i) * width + (columns + j) % width for i in (0, 1) for j in (0, 1)]
-    weight = [(down if i else 1 - down) * (right if j else 1 - right) for i in (0, 1) for j in (0, 1)]
+    here, next_column = columns % width, (columns + 1) % width
+    south, north = rows * width, (rows + 1) * width
+    index = [south + here, south + next_column, north + here, north + next_column]
+    weight = [(1 - up) * (1 - right), (1 - up) * right, up * (1 - right), up * right]
     return np.stack(index, axis=1), np.stack(weight, axis=1)
 
 
 def check_reach(driver: Grid, domain: Grid, whose: str) -> None:
-    """RequestError, which names the domain's corners (or a first point) that lie outside, where a driver does
-    not reach every point.
+    """RequestError where a driver does not reach every point of a domain; it names the domain's corners
+    outside, or the first point.
     """
     outside = np.asarray(np.isnan(corners(driver, domain)[1]).any(axis=1)).reshape(domain.shape)
     if not outside.any():
         return
-    ends = [(row, column) for row in (0, -1) for column in (0, -1) if outside[row, column]]
-    named = ends or [(int(row), int(column)) for row, column in np.argwhere(outside)[:1]]
+    corners_outside = [at for at in ((0, 0), (0, -1), (-1, 0), (-1, -1)) if outside[at]]
+    first_row, first_column = np.argwhere(outside)[0].tolist()
+    named = corners_outside or [(first_row, first_column)]
     places = ", ".join(place(domain.lat2d[at], domain.lon2d[at]) for at in named)
     south, north, west, east = driver.bounds()
     raise RequestError(
@@ -54,7 +57,7 @@ def check_reach(driver: Grid, domain: Grid, whose: str) -> None:
 
 
 def place(lat: float, lon: float) -> str:
-    """A point as it is told: 20.00 S 178.00 W."""
+    """A point (degrees) as messages name it: 20.00 S 178.00 W."""
     east = (float(lon) + 180.0) % 360.0 - 180.0
     return f"{abs(float(lat)):.2f} {'N' if lat >= 0 else 'S'} {abs(east):.2f} {'E' if east >= 0 else 'W'}"
 

@@ -1,4 +1,4 @@
-"""Why a value is missing. A store's `mask` holds one of these per cell; 0 means the value is there."""
+"""Why a value is missing. A store's `mask` holds one of these per cell; 0 means the value is present."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ class Reason(IntEnum):
     OUTSIDE_COVERAGE = 1  # the source does not see this cell, at any time or at this one
     NOT_RECEIVED = 2  # no file of the archive holds this time
     UNREADABLE = 3  # a file was there and could not be read
-    NOT_IN_FILE = 4  # the file lacks the variable, or marks the cell as missing
+    NOT_IN_FILE = 4  # the variable is not in the file, or the file marks the cell as missing
     OUT_OF_RANGE = 5  # outside the variable's physical range
     STUCK = 6  # bit-identical in three or more consecutive times
     SPIKE = 7  # leaves its neighbours in time

@@ -21,14 +21,12 @@ from stormcast_train.base.errors import RequestError
 from stormcast_train.base.files import replacing
 from stormcast_train.base.fingerprint import digest
 from stormcast_train.fields.grid import Grid
-from stormcast_train.fields.locate import cell_coordinates, nearest_points, spacing_degrees
+from stormcast_train.fields.locate import cell_positions, nearest_points, spacing_degrees
 from stormcast_train.fields.overlap import overlap
 from stormcast_train.fields.reasons import Reason
 
 Method = Literal["bilinear", "nearest", "conservative", "area", "max", "crop"]
-SNAP = (
-    1e-6  # of a cell: closer than this to a source point is that point, so its neighbours' gaps do not matter
-)
+SNAP = 1e-6  # of a cell: closer to a source point is that point, so its neighbours' gaps do not matter
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +46,8 @@ class Regrid:
 
     @cached_property
     def fingerprint(self) -> str:
-        return digest(
-            self.method,
-            self.source_fingerprint,
-            self.target_fingerprint,
-            self.indptr,
-            self.indices,
-            self.weights,
-        )
+        made_for = self.source_fingerprint, self.target_fingerprint
+        return digest(self.method, *made_for, self.indptr, self.indices, self.weights)
 
     @cached_property
     def outside(self) -> NDArray[np.bool_]:
@@ -69,9 +61,7 @@ class Regrid:
 
     @cached_property
     def _box(self) -> tuple[slice, slice]:
-        """The smallest rows and columns of the source that hold every point used: the rest is neither
-        converted nor looked at.
-        """
+        """The smallest rows and columns of the source that hold every point used: the rest is not read."""
         if not self.indices.size:
             return slice(0, 0), slice(0, 0)
         row, column = np.divmod(self.indices, self.source_shape[1])
@@ -81,11 +71,8 @@ class Regrid:
     def _members(self) -> NDArray[np.int64]:
         """The source points of all rows, counted within the box."""
         row, column = np.divmod(self.indices, self.source_shape[1])
-        return (
-            (row - self._box[0].start) * (self._box[1].stop - self._box[1].start)
-            + column
-            - self._box[1].start
-        )
+        rows, columns = self._box
+        return (row - rows.start) * (columns.stop - columns.start) + column - columns.start
 
     @cached_property
     def _copies(self) -> bool:
@@ -123,7 +110,8 @@ class Regrid:
         """
         if field_YX.shape[-2:] != self.source_shape:
             raise RequestError(
-                f"a field of {field_YX.shape} cannot be regridded by weights made for {self.source_shape}"
+                f"a field of shape {field_YX.shape} cannot be regridded: the weights are for fields of "
+                f"{self.source_shape}"
             )
         if field_YX.ndim > 2:
             out = np.empty((*field_YX.shape[:-2], *self.target_shape), np.float32)
@@ -191,10 +179,11 @@ class Regrid:
     def load(cls, path: Path) -> Regrid:
         """Weights that `save` wrote."""
         with np.load(path, allow_pickle=False) as z:
-            source, target = (tuple(int(n) for n in shape) for shape in z["shapes"])
-            prints = [str(p) for p in z["fingerprints"]]
+            shapes = z["shapes"].tolist()
+            source, target = (shapes[0][0], shapes[0][1]), (shapes[1][0], shapes[1][1])
+            of_source, of_target = (str(p) for p in z["fingerprints"])
             method: Any = str(z["method"])
-            return cls(method, source, target, z["indptr"], z["indices"], z["weights"], *prints)  # type: ignore[arg-type]
+            return cls(method, source, target, z["indptr"], z["indices"], z["weights"], of_source, of_target)
 
 
 def build(source: Grid, target: Grid, method: Method) -> Regrid:
@@ -211,7 +200,9 @@ def build(source: Grid, target: Grid, method: Method) -> Regrid:
         return _assemble(method, source, target, *overlap(source, target))
     if method in ("area", "max"):
         return _assemble(method, source, target, *_members(source, target, mean=method == "area"))
-    raise RequestError(f"'{method}' is not a way to regrid between two grids")
+    raise RequestError(
+        f"'{method}' does not regrid between two grids; choose bilinear, nearest, conservative, area or max"
+    )
 
 
 def coarsening(source: Grid, factor: int, rows: slice, columns: slice) -> tuple[Regrid, Grid]:
@@ -233,8 +224,8 @@ def coarsening(source: Grid, factor: int, rows: slice, columns: slice) -> tuple[
 
 
 def from_order(regrid: Regrid, source: Grid, order: NDArray[np.intp] | None) -> Regrid:
-    """Weights that were made for the columns of `source` in this order (None: as they are), for the source
-    itself.
+    """Weights that were made for the columns of `source` in this order [x] (None: as they are), for the
+    source itself.
     """
     row, column = np.divmod(regrid.indices, source.shape[1])
     indices = regrid.indices if order is None else row * source.shape[1] + order[column]
@@ -247,7 +238,10 @@ def coarse_grid(source: Grid, factor: int) -> Grid:
         return source
     height, width = (n // factor for n in source.shape)
     if min(height, width) < 1:
-        raise RequestError(f"a grid of {source.shape} cannot be coarsened {factor} times")
+        raise RequestError(
+            f"a grid of {source.shape[0]} x {source.shape[1]} points has no block of {factor} x {factor}; "
+            "take a smaller factor"
+        )
     if source.regular:
         lat = source.lat[: height * factor].reshape(height, factor).mean(axis=1)
         return Grid(lat, source.lon[: width * factor].reshape(width, factor).mean(axis=1))
@@ -288,16 +282,27 @@ Triples = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]
 
 def _bilinear(source: Grid, target: Grid) -> Triples:
     """Weights of the four corners of the cell that holds each target point."""
-    found_P, row_P, column_P, v_P, u_P = cell_coordinates(source, target)
-    point_F = np.flatnonzero(found_P)
-    u, v = (np.where(a < SNAP, 0.0, np.where(a > 1 - SNAP, 1.0, a))[found_P] for a in (u_P, v_P))
-    south_F, west_F = row_P[found_P] * source.shape[1], column_P[found_P]
-    east_F, north_F = (west_F + 1) % source.shape[1], south_F + source.shape[1]
-    members = np.stack([south_F + west_F, south_F + east_F, north_F + west_F, north_F + east_F])
-    weights = np.stack([(1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v])
+    cells = cell_positions(source, target)
+    point_F = np.flatnonzero(cells.found_P)
+    row_F, west_F = cells.row_P[point_F], cells.column_P[point_F]
+    north_F, east_F = _snapped(cells.north_P[point_F]), _snapped(cells.east_P[point_F])
+    width = source.shape[1]
+    south_row_F, north_row_F = row_F * width, (row_F + 1) * width
+    next_F = (west_F + 1) % width
+    members = np.stack(
+        [south_row_F + west_F, south_row_F + next_F, north_row_F + west_F, north_row_F + next_F]
+    )
+    weights = np.stack(
+        [(1 - east_F) * (1 - north_F), east_F * (1 - north_F), (1 - east_F) * north_F, east_F * north_F]
+    )
     points = np.broadcast_to(point_F, members.shape)
     used = weights > 0
     return points[used], members[used], weights[used]
+
+
+def _snapped(fraction: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Fractions of a cell, exactly 0 or 1 within `SNAP` of a side."""
+    return np.where(fraction < SNAP, 0.0, np.where(fraction > 1 - SNAP, 1.0, fraction))
 
 
 def _nearest(source: Grid, target: Grid) -> Triples:

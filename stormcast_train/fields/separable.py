@@ -26,8 +26,8 @@ class Separable:
     east_wW: NDArray[np.float32]
 
     def apply(self, fields_Nhw: NDArray[np.float32], out_NHW: NDArray[np.float32]) -> NDArray[np.float32]:
-        """The fields on the target grid, into `out_NHW`; a missing source
-        point makes NaN of what it touches.
+        """The fields on the target grid, into `out_NHW`; a missing source point makes every target point NaN
+        to which it contributes.
         """
         along_NhW = np.matmul(fields_Nhw[:, self.rows, self.columns], self.east_wW)
         return np.matmul(self.north_Hh, along_NhW, out=out_NHW)
@@ -38,7 +38,10 @@ def separable(source: Grid, target: Grid) -> Separable:
     source.
     """
     if not (source.regular and target.regular):
-        raise RequestError("only regular latitude-longitude grids have separable weights")
+        raise RequestError(
+            "a driver is interpolated along rows and columns only between regular latitude-longitude grids; "
+            "one of these two is curvilinear"
+        )
     rows, north_Hh = _along(source.lat, target.lat)
     columns, east_Ww = _around(source.lon, turned(target.lon, western_edge(source.lon)))
     return Separable(rows, columns, north_Hh, np.ascontiguousarray(east_Ww.T))
@@ -61,8 +64,8 @@ def _along(axis: NDArray[np.float64], points: NDArray[np.float64]) -> tuple[slic
     """The part of an ascending axis that the points touch, and their weights on it [points, part]."""
     if points.min() < axis[0] or points.max() > axis[-1]:
         raise RequestError(
-            f"the target ({points.min():.4g}..{points.max():.4g}) leaves the source "
-            f"({axis[0]:.4g}..{axis[-1]:.4g})"
+            f"the target grid ({points.min():.4g}..{points.max():.4g} degrees) reaches beyond the source "
+            f"grid ({axis[0]:.4g}..{axis[-1]:.4g} degrees); take a smaller target or a larger source"
         )
     lower = (np.searchsorted(axis, points, side="right") - 1).clip(0, len(axis) - 2)
     part = (points - axis[lower]) / (axis[lower + 1] - axis[lower])

@@ -66,7 +66,8 @@ class Period:
         parts = str(text).split("/")
         if len(parts) != 2:
             raise RequestError(
-                f"period '{text}' is not an interval; write period=2021-06-01T00/2021-06-03T00"
+                f"period '{text}' is not an interval A/B; write for instance "
+                "period=2021-06-01T00/2021-06-03T00"
             )
         period = cls(parse_time(parts[0]), parse_time(parts[1]))
         if period.end <= period.start:

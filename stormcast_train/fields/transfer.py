@@ -37,15 +37,11 @@ def transfer_table(
     weights, a method's name, or what makes them from two grids. RequestError where the weights are maxima or
     no target point is covered.
     """
-    weights = (
-        build(source, target, regrid)
-        if isinstance(regrid, str)
-        else regrid
-        if isinstance(regrid, Regrid)
-        else regrid(source, target)
-    )
+    weights = _weights(regrid, source, target)
     if weights.method == "max":
-        raise RequestError("a maximum has no transfer function: it is not a sum")
+        raise RequestError(
+            "a maximum has no transfer function, for it is no weighted sum; ask for another method"
+        )
     rows_N = _sample(weights)
     spacing_m, source_m = (float(np.sqrt(np.prod(grid.spacing_m))) for grid in (target, source))
     counts_N = np.diff(weights.indptr)[rows_N]
@@ -65,18 +61,31 @@ def transfer_table(
     return [_row(lengths, spacing_m, source_m, at_S, at_N, arriving) for lengths in LENGTHS]
 
 
+def _weights(regrid: Regrid | Method | Callable[[Grid, Grid], Regrid], source: Grid, target: Grid) -> Regrid:
+    if isinstance(regrid, Regrid):
+        return regrid
+    return build(source, target, regrid) if isinstance(regrid, str) else regrid(source, target)
+
+
 def describe_transfer(method: str, table: Sequence[Mapping[str, float]]) -> str:
     """One sentence: "bilinear 2.0 km to 2.0 km damps the shortest 4 grid lengths: 0.30 of the amplitude
     arrives at 2, ...".
     """
-    target_km = table[0]["wavelength_km"] / table[0]["wavelength_lengths"]
-    source_km = table[0]["wavelength_km"] / table[0]["source_lengths"]
+    shortest = table[0]
+    target_km = shortest["wavelength_km"] / shortest["wavelength_lengths"]
+    source_km = shortest["wavelength_km"] / shortest["source_lengths"]
     damped = [row for row in table if row["amplitude"] < DAMPED]
     head = f"{method} {source_km:.1f} km to {target_km:.1f} km"
     if not damped:
-        return f"{head} keeps {table[0]['amplitude']:.0%} or more of the amplitude of every wave of {table[0]['wavelength_lengths']:g} grid lengths"
+        return (
+            f"{head} keeps {shortest['amplitude']:.0%} or more of the amplitude of every wave of "
+            f"{shortest['wavelength_lengths']:g} grid lengths"
+        )
     shown = ", ".join(f"{row['amplitude']:.2f} at {row['wavelength_lengths']:g}" for row in table)
-    return f"{head} damps the shortest {damped[-1]['wavelength_lengths']:g} grid lengths; amplitude that arrives: {shown}"
+    return (
+        f"{head} damps the shortest {damped[-1]['wavelength_lengths']:g} grid lengths; amplitude that "
+        f"arrives: {shown}"
+    )
 
 
 def _sample(weights: Regrid) -> NDArray[np.int64]:
@@ -85,7 +94,10 @@ def _sample(weights: Regrid) -> NDArray[np.int64]:
     """
     covered = np.flatnonzero(~weights.outside)
     if not covered.size:
-        raise RequestError("no target point is covered by the source: there is nothing to measure")
+        raise RequestError(
+            "the source covers no target point, so no transfer can be measured; take a target inside the "
+            "source"
+        )
     if covered.size <= MOST_POINTS:
         return covered
     return np.asarray(
@@ -110,12 +122,8 @@ def _row(
 ) -> dict[str, float]:
     gains, errors = [], []
     for degrees in DIRECTIONS_DEGREES:
-        k = (
-            2
-            * np.pi
-            / (lengths * spacing_m)
-            * np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
-        )
+        direction = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees))])
+        k = 2 * np.pi / (lengths * spacing_m) * direction  # rad/m, eastward and northward
         relative_N = arriving(np.exp(1j * (at_S @ k))) * np.exp(-1j * (at_N @ k))
         gains.append(float(relative_N.mean().real))
         errors.append(float(np.mean(np.abs(relative_N - 1) ** 2)))

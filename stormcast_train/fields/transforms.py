@@ -106,8 +106,8 @@ def _root(x: Any, scale: float, in_numpy: Callable[[Any], Any], in_torch: Callab
 
 
 class QuantileMap(Frozen):
-    """y is piecewise linear in x through the knots (values, scores), on as lines beyond the first and the
-    last.
+    """y is piecewise linear in x through the knots (values, scores); the first and the last segment go on as
+    straight lines.
 
     Without knots it is a request: training fits it to the rain of its training split (`fit_quantiles`), and
     the package carries the fitted map. values: in the variable's unit; scores: of a standard normal; both
@@ -122,11 +122,11 @@ class QuantileMap(Frozen):
     def _increasing(self) -> Self:
         if len(self.values) != len(self.scores) or len(self.values) == 1:
             raise ValueError(
-                f"give as many values as scores, two at least; there are {len(self.values)} and "
-                f"{len(self.scores)}"
+                "a quantile map needs as many values as scores, at least two of each; here are "
+                f"{len(self.values)} values and {len(self.scores)} scores"
             )
         if any(np.diff(self.values) <= 0) or any(np.diff(self.scores) <= 0):
-            raise ValueError("values and scores must increase from knot to knot")
+            raise ValueError("the values and the scores of a quantile map must increase from knot to knot")
         return self
 
     @property
@@ -146,8 +146,8 @@ class QuantileMap(Frozen):
         """
         if not self.fitted:
             raise RequestError(
-                "a quantile map without knots can only be asked of training; give transform.values and "
-                "transform.scores"
+                "this quantile map has no knots yet: only training fits them; elsewhere give "
+                "transform.values and transform.scores"
             )
         starts, ends = np.array(from_), np.array(to)
         slopes = np.diff(ends) / np.diff(starts)
@@ -156,7 +156,9 @@ class QuantileMap(Frozen):
 
 
 def _segments(x: Any, *knots: NDArray[np.float64]) -> tuple[Any, tuple[Any, ...]]:
-    """The segment of each value, and the knots as arrays of its kind; a NaN falls anywhere and stays NaN."""
+    """The segment of each value, and the knots as arrays of its kind; a NaN is given any segment and stays
+    NaN.
+    """
     last = len(knots[0]) - 1
     if _is_numpy(x):
         mine = tuple(k.astype(x.dtype) for k in knots)
@@ -176,7 +178,7 @@ def fit_quantiles(edges: NDArray[np.float64], counts: NDArray[np.int64], name: s
     At an edge the score is the normal quantile of the share of values below it. At 0, where the dry values
     lie, it is that of half the share below the first edge above 0 (the middle rank of the ties). Edges that
     no value separates from the edge before, and those that fewer than LEAST_ABOVE values reach, are no knots.
-    A variable that is never wet, or never dry enough to tell, is a RequestError.
+    A variable that has too few dry or too few wet values for two knots is a RequestError.
     """
     total, below = int(counts.sum()), np.cumsum(counts)[:-1]
     inner = edges[1:-1] if np.isinf(edges[-1]) else edges[1:]

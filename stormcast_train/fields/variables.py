@@ -12,6 +12,13 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, mode
 
 from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.base.frozen import Frozen as Frozen
+from stormcast_train.fields.level_ranges import (
+    HYBRID_ETA,
+    ON_HYBRID,
+    ON_PRESSURE,
+    range_on_hybrid,
+    range_on_pressure,
+)
 from stormcast_train.fields.times import parse_duration, seconds
 from stormcast_train.fields.transforms import Identity, Log1p, Transform
 
@@ -57,15 +64,17 @@ class Variable(Frozen):
     @model_validator(mode="after")
     def _only_rain_drizzles(self) -> Variable:
         if self.fit_drizzle and not self.is_rain:
-            raise ValueError(f"drizzle: fit is for rain in mm; {self.name} is an {self.kind} in {self.units}")
+            raise ValueError(
+                f"drizzle: fit is for rain in mm only; {self.name} is of kind {self.kind}, in {self.units}"
+            )
         if not self.low <= self.high:
-            raise ValueError(f"low {self.low:g} is above high {self.high:g}")
+            raise ValueError(f"low={self.low:g} is above high={self.high:g}; exchange them")
         return self
 
     @model_serializer(mode="wrap")
     def _as_before(self, serialize: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Without what later versions added, where it is the default: what earlier stores say of themselves
-        stays equal.
+        """Without the fields that later versions added, where they are at their default: the descriptions in
+        earlier stores stay equal.
         """
         later = {"clamp": True, "fit_drizzle": False}
         return {
@@ -138,83 +147,8 @@ _SURFACE = {
         _v("wd10m", "degree", "10 m wind direction (from)", "wind_from_direction", 0, 360),
     )
 }
-_LEVELS = {
-    "u": ("m s-1", "eastward wind", "eastward_wind", -150.0, 150.0),
-    "v": ("m s-1", "northward wind", "northward_wind", -150.0, 150.0),
-    "w": ("Pa s-1", "vertical velocity", "lagrangian_tendency_of_air_pressure", -60.0, 60.0),
-    "t": ("K", "temperature", "air_temperature", 150.0, 340.0),
-    "q": ("kg kg-1", "specific humidity", "specific_humidity", -1e-6, 0.05),
-    "z": ("m2 s-2", "geopotential", "geopotential", -8000.0, 500000.0),
-    "r": ("%", "relative humidity", "relative_humidity", -10.0, 180.0),
-}
-GRAVITY = 9.80665  # m s-2
-TROPOPAUSE_HPA = 226.32
 _LEVEL_NAME = re.compile(r"^([uvwtqzr])(\d{1,4})$")
-_HYBRID = {
-    "u": _LEVELS["u"],
-    "v": _LEVELS["v"],
-    "t": _LEVELS["t"],
-    "q": _LEVELS["q"],
-    "Z": ("m", "geopotential height", "geopotential_height", -500.0, 25000.0),
-    "p": ("Pa", "pressure", "air_pressure", 1000.0, 110000.0),
-}
 _HYBRID_NAME = re.compile(r"^([uvtqZp])(\d{1,2})hl$")
-HYBRID_ETA = (
-    1.0, .998, .994, .987, .975, .959, .939, .916, .892, .865, .835, .802, .766, .727, .685, .64, .592, .542,
-    .497, .4565, .4205,
-    .3877, .3582, .3317, .3078, .2863, .267, .2496, .2329, .2188, .2047, .1906, .1765, .1624, .1483, .1342,
-    .1201, .106, .0919, .0778,
-    .0657, .0568, .0486, .0409, .0337, .0271, .0209, .0151, .0097, .0047, 0.0,
-)  # fmt: skip
-"""Edges of HRRR's 50 levels, the lowest first, in (p - p_top) / (p_surface - p_top) (Benjamin et al. 2016, MWR 144, 1669)."""
-HYBRID_TOP_PA = 2000.0
-
-
-def _standard_height_m(pressure_hpa: float) -> float:
-    """Height of a pressure in the standard atmosphere (ICAO 1993: 6.5 K/km to 11 km, then isothermal)."""
-    below_m = 44330.77 * (1 - (max(pressure_hpa, TROPOPAUSE_HPA) / 1013.25) ** 0.190263)
-    return float(below_m + 6341.62 * np.log(TROPOPAUSE_HPA / min(pressure_hpa, TROPOPAUSE_HPA)))
-
-
-def _range_at(letter: str, level_hpa: int) -> tuple[float, float]:
-    """The physical range of a letter at a level; narrow where the quantity changes much with height, so that
-    16 bits resolve it.
-
-    Geopotential: 15,000 m2 s-2 (30,000 in the stratosphere, for the polar night) below the standard
-    atmosphere's and 10,000 above it.
-    Specific humidity: to 0.05 (p / 1000 hPa) ** 2, above saturation in the warmest tropical column.
-    """
-    low, high = _LEVELS[letter][3:]
-    if letter == "z":
-        standard = GRAVITY * _standard_height_m(level_hpa)
-        below = 15000.0 if level_hpa >= TROPOPAUSE_HPA else 30000.0
-        return float(np.round(standard - below)), float(np.round(standard + 10000.0))
-    if letter == "q":
-        return low, max(high * (level_hpa / 1000.0) ** 2, 1e-4)
-    return low, high
-
-
-def _range_on_hybrid(letter: str, level: int) -> tuple[float, float]:
-    """The physical range of a letter on HRRR's level (1 is the lowest), over ground from the sea to 4,500 m
-    (1080 to 500 hPa).
-
-    Pressure: of the level's middle, 10 % more each way. Height: from 500 m below 0.8 of the standard
-    atmosphere's above the sea, to 1.2 of it above the highest ground. Specific humidity: as at that pressure
-    over the sea.
-    """
-    low, high = _HYBRID[letter][3:]
-    middle = (HYBRID_ETA[level - 1] + HYBRID_ETA[level]) / 2
-    least_pa, most_pa = (
-        HYBRID_TOP_PA + middle * (surface_pa - HYBRID_TOP_PA) for surface_pa in (50000.0, 108000.0)
-    )
-    if letter == "p":
-        return float(np.round(0.9 * least_pa)), float(np.round(1.1 * most_pa))
-    if letter == "Z":
-        above_m = _standard_height_m((HYBRID_TOP_PA + middle * (101325.0 - HYBRID_TOP_PA)) / 100)
-        return float(np.round(0.8 * above_m - 500.0)), float(np.round(1.2 * above_m + 4600.0))
-    if letter == "q":
-        return low, max(high * min(most_pa / 1e5, 1.0) ** 2, 1e-4)
-    return low, high
 
 
 def split_level(name: str) -> tuple[str, int] | None:
@@ -232,12 +166,12 @@ def split_hybrid(name: str) -> tuple[str, int] | None:
 def _on_level(name: str) -> Variable | None:
     level, hybrid = split_level(name), split_hybrid(name)
     if level:
-        units, long_name, standard_name, *_ = _LEVELS[level[0]]
-        return _v(name, units, f"{long_name} at {level[1]} hPa", standard_name, *_range_at(*level))
+        units, long_name, standard_name, *_ = ON_PRESSURE[level[0]]
+        return _v(name, units, f"{long_name} at {level[1]} hPa", standard_name, *range_on_pressure(*level))
     if hybrid:
-        units, long_name, standard_name, *_ = _HYBRID[hybrid[0]]
+        units, long_name, standard_name, *_ = ON_HYBRID[hybrid[0]]
         return _v(
-            name, units, f"{long_name} on hybrid level {hybrid[1]}", standard_name, *_range_on_hybrid(*hybrid)
+            name, units, f"{long_name} on hybrid level {hybrid[1]}", standard_name, *range_on_hybrid(*hybrid)
         )
     return None
 
@@ -257,7 +191,7 @@ DAY_S = 86400
 
 
 class RoleConfig(Frozen):
-    """A further role of a store on the state's points with a clock of its own: ten-minute radar beside an
+    """An additional role of a store on the state's points with its own time step: ten-minute radar beside an
     hourly state.
     """
 
@@ -266,11 +200,11 @@ class RoleConfig(Frozen):
 
 
 class VariablesConfig(Frozen):
-    """`variables=`: which channels each role of the store holds, in order; `override` changes a variable's
-    facts.
+    """`variables=`: which channels each role of the store holds, in order; `override` changes the description
+    of a variable.
 
-    groups: further roles by name, each with its own step. add, drop and their _background: a change of state
-    and background by one word; `resolved` carries it out.
+    groups: additional roles by name, each with its own step. add, drop, add_background, drop_background:
+    changes of state and background; `resolved` carries them out.
     """
 
     name: str
@@ -290,12 +224,13 @@ class VariablesConfig(Frozen):
         for role, group in self.groups.items():
             if role in RESERVED or not role.isidentifier():
                 raise ValueError(
-                    f"variables.groups.{role}: choose another name; a store has {', '.join(RESERVED)} already"
+                    f"variables.groups.{role}: the name must be one word and none of "
+                    f"{', '.join(RESERVED)}; choose another"
                 )
             if DAY_S % max(seconds(parse_duration(group.step)), 1):
                 raise ValueError(
-                    f"variables.groups.{role}: step {group.step} does not divide a day; write 5min, 10min, "
-                    "30min, 1h, 3h"
+                    f"variables.groups.{role}.step={group.step} does not divide a day; write for instance "
+                    "5min, 10min, 30min, 1h or 3h"
                 )
         return self
 
@@ -327,7 +262,10 @@ class VariablesConfig(Frozen):
             ),
         }
         if not changed["state"]:
-            raise RequestError(f"variables.drop={','.join(self.drop)} leaves no state of the set {self.name}")
+            raise RequestError(
+                f"variables.drop={','.join(self.drop)} removes every state variable of "
+                f"variables={self.name}; keep at least one"
+            )
         return self.model_copy(
             update={**changed, "add": (), "add_background": (), "drop": (), "drop_background": ()}
         )
@@ -338,8 +276,8 @@ class VariablesConfig(Frozen):
 
     def roles(self) -> dict[str, tuple[str, ...]]:
         """Channel names by role, only the roles that have any."""
-        further = {role: group.variables for role, group in self.groups.items()}
-        named = {"state": self.state, "background": self.background, "static": self.static, **further}
+        additional = {role: group.variables for role, group in self.groups.items()}
+        named = {"state": self.state, "background": self.background, "static": self.static, **additional}
         return {role: names for role, names in named.items() if names}
 
 
@@ -352,13 +290,13 @@ def changed_names(
 ) -> tuple[str, ...]:
     """The names without those dropped, then those added that are not among them, each in its order.
 
-    known: names whose absence is what dropping them asks for. A name dropped that is in neither is a
+    known: names that may be dropped although they are not in `names`. A dropped name in neither is a
     RequestError.
     """
     for name in drop:
         if name not in names and name not in known:
             raise RequestError(
-                f"variables.drop: the {role} has no '{name}'.{nearest(name, names)} It has "
+                f"variables.drop names '{name}', which is not in the {role}.{nearest(name, names)} It holds "
                 f"{', '.join(names) or 'nothing'}",
                 variable=name,
             )

@@ -13,7 +13,8 @@ Array = NDArray[Any]
 
 
 def wavelength_bands(grid: Grid, per_octave: int) -> tuple[Array, tuple[float, ...]]:
-    """The bands of the DCT modes of a box and their centres in km, from twice the grid length upwards.
+    """The bands of the DCT modes of a box as 0 and 1 [modes, bands] and their centres in km, from twice the
+    grid length upwards.
 
     Mode (m, n) of a box of Ny x Nx cells has the wavelength 2 / sqrt((m / (Ny dy))^2 + (n / (Nx dx))^2)
     (Denis et al. 2002, eq. 13). The mean (0, 0) belongs to no band, nor do diagonal modes shorter than two
@@ -21,10 +22,8 @@ def wavelength_bands(grid: Grid, per_octave: int) -> tuple[Array, tuple[float, .
     """
     dy_km, dx_km = (spacing / 1000 for spacing in grid.spacing_m)
     rows, columns = grid.shape
-    per_km = (
-        np.hypot(np.arange(rows)[:, None] / (rows * dy_km), np.arange(columns)[None, :] / (columns * dx_km))
-        / 2
-    )
+    along_y, along_x = np.arange(rows) / (rows * dy_km), np.arange(columns) / (columns * dx_km)
+    per_km = np.hypot(along_y[:, None], along_x[None, :]) / 2
     with np.errstate(divide="ignore"):
         wavelength = (1 / per_km).ravel()
     shortest = 2 * max(dy_km, dx_km)
@@ -32,12 +31,10 @@ def wavelength_bands(grid: Grid, per_octave: int) -> tuple[Array, tuple[float, .
         index = np.floor(np.log2(wavelength / shortest * (1 + 1e-9)) * per_octave)
     index[~np.isfinite(wavelength) | (wavelength < shortest * (1 - 1e-9))] = -1
     present = [int(b) for b in np.unique(index) if b >= 0]
-    band_NB = (
-        np.stack([index == b for b in present], axis=1).astype(float)
-        if present
-        else np.zeros((wavelength.size, 0))
-    )
-    return band_NB, tuple(round(float(shortest * 2 ** ((b + 0.5) / per_octave)), 3) for b in present)
+    centres_km = tuple(round(float(shortest * 2 ** ((b + 0.5) / per_octave)), 3) for b in present)
+    if not present:
+        return np.zeros((wavelength.size, 0)), centres_km
+    return np.stack([index == b for b in present], axis=1).astype(float), centres_km
 
 
 def cosines(count: int) -> Array:

@@ -36,10 +36,11 @@ class BackgroundConfig(Frozen):
     @field_validator("cadence")
     @classmethod
     def _a_part_of_a_day(cls, cadence: str | None) -> str | None:
-        if cadence is not None and (
-            seconds(parse_duration(cadence)) <= 0 or 86400 % seconds(parse_duration(cadence))
-        ):
-            raise ValueError(f"cadence '{cadence}' does not divide a day; write 3h, 6h or 12h")
+        if cadence is None:
+            return None
+        length_s = seconds(parse_duration(cadence))
+        if length_s <= 0 or 86400 % length_s:
+            raise ValueError(f"cadence '{cadence}' does not divide a day; write for instance 3h, 6h or 12h")
         return cadence
 
 
@@ -52,7 +53,7 @@ def supplies_of(
     if unknown:
         held = ", ".join(variables.background) or "none"
         raise RequestError(
-            f"background.blur.cutoff_km names {', '.join(unknown)}, which is no background variable; there "
+            f"background.blur.cutoff_km names {', '.join(unknown)}, which is no background variable; these "
             f"are {held}"
         )
     found: dict[str, Supply] = {}

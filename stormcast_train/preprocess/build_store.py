@@ -1,5 +1,5 @@
 """From an archive to a store: survey, write shards, check across hours, finish. Repeating it continues,
-extends, or says that it is done.
+extends, or reports that it is done.
 """
 
 from __future__ import annotations
@@ -21,18 +21,24 @@ from stormcast_train.preprocess.context import Context
 from stormcast_train.preprocess.engine import run_units
 from stormcast_train.preprocess.groups import layouts_of, make_room_before, prepared, write_static
 from stormcast_train.preprocess.locks import StoreLock, opened_lock, taken
-from stormcast_train.preprocess.marking import mark_units, run_mark_unit
-from stormcast_train.preprocess.mend import damaged_roles, finished_stands, manifest_of, mend_coordinates
+from stormcast_train.preprocess.marking import MarkUnit, mark_units, run_mark_unit
 from stormcast_train.preprocess.pool import disk_errors
+from stormcast_train.preprocess.repair import (
+    damaged_roles,
+    manifest_of,
+    published_is_intact,
+    repair_coordinates,
+)
 from stormcast_train.preprocess.request import PreprocessRequest, check_store, remember
 from stormcast_train.preprocess.shard_task import Done, run_unit
+from stormcast_train.preprocess.store_report import report_done
 from stormcast_train.preprocess.survey import Work, off_axis, survey
 from stormcast_train.preprocess.targets import regridding
 from stormcast_train.store.layout import GroupLayout
 from stormcast_train.store.manifest import finish
-from stormcast_train.store.writer import LOST, intact
+from stormcast_train.store.writer import intact
 
-SAID = 20  # failures told one by one before the rest is left to the manifest
+MOST_REPORTED = 20  # failures reported one by one before the rest is left to the manifest
 
 
 @dataclass
@@ -43,23 +49,15 @@ class Site:
     rows: dict[str, int]
     context: Context
     static_written: bool = False
-    mended: tuple[str, ...] = ()
-
-    def complete(self) -> bool:
-        """Whether every shard is there."""
-        return all(
-            intact(self.layouts[role], k)
-            for role, n in self.rows.items()
-            for k in range(self.layouts[role].shards(n))
-        )
+    repaired: tuple[str, ...] = ()
 
     def missing(self) -> int:
-        """How many shards are not there yet."""
-        return sum(
-            not intact(self.layouts[role], k)
-            for role, n in self.rows.items()
-            for k in range(self.layouts[role].shards(n))
-        )
+        """How many shards are not written yet."""
+        count = 0
+        for role, rows in self.rows.items():
+            layout = self.layouts[role]
+            count += sum(intact(layout, shard) is None for shard in range(layout.shards(rows)))
+        return count
 
 
 def preprocess(request: PreprocessRequest, console: Console) -> dict[str, Any]:
@@ -71,23 +69,21 @@ def preprocess(request: PreprocessRequest, console: Console) -> dict[str, Any]:
 def _preprocess(request: PreprocessRequest, console: Console) -> dict[str, Any]:
     work = survey(request)
     if work.exists and not os.access(request.store, os.W_OK) and outstanding(work) == (0, True):
-        return _done_already(
-            request, console
-        )  # a finished store that may only be read is finished all the same
+        return _done_already(request, console)  # a finished store may be on a read-only disk
     with opened_lock(request.store) as lock:
         site = _prepare(work, lock)
         work.memory.save()  # after the identity: a folder that holds anything else first is no store
-        if site.mended:
-            console.say(f"the coordinates of {', '.join(site.mended)} were damaged and are written again")
+        if site.repaired:
+            console.say(f"the coordinates of {', '.join(site.repaired)} were damaged and are written again")
         wanted = _wanted(work, site.layouts)
         if not wanted and not site.static_written and _published(request.store, site.rows):
             return _done_already(request, console)
         _unfinished(request.store).touch()
         _write(work, site, run_unit, wanted, console, f"preprocess {request.store}")
-        if request.part is not None and not (lock.try_alone() and site.complete()):
+        if request.part is not None and not (lock.try_alone() and site.missing() == 0):
             console.say(
-                f"part {request.part} is written; {site.missing()} shards of other parts are not there yet: "
-                "the last to end publishes"
+                f"part {request.part} is written; {site.missing()} shards of other parts are missing: the "
+                "part that ends last publishes the store"
             )
             return {
                 "store": str(request.store),
@@ -99,8 +95,8 @@ def _preprocess(request: PreprocessRequest, console: Console) -> dict[str, Any]:
 
 
 def outstanding(work: Work) -> tuple[int, bool] | None:
-    """How many shards a request would write and whether the manifest stands, writing nothing; None where
-    groups are not there yet or damaged.
+    """How many shards a request would write and whether the manifest is up to date, writing nothing; None
+    where groups are missing or damaged.
     """
     store = work.request.store
     if not work.exists or damaged_roles(work) or not prepared(work):
@@ -141,16 +137,14 @@ def _made_ready(work: Work) -> Site:
 
 
 def _with_groups(work: Work) -> Site:
-    for leftover in work.request.store.rglob(
-        ".*.tmp"
-    ):  # of a process that was killed: we hold the lock, so nobody writes them
+    for leftover in work.request.store.rglob(".*.tmp"):  # of a killed process: this one holds the lock
         if leftover.is_file():
             leftover.unlink()
     make_room_before(work)
-    mended = mend_coordinates(work)
+    repaired = repair_coordinates(work)
     site = _site(work, layouts_of(work))
     site.static_written = write_static(work, site.layouts, site.context)
-    site.mended = tuple(mended)
+    site.repaired = tuple(repaired)
     return site
 
 
@@ -171,9 +165,8 @@ def _site(work: Work, layouts: dict[str, GroupLayout]) -> Site:
 
 
 def _rows(work: Work, layouts: dict[str, GroupLayout]) -> dict[str, int]:
-    return {role: axis.rows for role, axis in work.axes.items()} | (
-        {"static": 1} if "static" in layouts else {}
-    )
+    static = {"static": 1} if "static" in layouts else {}
+    return {role: axis.rows for role, axis in work.axes.items()} | static
 
 
 def _write(
@@ -184,30 +177,29 @@ def _write(
     console: Console,
     what: str,
 ) -> None:
-    """Run the units; what could not be read is told as it is met."""
+    """Run the units; what cannot be read is reported as it is met."""
     failures = 0
     with console.progress(what, len(units)) as advance:
         for done in run_units(work.request.engine, function, site.context.of_processes(), units):
-            for problem in done.problems[: max(0, SAID - failures)]:
+            for problem in done.problems[: max(0, MOST_REPORTED - failures)]:
                 console.say(f"{done.role} {problem}")
             failures += len(done.problems)
             layout = site.layouts[done.role]
             day = iso(layout.start + done.shard * layout.rows_per_shard * layout.step)[:10]
             advance(1, f"{done.role} {day}" + (f", {failures} files unreadable" if failures else ""))
-    if failures > SAID:
+    if failures > MOST_REPORTED:
         console.say(
-            f"and {failures - SAID} more unreadable files: manifest.json names every gap and its reason"
+            f"and {failures - MOST_REPORTED} more unreadable files: manifest.json names every gap and its "
+            "reason"
         )
 
 
 def _publish(work: Work, site: Site, written: int, console: Console) -> dict[str, Any]:
     """Mark what only many hours together show, then make everything visible."""
     request = work.request
-    marking = [
-        unit
-        for role in work.axes
-        for unit in mark_units(work, site.layouts[role], site.rows[role], site.context)
-    ]
+    marking: list[MarkUnit] = []
+    for role in work.axes:
+        marking += mark_units(work, site.layouts[role], site.rows[role], site.context)
     if marking:
         _write(work, site, run_mark_unit, marking, console, "mark stuck fields, spikes and blocked beams")
     manifest = finish(
@@ -217,7 +209,7 @@ def _publish(work: Work, site: Site, written: int, console: Console) -> dict[str
     )
     shutil.rmtree(request.store / ".before", ignore_errors=True)
     _unfinished(request.store).unlink(missing_ok=True)
-    _say_done(console, request.store, manifest)
+    report_done(console, request.store, manifest)
     return _result(request, manifest, written)
 
 
@@ -241,27 +233,26 @@ def _wanted(work: Work, layouts: dict[str, GroupLayout]) -> list[p.ShardTask]:
 
 
 def _unfinished(store: Path) -> Path:
-    """There while shards are newer than the manifest."""
+    """A file that exists while shards are newer than the manifest."""
     return store / ".unfinished"
 
 
 def _done_already(request: PreprocessRequest, console: Console) -> dict[str, Any]:
     manifest = read_json(request.store / "manifest.json")
     console.say(
-        f"{request.store} is done: every shard is there and no file is new (fingerprint "
+        f"{request.store} is done: every shard is written and no file is new (fingerprint "
         f"{manifest['fingerprint'][:12]})"
     )
     return _result(request, manifest, 0)
 
 
 def _published(store: Path, rows: dict[str, int]) -> bool:
-    """Whether the manifest is there, nothing was written since, and it counts the same rows."""
+    """Whether there is a manifest, nothing was written since, and it counts the same rows."""
     groups = manifest_of(store).get("groups")
     if groups is None or _unfinished(store).exists():
         return False
-    return {role: group["times"]["count"] for role, group in groups.items()} == rows and finished_stands(
-        store
-    )
+    counted = {role: group["times"]["count"] for role, group in groups.items()}
+    return counted == rows and published_is_intact(store)
 
 
 def _check_space(store: Path, needed: int) -> None:
@@ -270,7 +261,8 @@ def _check_space(store: Path, needed: int) -> None:
     if needed > free:
         mib = 2.0**20
         raise FailedError(
-            f"{store} needs {needed / mib:,.0f} MiB more and its disk has {free / mib:,.1f} MiB free",
+            f"{store} needs {needed / mib:,.0f} MiB more and its disk has {free / mib:,.1f} MiB free: free "
+            "some space, or take a shorter period= or pack=int16",
             needed=needed,
             free=free,
         )
@@ -279,15 +271,14 @@ def _check_space(store: Path, needed: int) -> None:
 def _facts(work: Work, groups: dict[str, Any]) -> dict[str, Any]:
     """What the manifest records besides the groups."""
     request = work.request
-    refused = {
-        r.path.name: r.reason for refusals in work.index.refusals.values() for r in refusals
-    } | off_axis(work)
-    used = {
-        r.path.name
-        for by_time in work.index.records.values()
-        for records in by_time.values()
-        for r in records
-    }
+    refused: dict[str, str] = {}
+    for refusals in work.index.refusals.values():
+        refused |= {refusal.path.name: refusal.reason for refusal in refusals}
+    refused |= off_axis(work)
+    used: set[str] = set()
+    for by_time in work.index.records.values():
+        for records in by_time.values():
+            used |= {record.path.name for record in records}
     earlier = {n: why for n, why in manifest_of(request.store).get("refused", {}).items() if n not in used}
     weights = {f.name: Regrid.load(f).fingerprint for f in sorted((request.store / "weights").glob("*.npz"))}
     return {
@@ -302,34 +293,6 @@ def _facts(work: Work, groups: dict[str, Any]) -> dict[str, Any]:
             if group["regridded"]
         },
     }
-
-
-def _say_done(console: Console, store: Path, manifest: dict[str, Any]) -> None:
-    for role, group in manifest["groups"].items():
-        times = group["times"]
-        gaps = sum(1 for _ in group["gaps"])
-        shape = " x ".join(map(str, group["grid"]["shape"]))
-        held = f"{len(group['variables'])} variables, {times['count']} times from {times['first']}, {shape} points"
-        console.say(f"{role}: {held}, {gaps} gaps")
-        for name in (n for n, facts in group["variables"].items() if not facts["times_available"]):
-            why = sorted(
-                {reason for gap in group["gaps"] if name in gap["variables"] for reason in gap["reasons"]}
-            )
-            console.say(
-                f"warning: {role} {name} has no value at any of its {times['count']} times: {', '.join(why)}"
-            )
-        for name, (lost,) in group["facts"].get(LOST, {}).items():
-            told = f"warning: {role} {name}: {lost:.0f} values lie beyond the range that pack=int16 can hold and became its end"
-            console.say(f"{told}; widen variables.override.{name}.low and .high, or take pack=none")
-        for line in manifest["regridding"].get(role, ()):
-            if role != "background" and "said" in line:
-                console.say(f"  {', '.join(line['variables'])}: {line['said']}")
-        for name, (count, squares) in group["facts"].get("cadence_error", {}).items():
-            spread = group["moments"][name]["value"]["std"] or float("nan")
-            rms = (squares / max(count, 1)) ** 0.5
-            off = f"{rms:.4g} {group['variables'][name]['units']} (root mean square, {rms / spread:.1%} of its standard deviation)"
-            console.say(f"  {name}: interpolated between the cadence's times it is off by {off}")
-    console.say(f"{store} is ready; fingerprint {manifest['fingerprint'][:12]}")
 
 
 def _result(request: PreprocessRequest, manifest: dict[str, Any], written: int) -> dict[str, Any]:

@@ -23,8 +23,8 @@ RECENT = 8
 
 @dataclass
 class Context:
-    """What every unit of a store shares; each process opens its own. `old_store`: where rows already written
-    are taken from.
+    """What every unit of a store shares; each process opens its own. `old_store`: the folder from which rows
+    already written are taken.
     """
 
     store: Path
@@ -33,9 +33,8 @@ class Context:
     source: SourceConfig
     variables: VariablesConfig
     background: BackgroundConfig = field(default_factory=BackgroundConfig)
-    recent: OrderedDict[Any, Any] = field(
-        default_factory=OrderedDict
-    )  # planes that the next time will ask for again
+    # Planes that the next time will ask for again.
+    recent: OrderedDict[Any, Any] = field(default_factory=OrderedDict)
     _sources: dict[str, Source] = field(default_factory=dict)
     _layouts: dict[tuple[Path, str], GroupLayout] = field(default_factory=dict)
     _weights: dict[str, Weights] = field(default_factory=dict)
@@ -54,9 +53,8 @@ class Context:
 
     def weights(self, role: str) -> Weights:
         if role not in self._weights:
-            base_role = (
-                "background" if role == "background" else "state"
-            )  # static fields and further groups lie on the state's points
+            # Static fields and additional groups lie on the state's points.
+            base_role = "background" if role == "background" else "state"
             path = base_path(self.store / "weights", base_role)
             base = Regrid.load(path) if path.is_file() else None
             self._weights[role] = Weights(

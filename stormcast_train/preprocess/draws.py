@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -26,8 +27,8 @@ class Term:
 
 @dataclass(frozen=True)
 class Draw:
-    """value = sum of weight * field over the terms. `of`: the variable read where it is another; `made`: how,
-    unless exactly.
+    """value = sum of weight * field over the terms. `of`: the variable that is read, where it is another one;
+    `made`: how the value is made, empty where it is read as it is.
     """
 
     terms: tuple[Term, ...]
@@ -36,7 +37,7 @@ class Draw:
 
     def records(self) -> tuple[Record, ...]:
         """Every file that may be read."""
-        return tuple(record for term in self.terms for record in term.records)
+        return tuple(chain.from_iterable(term.records for term in self.terms))
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,11 @@ def _summed(index: Index, supply: Supply, rule: Accumulate, name: str, time: int
     step = describe(rule.of).interval_s
     times = [time - k * step for k in range(rule.pieces(name))]
     terms = [Term(index.candidates(supply.reader, rule.of, t)) for t in times]
-    lacking = [t for t, term in zip(times, terms, strict=True) if not term.records]
-    if lacking:
-        refused = why_absent(index, supply, rule.of, lacking[0])
-        missed = ", ".join(iso(np.datetime64(t, "s")) for t in sorted(lacking)[:3])
-        count = f"{len(lacking)} of {len(times)} {rule.of} are missing ({missed})"
+    missing = [t for t, term in zip(times, terms, strict=True) if not term.records]
+    if missing:
+        refused = why_absent(index, supply, rule.of, missing[0])
+        first = ", ".join(iso(np.datetime64(t, "s")) for t in sorted(missing)[:3])
+        count = f"{len(missing)} of {len(times)} {rule.of} are missing ({first})"
         return Absence(refused.reason, f"{count}; {refused.detail}" if refused.detail else count)
     return Draw(tuple(terms), of=rule.of, made=f"sum of {len(terms)} {rule.of}")
 

@@ -36,7 +36,7 @@ class BlurConfig(Frozen):
     lead_growth_km_per_h: float = Field(default=0.0, ge=0.0)
 
     @model_validator(mode="after")
-    def _says_how_far(self) -> BlurConfig:
+    def _has_cutoffs(self) -> BlurConfig:
         if self.kind == "spectral" and not self.cutoff_km:
             raise ValueError("blur kind=spectral needs cutoff_km, by variable or for all: {'*': 400}")
         empty = [name for name, given in self.cutoff_km.items() if isinstance(given, dict) and not given]
@@ -68,7 +68,8 @@ def measure_cutoff_km(
     """
     if set(reference) != set(model):
         raise RequestError(
-            f"cut-offs need the same variables on both sides, got {sorted(reference)} and {sorted(model)}"
+            "cut-offs need the same variables of the reference and the model; they have "
+            f"{', '.join(sorted(reference))} and {', '.join(sorted(model))}"
         )
     return {name: _half_power_km(name, reference[name], model[name], grid) for name in reference}
 
@@ -78,15 +79,15 @@ def _half_power_km(
 ) -> float:
     shape = (*np.shape(reference_NYX)[:1], *grid.shape)
     if np.shape(reference_NYX) != shape or np.shape(model_NYX) != shape:
-        found = f"{np.shape(reference_NYX)} and {np.shape(model_NYX)}"
         raise RequestError(
-            f"cut-off of {name}: fields [time, y, x] on a grid of {grid.shape} are wanted on both sides, "
-            f"got {found}"
+            f"the cut-off of {name} needs fields [time, y, x] on a grid of {grid.shape}; the reference has "
+            f"the shape {np.shape(reference_NYX)} and the model {np.shape(model_NYX)}"
         )
     whole = ~(np.isnan(reference_NYX).any(axis=(1, 2)) | np.isnan(model_NYX).any(axis=(1, 2)))
     if not whole.any():
         raise RequestError(
-            f"cut-off of {name}: none of {len(whole)} times is whole in both the reference and the model"
+            f"the cut-off of {name} cannot be measured: at none of {len(whole)} times do both the reference "
+            "and the model have every value"
         )
     wavelength_km, power = power_spectrum(reference_NYX[whole], grid)
     _, other = power_spectrum(model_NYX[whole], grid)
@@ -118,11 +119,8 @@ def power_spectrum(
     count = int(min(ky[-1], kx[-1]) / step)  # beyond it rings are cut by the corners
     power = np.zeros(ring.max() + 1)
     for field_YX in fields_NYX:
-        coefficients = dctn(
-            np.asarray(field_YX, np.float64) - linear_trend(np.asarray(field_YX, np.float64)),
-            type=2,
-            norm="ortho",
-        )
+        exact_YX = np.asarray(field_YX, np.float64)
+        coefficients = dctn(exact_YX - linear_trend(exact_YX), type=2, norm="ortho")
         power += np.bincount(ring, (coefficients**2).ravel(), power.size)
     mean_k = np.bincount(ring, k.ravel(), power.size) / np.maximum(np.bincount(ring, minlength=power.size), 1)
     return 1 / mean_k[1 : count + 1], power[1 : count + 1]
@@ -132,7 +130,7 @@ def linear_trend(field_YX: NDArray[np.float64]) -> NDArray[np.float64]:
     """The plane a + b y + c x closest to the cells that are not NaN, on all cells [y, x]."""
     y, x = (np.linspace(-1.0, 1.0, n) for n in field_YX.shape)
     terms = np.stack(np.broadcast_arrays(1.0, y[:, None], x[None, :]), axis=-1).reshape(-1, 3)
-    there = ~np.isnan(field_YX.ravel())
-    normal = terms[there].T @ terms[there]
-    plane = np.linalg.lstsq(normal, terms[there].T @ field_YX.ravel()[there], rcond=None)[0]
+    present = ~np.isnan(field_YX.ravel())
+    normal = terms[present].T @ terms[present]
+    plane = np.linalg.lstsq(normal, terms[present].T @ field_YX.ravel()[present], rcond=None)[0]
     return np.asarray((terms @ plane).reshape(field_YX.shape))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Any, Literal, TypeVar
 
 from pydantic import Field
@@ -60,13 +61,8 @@ def _on_dask(
     with _cluster(engine) as cluster, _connected(Client, cluster) as client:
         everywhere = client.scatter(shared, broadcast=True, hash=False)
         waiting = iter(tasks)
-        ahead = HANDED_OUT * engine.workers
-        running = as_completed(
-            [
-                client.submit(function, everywhere, t, pure=False)
-                for _, t in zip(range(ahead), waiting, strict=False)
-            ]
-        )
+        first = islice(waiting, HANDED_OUT * engine.workers)
+        running = as_completed([client.submit(function, everywhere, task, pure=False) for task in first])
         for done in running:
             try:
                 yield done.result()
@@ -74,8 +70,8 @@ def _on_dask(
                 raise
             except KilledWorker as error:
                 raise FailedError(
-                    "dask's workers died again and again (out of memory?); the same command continues "
-                    "where it stopped"
+                    "dask's workers died repeatedly (out of memory?): give them more memory; the same "
+                    "command continues where it stopped"
                 ) from error
             done.release()
             following = next(waiting, None)
@@ -94,14 +90,14 @@ def _connected(client: Any, cluster: Any) -> Any:
 
 @contextmanager
 def _cluster(engine: EngineConfig) -> Iterator[Any]:
-    """A cluster to connect to, gone afterwards unless it was there before."""
+    """A cluster to connect to, closed afterwards unless it was running before."""
     if engine.dask.address:
         yield engine.dask.address
         return
     if engine.dask.cluster == "slurm" and not shutil.which("sbatch"):
         raise RequestError(
-            "dask.cluster=slurm: there is no sbatch on this machine; submit from a login node, or take "
-            "dask.cluster=local"
+            "dask.cluster=slurm needs sbatch, which is not on this machine; submit from a login node, or "
+            "take dask.cluster=local"
         )
     with _slurm(engine) if engine.dask.cluster == "slurm" else _local(engine) as cluster:
         yield cluster

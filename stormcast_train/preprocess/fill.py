@@ -48,11 +48,7 @@ class Planes:
         """This and `weight` times another; missing where either is."""
         values = [a + b * np.float32(weight) for a, b in zip(self.values_NYX, other.values_NYX, strict=True)]
         masks = [np.maximum(a, b) for a, b in zip(self.mask_NYX, other.mask_NYX, strict=True)]
-        version = (
-            self.version
-            if self.version == other.version
-            else ", ".join(sorted({self.version, other.version}))
-        )
+        version = ", ".join(sorted({self.version, other.version}))
         return Planes(values, masks, version, self.notes | other.notes)
 
 
@@ -95,10 +91,10 @@ def _read(
             for n in names
         ]
         notes = _patterns(context, fields)
-        for name in names if problems else ():
-            notes[name] = "; ".join(
-                [f"passed over: {', '.join(problems)}", *([notes[name]] if name in notes else [])]
-            )
+        if problems:
+            for name in names:
+                pattern = [notes[name]] if name in notes else []
+                notes[name] = "; ".join([f"passed over: {', '.join(problems)}", *pattern])
         return Planes([values for values, _ in found], [mask for _, mask in found], fields.version, notes)
     return "; ".join(problems)
 

@@ -36,13 +36,13 @@ def make_room_before(work: Work) -> None:
         return
     if aside.is_dir():
         raise RequestError(
-            f"{store} was being extended to an earlier beginning and is not finished: repeat that command "
+            f"{store} was being extended to an earlier beginning, which is not finished: repeat that command "
             "first"
         )
-    for name in (
-        "manifest.json",
-        *(f"{folder}{role}" for role in work.axes for folder in ("shards/", "moments/", "")),
-    ):
+    names = ["manifest.json"]
+    for role in work.axes:
+        names += [f"shards/{role}", f"moments/{role}", role]
+    for name in names:
         if (store / name).exists() and not (moving / name).exists():
             (moving / name).parent.mkdir(parents=True, exist_ok=True)
             os.rename(store / name, moving / name)
@@ -101,13 +101,15 @@ def _first(work: Work, role: str) -> tuple[Any, str]:
     readers = work.readers(role)
     reader = next(iter(readers.values()))
     by_time = work.index.records.get(reader, {})
-    records: list[Record] = [r for t in sorted(by_time) for r in by_time[t]]
+    records: list[Record] = []
+    for time in sorted(by_time):
+        records += by_time[time]
     names = [name for name, its in readers.items() if its == reader]
     return first_readable(work.sources[reader], records, names, work.index.refusals.get(reader, []))
 
 
 def write_static(work: Work, layouts: dict[str, GroupLayout], context: Context) -> bool:
-    """Write the static group unless it is there; whether anything was written."""
+    """Write the static group unless it is complete; whether anything was written."""
     layout = layouts.get("static")
     if layout is None or intact(layout, 0) is not None:
         return False
@@ -133,10 +135,9 @@ def prepared(work: Work) -> bool:
     store = work.request.store
     if (store / ".before").exists() or (store / ".before.tmp").exists():
         return False
-    there = all((store / role / "zarr.json").is_file() for role in work.request.variables.roles())
-    if not there or any(clock_of(store, role)[0] != axis.start for role, axis in work.axes.items()):
+    roles = work.request.variables.roles()
+    if not all((store / role / "zarr.json").is_file() for role in roles):
         return False
-    return (
-        "static" not in work.request.variables.roles()
-        or intact(GroupLayout.load(store, "static"), 0) is not None
-    )
+    if any(clock_of(store, role)[0] != axis.start for role, axis in work.axes.items()):
+        return False
+    return "static" not in roles or intact(GroupLayout.load(store, "static"), 0) is not None

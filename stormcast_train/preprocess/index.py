@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,13 +23,12 @@ def reason_of(path: Path, reason: object) -> str:
 
 
 def _names_time(name: str, time: str) -> bool:
-    """Whether the digits of a file's name tell this time (`2021-06-01T05:00:00`), and no other hour or minute
+    """Whether the digits of a file's name give this time (`2021-06-01T05:00:00`), and no other hour or minute
     of its day.
     """
     day, clock = time[:10].replace("-", ""), time[11:16].replace(":", "")
-    words = "".join(
-        c if c.isdigit() else " " for c in name.replace("-", "").replace("_", " ").replace("T", "")
-    ).split()
+    joined = name.replace("-", "").replace("_", " ").replace("T", "")
+    words = re.findall(r"\d+", joined)
     for word, following in zip(words, [*words[1:], ""], strict=True):
         if word.startswith(day) and len(word) > len(day):
             return clock.startswith(word[8:12])
@@ -50,13 +50,15 @@ class Index:
 
     def times(self, readers: Iterable[str]) -> NDArray[np.int64]:
         """All times (seconds since 1970) of these readers, sorted, each once."""
-        return np.array(sorted({t for r in readers for t in self.records.get(r, {})}), dtype=np.int64)
+        found: set[int] = set()
+        for reader in readers:
+            found |= set(self.records.get(reader, {}))
+        return np.array(sorted(found), dtype=np.int64)
 
     def times_of(self, reader: str, name: str) -> NDArray[np.int64]:
         """The times (seconds since 1970) at which this reader has this variable, sorted."""
         if (reader, name) not in self._times:
-            by_time = self.records.get(reader, {})
-            found = sorted(t for t, records in by_time.items() if any(name in r.names for r in records))
+            found = sorted(t for t in self.records.get(reader, {}) if self.candidates(reader, name, t))
             self._times[reader, name] = np.array(found, dtype=np.int64)
         return self._times[reader, name]
 
@@ -86,7 +88,7 @@ class Index:
 
 
 def scan(sources: dict[str, Source], readers: Iterable[str], period: Period | None) -> Index:
-    """Scan each of these readers; a missing folder is a RequestError that says what the archive holds."""
+    """Scan each of these readers; a missing folder is a RequestError that names what the archive holds."""
     index = Index()
     for name in dict.fromkeys(readers):
         records, index.refusals[name] = sources[name].scan(period)
@@ -100,21 +102,23 @@ def nothing_found(
     sources: dict[str, Source], readers: Sequence[str], archive: Path, period: Period | None, index: Index
 ) -> RequestError:
     """The error for a request whose period the archive does not touch: what was looked for, and what is
-    there.
+    held.
     """
-    said = []
+    held = []
     for name in readers:
         records, refusals = sources[name].scan(None) if period else ([], index.refusals.get(name, []))
-        if records:
-            said.append(f"'{name}' has {iso(records[0].time)} to {iso(records[-1].time)}")
-        else:
-            refused = (
-                f" ({len(refusals)} refused, such as {refusals[0].path.name}: {refusals[0].reason})"
-                if refusals
-                else ""
-            )
-            said.append(f"'{name}' has no file{refused}")
+        held.append(_held_by(name, records, refusals))
     during = f" in period={period}" if period else ""
     return RequestError(
-        f"the archive {archive} holds nothing{during}: {'; '.join(said)}", archive=str(archive)
+        f"the archive {archive} holds nothing{during}: {'; '.join(held)}", archive=str(archive)
     )
+
+
+def _held_by(name: str, records: Sequence[Record], refusals: Sequence[Refusal]) -> str:
+    """What a reader has in an archive, in a few words."""
+    if records:
+        return f"'{name}' has {iso(records[0].time)} to {iso(records[-1].time)}"
+    if not refusals:
+        return f"'{name}' has no file"
+    first = refusals[0]
+    return f"'{name}' has no file ({len(refusals)} refused, such as {first.path.name}: {first.reason})"

@@ -67,4 +67,6 @@ def locked(store: Path) -> Iterator[StoreLock]:
 
 def taken(store: Path) -> FailedError:
     """The error of a second writer."""
-    return FailedError(f"another preprocess is writing {store}; wait for it, or stop it", store=str(store))
+    return FailedError(
+        f"another preprocess is writing {store}; wait until it ends, or stop it", store=str(store)
+    )

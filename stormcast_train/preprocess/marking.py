@@ -38,7 +38,7 @@ class MarkUnit:
 
 
 def mark_units(work: Work, layout: GroupLayout, rows: int, context: Context) -> list[MarkUnit]:
-    """The shards of a role whose marks are not what the checks say now."""
+    """The shards of a role whose marks are not what the checks find now."""
     join_borders(layout, rows)
     records = [read_json(layout.record_path(k)) for k in range(layout.shards(rows))]
     remembered = Remembered.of(layout, rows, records)
@@ -83,8 +83,9 @@ def run_mark_unit(context: Context, unit: MarkUnit) -> Done:
 
 
 class _Plans:
-    """Plans of single rows: from the index at hand, or from a look at the archive for rows outside this
-    request's period.
+    """Plans of single rows: from the index of this request, or from a new scan of the archive for rows
+    outside
+    its period.
     """
 
     def __init__(self, work: Work, layout: GroupLayout) -> None:
@@ -110,7 +111,7 @@ def _readers(work: Work, role: str) -> Iterable[str]:
 def _unmarked(
     context: Context, layout: GroupLayout, remembered: Remembered, plan_of: Callable[[int], RowPlan]
 ) -> Callable[[int, int], NDArray[np.float32]]:
-    """Planes before marking: from the store, or from the files where the store lacks what was marked."""
+    """Planes before marking: from the store, or from the files where marks have removed stored values."""
     reader = RowReader(layout)
 
     def plane(row: int, channel: int) -> NDArray[np.float32]:

@@ -1,5 +1,6 @@
-"""How the cells lie that a file lacks and its source usually has: a dead row, a cut block or scattered cells
-are different faults.
+"""The pattern of the cells that are missing in a file and that its source usually has: a dead row, a cut
+block
+and scattered cells are different faults.
 """
 
 from __future__ import annotations
@@ -12,8 +13,8 @@ FILLED = 0.9  # of its bounding box: what makes a group of cells a block
 
 
 def nan_pattern(missing_YX: Mask, usual_coverage_YX: Mask) -> str | None:
-    """The pattern of the cells that are missing and usually there, in words for the report; None where none
-    are.
+    """The pattern of the cells [y, x] that are missing and usually present, in words for the report; None
+    where there are none.
 
     Rows are counted from the south and columns from the west, from 0.
     """
@@ -32,7 +33,8 @@ def nan_pattern(missing_YX: Mask, usual_coverage_YX: Mask) -> str | None:
             )
             lost_YX = lost_YX & ~(whole[:, None] if axis == 1 else whole[None, :])
     parts += _groups(lost_YX, usual_coverage_YX)
-    return f"{' and '.join(parts)} ({count} cells, {100 * count / usual_coverage_YX.sum():.2g} % of the usual coverage)"
+    percent = 100 * count / usual_coverage_YX.sum()
+    return f"{' and '.join(parts)} ({count} cells, {percent:.2g} % of the usual coverage)"
 
 
 def _groups(lost_YX: Mask, usual_YX: Mask) -> list[str]:
@@ -49,13 +51,18 @@ def _groups(lost_YX: Mask, usual_YX: Mask) -> list[str]:
     box = find_objects(labels_YX)[largest]
     filled = sizes[largest] / max(1, int(usual_YX[box].sum()))
     rows, columns = (f"{s.start}-{s.stop - 1}" for s in box)
-    said = [f"a {'block' if filled >= FILLED else 'patch'} in rows {rows}, columns {columns}"]
+    found = [f"a {'block' if filled >= FILLED else 'patch'} in rows {rows}, columns {columns}"]
     rest = int(sizes.sum() - sizes[largest])
-    return said + ([f"{rest} scattered cells"] if rest else [])
+    return [*found, f"{rest} scattered cells"] if rest else found
 
 
 def _spans(numbers: NDArray[np.intp]) -> str:
     """`3, 7-9`: runs of neighbouring numbers; of many the first eight."""
     runs = np.split(numbers, np.flatnonzero(np.diff(numbers) > 1) + 1)
-    said = [str(r[0]) if len(r) == 1 else f"{r[0]}-{r[-1]}" for r in runs]
-    return ", ".join(said[:8]) + (f" and {len(said) - 8} more" if len(said) > 8 else "")
+    spans = [_span(run) for run in runs]
+    more = f" and {len(spans) - 8} more" if len(spans) > 8 else ""
+    return ", ".join(spans[:8]) + more
+
+
+def _span(run: NDArray[np.intp]) -> str:
+    return str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}"

@@ -33,7 +33,7 @@ class RowPlan:
     """One time of one role.
 
     draws: by variable, what makes it. inputs: the stamps of those files. absent: for a variable without any,
-    why. truths: files of this very time that a coarser cadence leaves aside, to tell what it costs.
+    why. truths: files of exactly this time that a coarser cadence leaves out, to measure what it costs.
     """
 
     time: np.datetime64
@@ -54,7 +54,7 @@ class ShardTask:
 
 def axis_for(times: NDArray[np.int64], step: np.timedelta64, low: int, high: int) -> RoleAxis | None:
     """The axis from the first to the last possible time in low..high (seconds, both included) on the sources'
-    own clock.
+    own clock. times: [T], seconds since 1970.
 
     The clock is the commonest remainder of the sources' times by the step, and :00 where that is about as
     common: ten-minute files do not move an hourly axis because some of those at :00 are missing.
@@ -71,8 +71,8 @@ def axis_for(times: NDArray[np.int64], step: np.timedelta64, low: int, high: int
 
 
 def clock_step(times: NDArray[np.int64], at_least: np.timedelta64) -> np.timedelta64:
-    """The greatest common divisor of the distances between a driver's times, never finer than the state's
-    step.
+    """The greatest common divisor of the distances between a driver's times [T] (seconds since 1970), never
+    finer than the state's step.
     """
     gaps = np.diff(times)
     found = int(np.gcd.reduce(gaps)) if len(gaps) else seconds(at_least)
@@ -80,11 +80,15 @@ def clock_step(times: NDArray[np.int64], at_least: np.timedelta64) -> np.timedel
 
 
 def limits(period: Period | None, times: NDArray[np.int64]) -> tuple[int, int]:
-    """First and last second that may hold a time: of the period, or of the times themselves."""
+    """First and last second that may hold a time: of the period, or of the times [T] (seconds since 1970)."""
     if period is None:
         return int(times[0]), int(times[-1])
-    low, high = (int(t.astype("datetime64[s]").astype(np.int64)) for t in (period.start, period.end))
-    return low, high - 1
+    return _seconds(period.start), _seconds(period.end) - 1
+
+
+def _seconds(time: np.datetime64) -> int:
+    """Seconds since 1970."""
+    return int(time.astype("datetime64[s]").astype(np.int64))
 
 
 def known_rows(store: Path, role: str) -> int:
@@ -98,17 +102,21 @@ def known_rows(store: Path, role: str) -> int:
 
 def row_plan(index: Index, supplies: Mapping[str, Supply], time: np.datetime64) -> RowPlan:
     """What makes each variable (`supplies`: by variable) at this time."""
-    at = int(time.astype("datetime64[s]").astype(np.int64))
-    found = {name: draw(index, supply, name, at) for name, supply in supplies.items()}
-    draws = {name: d for name, d in found.items() if isinstance(d, Draw)}
-    inputs = {name: stamp(index, d) if isinstance(d, Draw) else "" for name, d in found.items()}
-    left = {
-        n: index.candidates(supplies[n].reader, n, at) for n, d in draws.items() if at % supplies[n].cadence_s
-    }
-    truths = {name: Draw((Term(records),)) for name, records in left.items() if records}
-    return RowPlan(
-        time, draws, inputs, {name: d for name, d in found.items() if isinstance(d, Absence)}, truths
-    )
+    at = _seconds(time)
+    draws: dict[str, Draw] = {}
+    inputs: dict[str, str] = {}
+    absent: dict[str, Absence] = {}
+    truths: dict[str, Draw] = {}
+    for name, supply in supplies.items():
+        found = draw(index, supply, name, at)
+        if isinstance(found, Absence):
+            absent[name], inputs[name] = found, ""
+            continue
+        draws[name], inputs[name] = found, stamp(index, found)
+        left_out = index.candidates(supply.reader, name, at) if at % supply.cadence_s else ()
+        if left_out:
+            truths[name] = Draw((Term(left_out),))
+    return RowPlan(time, draws, inputs, absent, truths)
 
 
 def units(
@@ -129,10 +137,14 @@ def units(
     for shard in part.shards(total) if part else range(total):
         numbers = layout.shard_rows(shard, rows)
         times = [layout.start + n * layout.step for n in numbers]
-        plans = tuple(row_plan(index, supplies if period is None or t in period else {}, t) for t in times)
+        plans = tuple(row_plan(index, supplies if _within(t, period) else {}, t) for t in times)
         if not is_done(intact(layout, shard), plans):
             wanted.append(ShardTask(layout.role, shard, plans))
     return wanted
+
+
+def _within(time: np.datetime64, period: Period | None) -> bool:
+    return period is None or time in period
 
 
 def is_done(record: Mapping[str, Any] | None, plans: tuple[RowPlan, ...]) -> bool:
@@ -141,14 +153,13 @@ def is_done(record: Mapping[str, Any] | None, plans: tuple[RowPlan, ...]) -> boo
     """
     if record is None or record["count"] != len(plans):
         return False
-    return all(
-        kept(row, plan, name) for row, plan in zip(record["rows"], plans, strict=True) for name in plan.inputs
-    )
+    pairs = zip(record["rows"], plans, strict=True)
+    return all(all(kept(row, plan, name) for name in plan.inputs) for row, plan in pairs)
 
 
 def kept(row: Mapping[str, Any], plan: RowPlan, name: str) -> bool:
-    """Whether what a record's row says of a variable still holds: nothing came, nothing changed, and a gap's
-    reason is the same.
+    """Whether a variable in a record's row is still up to date: no file came or changed, and the reason of a
+    gap is the same.
     """
     now, before = plan.inputs.get(name, ""), row["inputs"].get(name, "")
     if not now and not before and name in plan.absent:
@@ -168,8 +179,9 @@ def written_rows(layout: GroupLayout, shard: int) -> Mapping[str, Any] | None:
 
 def estimated_bytes(layout: GroupLayout, wanted: list[ShardTask]) -> int:
     """What these shards need on disk, without compression of the masks counted."""
-    plane = layout.dtype.itemsize * int(np.prod(layout.plane))
-    return sum(plane for unit in wanted for row in unit.rows if row.draws)
+    row_bytes = layout.dtype.itemsize * int(np.prod(layout.plane))
+    rows = sum(sum(bool(row.draws) for row in unit.rows) for unit in wanted)
+    return row_bytes * rows
 
 
 def store_folder(store: Path) -> Path:

@@ -1,5 +1,5 @@
-"""Processes that write shards: started clean, one thread each, never more
-work handed out than they can hold.
+"""Processes that write shards: started clean, one thread each, with never more work handed out than they can
+hold.
 """
 
 from __future__ import annotations
@@ -48,12 +48,14 @@ def run_all(
 
 @contextmanager
 def disk_errors() -> Iterator[None]:
-    """A full disk and a dead worker as a FailedError that says how to go on."""
+    """A full disk and a dead worker as a FailedError that names the fix."""
     try:
         yield
     except BrokenProcessPool as error:
-        message = "a preprocessing process died (out of memory?): take fewer workers=; the same command continues where it stopped"
-        raise FailedError(message) from error
+        raise FailedError(
+            "a preprocessing process died (out of memory?): take fewer workers=; the same command continues "
+            "where it stopped"
+        ) from error
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -22,9 +22,9 @@ Checked = tuple[NDArray[np.float32], NDArray[np.uint8]]
 def check(variable: Variable, values_YX: NDArray[np.float32], in_range: bool = True) -> Checked:
     """The field with NaN where it is unusable, and the reason of every cell (0: usable).
 
-    A value outside by no more than the rounding of a packed file (-1e-19 mm of rain) is put on the end of the
-    range, and reflectivity below the no-echo floor on the floor: sources differ in how weak an echo they
-    still tell. Without `in_range` only what is no number is refused.
+    A value outside by no more than the rounding of a packed file (-1e-19 mm of rain) is set to the end of the
+    range, and reflectivity below the no-echo floor to the floor: sources differ in how weak an echo they
+    still report. Without `in_range` only what is no number is refused.
     """
     low, high = (variable.low, variable.high) if in_range else (-np.inf, np.inf)
     least, most = values_YX.min(), values_YX.max()  # a NaN anywhere makes both NaN
@@ -50,9 +50,9 @@ def _checked(variable: Variable, values_YX: NDArray[np.float32], low: float, hig
     with np.errstate(invalid="ignore"):
         codes_YX[(values_YX < low) | (values_YX > high) | np.isinf(values_YX)] = Reason.OUT_OF_RANGE
     checked_YX = np.where(codes_YX == 0, values_YX, np.float32(np.nan))
-    return (
-        checked_YX if variable.no_echo is None else np.maximum(checked_YX, np.float32(variable.no_echo))
-    ), codes_YX
+    if variable.no_echo is not None:
+        checked_YX = np.maximum(checked_YX, np.float32(variable.no_echo))
+    return checked_YX, codes_YX
 
 
 def examine(
@@ -64,7 +64,8 @@ def examine(
     """All checks of one field at one time on the source's own grid: range, speckle, absurd; each by its
     switch.
 
-    Returns what `check` does. companions: other fields of the same time and grid (`radar_checks.absurd`).
+    Returns what `check` does. companions: other fields [y, x] of the same time and grid
+    (`radar_checks.absurd`).
     """
     checked_YX, codes_YX = check(variable, values_YX, config.range.enabled)
     if variable.kind not in ("accumulation", "reflectivity"):

@@ -5,6 +5,7 @@ Arrays [y, x].
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -15,29 +16,26 @@ from stormcast_train.sources.quality_config import AbsurdCheck, BlockageCheck, S
 
 Mask = NDArray[np.bool_]
 Field = NDArray[np.floating[Any]]
-BESIDE = np.array([(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1) if (y, x) != (0, 0)])
-BOX = np.array(
-    [(y, x) for y in range(-2, 3) for x in range(-2, 3)]
-)  # 5 x 5, nearest cells are found by distance
+BESIDE = np.array([(-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1)])
+BOX = np.array(list(product(range(-2, 3), repeat=2)))  # 5 x 5, nearest cells are found by distance
 RING = BOX[np.abs(BOX).max(axis=1) == 2]
 RIM_CELLS = 3  # around a blocked beam: one or two of them may be shaded in part
 RIM_FRACTION = 0.6  # more than half: a coast has its dry side
-LEAST_SEEN = 3  # neighbours: what a corner of the grid has; with fewer present, nothing is said
+LEAST_SEEN = 3  # neighbours: what a corner of the grid has; with fewer present there is no verdict
 REFLECTIVITY, GAUGES = "refc", "gauge_rain1h"
 
 
 def wet(values_YX: Field, variable: Variable, config: SpeckleCheck) -> Mask:
     """Cells with rain or echo; a missing cell has none."""
     if variable.kind == "reflectivity":
-        return np.asarray(
-            values_YX > max(config.no_echo_dbz, -np.inf if variable.no_echo is None else variable.no_echo)
-        )
+        floor_dbz = -np.inf if variable.no_echo is None else variable.no_echo
+        return np.asarray(values_YX > max(config.no_echo_dbz, floor_dbz))
     return np.asarray(values_YX >= config.dry_mm)
 
 
 def speckle(values_YX: Field, variable: Variable, config: SpeckleCheck) -> Mask:
-    """Cells at or above the variable's limit none of whose eight neighbours shows anything, and of which
-    three at least are seen.
+    """Cells [y, x] at or above the variable's limit none of whose eight neighbours shows anything, and of
+    which three at least are seen.
 
     Only the cells above the limit are looked at.
     """
@@ -46,9 +44,8 @@ def speckle(values_YX: Field, variable: Variable, config: SpeckleCheck) -> Mask:
     hot = np.flatnonzero(values_YX >= limit) if limit is not None else np.empty(0, np.intp)
     if hot.size:
         around_NK = _around(values_YX, hot, BESIDE)
-        alone = ~wet(around_NK, variable, config).any(axis=1) & (
-            (~np.isnan(around_NK)).sum(axis=1) >= LEAST_SEEN
-        )
+        seen_enough = (~np.isnan(around_NK)).sum(axis=1) >= LEAST_SEEN
+        alone = ~wet(around_NK, variable, config).any(axis=1) & seen_enough
         found_YX.flat[hot[alone]] = True
     return found_YX
 
@@ -56,13 +53,13 @@ def speckle(values_YX: Field, variable: Variable, config: SpeckleCheck) -> Mask:
 def absurd(
     values_YX: Field, variable: Variable, companions: Mapping[str, Field], config: AbsurdCheck
 ) -> Mask:
-    """Cells above the variable's limit that what lies around them contradicts.
+    """Cells [y, x] above the variable's limit that what lies around them contradicts.
 
     companions (same grid and time, NaN where there is nothing): `refc`, the reflectivity in dBZ (best the
     hour's maximum), and `gauge_rain1h`, the gauges' own hour in mm. The nearest gauge within two cells
-    decides, for or against. Without one, a cell falls when the upper quartile of its ring (the 16 cells two
-    away) is under `ring_fraction` of it, or when no echo within two cells reaches `echo_dbz`. A witness that
-    is missing says nothing.
+    decides, for or against. Without one, a cell is refused when the upper quartile of its ring (the 16 cells
+    two away) is under `ring_fraction` of it, or when no echo within two cells reaches `echo_dbz`. A companion
+    that is missing decides nothing.
     """
     found_YX = np.zeros(values_YX.shape, dtype=bool)
     limit = config.limits.get(variable.name) if config.enabled else None
@@ -95,9 +92,9 @@ def blocked(wet_count_YX: Field, hours: int | NDArray[Any], config: BlockageChec
         return found_YX
     often_YX = np.divide(wet_count_YX, hours_YX, out=np.full(wet_count_YX.shape, np.nan), where=seen_YX)
     usual_YX = _surroundings(often_YX, seen_YX, config.window)
-    telling_YX = seen_YX & (usual_YX * hours_YX >= config.expected_hours)
-    seldom_YX = telling_YX & (often_YX < config.fraction * usual_YX)
-    return _sharp(seldom_YX, seen_YX, telling_YX & (often_YX >= config.edge * usual_YX))
+    judged_YX = seen_YX & (usual_YX * hours_YX >= config.expected_hours)
+    seldom_YX = judged_YX & (often_YX < config.fraction * usual_YX)
+    return _sharp(seldom_YX, seen_YX, judged_YX & (often_YX >= config.edge * usual_YX))
 
 
 def _surroundings(often_YX: Field, seen_YX: Mask, window: int) -> Field:
@@ -109,9 +106,8 @@ def _surroundings(often_YX: Field, seen_YX: Mask, window: int) -> Field:
     nearest_2YX = distance_transform_edt(~seen_YX, return_distances=False, return_indices=True)
     filled_YX = often_YX[tuple(nearest_2YX)]
     step = max(1, window // 9)
-    thin_YX = filled_YX[
-        min(step // 2, filled_YX.shape[0] - 1) :: step, min(step // 2, filled_YX.shape[1] - 1) :: step
-    ]
+    first_row, first_column = (min(step // 2, length - 1) for length in filled_YX.shape)
+    thin_YX = filled_YX[first_row::step, first_column::step]
     medians_YX = median_filter(thin_YX, size=window // step, mode="nearest")
     rows, columns = (
         np.minimum(np.arange(n) // step, m - 1) for n, m in zip(filled_YX.shape, thin_YX.shape, strict=True)
@@ -148,19 +144,20 @@ def _around(values_YX: Field, cells: NDArray[np.intp], offsets_K2: NDArray[Any])
 
 
 def _quartile(around_NK: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The upper quartile of what is there; infinite (it contradicts nothing) with fewer than three cells."""
+    """The upper quartile of the present values; infinite (it contradicts nothing) with fewer than three."""
     missing = np.isnan(around_NK).sum(axis=1)
-    there = around_NK.shape[1] - missing
+    present = around_NK.shape[1] - missing
     ordered = np.sort(np.where(np.isnan(around_NK), -np.inf, around_NK), axis=1)
-    place = missing + np.ceil(0.75 * (there - 1)).astype(np.intp)
-    chosen = np.take_along_axis(ordered, np.minimum(place, around_NK.shape[1] - 1)[:, None], axis=1)[:, 0]
-    return np.where(there >= LEAST_SEEN, chosen, np.inf)
+    place = missing + np.ceil(0.75 * (present - 1)).astype(np.intp)
+    last = around_NK.shape[1] - 1
+    chosen = np.take_along_axis(ordered, np.minimum(place, last)[:, None], axis=1)[:, 0]
+    return np.where(present >= LEAST_SEEN, chosen, np.inf)
 
 
 def _most(around_NK: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The largest of what is there; infinite where nothing is."""
-    there = ~np.isnan(around_NK)
-    return np.where(there.any(axis=1), np.where(there, around_NK, -np.inf).max(axis=1), np.inf)
+    """The largest present value; infinite where there is none."""
+    present = ~np.isnan(around_NK)
+    return np.where(present.any(axis=1), np.where(present, around_NK, -np.inf).max(axis=1), np.inf)
 
 
 def _nearest(box_NK: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -168,10 +165,10 @@ def _nearest(box_NK: NDArray[np.float64]) -> NDArray[np.float64]:
     none.
     """
     distance_K = np.square(BOX).sum(axis=1)
-    there = ~np.isnan(box_NK)
-    near = np.where(there, distance_K, np.inf).min(axis=1)
-    level = there & (distance_K == near[:, None])
-    return np.where(there.any(axis=1), np.where(level, box_NK, -np.inf).max(axis=1), np.nan)
+    present = ~np.isnan(box_NK)
+    nearest = np.where(present, distance_K, np.inf).min(axis=1)
+    at_nearest = present & (distance_K == nearest[:, None])
+    return np.where(present.any(axis=1), np.where(at_nearest, box_NK, -np.inf).max(axis=1), np.nan)
 
 
 def _same(companion_YX: Field, values_YX: Field) -> Field:

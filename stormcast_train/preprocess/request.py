@@ -49,9 +49,7 @@ class PreprocessRequest:
 
     def identity(self) -> dict[str, Any]:
         """What a store is made of besides its period; another identity is another store."""
-        roles = {
-            role: [describe_variable(v) for v in self.described(role)] for role in self.variables.roles()
-        }
+        roles = {role: self._identity_of(role) for role in self.variables.roles()}
         return {
             "format": FORMAT,
             "domain": self.domain.model_dump(mode="json"),
@@ -60,6 +58,9 @@ class PreprocessRequest:
             "background": self.background.model_dump(mode="json"),
             "pack": self.pack,
         }
+
+    def _identity_of(self, role: str) -> list[dict[str, Any]]:
+        return [describe_variable(variable) for variable in self.described(role)]
 
     def supplies(self, role: str) -> dict[str, Supply]:
         """Where each variable of a role comes from."""
@@ -71,51 +72,61 @@ class PreprocessRequest:
         for v in found:
             if isinstance(v.transform, QuantileMap) and not v.transform.fitted:
                 raise RequestError(
-                    f"variables.override.{v.name}.transform: a store has no training split to fit a "
-                    "quantile map to; give it to train, which fits it, or give values and scores",
+                    f"variables.override.{v.name}.transform: preprocess has no training split to fit a "
+                    "quantile map to; give the map to train, which fits it, or give its values and scores",
                     variable=v.name,
                 )
-        return tuple(
-            v if v.no_echo is None else v.model_copy(update={"no_echo": self.source.no_echo_dbz})
-            for v in found
-        )
+        return tuple(map(self._with_floor, found))
+
+    def _with_floor(self, variable: Variable) -> Variable:
+        if variable.no_echo is None:
+            return variable
+        return variable.model_copy(update={"no_echo": self.source.no_echo_dbz})
 
 
 def check_store(request: PreprocessRequest) -> bool:
-    """Whether a store (finished or not) of this identity is there; RequestError for one of another, or for a
-    folder of other things.
+    """Whether there is a store (finished or not) of this identity; RequestError for one of another identity,
+    or for a folder of other things.
     """
     folder = request.store
     if folder.exists() and not folder.is_dir():
         raise RequestError(f"store={folder} is a file, not a folder", store=str(folder))
     if not (folder / PLAN).is_file():
-        found = (
-            sorted(p.name for p in folder.iterdir() if not p.name.startswith("."))[:5]
-            if folder.is_dir()
-            else []
-        )
-        if found:
-            raise RequestError(
-                f"store={folder} is not empty and no store of preprocess (it holds {', '.join(found)}); "
-                "choose another folder"
-            )
+        _check_empty(folder)
         return False
-    there, asked = read_json(folder / PLAN, MAKE_AGAIN), request.identity()
+    present, asked = read_json(folder / PLAN, MAKE_AGAIN), request.identity()
     for part in ("format", "domain", "variables", "source", "background", "pack"):
-        if canonical(there.get(part)) != canonical(asked[part]):
+        if canonical(present.get(part)) != canonical(asked[part]):
             raise RequestError(
-                _difference(folder, part, there.get(part), asked[part]), store=str(folder), part=part
+                _difference(folder, part, present.get(part), asked[part]), store=str(folder), part=part
             )
     return True
 
 
-def _difference(folder: Path, part: str, there: Any, asked: Any) -> str:
-    names = [value.get("name") if isinstance(value, dict) else value for value in (there, asked)]
-    if names[0] != names[1]:
-        made = f"{part}={names[0]}, not {part}={names[1]}"
+def _check_empty(folder: Path) -> None:
+    """RequestError where a folder holds anything but hidden files."""
+    if not folder.is_dir():
+        return
+    found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))[:5]
+    if found:
+        raise RequestError(
+            f"store={folder} is not empty and no store of preprocess (it holds {', '.join(found)}); choose "
+            "another folder"
+        )
+
+
+def _difference(folder: Path, part: str, present: Any, asked: Any) -> str:
+    """The message for a store that was made with another domain, set of variables and so on."""
+    name, asked_name = _name(present), _name(asked)
+    if name != asked_name:
+        made = f"{part}={name}, not {part}={asked_name}"
     else:
-        made = f"another {part}={names[0]} ({listed(differences(there, asked, part))})"
+        made = f"another {part}={name} ({listed(differences(present, asked, part))})"
     return f"the store {folder} was made with {made}: give store= another folder"
+
+
+def _name(part: Any) -> Any:
+    return part.get("name") if isinstance(part, dict) else part
 
 
 def remember(request: PreprocessRequest) -> None:

@@ -72,8 +72,8 @@ def blank(layout: GroupLayout) -> StoreRow:
 def make_row(
     context: Context, layout: GroupLayout, plan: RowPlan, old: OldRows | None, row: StoreRow
 ) -> StoreRow:
-    """The row of one time: variables whose files have not changed from the
-    store, the others from the files.
+    """The row of one time: variables whose files have not changed are taken from the store, the others from
+    the files.
     """
     taken = old.take(plan, row, layout) if old else set()
     fill_row(context, layout, plan, row, [name for name in layout.names if name not in taken])
@@ -136,18 +136,16 @@ def _truths(plan: RowPlan) -> dict[Draw, list[str]]:
 
 
 def _compare(context: Context, layout: GroupLayout, row: StoreRow, draw: Draw, names: list[str]) -> None:
-    """How far the made values are from the archive's own: count, sum of squared differences, sum of squared
-    values.
-    """
+    """Record how far the made values are from the archive's own: count, sum of squared differences."""
     reader = context.source.reader_of(layout.role, names[0])
     found = planes_of(context, layout, draw.terms[0].records, names, reader, keep=True)
     if isinstance(found, str):
-        return  # it was not used either: the row has its value, and its own file says nothing
+        return  # the row has its value from other files; there is nothing to compare it with
     for n, name in enumerate(names):
         channel = layout.names.index(name)
         difference = row.values_CYX[channel].astype(np.float64) - found.values_NYX[n]
-        there = np.isfinite(difference) & (row.mask_CYX[channel] == 0)
-        facts = [float(there.sum()), float(np.square(difference[there]).sum())]
+        present = np.isfinite(difference) & (row.mask_CYX[channel] == 0)
+        facts = [float(present.sum()), float(np.square(difference[present]).sum())]
         row.facts.setdefault("cadence_error", {})[name] = facts
 
 
@@ -174,7 +172,7 @@ class OldRows:
             if record is None or at >= record["count"]:
                 continue
             facts = record["rows"][at]
-            marked = facts.get("marks", {})  # what a check across hours took out is not there any more
+            marked = facts.get("marks", {})  # what a check across hours took out is no longer stored
             stays = (n for n in target.names if n not in marked and kept(facts, plan, n))
             names = {n for n in stays if facts["inputs"].get(n) or n not in plan.absent}
             if names:

@@ -22,9 +22,7 @@ from stormcast_train.fields.grid import EARTH_RADIUS_M, Grid
 from stormcast_train.preprocess.driver_blur import linear_trend
 
 Array = NDArray[np.float64]
-CROP_UP_TO_LATITUDE = (
-    75.0  # nearer to a pole the columns of a regular grid crowd together: no plane describes it
-)
+CROP_UP_TO_LATITUDE = 75.0  # nearer to a pole the columns of a regular grid crowd: no plane describes it
 NOTHING = 1e-6  # of the amplitude: harmonics that keep less are left out
 SHORTEST_GLOBAL = 5.5  # rows: from here on the overshoot of a step on the grid is below 0.5 %
 ALIASES = 3  # further images of the response across the grid's shortest wave are below 1e-16
@@ -34,12 +32,14 @@ def blur(values_YX: NDArray[np.float32], grid: Grid, cutoff_km: float) -> NDArra
     """The field [y, x] on this grid with only half the power at wavelength `cutoff_km`, less below and more
     above; float32.
 
-    NaN stays NaN: the mean is then taken over the cells that are there. 0 km changes nothing.
+    NaN stays NaN: the mean is then taken over the present cells. 0 km changes nothing.
     """
     if values_YX.shape != grid.shape:
-        raise RequestError(f"a field of {values_YX.shape} cannot be blurred on a grid of {grid.shape}")
+        raise RequestError(
+            f"a field of shape {values_YX.shape} cannot be blurred on a grid of {grid.shape}; they must agree"
+        )
     if not np.isfinite(cutoff_km) or cutoff_km < 0:
-        raise RequestError(f"a blur's cutoff_km is a wavelength of 0 or more, got {cutoff_km}")
+        raise RequestError(f"a blur's cutoff_km must be a wavelength of 0 km or more; it is {cutoff_km}")
     missing = np.isnan(values_YX)
     if cutoff_km == 0 or missing.all():
         return np.array(values_YX, dtype=np.float32)
@@ -48,10 +48,8 @@ def blur(values_YX: NDArray[np.float32], grid: Grid, cutoff_km: float) -> NDArra
     if not missing.any():
         return low_pass(exact).astype(np.float32)
     trend = linear_trend(exact)  # what is left is near zero, so that the cells filled with zero pull little
-    there = low_pass((~missing).astype(np.float64))
-    out = (
-        low_pass(np.where(missing, 0.0, exact - trend)) / np.maximum(there, np.finfo(np.float32).tiny) + trend
-    )
+    weight = np.maximum(low_pass((~missing).astype(np.float64)), np.finfo(np.float32).tiny)
+    out = low_pass(np.where(missing, 0.0, exact - trend)) / weight + trend
     return np.where(missing, np.nan, out).astype(np.float32)
 
 
@@ -65,7 +63,7 @@ def is_global(grid: Grid) -> bool:
 
 
 def response(k_per_m: Array, cutoff_km: float) -> Array:
-    """The part of the amplitude at wavenumber k (radians per metre) that passes."""
+    """The part of the amplitude at wavenumber k (radians per metre, of any shape) that passes."""
     return np.exp(-smoothing_m2(cutoff_km) * k_per_m**2)
 
 
@@ -166,6 +164,6 @@ def _harmonics(rows: int, columns: int, degrees: int) -> tuple[Any, Any]:
 
     orders = min(degrees, columns // 2 + 1)
     kind: dict[str, Any] = {"lmax": degrees, "mmax": orders, "grid": "equiangular"}
-    return torch_harmonics.RealSHT(rows, columns, **kind).double(), torch_harmonics.InverseRealSHT(
-        rows, columns, **kind
-    ).double()
+    forward = torch_harmonics.RealSHT(rows, columns, **kind).double()
+    inverse = torch_harmonics.InverseRealSHT(rows, columns, **kind).double()
+    return forward, inverse

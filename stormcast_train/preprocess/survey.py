@@ -24,8 +24,8 @@ INDEX = "index.json"
 
 @dataclass
 class Work:
-    """What has been found out about a request: the archive's index, the axes, what is to be written, what
-    headers told.
+    """What has been found out about a request: the archive's index, the axes of the roles, whether the store
+    exists, and what the headers of the archive's files hold.
     """
 
     request: PreprocessRequest
@@ -55,22 +55,24 @@ def survey(request: PreprocessRequest) -> Work:
     for name, source in work.sources.items():
         source.memory = memory.of(name, request.source.readers[name].model_dump(mode="json"))
     roles = [role for role in request.variables.roles() if role != "static"]
-    work.index = scan(
-        work.sources, [r for role in roles for r in work.readers(role).values()], _looked_at(request, roles)
-    )
+    readers: list[str] = []
+    for role in roles:
+        readers += work.readers(role).values()
+    work.index = scan(work.sources, readers, _period_to_scan(request, roles))
     for role in roles:
         work.axes[role] = _axis(work, role)
     return work
 
 
-def _looked_at(request: PreprocessRequest, roles: Sequence[str]) -> Period | None:
+def _period_to_scan(request: PreprocessRequest, roles: Sequence[str]) -> Period | None:
     """The period, and as much on both sides as the policies reach."""
     if request.period is None:
         return None
-    reach = max(
-        (supply.reach_s(name) for role in roles for name, supply in request.supplies(role).items()), default=0
-    )
-    margin = np.timedelta64(reach, "s")
+    reach_s = 0
+    for role in roles:
+        for name, supply in request.supplies(role).items():
+            reach_s = max(reach_s, supply.reach_s(name))
+    margin = np.timedelta64(reach_s, "s")
     return Period(request.period.start - margin, request.period.end + margin)
 
 
@@ -87,9 +89,11 @@ def _axis(work: Work, role: str) -> p.RoleAxis:
             raise nothing_found(work.sources, readers, request.archive, request.period, work.index)
         return old
     low, high = _span(work, role, times)
-    step = old.step if old else (step if _own_clock(work, role) else p.clock_step(times, step))
     if old:
+        step = old.step
         times = np.array([int(old.start.astype(np.int64))])
+    elif not _own_clock(work, role):
+        step = p.clock_step(times, step)
     new = p.axis_for(times, step, low, high)
     if new is None:
         raise nothing_found(work.sources, readers, request.archive, request.period, work.index)
@@ -118,12 +122,12 @@ def _times(work: Work, role: str, step_s: int) -> NDArray[np.int64]:
 
 def without_files(work: Work, role: str) -> list[str]:
     """The variables of a role that no file gives at any time that was looked at."""
-    supplies = work.request.supplies(role).items()
-    return [
-        n
-        for n, s in supplies
-        if not len(work.index.times_of(s.reader, s.rule.of if isinstance(s.rule, Accumulate) else n))
-    ]
+    missing: list[str] = []
+    for name, supply in work.request.supplies(role).items():
+        read = supply.rule.of if isinstance(supply.rule, Accumulate) else name
+        if not len(work.index.times_of(supply.reader, read)):
+            missing.append(name)
+    return missing
 
 
 def _own_clock(work: Work, role: str) -> bool:
@@ -167,21 +171,24 @@ def _within(period: Period, axis: p.RoleAxis) -> bool:
 
 
 def off_axis(work: Work) -> dict[str, str]:
-    """Files whose times lie between those of the store, and that no policy reaches either: used nowhere, so
-    they are named.
+    """By name, why files are used nowhere: their times lie between those of the store, and no policy reaches
+    them.
     """
     found: dict[str, str] = {}
     used: set[str] = set()
     for role, axis in work.axes.items():
         start, step = int(axis.start.astype(np.int64)), seconds(axis.step)
-        reaching = {
-            supply.reader for supply in work.request.supplies(role).values() if supply.rule.kind != "exact"
-        }
+        supplies = work.request.supplies(role).values()
+        reaching = {supply.reader for supply in supplies if supply.rule.kind != "exact"}
         for reader in set(work.readers(role).values()):
             for time, records in work.index.records[reader].items():
+                names = [record.path.name for record in records]
                 if reader in reaching or (time - start) % step == 0:
-                    used |= {r.path.name for r in records}
+                    used.update(names)
                     continue
-                what = f"{iso(np.datetime64(time, 's'))} is not a time of the store's {role} (from {iso(axis.start)} every {step} s)"
-                found |= {r.path.name: what for r in records}
-    return {name: what for name, what in found.items() if name not in used}
+                reason = (
+                    f"{iso(np.datetime64(time, 's'))} is not a time of the store's {role} (from "
+                    f"{iso(axis.start)} every {step} s)"
+                )
+                found |= dict.fromkeys(names, reason)
+    return {name: reason for name, reason in found.items() if name not in used}

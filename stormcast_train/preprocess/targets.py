@@ -50,9 +50,7 @@ def first_readable(
 def state_grid(
     domain: RegularDomain | NativeDomain, first: xr.Dataset | None, name: str
 ) -> tuple[Grid, Regrid | None]:
-    """The grid of a domain and, for a native one, the weights from the
-    source's own points (means and a box).
-    """
+    """The grid of a domain and, for a native one, the weights from its source's points (means and a box)."""
     if isinstance(domain, RegularDomain):
         return domain.grid(), None
     assert first is not None, "a native domain needs a field of its source"
@@ -61,11 +59,9 @@ def state_grid(
     if domain.shape is None:
         rows, columns = slice(0, coarse.shape[0]), slice(0, coarse.shape[1])
     else:
-        centre = (
-            _covered_centre(source, domain.coarsen, first[name].values)
-            if domain.centre == "covered"
-            else None
-        )
+        centre = None
+        if domain.centre == "covered":
+            centre = _covered_centre(source, domain.coarsen, first[name].values)
         rows, columns = _box(coarse.shape, domain.shape, centre, domain.name)
     regrid, grid = coarsening(source, domain.coarsen, rows, columns)
     return grid, regrid
@@ -77,27 +73,32 @@ def _covered_centre(source: Grid, coarsen: int, values_YX: NDArray[np.float32]) 
     means, _ = coarsening(source, coarsen, slice(0, shape[0]), slice(0, shape[1]))
     rows, columns = np.nonzero(~np.isnan(means.apply(values_YX)))
     if not rows.size:
-        raise RequestError("centre=covered: the first readable field covers nothing")
+        raise RequestError(
+            "domain.centre=covered: the first readable field of the state's source has no value at all; take "
+            "centre=grid, or check that file"
+        )
     return float(rows.mean()), float(columns.mean())
 
 
 def _box(
     have: tuple[int, int], want: tuple[int, int], centre: tuple[float, float] | None, name: str
 ) -> tuple[slice, slice]:
-    """The slices of a box of shape `want` around the centre (of the grid, by
-    default), moved to lie inside.
-    """
+    """The slices of a box of shape `want` around the centre (by default of the grid), moved to lie inside."""
     if want[0] > have[0] or want[1] > have[1]:
         raise RequestError(
-            f"domain={name} asks for {want[0]} x {want[1]} points, the source has {have[0]} x {have[1]}",
+            f"domain={name} asks for {want[0]} x {want[1]} points, and the source has only {have[0]} x "
+            f"{have[1]}; take a smaller domain.shape",
             domain=name,
         )
     middle = centre or ((have[0] - 1) / 2, (have[1] - 1) / 2)
-    starts = [
-        min(max(int(np.floor(m - (w - 1) / 2 + 0.5)), 0), h - w)
-        for m, w, h in zip(middle, want, have, strict=True)
-    ]
-    return slice(starts[0], starts[0] + want[0]), slice(starts[1], starts[1] + want[1])
+    return _around(middle[0], want[0], have[0]), _around(middle[1], want[1], have[1])
+
+
+def _around(middle: float, want: int, have: int) -> slice:
+    """`want` of `have` indices, with their middle as near to `middle` as the ends allow."""
+    start = int(np.floor(middle - (want - 1) / 2 + 0.5))
+    start = min(max(start, 0), have - want)
+    return slice(start, start + want)
 
 
 def background_grid(first: xr.Dataset, inner: Grid, halo_degrees: float, coarsen: int) -> tuple[Grid, Regrid]:
@@ -110,12 +111,8 @@ def background_grid(first: xr.Dataset, inner: Grid, halo_degrees: float, coarsen
     """
     source = grid_of(first)
     south, north, west, east = inner.bounds()
-    south, north, west, east = (
-        south - halo_degrees,
-        north + halo_degrees,
-        west - halo_degrees,
-        east + halo_degrees,
-    )
+    south, north = south - halo_degrees, north + halo_degrees
+    west, east = west - halo_degrees, east + halo_degrees
     around, order = facing(source, west, east)
     coarse = coarse_grid(around, coarsen)
     lat, lon = coarse.lat2d, coarse.lon2d
@@ -127,7 +124,7 @@ def background_grid(first: xr.Dataset, inner: Grid, halo_degrees: float, coarsen
         box = "{:.2f}..{:.2f} N {:.2f}..{:.2f} E".format(*source.bounds())
         raise RequestError(
             f"the driver ({box}) does not reach the domain ({south:.2f}..{north:.2f} N "
-            f"{west:.2f}..{east:.2f} E with halo)"
+            f"{west:.2f}..{east:.2f} E with halo): give a driver over that area, or another domain"
         )
     regrid, grid = coarsening(around, coarsen, rows, columns)
     check_reach(grid, inner, "the driver")
@@ -181,10 +178,8 @@ class Weights:
             return self.base
         key = (source.fingerprint, method)
         if key not in self._kept:
-            path = (
-                self.folder
-                / f"{self.role}-{method}-{digest(source.fingerprint, self.target.fingerprint)[:16]}.npz"
-            )
+            grids = digest(source.fingerprint, self.target.fingerprint)[:16]
+            path = self.folder / f"{self.role}-{method}-{grids}.npz"
             if not path.is_file():
                 made = build(source, self.target, method)
                 self._describe(path, made, source)
@@ -195,12 +190,12 @@ class Weights:
 
     def name_of(self, regrid: Regrid) -> str:
         """The name of the file that holds these weights."""
-        return (
-            base_path(self.folder, self.role).stem if regrid is self.base else self._names[regrid.fingerprint]
-        )
+        if regrid is self.base:
+            return base_path(self.folder, self.role).stem
+        return self._names[regrid.fingerprint]
 
     def _describe(self, path: Path, made: Regrid, source: Grid) -> None:
-        """Tell beside the weights which waves they let through."""
+        """Write beside the weights which waves they let through."""
         facts: dict[str, Any] = {
             "method": made.method,
             "source_spacing_m": source.spacing_m,
@@ -235,11 +230,9 @@ def regridding(store: Path, used: Mapping[str, str]) -> list[dict[str, Any]]:
             response = {
                 f"{row['wavelength_km']:.3g} km": row["amplitude"] for row in facts.get("transfer", ())
             }
-            line |= {
-                "method": facts["method"],
-                "response": response,
-                **({"said": facts["said"]} if "said" in facts else {}),
-            }
+            line |= {"method": facts["method"], "response": response}
+            if "said" in facts:
+                line["said"] = facts["said"]
         else:
             line |= {"method": "the source's own points", "response": {}}
         lines.append(line)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -33,11 +34,11 @@ Marks = dict[int, dict[str, list[Mark]]]  # by row, by variable
 
 @dataclass(frozen=True, eq=False)
 class Remembered:
-    """What the shards' records and small arrays tell about every plane before marking.
+    """What the shards' records and small arrays hold of every plane before marking.
 
     digest_TC: of the plane; -1 where it is missing, the same everywhere, or not from a file of its own time.
-    marked_TC: whether its stored values lack what was marked. change_TCQ: moments of the change since the row
-    before. most_TC: the largest value.
+    marked_TC: whether marks have removed values of the stored plane. change_TCQ: moments of the change since
+    the row before. most_TC: the largest value.
     """
 
     layout: GroupLayout
@@ -54,7 +55,7 @@ class Remembered:
         varies_TC = (value[..., 0] > 0) & (value[..., 3] < value[..., 4])
         digest_TC = np.where(varies_TC, blocks.checksum.read_rows(rows).astype(np.int64), -1)
         marked_TC = np.zeros(digest_TC.shape, bool)
-        for at, row in enumerate(row for record in records for row in record["rows"]):
+        for at, row in enumerate(chain.from_iterable(record["rows"] for record in records)):
             for name, facts in row.get("marks", {}).items():
                 marked_TC[at, names.index(name)] = True
                 digest_TC[at, names.index(name)] = facts["unmarked"]
@@ -64,34 +65,43 @@ class Remembered:
 
 
 def marks_of(remembered: Remembered, rows: int, config: QualityConfig, plane: Plane) -> Marks:
-    """Everything that the checks across hours refuse."""
-    layout = remembered.layout
+    """All that the checks across hours refuse, by row and variable. plane: (row, channel) -> [y, x]."""
+    names = remembered.layout.names
     marks: Marks = {}
-    stuck_TC = (
-        stuck(remembered.digest_TC, config.stuck.runs)
-        if config.stuck.enabled
-        else np.zeros(remembered.digest_TC.shape, bool)
-    )
-    stuck_TC[:, [name in config.stuck.exempt for name in layout.names]] = False
+
+    def add(row: int, name: str, mark: Mark) -> None:
+        marks.setdefault(row, {}).setdefault(name, []).append(mark)
+
+    stuck_TC = np.zeros(remembered.digest_TC.shape, bool)
+    if config.stuck.enabled:
+        stuck_TC = stuck(remembered.digest_TC, config.stuck.runs)
+    stuck_TC[:, [name in config.stuck.exempt for name in names]] = False
     for row, channel in np.argwhere(stuck_TC):
-        marks.setdefault(int(row), {}).setdefault(layout.names[channel], []).append(Mark(Reason.STUCK))
-    if config.spike.enabled:
-        for row, channel in _candidates(remembered, config.spike):
-            if not stuck_TC[row, channel]:
-                limit = config.spike.limit(layout.names[channel])
-                assert limit is not None, "only variables with a limit are candidates"
-                before_YX, now_YX, after_YX = (plane(row + k, channel) for k in (-1, 0, 1))
-                cells_YX = spikes(before_YX, now_YX, after_YX, limit)
-                if cells_YX.any():
-                    marks.setdefault(row, {}).setdefault(layout.names[channel], []).append(
-                        Mark(Reason.SPIKE, cells_YX)
-                    )
+        add(int(row), names[channel], Mark(Reason.STUCK))
+    for row, channel, cells_YX in _leaping(remembered, config.spike, stuck_TC, plane):
+        add(row, names[channel], Mark(Reason.SPIKE, cells_YX))
     for row, channel, cells_YX in _contradicted(remembered, config, plane):
-        marks.setdefault(row, {}).setdefault(layout.names[channel], []).append(Mark(Reason.ABSURD, cells_YX))
-    for name, cells_YX in blocked_cells(layout, rows, config).items():
+        add(row, names[channel], Mark(Reason.ABSURD, cells_YX))
+    for name, cells_YX in blocked_cells(remembered.layout, rows, config).items():
         for row in range(rows):
-            marks.setdefault(row, {}).setdefault(name, []).append(Mark(Reason.SPECKLE, cells_YX))
+            add(row, name, Mark(Reason.SPECKLE, cells_YX))
     return marks
+
+
+def _leaping(
+    remembered: Remembered, config: SpikeCheck, stuck_TC: NDArray[np.bool_], plane: Plane
+) -> Iterator[tuple[int, int, NDArray[np.bool_]]]:
+    """(row, channel, cells) of spikes in planes that are not stuck."""
+    if not config.enabled:
+        return
+    for row, channel in _candidates(remembered, config):
+        if stuck_TC[row, channel]:
+            continue
+        limit = config.limit(remembered.layout.names[channel])
+        assert limit is not None, "only variables with a limit are candidates"
+        cells_YX = spikes(plane(row - 1, channel), plane(row, channel), plane(row + 1, channel), limit)
+        if cells_YX.any():
+            yield row, channel, cells_YX
 
 
 def stuck(digest_TC: NDArray[np.int64], runs: int) -> NDArray[np.bool_]:
@@ -120,8 +130,8 @@ def spikes(
 
 
 def _candidates(remembered: Remembered, config: SpikeCheck) -> Iterator[tuple[int, int]]:
-    """(row, channel) whose change in and out may exceed the limit: told by the extremes, and always beside
-    marked planes.
+    """(row, channel) whose change in and out may exceed the limit: by the extremes, and always beside marked
+    planes.
     """
     low_TC, high_TC = remembered.change_TCQ[..., 3], remembered.change_TCQ[..., 4]
     rows = len(low_TC)
@@ -172,22 +182,22 @@ def blocked_cells(layout: GroupLayout, rows: int, config: QualityConfig) -> dict
     step_h = seconds(layout.step) / 3600
     found: dict[str, NDArray[np.bool_]] = {}
     for n, (channel, _) in enumerate(counted):
-        wet_YX, heard_YX = np.asarray(total)[n]
-        count_YX = np.where(heard_YX > 0, wet_YX * step_h, np.nan)
-        cells_YX = blocked(count_YX, heard_YX * step_h, config.blockage)
+        wet_YX, seen_YX = np.asarray(total)[n]
+        count_YX = np.where(seen_YX > 0, wet_YX * step_h, np.nan)
+        cells_YX = blocked(count_YX, seen_YX * step_h, config.blockage)
         if cells_YX.any():
             found[layout.names[channel]] = cells_YX
     return found
 
 
 def key_of(marks: Marks) -> str:
-    """A text that tells two sets of marks apart; empty for none."""
+    """A text that differs between two different sets of marks; empty for none."""
     if not marks:
         return ""
-    facts = [
-        (row, name, k.code, k.cells_YX)
-        for row in sorted(marks)
-        for name in sorted(marks[row])
-        for k in marks[row][name]
-    ]
-    return digest(*(part for fact in facts for part in fact if part is not None))
+    parts: list[Any] = []
+    for row in sorted(marks):
+        for name in sorted(marks[row]):
+            for mark in marks[row][name]:
+                parts += [row, name, mark.code]
+                parts += [] if mark.cells_YX is None else [mark.cells_YX]
+    return digest(*parts)

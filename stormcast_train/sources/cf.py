@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
@@ -15,16 +15,18 @@ from stormcast_train.fields.times import Period, iso, parse_time
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import CfReader, CfVariable
 from stormcast_train.sources.cube import Cube
-from stormcast_train.sources.cubes import Coordinates, GriddedFile, open_gridded
+from stormcast_train.sources.cube_axes import Coordinates
+from stormcast_train.sources.cubes import GriddedFile, open_gridded
 from stormcast_train.sources.era5 import common_times
+from stormcast_train.sources.file_search import find_files
 from stormcast_train.sources.memory import FileContents, Held
 from stormcast_train.sources.opened import opened, reading
-from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files, stacked
+from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, stacked
 from stormcast_train.sources.units import conversion, normalised
 
 
-@cache
-def _opener(coordinates: Coordinates):  # type: ignore[no-untyped-def]  # one function object per coordinates, for the cache of open files
+@cache  # one function object per coordinates: the cache of open files distinguishes openers by identity
+def _opener(coordinates: Coordinates) -> Callable[[Path], GriddedFile]:
     def open_with(path: Path) -> GriddedFile:
         return open_gridded(path, coordinates)
 
@@ -32,46 +34,58 @@ def _opener(coordinates: Coordinates):  # type: ignore[no-untyped-def]  # one fu
 
 
 def _find(file: GriddedFile, path: Path, declared: CfVariable) -> tuple[Cube, int]:
-    """The cube and level row of a declared variable; UnreadableError says what the file holds instead."""
+    """The cube and level row of a declared variable; UnreadableError names what the file holds instead."""
     named = [c for c in file.cubes if declared.source in (c.name, *c.aliases)]
     if not named:
         held = [c.name for c in file.cubes]
         why = f" ({file.skipped[declared.source]})" if declared.source in file.skipped else ""
         hint = f"{nearest(declared.source, held)} It holds {', '.join(held) or 'none'}"
         raise UnreadableError(f"{path} holds no field '{declared.source}'{why}.{hint}", path=str(path))
-    chosen = [
-        c
-        for c in named
-        if all(str(c.attrs.get(f"GRIB_{k}", c.attrs.get(k))) == str(v) for k, v in declared.keys.items())
-    ]
+    chosen = [cube for cube in named if _has_keys(cube, declared.keys)]
     if not chosen:
         raise UnreadableError(
-            f"{path}: no '{declared.source}' has keys {declared.keys}; it has {_kinds(named)}", path=str(path)
+            f"{path}: no '{declared.source}' has the keys {declared.keys}; it has {_kinds(named)}",
+            path=str(path),
         )
-    rows = [(c, 0 if declared.level is None else c.level_row(declared.level)) for c in chosen]
-    found = [(c, row) for c, row in rows if row is not None] or rows
-    if len({(str(c.attrs.get("GRIB_typeOfLevel")), str(c.attrs.get("GRIB_stepType"))) for c, _ in found}) > 1:
+    rows = [(cube, _level_row(cube, declared)) for cube in chosen]
+    found = [(cube, row) for cube, row in rows if row is not None] or rows
+    if len({_kind(cube) for cube, _ in found}) > 1:
         raise UnreadableError(
-            f"{path} holds '{declared.source}' as {_kinds([c for c, _ in found])}; say which with keys:",
+            f"{path} holds '{declared.source}' as {_kinds([cube for cube, _ in found])}; choose one with "
+            "keys:",
             path=str(path),
         )
     return _checked(*found[0], path, declared)
 
 
+def _has_keys(cube: Cube, keys: Mapping[str, str | int | float]) -> bool:
+    attrs = cube.attrs
+    return all(str(attrs.get(f"GRIB_{key}", attrs.get(key))) == str(value) for key, value in keys.items())
+
+
+def _level_row(cube: Cube, declared: CfVariable) -> int | None:
+    """The row of the declared level, the first without one; None where the cube does not hold the level."""
+    return 0 if declared.level is None else cube.level_row(declared.level)
+
+
+def _kind(cube: Cube) -> tuple[str, str]:
+    return str(cube.attrs.get("GRIB_typeOfLevel")), str(cube.attrs.get("GRIB_stepType"))
+
+
 def _kinds(cubes: Sequence[Cube]) -> str:
-    """How cubes of one name differ, as `keys:` would say it."""
-    keys = ("typeOfLevel", "stepType")
-    return ", ".join(
-        "{" + ", ".join(f"{k}: {c.attrs.get(f'GRIB_{k}')}" for k in keys) + f"}} at {c.levels.tolist()}"
-        for c in cubes
-    )
+    """How cubes of one name differ, as `keys:` would name it."""
+    texts = []
+    for cube in cubes:
+        level, step = _kind(cube)
+        texts.append(f"{{typeOfLevel: {level}, stepType: {step}}} at {cube.levels.tolist()}")
+    return ", ".join(texts)
 
 
 def _checked(cube: Cube, row: int | None, path: Path, declared: CfVariable) -> tuple[Cube, int]:
     """The cube and row where level and unit are as declared; UnreadableError where not."""
     if declared.level is None and len(cube.levels) > 1:
         raise UnreadableError(
-            f"{path}: '{cube.name}' has levels {cube.levels.tolist()}; say which with level:", path=str(path)
+            f"{path}: '{cube.name}' has levels {cube.levels.tolist()}; choose one with level:", path=str(path)
         )
     if row is None:
         raise UnreadableError(
@@ -80,7 +94,7 @@ def _checked(cube: Cube, row: int | None, path: Path, declared: CfVariable) -> t
         )
     if declared.units is not None and normalised(declared.units) != cube.units:
         raise UnreadableError(
-            f"{path}: '{cube.name}' is in '{cube.units}', the config expects '{declared.units}'",
+            f"{path}: '{cube.name}' is in '{cube.units}', and the config expects '{declared.units}'",
             path=str(path),
         )
     return cube, row
@@ -94,8 +108,8 @@ def _scale(name: str, declared: CfVariable, cube: Cube, path: Path) -> tuple[flo
     if found is None:
         wanted = describe(name).units
         raise UnreadableError(
-            f"{path}: '{cube.name}' is in '{cube.units}', not {wanted} for {name}; declare scale: and "
-            "offset:",
+            f"{path}: '{cube.name}' is in '{cube.units}', from which no conversion to {wanted} for {name} is "
+            "known; declare scale: and offset:",
             path=str(path),
         )
     return found
@@ -104,19 +118,15 @@ def _scale(name: str, declared: CfVariable, cube: Cube, path: Path) -> tuple[flo
 def _fields(
     file: GriddedFile, path: Path, time: np.datetime64 | None, variables: Mapping[str, CfVariable]
 ) -> xr.Dataset:
-    """The declared variables at exactly this time (as stamped in the file); UnreadableError where one is not
-    there.
+    """The declared variables at exactly this time (as stamped in the file); UnreadableError where one is
+    missing.
     """
     found: dict[str, NDArray[np.float32]] = {}
     first: Cube | None = None
     version = ""
     for name, declared in variables.items():
         cube, level_row = _find(file, path, declared)
-        row = 0 if time is None else (cube.row(time) if len(cube.times) else 0)
-        if row is None:
-            raise UnreadableError(
-                f"{path}: '{cube.name}' has no time {iso(time) if time is not None else ''}", path=str(path)
-            )
+        row = _time_row(cube, time, path)
         first, version = first or cube, version or cube.version(row)
         if not (np.array_equal(cube.lat, first.lat) and np.array_equal(cube.lon, first.lon)):
             raise UnreadableError(
@@ -126,13 +136,21 @@ def _fields(
         scale, offset = _scale(name, declared, cube, path)
         with reading(path):
             values = cube.plane(row, level_row)
-        found[name] = (
-            values
-            if (scale, offset) == (1.0, 0.0)
-            else (values * np.float64(scale) + offset).astype(np.float32)
-        )
+        if (scale, offset) != (1.0, 0.0):
+            values = (values * np.float64(scale) + offset).astype(np.float32)
+        found[name] = values
     assert first is not None
     return dataset(found, first.lat, first.lon, time, version or path.suffix.lstrip("."))
+
+
+def _time_row(cube: Cube, time: np.datetime64 | None, path: Path) -> int:
+    """The row of exactly this time; 0 without one, or where the field has no time."""
+    if time is None or not len(cube.times):
+        return 0
+    row = cube.row(time)
+    if row is None:
+        raise UnreadableError(f"{path}: '{cube.name}' has no time {iso(time)}", path=str(path))
+    return row
 
 
 def read(
@@ -144,19 +162,23 @@ def read(
     names and units.
 
     With `time`, or where the file holds one time: [y, x] with scalar `valid_time`; otherwise [time, y, x]
-    over the times that all share. Times are the file's own.
+    over the times that all share. Times are the file's own. Raises UnreadableError.
     """
     path = Path(path)
     file = opened(path, _opener(Coordinates()))
     if variables is None:
         return _as_they_are(file, path, time)
-    declared = {n: CfVariable(source=v) if isinstance(v, str) else v for n, v in variables.items()}
+    declared = {name: _declared(given) for name, given in variables.items()}
     if time is not None:
         return _fields(file, path, parse_time(time), declared)
     shared = common_times([_find(file, path, v)[0] for v in declared.values()])
     return stacked(
         [_fields(file, path, t, declared) for t in shared] or [_fields(file, path, None, declared)]
     )
+
+
+def _declared(given: CfVariable | str) -> CfVariable:
+    return CfVariable(source=given) if isinstance(given, str) else given
 
 
 def _as_they_are(file: GriddedFile, path: Path, time: np.datetime64 | str | None) -> xr.Dataset:
@@ -167,7 +189,9 @@ def _as_they_are(file: GriddedFile, path: Path, time: np.datetime64 | str | None
     lead = next((c for c in cubes if len(c.times)), cubes[0] if cubes else None)
     if lead is None:
         raise UnreadableError(
-            f"{path} holds no field with latitude and longitude; {file.skipped}", path=str(path)
+            f"{path} holds no field with latitude and longitude on one level (left out: "
+            f"{file.skipped or 'none'})",
+            path=str(path),
         )
     times = lead.times if time is None else np.array([parse_time(time)])
     alike = [c for c in cubes if np.array_equal(c.lat, lead.lat) and np.array_equal(c.lon, lead.lon)]
@@ -180,11 +204,13 @@ def _as_they_are(file: GriddedFile, path: Path, time: np.datetime64 | str | None
 
 
 def _own(cubes: Sequence[Cube], time: np.datetime64 | None) -> xr.Dataset:
-    rows = [0 if time is None else c.row(time) for c in cubes]
-    fields = {c.name: c.plane(row or 0, 0) for c, row in zip(cubes, rows, strict=True)}
-    return dataset(
-        fields, cubes[0].lat, cubes[0].lon, time, cubes[0].version(0), units={c.name: c.units for c in cubes}
-    )
+    """The planes of these cubes at this time, under their own names and units."""
+    fields: dict[str, NDArray[np.float32]] = {}
+    for cube in cubes:
+        row = None if time is None else cube.row(time)
+        fields[cube.name] = cube.plane(row or 0, 0)
+    first, units = cubes[0], {cube.name: cube.units for cube in cubes}
+    return dataset(fields, first.lat, first.lon, time, first.version(0), units=units)
 
 
 class Cf(Source):
@@ -235,11 +261,10 @@ class Cf(Source):
         """A record for each valid time of the period."""
         by_time: dict[np.datetime64, list[str]] = {}
         for held in contents.held:
-            for time in (
-                held.times
-                if period is None
-                else held.times[(held.times >= period.start) & (held.times < period.end)]
-            ):
+            times = held.times
+            if period is not None:
+                times = times[(times >= period.start) & (times < period.end)]
+            for time in times:
                 by_time.setdefault(time, []).extend(held.names)
         return [Record(time, path, tuple(names)) for time, names in by_time.items()]
 
@@ -255,10 +280,8 @@ class Cf(Source):
             _fields(file, record.path, record.time - self._shift(n), {n: self.reader.variables[n]})
             for n in present
         ]
-        if any(
-            not (part["lat"].equals(parts[0]["lat"]) and part["lon"].equals(parts[0]["lon"]))
-            for part in parts
-        ):
+        lat, lon = parts[0]["lat"], parts[0]["lon"]
+        if not all(part["lat"].equals(lat) and part["lon"].equals(lon) for part in parts):
             raise UnreadableError(
                 f"{record.path} holds {', '.join(present)} on different grids; ask for them one by one"
             )
@@ -274,8 +297,8 @@ class Cf(Source):
         unknown = [n for n in names if n not in self.reader.variables]
         if unknown:
             raise RequestError(
-                f"the config of '{self.name}' maps {', '.join(self.reader.variables)}, not "
-                f"{', '.join(unknown)}"
+                f"source.readers.{self.name}.variables names {', '.join(self.reader.variables)}, not "
+                f"{', '.join(unknown)}; add it there"
             )
 
     def read_static(self, names: Sequence[str]) -> xr.Dataset:
@@ -287,4 +310,7 @@ class Cf(Source):
                 )
             except UnreadableError:
                 continue  # the scan reports it
-        raise RequestError(f"no readable file of {self.archive} holds {', '.join(names)}")
+        raise RequestError(
+            f"no readable file of {self.archive} holds {', '.join(names)}, which source.readers.{self.name} "
+            "should supply"
+        )

@@ -81,8 +81,8 @@ class CwaReader(Frozen):
 
     products: data id, or the part of a history name after its stamp -> variable. every: only valid times
     (UTC) that are a multiple of this count (null: all of them). utc_offset: hours that times without an
-    offset of their own are ahead of UTC, the 2018 ones that their label calls UTC among them; an ISO time
-    with an offset is taken at its word. name_offset: hours that the stamps of history names
+    offset of their own are ahead of UTC, the 2018 ones that their label calls UTC among them; the offset of
+    an ISO time is used as it is. name_offset: hours that the stamps of history names
     (`YYYYMMDDHHMMcompref_mosaic.xml`) are ahead of UTC. shift_degrees: as for QPESUMS.
     """
 
@@ -115,7 +115,7 @@ class QpepreReader(Frozen):
 class Era5Reader(Frozen):
     """ERA5 in any layout: CDS new and old, ZIP, hourly or monthly splits, GRIB, ARCO or WeatherBench Zarr.
 
-    names: further names in the files -> variable (`t` with levels becomes `t850` by its level's value).
+    names: other names in the files -> variable (`t` with levels becomes `t850` by its level's value).
     """
 
     kind: Literal["era5"] = "era5"
@@ -129,10 +129,10 @@ class GlobalModelReader(Frozen):
     `MODEL_YYYYMMDDHH-LEAD.grb`.
 
     lead_from, lead_to: leads outside are not taken (`lead_to` null: no limit). prefer: which of several
-    forecasts of one valid time comes first. member: which one of an ensemble, by its number. names: further
+    forecasts of one valid time comes first. member: which one of an ensemble, by its number. names: other
     names in the files -> variable.
-    unitless: what integers of time and lead without units count (`nanoseconds`: Earth2Studio with zarr 3.0);
-    null refuses them.
+    unitless: the unit of integer times and leads that declare none (`nanoseconds`: Earth2Studio with zarr
+    3.0); null refuses them.
     """
 
     kind: Literal["global_model"] = "global_model"
@@ -218,9 +218,10 @@ DEFAULT_METHODS: dict[str, Method] = {
 class SourceConfig(Frozen):
     """`source=`: readers by name, and for each role the reader of each variable (`*`: all others).
 
-    groups: the readers of further roles (`variables.groups`), by role; the state's where one is not named.
+    groups: the readers of the additional roles (`variables.groups`), by role; the state's where one is not
+    named.
     policy: how a value at a time comes from the times a source has, by variable or by reader; exact where
-    nothing is said.
+    none is given.
     regrid: method per variable name or kind. background_coarsen: means over n x n cells of the background's
     reader.
     quality: the checks of raw fields, each with its switch.
@@ -245,9 +246,10 @@ class SourceConfig(Frozen):
         for role, chosen in roles.items():
             for variable, reader in chosen.items():
                 if reader not in self.readers:
-                    known = f"{nearest(reader, self.readers)} Known: {sorted(self.readers)}"
+                    known = f"{nearest(reader, self.readers)} They are {', '.join(sorted(self.readers))}"
                     raise ValueError(
-                        f"{role}.{variable} names the reader '{reader}', which this source lacks.{known}"
+                        f"{role}.{variable} names the reader '{reader}', which is not among the readers of "
+                        f"this source.{known}"
                     )
         return self
 
@@ -257,7 +259,8 @@ class SourceConfig(Frozen):
             if isinstance(policy, Accumulate):
                 if name in self.readers:
                     raise ValueError(
-                        f"policy.{name}: accumulate is said of a variable (rain1h), not of a reader"
+                        f"policy.{name}: accumulate is for a variable (such as rain1h), and {name} is a "
+                        "reader"
                     )
                 policy.pieces(name)
             elif name not in self.readers:
@@ -271,8 +274,8 @@ class SourceConfig(Frozen):
         reader = chosen.get(variable, chosen.get("*"))
         if reader is None:
             raise RequestError(
-                f"source={self.name} names no reader for {role} variable '{variable}' (it has "
-                f"{sorted(chosen) or 'none'})"
+                f"source={self.name} names no reader for the {role} variable '{variable}' (only for "
+                f"{', '.join(sorted(chosen)) or 'none'}); add source.{role}.{variable}=READER"
             )
         return reader
 

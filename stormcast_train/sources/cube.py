@@ -42,7 +42,7 @@ class Cube:
 
     def row(self, time: np.datetime64, reference: np.datetime64 | None = None) -> int | None:
         """The index of exactly this valid time (of the forecast of that reference time); None where the cube
-        lacks it.
+        does not hold it.
         """
         time = time.astype("datetime64[s]")
         if reference is None:
@@ -50,13 +50,15 @@ class Cube:
             if place < len(self.times) and self.times[place] == time:
                 return place
         held = self.times == time
-        if reference is not None:
-            held &= self.references == reference if len(self.references) else False
+        if reference is not None and len(self.references):
+            held &= self.references == reference
+        elif reference is not None:
+            return None
         found = np.flatnonzero(held)
         return int(found[0]) if len(found) else None
 
     def level_row(self, level: float) -> int | None:
-        """The index of exactly this level (to 1e-6 of its value); None where the cube lacks it."""
+        """The index of exactly this level (to 1e-6 of its value); None where the cube does not hold it."""
         found = np.flatnonzero(np.isclose(self.levels, level, rtol=1e-6, atol=0))
         return int(found[0]) if len(found) else None
 

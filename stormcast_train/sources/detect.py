@@ -1,9 +1,10 @@
-"""Which reader a raw file is for, told by its content, so that one file can be inspected or plotted alone."""
+"""Which reader a raw file is for, by its content, so that one file can be inspected or plotted alone."""
 
 from __future__ import annotations
 
 import gzip
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +12,9 @@ import numpy as np
 import xarray as xr
 
 from stormcast_train.base.errors import UnreadableError
-from stormcast_train.sources import cf, cwa, era5, global_model, qpepre, qpesums, rwrp
-from stormcast_train.sources.cubes import FIRST_MEMBER, Coordinates, open_gridded
+from stormcast_train.sources import cf, cwa, era5, era5_names, global_model, qpepre, qpesums, rwrp
+from stormcast_train.sources.cube_axes import Coordinates
+from stormcast_train.sources.cubes import FIRST_MEMBER, open_gridded
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.opened import reading
 
@@ -20,8 +22,8 @@ Kind = Literal["rwrp", "qpesums", "cwa", "qpepre", "era5", "global_model", "cf"]
 
 
 def detect(path: Path | str) -> Kind:
-    """The kind of reader for a raw file. Raises UnreadableError for a file
-    that is none of ours, or broken.
+    """The kind of reader for a raw file. Raises UnreadableError for a file that is broken or of another
+    format.
     """
     path = Path(path)
     with reading(path):
@@ -46,8 +48,8 @@ def detect(path: Path | str) -> Kind:
         if len(magic.decode("ascii").split("\n")[0].split()) == 4:
             return "qpepre"
     raise UnreadableError(
-        f"{path} is none of the raw formats read here (RWRP, QPESUMS, CWA, QPEPRE, ERA5, a global model's "
-        "forecast, CF)",
+        f"{path} is in none of the raw formats that can be read: RWRP, QPESUMS, CWA, QPEPRE, ERA5, forecasts "
+        "of a global model, CF NetCDF, Zarr or GRIB",
         path=str(path),
     )
 
@@ -59,10 +61,11 @@ def _gridded(path: Path) -> Kind:
     gridded = open_gridded(path, Coordinates(forecasts=True, member=FIRST_MEMBER))
     try:
         forecasts = global_model.catalogue(gridded.cubes)
-        ahead = any((p.cube.times != p.cube.references).any() for where in forecasts.values() for p in where)
+        cubes = [place.cube for place in chain.from_iterable(forecasts.values())]
+        ahead = any((cube.times != cube.references).any() for cube in cubes)
         if ahead and not set(forecasts) <= {"tp", "rain1h"}:
             return "global_model"
-        return "era5" if era5.catalogue(gridded.cubes) else "cf"
+        return "era5" if era5_names.catalogue(gridded.cubes) else "cf"
     finally:
         gridded.close()
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,8 @@ from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import Era5Reader
 from stormcast_train.sources.cube import Cube
 from stormcast_train.sources.cubes import GriddedFile, open_gridded
+from stormcast_train.sources.era5_names import STATIC, SURFACE, Place, catalogue, other_sum
+from stormcast_train.sources.file_search import find_files
 from stormcast_train.sources.memory import FileContents, Held
 from stormcast_train.sources.opened import opened, reading
 from stormcast_train.sources.source import (
@@ -32,91 +33,13 @@ from stormcast_train.sources.source import (
     Source,
     check_size,
     collect,
-    find_files,
     stacked,
 )
 from stormcast_train.sources.units import conversion
 
-SURFACE = {
-    "t2m": "t2m", "2t": "t2m", "2m_temperature": "t2m",
-    "d2m": "d2m", "2d": "d2m", "2m_dewpoint_temperature": "d2m",
-    "u10": "u10m", "10u": "u10m", "u10m": "u10m", "10m_u_component_of_wind": "u10m",
-    "v10": "v10m", "10v": "v10m", "v10m": "v10m", "10m_v_component_of_wind": "v10m",
-    "u100": "u100m", "100u": "u100m", "100m_u_component_of_wind": "u100m",
-    "v100": "v100m", "100v": "v100m", "100m_v_component_of_wind": "v100m",
-    "msl": "msl", "mslp": "msl", "mean_sea_level_pressure": "msl",
-    "sp": "sp", "surface_pressure": "sp",
-    "tcwv": "tcwv", "total_column_water_vapour": "tcwv",
-    "sst": "sst", "sea_surface_temperature": "sst",
-    "tp": "tp", "total_precipitation": "tp",
-    "lsm": "lsm", "land_sea_mask": "lsm",
-    "z": "orog", "geopotential_at_surface": "orog", "orog": "orog",
-}  # fmt: skip
-LEVELS = {
-    "t": "t", "temperature": "t", "u": "u", "u_component_of_wind": "u", "v": "v", "v_component_of_wind": "v",
-    "w": "w", "vertical_velocity": "w", "q": "q", "specific_humidity": "q", "z": "z", "geopotential": "z",
-    "r": "r", "relative_humidity": "r",
-}  # fmt: skip
 DEFAULT_UNITS = {"orog": "m2 s-2"}  # of files that declare none; all others: the canonical unit
-STATIC = ("orog", "lsm")
-HOUR_S = 3600
-_SEVERAL_HOURS = re.compile(r"^(?:total_precipitation_|tp)(?!0?1(?:h|hr)?$)(\d{1,2})(?:h|hr)?$")
 PACKING_NOISE_M = 1e-6  # packed accumulations may fall this far below zero
 _HOURLY = re.compile(r"^(?P<variable>[a-z]+\d*m?)_(?P<day>\d{8})T?(?P<hour>\d{1,2})\.(?i:nc)$")
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a canonical name is: a cube and the row along its levels."""
-
-    cube: Cube
-    level_row: int
-
-
-def catalogue(cubes: Sequence[Cube], further: Mapping[str, str] | None = None) -> dict[str, list[Place]]:
-    """Canonical name -> where it is, for all cubes that have one; levels by their value in hPa."""
-    places: dict[str, list[Place]] = {}
-    for cube in (c for c in cubes if not other_sum(c)):
-        for name, row in _names(cube, further or {}):
-            places.setdefault(name, []).append(Place(cube, row))
-            if name == "tp":
-                places.setdefault("rain1h", []).append(Place(cube, row))
-    return places
-
-
-def other_sum(cube: Cube) -> str:
-    """Why a precipitation is not that of one hour and has no name here; empty for everything else."""
-    known = [cube.name, *cube.aliases]
-    several = next((found for found in map(_SEVERAL_HOURS.match, known) if found), None)
-    if several:
-        return f"it holds the sum of {int(several[1])} hours, never an hour's"
-    length = cube.attrs.get("accumulated_s", HOUR_S) if set(known) & {"tp", "total_precipitation"} else HOUR_S
-    if length == HOUR_S:
-        return ""
-    return (
-        "its sums run over "
-        + (f"{length / HOUR_S:g} h" if length >= 0 else "more hours from step to step")
-        + ", never an hour"
-    )
-
-
-def _names(cube: Cube, further: Mapping[str, str]) -> list[tuple[str, int]]:
-    known = [cube.name, *cube.aliases]
-    given = next((further[n] for n in known if n in further), None)
-    if cube.pressure and len(cube.levels):
-        letter = given or next((LEVELS[n] for n in known if n in LEVELS), None)
-        whole = [
-            (round(float(level)), i)
-            for i, level in enumerate(cube.levels)
-            if abs(level - round(float(level))) < 1e-6
-        ]
-        return [(f"{letter}{level}", i) for level, i in whole] if letter else []
-    if len(cube.levels) > 1:
-        return []
-    surface = given or next((SURFACE[n] for n in known if n in SURFACE), None)
-    split = next((n for n in known if split_level(n)), None)
-    name = surface or split
-    return [(name, 0)] if name else []
 
 
 def _open(path: Path) -> GriddedFile:
@@ -151,16 +74,16 @@ def _fields(
     path: Path,
     time: np.datetime64 | None,
     names: Sequence[str],
-    further: Mapping[str, str],
+    other_names: Mapping[str, str],
 ) -> Fields:
-    return fields(_catalogue_of(file, further), path, time, names)
+    return fields(_catalogue_of(file, other_names), path, time, names)
 
 
-def _catalogue_of(file: GriddedFile, further: Mapping[str, str]) -> dict[str, list[Place]]:
+def _catalogue_of(file: GriddedFile, other_names: Mapping[str, str]) -> dict[str, list[Place]]:
     """The file's catalogue, made once."""
-    key = tuple(sorted(further.items()))
+    key = tuple(sorted(other_names.items()))
     if key not in file.catalogues:
-        file.catalogues[key] = catalogue(file.cubes, further)
+        file.catalogues[key] = catalogue(file.cubes, other_names)
     found: dict[str, list[Place]] = file.catalogues[key]
     return found
 
@@ -173,19 +96,18 @@ def fields(
     model: str = "ERA5",
     reference: np.datetime64 | None = None,
 ) -> Fields:
-    """The named fields at exactly this time (static ones at any); a name that the file lacks then is all NaN.
+    """The named fields at exactly this time (static ones at any); one that the file does not hold then is all
+    NaN.
 
     model: what the source's version begins with. reference: the reference time of the forecast that is meant.
+    Raises UnreadableError where none of the names is held, or where grids differ.
     """
     found: dict[str, NDArray[np.float32]] = {}
     used: list[tuple[Cube, int]] = []
     for name in names:
         for place in places.get(name, []):
-            row = (
-                0
-                if time is None or (name in STATIC and len(place.cube.times) < 2)
-                else place.cube.row(time, reference)
-            )
+            any_time = time is None or (name in STATIC and len(place.cube.times) < 2)
+            row = 0 if time is None or any_time else place.cube.row(time, reference)
             if row is not None:
                 found[name] = _values(name, place, row, path)
                 used.append((place.cube, row))
@@ -197,7 +119,7 @@ def fields(
             path=str(path),
         )
     first = used[0][0]
-    if any(not (np.array_equal(c.lat, first.lat) and np.array_equal(c.lon, first.lon)) for c, _ in used):
+    if not all(_on_one_grid(cube, first) for cube, _ in used):
         raise UnreadableError(
             f"{path} holds {', '.join(found)} on different grids; ask for them one by one", path=str(path)
         )
@@ -206,26 +128,30 @@ def fields(
     return collect({n: found.get(n, absent) for n in names}, first.lat, first.lon, time, ", ".join(versions))
 
 
+def _on_one_grid(cube: Cube, other: Cube) -> bool:
+    return np.array_equal(cube.lat, other.lat) and np.array_equal(cube.lon, other.lon)
+
+
 def read(
     path: Path | str, names: Sequence[str] | None = None, time: np.datetime64 | str | None = None
 ) -> xr.Dataset:
     """A file's fields by canonical name (all that are known, or `names`) on their own grid.
 
     With `time`, or where the file holds one time: [y, x] with scalar `valid_time`. Otherwise [time, y, x]
-    over the times that all the names share. Raises UnreadableError, RequestError for a name that the file
-    lacks.
+    over the times that all the names share. Raises UnreadableError; RequestError for a name that the file
+    does not hold.
     """
     path = Path(path)
     file = opened(path, _open)
     places = catalogue(file.cubes)
     wanted = tuple(names or [n for n in places if n != "tp"])
-    lacking = [n for n in wanted if n not in places]
-    if lacking or not wanted:
+    missing = [n for n in wanted if n not in places]
+    if missing or not wanted:
         held = f"it holds {', '.join(sorted(places)) or 'nothing known'} {_skipped(file)}".strip()
-        raise RequestError(f"{path} does not hold {', '.join(lacking) or 'any known variable'}; {held}")
+        raise RequestError(f"{path} does not hold {', '.join(missing) or 'any known variable'}; {held}")
     if time is not None:
         return _fields(file, path, parse_time(time), wanted, {}).dataset()
-    shared = common_times([p.cube for n in wanted for p in places[n][:1]])
+    shared = common_times([places[name][0].cube for name in wanted])
     first = places[wanted[0]][0].cube
     check_size(path, len(shared) * len(wanted), len(first.lat) * first.lon.shape[-1])
     return stacked([_fields(file, path, t, wanted, {}).dataset() for t in list(shared) or [None]])
@@ -241,26 +167,35 @@ def common_times(cubes: Sequence[Cube]) -> Times:
 
 
 def empty_part(empty: Mapping[str, Period], path: Path, period: Period | None) -> list[Refusal]:
-    """What of the period the file itself declares to hold no data (in words -> when)."""
-    wanted = [
-        said
-        for said, when in empty.items()
-        if period is None or (when.start < period.end and period.start < when.end)
-    ]
-    return [Refusal(path, f"{said}; they are gaps") for said in wanted]
+    """The times of the period that the file itself declares to hold no data (`empty`: when, by a text that
+    states it).
+    """
+    refusals: list[Refusal] = []
+    for text, when in empty.items():
+        if period is None or (when.start < period.end and period.start < when.end):
+            refusals.append(Refusal(path, f"{text}; they are gaps"))
+    return refusals
 
 
 def _inside(contents: FileContents, path: Path, period: Period | None) -> list[Record]:
     """A record for each time of the period that the file holds."""
-    by_time: dict[np.datetime64, tuple[int, ...]] = {}
-    for key, times in enumerate(held.times for held in contents.held):
-        for time in times if period is None else times[(times >= period.start) & (times < period.end)]:
-            by_time[time] = (*by_time.get(time, ()), key)
-    named = {
-        keys: tuple(sorted({n for k in keys for n in contents.held[k].names}))
-        for keys in set(by_time.values())
-    }
-    return [Record(t, path, named[keys]) for t, keys in by_time.items()]
+    by_time: dict[np.datetime64, tuple[int, ...]] = {}  # places in `contents.held`
+    for place, held in enumerate(contents.held):
+        times = held.times
+        if period is not None:
+            times = times[(times >= period.start) & (times < period.end)]
+        for time in times:
+            by_time[time] = (*by_time.get(time, ()), place)
+    names_at = {places: _names_at(contents, places) for places in set(by_time.values())}
+    return [Record(time, path, names_at[places]) for time, places in by_time.items()]
+
+
+def _names_at(contents: FileContents, places: Sequence[int]) -> tuple[str, ...]:
+    """All names of these parts of a file's contents, in order."""
+    names: set[str] = set()
+    for place in places:
+        names |= set(contents.held[place].names)
+    return tuple(sorted(names))
 
 
 class Era5(Source):
@@ -283,21 +218,20 @@ class Era5(Source):
             except UnreadableError as error:
                 refusals.append(Refusal(path, str(error)))
                 continue
-            records += [
-                r for r in split or _inside(contents, path, period) if period is None or r.time in period
-            ]
-            refusals += [] if _HOURLY.match(path.name) else empty_part(contents.empty, path, period)
+            found = split or _inside(contents, path, period)
+            records += [r for r in found if period is None or r.time in period]
+            if not _HOURLY.match(path.name):
+                refusals += empty_part(contents.empty, path, period)
         return sorted(records, key=lambda r: (r.time, str(r.path))), refusals
 
     def _split(self, path: Path) -> list[Record] | None:
-        """The record of an hourly `<var>_YYYYMMDDTHH.nc`, told by its name alone; None for other names."""
+        """The record of an hourly `<var>_YYYYMMDDTHH.nc`, by its name alone; None for other names."""
         found = _HOURLY.match(path.name)
         if not found:
             return None
         prefix = found["variable"]
-        name = (
-            self.reader.names.get(prefix) or SURFACE.get(prefix) or (prefix if split_level(prefix) else None)
-        )
+        on_level = prefix if split_level(prefix) else None
+        name = self.reader.names.get(prefix) or SURFACE.get(prefix) or on_level
         if name is None or name in STATIC:
             return None
         day = found["day"]
@@ -306,18 +240,18 @@ class Era5(Source):
         return [Record(time, path, ("tp", "rain1h") if name == "tp" else (name,))]
 
     def _look(self, path: Path) -> FileContents:
-        """What the file's header tells; UnreadableError where it holds nothing known."""
+        """What the file holds, by its header; UnreadableError where nothing is known."""
         file = opened(path, _open)
         places = catalogue(file.cubes, self.reader.names)
         if not places:
             raise UnreadableError(f"it holds no known variable {_skipped(file)}".strip(), path=str(path))
         clocks: dict[int, tuple[Times, set[str]]] = {}  # variables of one file share the array of their times
         for name, where in places.items():
-            for times in (p.cube.times for p in where if name not in STATIC):
+            for place in where if name not in STATIC else ():
+                times = place.cube.times
                 clocks.setdefault(id(times), (times, set()))[1].add(name)
-        return FileContents(
-            tuple(Held(tuple(sorted(names)), times) for times, names in clocks.values()), file.empty
-        )
+        held = tuple(Held(tuple(sorted(names)), times) for times, names in clocks.values())
+        return FileContents(held, file.empty)
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         return self.read_fields(record, names).dataset()

@@ -9,7 +9,7 @@ a `variable` axis), WeatherBench forecasts, cfgrib's `time, step, valid_time`, G
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,55 +20,64 @@ import xarray as xr
 from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import HOUR, SECOND, Period, Times, iso, parse_duration, parse_time
 from stormcast_train.fields.variables import describe
-from stormcast_train.sources import era5
+from stormcast_train.sources import era5, era5_names
 from stormcast_train.sources.config import GlobalModelReader
 from stormcast_train.sources.cube import Cube
-from stormcast_train.sources.cubes import FIRST_MEMBER, Coordinates, GriddedFile, open_gridded
-from stormcast_train.sources.era5 import Place, other_sum
+from stormcast_train.sources.cube_axes import Coordinates
+from stormcast_train.sources.cubes import FIRST_MEMBER, GriddedFile, open_gridded
+from stormcast_train.sources.era5_names import STATIC, Place, other_sum
+from stormcast_train.sources.file_search import find_files
 from stormcast_train.sources.memory import FileContents, Held
 from stormcast_train.sources.opened import opened, reading
-from stormcast_train.sources.source import Clock, Record, Refusal, Source, check_size, find_files, stacked
+from stormcast_train.sources.source import Clock, Record, Refusal, Source, check_size, stacked
 
-NAMES = {
-    "u100m": "u100m",
-    "v100m": "v100m",
-    "tp01": "tp",
-}  # of Earth2Studio's vocabulary, besides those that ERA5's files use too
+# Of Earth2Studio's vocabulary, besides those that ERA5's files use too.
+NAMES = {"u100m": "u100m", "v100m": "v100m", "tp01": "tp"}
 _NAMED = re.compile(r"^(?P<model>.+?)[-_](?P<base>\d{10})(?:-(?P<lead>\d{1,4})h?)?\.(?i:grb2?|grib2?|nc4?)$")
 
 
-@cache
-def _opener(member: int, unitless: str | None):  # type: ignore[no-untyped-def]  # one function object per choice, for the cache of open files
+@cache  # one function object per choice: the cache of open files distinguishes openers by identity
+def _opener(member: int, unitless: str | None) -> Callable[[Path], GriddedFile]:
     def open_with(path: Path) -> GriddedFile:
         return open_gridded(path, Coordinates(forecasts=True, member=member, unitless=unitless))
 
     return open_with
 
 
-def catalogue(cubes: Sequence[Cube], further: Mapping[str, str] | None = None) -> dict[str, list[Place]]:
-    """Canonical name -> where it is, for all cubes that are forecasts and have one; static fields aside."""
-    further = further or {}
-    known = [c for c in cubes if len(c.references) and not unread(c, further)]
-    return {
-        n: places
-        for n, places in era5.catalogue(known, NAMES | dict(further)).items()
-        if n not in era5.STATIC
-    }
+def catalogue(cubes: Sequence[Cube], other_names: Mapping[str, str] | None = None) -> dict[str, list[Place]]:
+    """Canonical name -> where it is, for all cubes that are forecasts and have one; static fields aside.
+
+    other_names: names in the files -> canonical names, before those known here.
+    """
+    other_names = other_names or {}
+    known = [cube for cube in cubes if len(cube.references) and not unread(cube, other_names)]
+    found = era5_names.catalogue(known, NAMES | dict(other_names))
+    return {name: places for name, places in found.items() if name not in STATIC}
 
 
-def unread(cube: Cube, further: Mapping[str, str]) -> str:
+def unread(cube: Cube, other_names: Mapping[str, str]) -> str:
     """Why a cube with a known name is not read; empty where it is."""
     names = {cube.name, *cube.aliases}
-    if names & set(further):
+    if names & set(other_names):
         return ""
     if names & {"tp", "total_precipitation"} and "accumulated_s" not in cube.attrs:
-        return "over which time its sums run is not told; where it is the hour that ends at the valid time, say names: {tp: tp}"
+        return (
+            "the file does not give the interval of its sums; where it is the hour that ends at the valid "
+            "time, set names: {tp: tp}"
+        )
     return other_sum(cube)
 
 
-def _left_out(file: GriddedFile, further: Mapping[str, str]) -> str:
-    still = {c.name: "it has no reference time and lead" for c in file.cubes if not len(c.references)}
-    reasons = file.skipped | still | {c.name: unread(c, further) for c in file.cubes if unread(c, further)}
+def _left_out(file: GriddedFile, other_names: Mapping[str, str]) -> str:
+    """Which variables of a file are not read, and why."""
+    reasons = dict(file.skipped)
+    for cube in file.cubes:
+        if not len(cube.references):
+            reasons[cube.name] = "it has no reference time and lead"
+    for cube in file.cubes:
+        reason = unread(cube, other_names)
+        if reason:
+            reasons[cube.name] = reason
     return "; ".join(f"'{name}' is left out: {reason}" for name, reason in reasons.items())
 
 
@@ -101,22 +110,29 @@ def clocks(places: Mapping[str, Sequence[Place]]) -> tuple[Held, ...]:
 def forecasts(
     held: Sequence[Held], wanted: Wanted
 ) -> dict[tuple[np.datetime64, np.datetime64], tuple[str, ...]]:
-    """(valid time, reference time) -> names. A sum over an interval is there from the lead at which the
+    """(valid time, reference time) -> names. A sum over an interval is held from the lead at which the
     interval lies in the forecast.
     """
     found: dict[tuple[np.datetime64, np.datetime64], frozenset[str]] = {}
     for one in held:
         taken = wanted.rows(one.times, one.references)
-        whole, early = frozenset(one.names), frozenset(n for n in one.names if not describe(n).interval_s)
-        for pair in zip(one.times[taken], one.references[taken], strict=True):
-            found[pair] = found.get(pair, frozenset()) | (whole if pair[0] - pair[1] >= HOUR else early)
+        all_names = frozenset(one.names)
+        instant_names = frozenset(_without_sums(one.names))
+        for valid, reference in zip(one.times[taken], one.references[taken], strict=True):
+            names = all_names if valid - reference >= HOUR else instant_names
+            found[valid, reference] = found.get((valid, reference), frozenset()) | names
     ordered = {names: tuple(sorted(names)) for names in set(found.values()) if names}
     return {pair: ordered[names] for pair, names in found.items() if names}
 
 
+def _without_sums(names: Sequence[str]) -> tuple[str, ...]:
+    """The names that are no sums over an interval: held from the first lead on."""
+    return tuple(name for name in names if not describe(name).interval_s)
+
+
 @dataclass(frozen=True)
-class Name:
-    """What a file's name says: the model, the reference time, and the lead (none where the file holds
+class ForecastName:
+    """What a file's name states: the model, the reference time, and the lead (none where the file holds
     several).
     """
 
@@ -125,7 +141,7 @@ class Name:
     lead: np.timedelta64 | None
 
 
-def parse_name(path: Path) -> Name | None:
+def parse_name(path: Path) -> ForecastName | None:
     """The reference time and lead in `MODEL_YYYYMMDDHH[-LEAD].grb`; None for other names, UnreadableError
     where they are no time.
     """
@@ -135,19 +151,18 @@ def parse_name(path: Path) -> Name | None:
     base = found["base"]
     with reading(path):
         reference = np.datetime64(f"{base[:4]}-{base[4:6]}-{base[6:8]}T{base[8:]}", "s")
-    return Name(
-        found["model"], reference, np.timedelta64(int(found["lead"]) * 3600, "s") if found["lead"] else None
-    )
+    lead = np.timedelta64(int(found["lead"]) * 3600, "s") if found["lead"] else None
+    return ForecastName(found["model"], reference, lead)
 
 
 def _fields(
-    file: GriddedFile, record: Record, names: Sequence[str], further: Mapping[str, str]
+    file: GriddedFile, record: Record, names: Sequence[str], other_names: Mapping[str, str]
 ) -> xr.Dataset:
     """The fields of one forecast at one valid time; UnreadableError where its clock disagrees with the file's
     name.
     """
     assert record.reference_time is not None, "a forecast has a reference time"
-    places = catalogue(file.cubes, further)
+    places = catalogue(file.cubes, other_names)
     named = parse_name(record.path)
     reference = record.reference_time if named is None else _checked(named, places, record)
     model = "forecast" if named is None else named.model
@@ -158,19 +173,16 @@ def _fields(
     )
 
 
-def _checked(named: Name, places: Mapping[str, Sequence[Place]], record: Record) -> np.datetime64:
-    """The reference time under which the file itself holds what its name says; UnreadableError where it holds
-    another time.
+def _checked(named: ForecastName, places: Mapping[str, Sequence[Place]], record: Record) -> np.datetime64:
+    """The reference time under which the file itself holds what its name states; UnreadableError where it
+    holds another time.
     """
-    held = {
-        pair
-        for where in places.values()
-        for pair in zip(where[0].cube.times, where[0].cube.references, strict=True)
-    }
+    held: set[tuple[np.datetime64, np.datetime64]] = set()
+    for where in places.values():
+        held |= set(zip(where[0].cube.times, where[0].cube.references, strict=True))
     if named.lead is not None and held == {(record.time, record.time)}:
-        return (
-            record.time
-        )  # a header without leads, stamped with the valid time: the reference time is in the name alone
+        # A header without leads, stamped with the valid time: the reference time is in the name alone.
+        return record.time
     if (record.time, named.reference) not in held:
         inside = ", ".join(f"{iso(r)} + {(t - r) / HOUR:g} h" for t, r in sorted(held)[:3])
         meant = f"{iso(named.reference)} + {(record.time - named.reference) / HOUR:g} h"
@@ -187,27 +199,26 @@ def read(
     lead of each valid time (of the first member).
 
     With `time`, or where the file holds one valid time: [y, x] with scalar `valid_time`; otherwise [time, y,
-    x] over the valid times that have all the names. Raises UnreadableError, RequestError for a name or time
-    that the file lacks.
+    x] over the valid times that have all the names. Raises UnreadableError; RequestError for a name or time
+    that the file does not hold.
     """
     path = Path(path)
     file = opened(path, _opener(FIRST_MEMBER, None))
     places = catalogue(file.cubes)
     held = forecasts(clocks(places), Wanted(np.timedelta64(0, "s"), None))
-    known = {name for found in held.values() for name in found}
+    known = set().union(*held.values())
     wanted = tuple(names or sorted(known - {"tp"}))
-    lacking = [n for n in wanted if n not in known]
-    if lacking or not wanted:
-        said = f"it holds {', '.join(sorted(known)) or 'nothing known'} {_left_out(file, {})}".strip()
-        raise RequestError(f"{path} does not hold {', '.join(lacking) or 'any known variable'}; {said}")
-    complete = sorted(
-        (pair for pair, found in held.items() if set(wanted) <= set(found)),
-        key=lambda p: (p[0], -p[1].astype(np.int64)),
-    )
-    shortest = dict(reversed(complete))
+    missing = [n for n in wanted if n not in known]
+    if missing or not wanted:
+        inside = f"it holds {', '.join(sorted(known)) or 'nothing known'} {_left_out(file, {})}".strip()
+        raise RequestError(f"{path} does not hold {', '.join(missing) or 'any known variable'}; {inside}")
+    complete = [pair for pair, found in held.items() if set(wanted) <= set(found)]
+    shortest = dict(sorted(complete))  # by valid time the latest reference time: the shortest lead
     times = sorted(shortest) if time is None else [parse_time(time)]
     if not times or times[0] not in shortest:
-        inside = f"from {iso(min(shortest))} to {iso(max(shortest))}" if shortest else "at no common time"
+        inside = "at no common time"
+        if shortest:
+            inside = f"from {iso(min(shortest))} to {iso(max(shortest))}"
         raise RequestError(
             f"{path} does not hold {', '.join(wanted)} at {time or 'one time'}; it holds them {inside}"
         )
@@ -236,15 +247,15 @@ class GlobalModel(Source):
         self._leads = Wanted(low, None if last is None else parse_duration(last))
         if self._leads.high is not None and self._leads.high < low:
             raise RequestError(
-                f"source.readers.{name}: lead_to={last} lies before lead_from={self.reader.lead_from}; no "
-                "lead is taken"
+                f"source.readers.{name}: lead_to={last} is shorter than lead_from={self.reader.lead_from}, "
+                "so that no lead would be taken; exchange them"
             )
 
     def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:
         wanted = replace(self._leads, period=period)
         records: list[Record] = []
         refusals: list[Refusal] = []
-        single: dict[str, list[tuple[Path, Name]]] = {}
+        single: dict[str, list[tuple[Path, ForecastName]]] = {}
         for path in find_files(self.archive, self.reader.root, self.reader.pattern):
             try:
                 named = parse_name(path)
@@ -260,14 +271,16 @@ class GlobalModel(Source):
         sign = np.int64(1 if self.reader.prefer == "shortest_lead" else -1)
         return sorted(records, key=lambda r: (r.time, sign * _lead(r), str(r.path))), refusals
 
-    def _inside(self, path: Path, named: Name | None, wanted: Wanted) -> list[Record]:
+    def _inside(self, path: Path, named: ForecastName | None, wanted: Wanted) -> list[Record]:
         """A record for each forecast and valid time that the file holds, by its header; UnreadableError where
         it holds none.
         """
         contents = self.contents(path, self._look)
         if not contents.held:
-            raise UnreadableError(f"{path} holds no known variable of a forecast {contents.said}".strip())
-        starts = {r for held in contents.held for r in np.unique(held.references)}
+            raise UnreadableError(f"{path} holds no known variable of a forecast {contents.left_out}".strip())
+        starts: set[np.datetime64] = set()
+        for held in contents.held:
+            starts |= set(np.unique(held.references))
         if named is not None and starts != {named.reference}:
             inside = ", ".join(map(iso, sorted(starts)[:3]))
             raise UnreadableError(
@@ -276,40 +289,46 @@ class GlobalModel(Source):
         return [Record(t, path, names, r) for (t, r), names in forecasts(contents.held, wanted).items()]
 
     def _look(self, path: Path) -> FileContents:
-        """What the file's header tells; why, where it holds nothing known."""
+        """What the file holds, by its header; why it holds nothing known, where that is so."""
         file = opened(path, self._open)
         held = clocks(catalogue(file.cubes, self.reader.names))
-        return FileContents(held, said="" if held else _left_out(file, self.reader.names))
+        return FileContents(held, left_out="" if held else _left_out(file, self.reader.names))
 
     def _single(
-        self, files: Sequence[tuple[Path, Name]], wanted: Wanted, refusals: list[Refusal]
+        self, files: Sequence[tuple[Path, ForecastName]], wanted: Wanted, refusals: list[Refusal]
     ) -> list[Record]:
-        """Records of files that hold one lead each, told by their names; what they hold, by the first and
-        last readable one.
+        """Records of files that hold one lead each, by their names; what they hold, by the first and last
+        readable one.
         """
-        meant = [(path, n.reference + (n.lead or 0), n.reference) for path, n in files]
-        inside = wanted.rows(np.array([t for _, t, _ in meant]), np.array([r for _, _, r in meant]))
-        taken = [m for m, keep in zip(meant, inside, strict=True) if keep]
-        held: set[str] = set()
+        valid = np.array([named.reference + (named.lead or 0) for _, named in files])
+        references = np.array([named.reference for _, named in files])
+        inside = wanted.rows(valid, references)
+        paths = [path for (path, _), kept in zip(files, inside, strict=True) if kept]
+        taken = list(zip(paths, valid[inside], references[inside], strict=True))
         unreadable: dict[Path, str] = {}
-        for ordered in (taken, taken[::-1]):
-            for path, _, _ in ordered:
-                try:
-                    contents = self.contents(path, self._look)
-                except UnreadableError as error:
-                    unreadable[path] = str(error)
-                    continue
-                if not contents.held:
-                    unreadable[path] = f"it holds no known variable of a forecast {contents.said}".strip()
-                held |= {name for one in contents.held for name in one.names}
-                break
+        held = self._first_names(paths, unreadable) | self._first_names(paths[::-1], unreadable)
         refusals += [Refusal(path, reason) for path, reason in unreadable.items()]
-        names = tuple(sorted(held))
-        early = tuple(n for n in names if not describe(n).interval_s)
-        records = [
-            Record(t, p, names if t - r >= HOUR else early, r) for p, t, r in taken if p not in unreadable
-        ]
-        return [record for record in records if record.names]
+        all_names = tuple(sorted(held))
+        instant_names = _without_sums(all_names)
+        records: list[Record] = []
+        for path, time, reference in taken:
+            names = all_names if time - reference >= HOUR else instant_names
+            if names and path not in unreadable:
+                records.append(Record(time, path, names, reference))
+        return records
+
+    def _first_names(self, paths: Sequence[Path], unreadable: dict[Path, str]) -> set[str]:
+        """The names in the first of these files that can be read; adds the reasons of those that cannot."""
+        for path in paths:
+            try:
+                contents = self.contents(path, self._look)
+            except UnreadableError as error:
+                unreadable[path] = str(error)
+                continue
+            if not contents.held:
+                unreadable[path] = f"it holds no known variable of a forecast {contents.left_out}".strip()
+            return set().union(*(one.names for one in contents.held))
+        return set()
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         return _fields(opened(record.path, self._open), record, names, self.reader.names)

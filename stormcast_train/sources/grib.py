@@ -5,7 +5,7 @@ collide.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Times
 from stormcast_train.sources.cube import NO_LEVELS, Cube
-from stormcast_train.sources.grib_grid import geometry, relative_to_grid, turned
+from stormcast_train.sources.grib_grid import Geometry, geometry, relative_to_grid, turned
 from stormcast_train.sources.units import normalised
 
 _KEYS = ("shortName", "typeOfLevel", "stepType")
@@ -32,7 +32,7 @@ def _grib_errors() -> Iterator[None]:
     try:
         yield
     except eccodes.CodesInternalError as error:
-        raise ValueError(f"ecCodes says: {error}") from error
+        raise ValueError(f"ecCodes reports: {error}") from error
 
 
 def grib_cubes(
@@ -52,15 +52,19 @@ def grib_cubes(
         made: list[tuple[str, Cube | str]] = []
         for reference in sorted(_values(index, "time")) if forecasts else [None]:
             of_reference = index if reference is None else index.subindex(time=reference)
-            parts = [
-                (str(query["shortName"]), of_reference.subindex(**query))
-                for query in _variables(of_reference)
-            ]
-            found = [(name, _cube(part, reference), part) for name, part in parts]
-            stored = [cube for _, cube, _ in found if isinstance(cube, Cube)]
-            made += [(name, _earth_relative(cube, part, stored)) for name, cube, part in found]
+            made += _cubes_of(of_reference, reference)
     cubes = [cube for _, cube in made if isinstance(cube, Cube)]
     return cubes, {name: reason for name, reason in made if isinstance(reason, str)}
+
+
+def _cubes_of(index: Any, reference: int | None) -> list[tuple[str, Cube | str]]:
+    """The cube of each variable of an index by its short name, or the reason why it is none."""
+    parts = [index.subindex(**query) for query in _variables(index)]
+    found = [_cube(part, reference) for part in parts]
+    stored = [cube for cube in found if isinstance(cube, Cube)]
+    turned_to_earth = [_earth_relative(cube, part, stored) for cube, part in zip(found, parts, strict=True)]
+    names = [str(part["shortName"][0]) for part in parts]
+    return list(zip(names, turned_to_earth, strict=True))
 
 
 def _earth_relative(cube: Cube | str, index: Any, others: list[Cube]) -> Cube | str:
@@ -70,6 +74,11 @@ def _earth_relative(cube: Cube | str, index: Any, others: list[Cube]) -> Cube | 
 def _values(index: Any, key: str) -> set[Any]:
     position = index.index_keys.index(key)
     return {header[position] for header, _ in index.iter_index()}
+
+
+def _headers(index: Any, positions: list[int]) -> set[tuple[Any, ...]]:
+    """The different values at these positions of the messages' headers."""
+    return {tuple(header[p] for p in positions) for header, _ in index.iter_index()}
 
 
 def _of_member(index: Any, member: int | None) -> Any:
@@ -87,18 +96,8 @@ def _index(path: Path) -> Any:
     from cfgrib import cfmessage, messages
 
     stream = messages.FileStream(os.fspath(path), errors="raise")
-    keys = sorted(
-        {
-            *cfgrib.dataset.INDEX_KEYS,
-            *_KEYS,
-            *_STEP_KEYS,
-            *_ORIGIN_KEYS,
-            "valid_time",
-            "time",
-            "step",
-            "number",
-        }
-    )
+    times = ("valid_time", "time", "step", "number")
+    keys = sorted({*cfgrib.dataset.INDEX_KEYS, *_KEYS, *_STEP_KEYS, *_ORIGIN_KEYS, *times})
     return messages.FileIndex.from_indexpath_or_filestream(
         stream, keys, indexpath="", computed_keys=cfmessage.COMPUTED_KEYS
     )
@@ -106,7 +105,7 @@ def _index(path: Path) -> Any:
 
 def _variables(index: Any) -> list[dict[str, Any]]:
     positions = [index.index_keys.index(key) for key in _KEYS]
-    found = {tuple(header[p] for p in positions) for header, _ in index.iter_index()}
+    found = _headers(index, positions)
     return [dict(zip(_KEYS, values, strict=True)) for values in sorted(found)]
 
 
@@ -125,50 +124,52 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
     if clash:
         return clash
     times, levels, pressure = _axes(opened, index)
-    others = [
-        d
-        for d in dims[:-2]
-        if d != "valid_time" and opened.variables[d].data.size > 1 and d != index["typeOfLevel"][0]
-    ]
+    level_dim = index["typeOfLevel"][0]
+    others = [d for d in dims[:-2] if d not in ("valid_time", level_dim) and _length(opened, d) > 1]
     if others:
         return f"its dimension {', '.join(others)} is neither time nor level"
-    rows, columns = variable.data.shape[-2:]
-    lat, lon = (opened.variables[k].data for k in ("latitude", "longitude"))
-    place = geometry(index.first(), lat, lon, (rows, columns))
+    lat, lon = opened.variables["latitude"].data, opened.variables["longitude"].data
+    place = geometry(index.first(), lat, lon, variable.data.shape[-2:])
     if isinstance(place, str):
         return place
-    time_axis, level_axis = (
-        dims.index("valid_time"),
-        dims.index(index["typeOfLevel"][0]) if len(levels) else -1,
-    )
-
-    def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
-        item: list[Any] = [0] * (len(dims) - 2)
-        item[time_axis] = time_row
-        if level_axis >= 0:
-            item[level_axis] = level_row
-        with _grib_errors():
-            return np.asarray(place.ordered(variable.data[(*item, slice(None), slice(None))]), np.float32)
-
     attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)} | _accumulated(index)
-    units = normalised(str(attributes.get("units", attributes.get("GRIB_units", ""))))
-    alias = str(attributes.get("GRIB_shortName", name))
-    version = "GRIB " + str(attributes.get("GRIB_dataType", ""))
     references = times[:0] if reference is None else np.full(len(times), np.datetime64(int(reference), "s"))
     return Cube(
         name,
-        units,
+        normalised(str(attributes.get("units", attributes.get("GRIB_units", "")))),
         times,
         levels,
         pressure,
         place.lat,
         place.lon,
-        plane,
-        (version,),
-        (alias,),
-        attributes,
-        references,
+        _plane_reader(variable, place, dims, level_dim if len(levels) else None),
+        versions=("GRIB " + str(attributes.get("GRIB_dataType", "")),),
+        aliases=(str(attributes.get("GRIB_shortName", name)),),
+        attrs=attributes,
+        references=references,
     )
+
+
+def _length(opened: Any, dim: str) -> int:
+    return int(opened.variables[dim].data.size)
+
+
+def _plane_reader(
+    variable: Any, place: Geometry, dims: list[str], level_dim: str | None
+) -> Callable[[int, int], NDArray[np.float32]]:
+    """What decodes [y, x] at a time row and a level row."""
+    time_axis = dims.index("valid_time")
+    level_axis = None if level_dim is None else dims.index(level_dim)
+
+    def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
+        item: list[Any] = [0] * (len(dims) - 2)
+        item[time_axis] = time_row
+        if level_axis is not None:
+            item[level_axis] = level_row
+        with _grib_errors():
+            return np.asarray(place.ordered(variable.data[(*item, slice(None), slice(None))]), np.float32)
+
+    return plane
 
 
 def _accumulated(index: Any) -> dict[str, Any]:
@@ -185,7 +186,7 @@ def _accumulated(index: Any) -> dict[str, Any]:
     if [_values(index, key) for key in _ORIGIN_KEYS] == [{"ea"}, {"oper"}]:
         return {"accumulated_s": 3600}
     positions = [index.index_keys.index(key) for key in _STEP_KEYS]
-    steps = {tuple(header[p] for p in positions) for header, _ in index.iter_index()}
+    steps = _headers(index, positions)
     found = {(end - start) * (GRIB_STEP_UNITS_TO_SECONDS[unit] or 0) for start, end, unit in steps}
     return {"accumulated_s": int(found.pop()) if len(found) == 1 else -1}
 
@@ -211,7 +212,7 @@ def _axes(opened: Any, index: Any) -> tuple[Times, NDArray[np.float64], bool]:
 
 
 def _clash(index: Any) -> str:
-    """Why the messages cannot be told apart by valid time, level and member; empty where they can."""
+    """Why valid time, level and member do not identify a message; empty where they do."""
     positions = [
         index.index_keys.index(k) for k in ("valid_time", "level:float", "number") if k in index.index_keys
     ]

@@ -1,10 +1,10 @@
 """Where the points of a GRIB message lie, in the order its values are stored, and winds along the grid's axes
 turned to the earth.
 
-cfgrib and ecCodes leave two things to their callers. Values are stored as the scanning mode says (GRIB2 flag
-table 3.4), but cfgrib reshapes them as if rows came one after another, from the west where coordinates are
-1-D; and ecCodes walks a Lambert grid from its first point to the north-east whatever the scanning mode says,
-a whole domain off where rows run from the north.
+cfgrib and ecCodes leave two things to their callers. Values are stored in the order of the scanning mode
+(GRIB2 flag table 3.4), but cfgrib reshapes them as if rows came one after another, from the west where
+coordinates are 1-D; and ecCodes walks a Lambert grid from its first point to the north-east whatever the
+scanning mode is, a whole domain off where rows run from the north.
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ class Geometry:
 
 
 def geometry(message: Mapping[str, Any], lat: Array, lon: Array, shape: tuple[int, int]) -> Geometry | str:
-    """The geometry of a message whose coordinates by ecCodes are lat and lon; a reason where they cannot be
-    trusted.
+    """The geometry of a message whose coordinates by ecCodes are lat and lon (degrees; [y] and [x], or both
+    [y, x]); a reason where they cannot be trusted.
     """
     columns_first = bool(message.get("jPointsAreConsecutive", 0))
     westward, northward = bool(message.get("iScansNegatively", 0)), bool(message.get("jScansPositively", 0))
@@ -50,7 +50,10 @@ def geometry(message: Mapping[str, Any], lat: Array, lon: Array, shape: tuple[in
             "its columns run in turns (jPointsAreConsecutive with alternativeRowScanning), which is not read"
         )
     if kind in _UNSCANNED and (westward or not northward):
-        return f"ecCodes ignores the scanning mode of gridType {kind}: its points would lie elsewhere; have rows run from the south-west"
+        return (
+            f"ecCodes ignores the scanning mode of gridType {kind}, so its points would be misplaced; write "
+            "the file anew with rows from the south-west"
+        )
 
     def ordered(values: Array) -> Array:
         rows = values.reshape(shape[::-1]).T if columns_first else values
@@ -81,7 +84,7 @@ def projection(message: Mapping[str, Any]) -> Proj:
     earth = {"R": radius} if radius else axes
     if None in earth.values():
         raise ValueError(
-            f"its shapeOfTheEarth={message.get('shapeOfTheEarth')} tells neither a radius nor two axes"
+            f"its shapeOfTheEarth={message.get('shapeOfTheEarth')} gives neither a radius nor two axes"
         )
     parallels = {"lat_1": message["Latin1InDegrees"], "lat_2": message["Latin2InDegrees"]}
     return Proj(
@@ -129,16 +132,27 @@ def turned(cube: Cube, message: Mapping[str, Any], others: Sequence[Cube]) -> Cu
     found = _component(cube)
     assert found is not None, "only winds are turned"
     wanted = found[1] + ("v" if found[2] == "u" else "u")
-    alike = [
-        o
-        for o in others
-        if wanted in o.aliases
-        and all(o.attrs.get(k) == cube.attrs.get(k) for k in ("GRIB_typeOfLevel", "GRIB_stepType"))
-    ]
+    alike = [other for other in others if wanted in other.aliases and _same_kind(other, cube)]
     if not alike or not relative_to_grid(alike[0]):
-        return f"its wind is relative to the grid (uvRelativeToGrid=1) and the file holds no such '{wanted}' to turn it to the earth with"
-    other, sign = alike[0], 1 if found[2] == "u" else -1
-    lambert = projection(message)
+        return (
+            "its wind is relative to the grid (uvRelativeToGrid=1), and the file holds no "
+            f"'{wanted}' of the same levels, relative to the grid too, with which to turn it to the earth"
+        )
+    return dataclasses.replace(
+        cube, plane=_turned_planes(cube, alike[0], 1 if found[2] == "u" else -1, projection(message))
+    )
+
+
+def _same_kind(cube: Cube, other: Cube) -> bool:
+    """Whether two cubes are of the same kind of level and of step."""
+    keys = ("GRIB_typeOfLevel", "GRIB_stepType")
+    return all(cube.attrs.get(key) == other.attrs.get(key) for key in keys)
+
+
+def _turned_planes(
+    cube: Cube, other: Cube, sign: int, lambert: Proj
+) -> Callable[[int, int], NDArray[np.float32]]:
+    """What reads [y, x] of a component relative to the earth, from both components along the grid's axes."""
 
     @lru_cache(maxsize=1)
     def angle() -> tuple[Array, Array]:
@@ -146,17 +160,15 @@ def turned(cube: Cube, message: Mapping[str, Any], others: Sequence[Cube]) -> Cu
         return np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
 
     def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
-        rows = (
-            other.row(cube.times[time_row]),
-            (other.level_row(cube.levels[level_row]) if len(cube.levels) else 0),
-        )
-        if rows[0] is None or rows[1] is None:
+        other_row = other.row(cube.times[time_row])
+        other_level = other.level_row(cube.levels[level_row]) if len(cube.levels) else 0
+        if other_row is None or other_level is None:
             raise ValueError(
-                f"'{cube.name}' is relative to the grid and '{other.name}' is not there at the same time "
-                "and level"
+                f"'{cube.name}' is relative to the grid, and '{other.name}' of the same time and level, "
+                "which turns it to the earth, is missing"
             )
         cosine, sine = angle()
-        own, across = cube.plane(time_row, level_row), other.plane(rows[0], rows[1])
+        own, across = cube.plane(time_row, level_row), other.plane(other_row, other_level)
         return np.asarray(own * cosine + sign * across * sine, np.float32)
 
-    return dataclasses.replace(cube, plane=plane)
+    return plane

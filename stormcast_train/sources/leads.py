@@ -30,7 +30,9 @@ _UNIT_SECONDS = {
     3600.0: ("h", "hr", "hour"),
     86400.0: ("d", "day"),
 }
-_SECONDS = {spelling: seconds for seconds, spellings in _UNIT_SECONDS.items() for spelling in spellings}
+_SECONDS: dict[str, float] = {}
+for _length, _spellings in _UNIT_SECONDS.items():
+    _SECONDS |= dict.fromkeys(_spellings, _length)
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,10 +53,8 @@ class TimeAxes:
     def index(self, row: int) -> dict[str, int]:
         """The position of a row along each of the time dimensions."""
         place = row if self.kept is None else int(self.kept[row])
-        return {
-            dim: int(i)
-            for dim, i in zip(self.dims, np.unravel_index(place, self.shape or (1,)), strict=False)
-        }
+        indices = np.unravel_index(place, self.shape or (1,))
+        return {dim: int(index) for dim, index in zip(self.dims, indices, strict=False)}
 
     def overlapping(self) -> bool:
         """Whether several forecasts hold the same valid time."""
@@ -64,9 +64,9 @@ class TimeAxes:
 class TimeReader:
     """The clocks of one dataset, each made once: variables on the same dimensions share theirs.
 
-    time: the name of the time coordinate where conventions do not tell. unitless: what integers without units
-    count (time since 1970), or None to refuse them. `empty`: hours of the axes that the dataset declares to
-    hold no data, in words.
+    time: the name of the time coordinate where conventions do not give it. unitless: the unit of integers
+    that declare none (counted from 1970), or None to refuse them. `empty`: the hours of the axes that the
+    dataset declares to hold no data, by a text that states it.
     """
 
     def __init__(self, dataset: xr.Dataset, time: str | None = None, unitless: str | None = None) -> None:
@@ -87,16 +87,20 @@ class TimeReader:
 
     def _with_data(self, axes: TimeAxes) -> TimeAxes:
         start, after = data_span(self._dataset.attrs)
-        ends = (
-            (axes.times < start, "valid_time_start") if start is not None else None,
-            (axes.times >= after, "valid_time_stop") if after is not None else None,
-        )
-        for beyond, attribute in (e for e in ends if e is not None and e[0].any()):
-            hours = axes.times[beyond]
-            said = f"the hours {iso(hours.min())} to {iso(hours.max())} are empty by its {attribute}"
-            self.empty[said] = Period(hours.min(), hours.max() + np.timedelta64(1, "s"))
-        empty = [e[0] for e in ends if e is not None]
+        empty: list[NDArray[np.bool_]] = []
+        if start is not None:
+            empty.append(self._declared_empty(axes.times, axes.times < start, "valid_time_start"))
+        if after is not None:
+            empty.append(self._declared_empty(axes.times, axes.times >= after, "valid_time_stop"))
         return _within(axes, ~np.any(empty, axis=0)) if self.empty and empty else axes
+
+    def _declared_empty(self, times: Times, beyond: NDArray[np.bool_], attribute: str) -> NDArray[np.bool_]:
+        """Record the times that an attribute declares to be empty; returns them again."""
+        if beyond.any():
+            first, last = times[beyond].min(), times[beyond].max()
+            text = f"the hours {iso(first)} to {iso(last)} are empty by its {attribute}"
+            self.empty[text] = Period(first, last + np.timedelta64(1, "s"))
+        return beyond
 
     def _along(self, variable: xr.Variable, name: str) -> xr.Variable | None:
         found = self._dataset.variables.get(name)
@@ -115,7 +119,7 @@ class TimeReader:
                 return name, xr.Variable(found.dims, _lead_seconds(name, found, self._unitless))
             if name in variable.dims:
                 raise UnreadableError(
-                    f"its dimension '{name}' has no values, so that no valid time can be told"
+                    f"its dimension '{name}' has no values, so that its valid times are not known"
                 )
         return None
 
@@ -138,8 +142,8 @@ class TimeReader:
             if lead.ndim == 0:
                 return TimeAxes()
             raise UnreadableError(
-                f"it has leads ('{lead_name}') and no reference time that could be read; it has "
-                f"{sorted(read) or 'none'}"
+                f"it has leads ('{lead_name}') and no reference time that can be read; its coordinates of "
+                f"time are {', '.join(sorted(read)) or 'none'}"
             )
         valid = clocks[first] + lead if first is not None else declared
         assert valid is not None
@@ -158,12 +162,8 @@ class TimeReader:
         units = str(found.attrs.get("units", ""))
         if found.dtype.kind == "M":
             return _to_seconds(found)
-        if (
-            not units
-            and self._unitless
-            and found.dtype.kind in "iu"
-            and name in (*REFERENCES, "time", "valid_time")
-        ):
+        is_time = name in (*REFERENCES, "time", "valid_time") and found.dtype.kind in "iu"
+        if is_time and not units and self._unitless:
             found, units = found.copy(deep=False), f"{self._unitless} since 1970-01-01"
             found.attrs = {**found.attrs, "units": units}
         if " since " not in units:
@@ -171,8 +171,8 @@ class TimeReader:
         decoded = xr.decode_cf(xr.Dataset({"t": found}))["t"].variable
         if decoded.dtype.kind != "M":
             raise UnreadableError(
-                f"its '{name}' is in the calendar '{found.attrs.get('calendar')}', which no real clock "
-                "follows"
+                f"its '{name}' is in the calendar '{found.attrs.get('calendar')}', whose dates are not those "
+                "of UTC; convert it to the standard calendar"
             )
         return _to_seconds(decoded)
 
@@ -195,8 +195,8 @@ def _lead_seconds(name: str, found: xr.Variable, unitless: str | None) -> NDArra
         unit = units or (unitless or "")
         if not unit:
             raise UnreadableError(
-                f"its leads '{name}' ({values.ravel()[:4].tolist()} ..) have no units; where they are "
-                "known, say unitless: nanoseconds"
+                f"its leads '{name}' ({values.ravel()[:4].tolist()} ..) have no units; where the unit is "
+                "known, set for instance unitless: nanoseconds"
             )
         factor = _SECONDS.get(unit.lower(), _SECONDS.get(unit.lower().removesuffix("s")))
         if factor is None or values.dtype.kind not in "iuf":
@@ -218,9 +218,8 @@ def _lead_seconds(name: str, found: xr.Variable, unitless: str | None) -> NDArra
 def _unique(axes: TimeAxes) -> TimeAxes:
     rising = len(axes.references) == 0 and bool((np.diff(axes.times) > np.timedelta64(0, "s")).all())
     if not rising:
-        pairs = np.stack(
-            [a.astype(np.int64) for a in (axes.times, axes.references) if len(a)] or [np.zeros(0, np.int64)]
-        )
+        clocks = [times.astype(np.int64) for times in (axes.times, axes.references) if len(times)]
+        pairs = np.stack(clocks or [np.zeros(0, np.int64)])
         if np.unique(pairs, axis=1).shape[1] != pairs.shape[1]:
             raise UnreadableError("it has the same time twice: its time axis cannot be trusted")
     return axes
@@ -240,14 +239,12 @@ def data_span(attrs: dict[Any, Any]) -> tuple[np.datetime64 | None, np.datetime6
             raise UnreadableError(f"its attribute {key} is '{attrs[key]}', which is no time") from None
         found.append(given)
     start, stop = found
-    after = (
-        None
-        if stop is None
-        else (stop + 1 if np.datetime_data(stop.dtype)[0] in "YMD" else stop.astype("datetime64[s]") + 1)
-    )
-    return (None if start is None else start.astype("datetime64[s]")), (
-        None if after is None else after.astype("datetime64[s]")
-    )
+    first = None if start is None else start.astype("datetime64[s]")
+    if stop is None:
+        return first, None
+    is_date = np.datetime_data(stop.dtype)[0] in "YMD"
+    after = stop + 1 if is_date else stop.astype("datetime64[s]") + 1
+    return first, after.astype("datetime64[s]")
 
 
 def _within(axes: TimeAxes, inside: NDArray[np.bool_]) -> TimeAxes:

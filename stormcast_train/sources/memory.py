@@ -1,4 +1,5 @@
-"""What headers told, kept beside a store: a file that has not changed since is not opened again.
+"""What the files of an archive hold, as read in their headers, kept beside a store: a file that has not
+changed since is not opened again.
 
     {"checksum": CRC-32 of all that follows, "format": 1, "made_by": DIGEST, "readers": {READER: {"config":
     DIGEST, "names": [[NAME, ..], ..],
@@ -7,8 +8,8 @@
 
 PATH is relative to the archive, I a place in `names`; times are runs [start, step, count] in seconds since
 1970, one after another.
-It is only a cache: whatever is damaged, of another format, of other code or of another config is looked at
-anew, and everything is once it is removed.
+It is only a cache: what is damaged, of another format, of other code or of another config is read again from
+the headers, and so is everything once it is removed.
 """
 
 from __future__ import annotations
@@ -37,9 +38,8 @@ from stormcast_train.sources.stamp import facts_of
 
 FORMAT = 1
 LIBRARIES = ("netCDF4", "h5netcdf", "xarray", "zarr", "cfgrib", "eccodes")
-_HERE = (
-    "\0"  # stands for the file's own path in a reason: the memory does not depend on where the archive lies
-)
+# Stands for the file's own path in a reason: the memory does not depend on where the archive lies.
+_OWN_PATH = "\0"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +55,15 @@ class Held:
 
 @dataclass(frozen=True, eq=False)
 class FileContents:
-    """What a file's header told, of all its times. empty: what it declares to hold no data, in words -> when.
-    said: what is left out, and why.
+    """What a file holds at all its times, as read in its header.
+
+    empty: the times that it declares to hold no data, by a text that states it. left_out: which variables are
+    not read, and why.
     """
 
     held: tuple[Held, ...]
     empty: Mapping[str, Period] = field(default_factory=dict)
-    said: str = ""
+    left_out: str = ""
 
 
 Look = Callable[[Path], FileContents]
@@ -78,23 +80,19 @@ class Memory:
         self._asked: set[str] = set()
 
     def recall(self, path: Path, look: Look) -> FileContents:
-        """What `look` told of this file, now or when it was last as it is. Raises UnreadableError, also a
-        remembered one.
+        """What `look` reads of this file, now or before where the file has not changed since. Raises
+        UnreadableError, also a remembered one.
         """
         key = self._key(path)
         self._asked.add(key)
         known = self.files.get(key)
         try:
             stamp = list(facts_of(path))
-            if (
-                known is not None
-                and "refused" in known
-                and known["stamp"] == [*stamp, os.stat(path).st_ctime_ns]
-            ):
-                raise UnreadableError(known["refused"].replace(_HERE, str(path)), path=str(path))
+            if known is not None and "refused" in known and known["stamp"] == _with_inode(path, stamp):
+                raise UnreadableError(known["refused"].replace(_OWN_PATH, str(path)), path=str(path))
         except OSError:
             self._forget(key)
-            return look(path)  # which says what is wrong
+            return look(path)  # its error names what is wrong
         if known is not None and known["stamp"] == stamp:
             return _decoded(known)
         if known is not None:
@@ -108,17 +106,15 @@ class Memory:
             if _passing(error):
                 self._forget(key)
                 raise
-            refused = str(error).replace(str(path), _HERE)
-            with contextlib.suppress(
-                OSError
-            ):  # permissions change the inode alone: a file that became readable is looked at again
-                self._keep(key, {"stamp": [*stamp, os.stat(path).st_ctime_ns], "refused": refused})
+            refused = str(error).replace(str(path), _OWN_PATH)
+            with contextlib.suppress(OSError):
+                self._keep(key, {"stamp": _with_inode(path, stamp), "refused": refused})
             raise
         self._keep(key, {"stamp": stamp, **_encoded(contents)})
         return contents
 
     def forget_gone(self) -> None:
-        """Drop the files that are no more; those that were asked for are there."""
+        """Drop the files that no longer exist; those that were asked for do."""
         for key in [k for k in self.files if k not in self._asked and not os.path.lexists(self._archive / k)]:
             self._forget(key)
 
@@ -131,6 +127,13 @@ class Memory:
 
     def _forget(self, key: str) -> None:
         self.changed |= self.files.pop(key, None) is not None
+
+
+def _with_inode(path: Path, stamp: list[int | str]) -> list[int | str]:
+    """A stamp that also changes with permissions, which change the inode alone: a file that became readable
+    is looked at again.
+    """
+    return [*stamp, os.stat(path).st_ctime_ns]
 
 
 def _passing(error: UnreadableError) -> bool:
@@ -158,10 +161,9 @@ class ArchiveMemory:
         if reader not in self._readers:
             key = digest(config)[:16]
             known = (self._known or {}).get(reader)
-            there = known is not None and known["config"] == key
-            self._readers[reader] = Memory(
-                self._archive, key, _named(known) if known is not None and there else {}
-            )
+            same_config = known is not None and known["config"] == key
+            files = _named(known) if known is not None and same_config else {}
+            self._readers[reader] = Memory(self._archive, key, files)
         return self._readers[reader]
 
     def save(self) -> None:
@@ -169,9 +171,7 @@ class ArchiveMemory:
         for memory in self._readers.values():
             memory.forget_gone()
         if self._foreign or any(memory.changed for memory in self._readers.values()):
-            with contextlib.suppress(
-                OSError
-            ):  # a read-only or full disk: the next run opens the headers again
+            with contextlib.suppress(OSError):  # read-only or full disk: the next run opens the headers again
                 write_bytes(self._path, self._bytes())
             self._foreign = False
             for memory in self._readers.values():
@@ -223,7 +223,10 @@ def _plain(memory: Memory) -> dict[str, Any]:
     """Entries by path, with numbers in the place of names: a name list that thousands of files share is
     written once.
     """
-    names = sorted({held[0] for entry in memory.files.values() for held in entry.get("held", ())})
+    names_held: set[tuple[str, ...]] = set()
+    for entry in memory.files.values():
+        names_held |= {held[0] for held in entry.get("held", ())}
+    names = sorted(names_held)
     places = {n: i for i, n in enumerate(names)}
     files: dict[str, Any] = {}
     for key, entry in memory.files.items():
@@ -236,10 +239,14 @@ def _encoded(contents: FileContents) -> dict[str, Any]:
     entry: dict[str, Any] = {"held": [[h.names, runs(h.times), runs(h.references)] for h in contents.held]}
     if contents.empty:
         entry["empty"] = {
-            said: [int(t.astype("datetime64[s]").astype(np.int64)) for t in (p.start, p.end)]
-            for said, p in contents.empty.items()
+            text: [_seconds(period.start), _seconds(period.end)] for text, period in contents.empty.items()
         }
-    return entry | ({"said": contents.said} if contents.said else {})
+    return entry | ({"said": contents.left_out} if contents.left_out else {})
+
+
+def _seconds(time: np.datetime64) -> int:
+    """Seconds since 1970."""
+    return int(time.astype("datetime64[s]").astype(np.int64))
 
 
 def _decoded(entry: Mapping[str, Any]) -> FileContents:
@@ -247,8 +254,8 @@ def _decoded(entry: Mapping[str, Any]) -> FileContents:
         Held(names, times_of(times), times_of(references)) for names, times, references in entry["held"]
     )
     empty = {
-        said: Period(np.datetime64(low, "s"), np.datetime64(high, "s"))
-        for said, (low, high) in entry.get("empty", {}).items()
+        text: Period(np.datetime64(low, "s"), np.datetime64(high, "s"))
+        for text, (low, high) in entry.get("empty", {}).items()
     }
     return FileContents(held, empty, entry.get("said", ""))
 

@@ -23,7 +23,7 @@ _STREAMING = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 
 def open_netcdf(path: Path, content: bytes | None = None) -> netCDF4.Dataset:
     """The opened file, or the one whose bytes are `content`; ValueError where a classic file is shorter than
-    its header says.
+    its header states.
     """
     if content is not None:
         _check(io.BytesIO(content), len(content))

@@ -30,7 +30,7 @@ BROKEN = (
 
 
 class Closable(Protocol):
-    """What is kept: it can be closed and says how much memory it holds."""
+    """What is kept: it can be closed, and `bytes_held` is the memory that it takes."""
 
     bytes_held: int
 
@@ -38,9 +38,8 @@ class Closable(Protocol):
 
 
 T = TypeVar("T", bound=Closable)
-_kept: OrderedDict[tuple[str, Any], tuple[tuple[int, ...], Any]] = (
-    OrderedDict()
-)  # (path, opener) -> (process and file facts, value)
+# (path, opener) -> (process and file facts, value)
+_kept: OrderedDict[tuple[str, Any], tuple[tuple[int, ...], Any]] = OrderedDict()
 
 
 def opened(path: Path, opener: Callable[[Path], T]) -> T:
@@ -64,10 +63,12 @@ def opened(path: Path, opener: Callable[[Path], T]) -> T:
 
 
 def _evict() -> None:
-    while len(_kept) > 1 and (
-        len(_kept) > MAX_FILES or sum(v.bytes_held for _, v in _kept.values()) > MAX_BYTES
-    ):
+    while len(_kept) > 1 and (len(_kept) > MAX_FILES or _bytes_held() > MAX_BYTES):
         _drop(next(iter(_kept)))
+
+
+def _bytes_held() -> int:
+    return sum(value.bytes_held for _, value in _kept.values())
 
 
 def _drop(key: tuple[str, Any]) -> None:

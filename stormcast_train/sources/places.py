@@ -12,27 +12,34 @@ from stormcast_train.fields.longitude import goes_round, within
 def touching(
     lat: NDArray[np.float64], lon: NDArray[np.float64], box: tuple[float, float, float, float]
 ) -> tuple[slice, slice]:
-    """The rows and columns that have a point in the box, and one more on every side; the rest, such as space
-    around a satellite's disk, is left.
+    """The rows and columns with a point in the box, and one more on every side; the rest, such as space
+    around a satellite's disk, is not read.
 
-    All columns of a globe whose ends meet in the box.
+    lat, lon: degrees, [y] and [x], or both [y, x]. Of a globe whose ends meet in the box, all columns.
+    UnreadableError where no point lies in the box.
     """
     south, north, west, east = box
     in_lat, in_lon = (lat >= south) & (lat <= north), within(lon, west, east)
     inside = in_lat & in_lon if lat.ndim == 2 else in_lat[:, None] & in_lon[None]
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
     if not len(rows):
-        raise UnreadableError(f"no point of its grid lies in the box {box} (south, north, west, east)")
+        raise UnreadableError(
+            f"no point of its grid lies in the reader's box {box} (south, north, west, east in degrees); "
+            "correct box:"
+        )
     if lon.ndim == 1 and (columns[0] == 0 or columns[-1] == len(lon) - 1) and goes_round(lon):
         columns = np.arange(len(lon))  # the neighbour beyond one end is at the other
-    return slice(max(int(rows[0]) - 1, 0), int(rows[-1]) + 2), slice(
-        max(int(columns[0]) - 1, 0), int(columns[-1]) + 2
-    )
+    return _one_more(rows), _one_more(columns)
+
+
+def _one_more(indices: NDArray[np.intp]) -> slice:
+    """From one before the first index to one after the last."""
+    return slice(max(int(indices[0]) - 1, 0), int(indices[-1]) + 2)
 
 
 def check_places(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> None:
     """UnreadableError where points have no place on earth: no interpolation between their neighbours could be
-    trusted.
+    trusted. lat, lon: degrees, [y] and [x], or both [y, x].
     """
     lost = [~(np.abs(lat) <= 90.0), ~(np.abs(lon) <= 540.0)]
     share = np.mean(lost[0] | lost[1] if lat.ndim == 2 else np.concatenate(lost))

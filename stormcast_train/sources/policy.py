@@ -15,12 +15,12 @@ from stormcast_train.fields.variables import describe
 
 def _positive(text: str) -> str:
     if seconds(parse_duration(text)) <= 0:
-        raise ValueError(f"'{text}' must be longer than nothing")
+        raise ValueError(f"'{text}' must be a duration longer than 0")
     return text
 
 
 class Exact(Frozen):
-    """The source's value at this very time, or a gap."""
+    """The source's value at exactly this time, or a gap."""
 
     kind: Literal["exact"] = "exact"
 
@@ -49,8 +49,8 @@ class Accumulate(Frozen):
         whole, part = describe(variable).interval_s, describe(self.of).interval_s
         if part == 0 or whole == 0 or whole % part or whole == part:
             raise ValueError(
-                f"{variable} ({whole} s) is no sum of {self.of} ({part} s): both must be accumulations, one "
-                "a multiple of the other"
+                f"{variable} ({whole} s) is no sum of {self.of} ({part} s): both must be accumulations, and "
+                "the first interval a multiple of the second"
             )
         return whole // part
 

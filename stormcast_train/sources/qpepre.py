@@ -17,32 +17,32 @@ from numpy.typing import NDArray
 from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import HOUR, Period
 from stormcast_train.sources.config import QpepreReader
+from stormcast_train.sources.file_search import find_files
 from stormcast_train.sources.opened import reading
-from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files
+from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset
 
 _NAME = re.compile(r"^qpepre_(?P<start>\d{12})-(?P<end>\d{12})_1_h\.txt$", re.IGNORECASE)
 _LINE, _MM = 36, 26  # bytes of the usual line, LF included, and where its last field begins
 _POINTS = (11, 21, 32)  # where the usual line has its decimal points
-_FIELDS = (
-    slice(-29),
-    slice(-29, -19),
-    slice(-19, -9),
-    slice(-9, None),
-)  # from a line's end: a long index is wider
+# From a line's end: a long index is wider.
+_FIELDS = (slice(-29), slice(-29, -19), slice(-19, -9), slice(-9, None))
 
 
 def read(path: Path | str, reader: QpepreReader | None = None) -> xr.Dataset:
     """One file on its own grid: `rain1h` mm [y, x]; negatives and the `missing` code are NaN.
 
     `valid_time` is the END in its name, absent where the name has none. Any rectangle is accepted unless
-    `reader` says otherwise. Raises UnreadableError for lines out of sequence or a grid with holes.
+    `reader` gives a shape. Raises UnreadableError for lines out of sequence or a grid with holes.
     """
     path = Path(path)
     reader = reader or QpepreReader(shape=None)
     with reading(path):
         lat, lon, values = _parsed(path.read_bytes())
         if reader.shape and values.shape != reader.shape:
-            raise ValueError(f"it has (rows, columns) {values.shape} and a whole file has {reader.shape}")
+            raise ValueError(
+                f"it has {values.shape} rows and columns, and the reader expects a whole file of "
+                f"{reader.shape}"
+            )
     values = np.where(values < 0, np.nan, values)
     if reader.missing is not None:
         values = np.where(np.isclose(values, reader.missing), np.nan, values)
@@ -98,7 +98,11 @@ def _table(text: str) -> NDArray[np.float64]:
     short = next((i for i, line in enumerate(lines) if len(line) < _LINE - 1), None)
     if short is not None:
         raise ValueError(f"line {short + 1} is '{lines[short]}', not index, longitude, latitude, mm")
-    return np.array([[line[part] for part in _FIELDS] for line in lines], np.float64)
+    return np.array([_fields(line) for line in lines], np.float64)
+
+
+def _fields(line: str) -> list[str]:
+    return [line[part] for part in _FIELDS]
 
 
 def _rectangle(places: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -1,9 +1,9 @@
 """QPESUMS native binary mosaics (COMPREF, MREF3D21L, CB_GC_PCP_1H_RAD, qpfqpe_060min): the header decides
 grid, scale, codes.
 
-Little-endian stream, raw or gzip (told by its first bytes); row 0 is the south although the header names the
-north-west corner. Stamps are UTC and, for accumulations, the end of the interval; a nowcast's stamp is its
-reference time.
+Little-endian stream, raw or gzip (recognised by its first bytes); row 0 is the south although the header
+names the north-west corner. Stamps are UTC and, for accumulations, the end of the interval; a nowcast's stamp
+is its reference time.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, iso, parse_duration, seconds
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import QpesumsReader
+from stormcast_train.sources.file_search import find_files
 from stormcast_train.sources.opened import reading
-from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, find_files
+from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset
 
 NO_ECHO_CODE = -99.0  # dBZ: covered, nothing seen
 _STAMP = re.compile(
@@ -42,7 +43,7 @@ _MAX_CELLS = 1 << 28
 
 @dataclass(frozen=True)
 class QpesumsHeader:
-    """What the first bytes say; `missing` in physical units, `data_at` the offset of the values, `size` the
+    """The contents of a header; `missing` in physical units, `data_at` the offset of the values, `size` the
     whole file's bytes.
     """
 
@@ -69,7 +70,7 @@ def parse_header(content: bytes) -> QpesumsHeader:
     when = struct.unpack_from("<6i", content, 0)
     nx, ny, nz = struct.unpack_from("<3i", content, 24)
     if min(nx, ny, nz) < 1 or nx * ny * nz > _MAX_CELLS:
-        raise ValueError(f"its header says nx={nx} ny={ny} nz={nz}: this is no QPESUMS binary")
+        raise ValueError(f"its header gives nx={nx} ny={ny} nz={nz}: this is no QPESUMS binary")
     projection = _text(content[36:40])
     if projection not in ("LL", ""):
         raise ValueError(f"its projection is '{projection}'; only latitude-longitude (LL) is read")
@@ -80,8 +81,8 @@ def parse_header(content: bytes) -> QpesumsHeader:
     scale, missing, radar_count = struct.unpack_from("<3i", content, after + 70)
     if map_scale <= 0 or dxy_scale <= 0 or scale <= 0 or not 0 <= radar_count <= 1000:
         raise ValueError(
-            f"its header says map_scale={map_scale} dxy_scale={dxy_scale} var_scale={scale} "
-            f"nradar={radar_count}"
+            f"its header gives map_scale={map_scale} dxy_scale={dxy_scale} var_scale={scale} "
+            f"nradar={radar_count}: this is no QPESUMS binary"
         )
     radars_at = after + 82
     names = [_text(content[radars_at + 4 * i : radars_at + 4 * i + 4]) for i in range(radar_count)]
@@ -117,10 +118,11 @@ def read(
     """One file on its own grid: `rain1h` mm or `refc` dBZ [y, x], the contributing radars in
     `attrs["radars"]`.
 
-    variable: told by the file name, else by the header. Missing and uncovered cells are NaN; covered cells
-    without echo become `no_echo_dbz`; all other values, weak negative echoes among them, are data. Several
-    heights become the maximum of the column. A nowcast carries its stamp in `attrs["reference_time"]`. Raises
-    UnreadableError for a truncated file or one whose header contradicts its name.
+    variable: by default by the file name, else by the header. Missing and uncovered cells are NaN; covered
+    cells without echo become `no_echo_dbz`; all other values, weak negative echoes among them, are data.
+    Several heights become the maximum of the column. A nowcast carries its stamp in
+    `attrs["reference_time"]`. Raises UnreadableError for a truncated file or one whose header contradicts its
+    name.
     """
     path, reader = Path(path), reader or QpesumsReader()
     with reading(path):
@@ -135,22 +137,26 @@ def read(
     named = _stamp(path, reader)
     if named is not None and named != stamped:
         raise UnreadableError(
-            f"{path} is named for {iso(named)} and its header says {iso(stamped)} (UTC)", path=str(path)
+            f"{path} is named for {iso(named)}, and its header holds {iso(stamped)} (both in UTC)",
+            path=str(path),
         )
     with reading(path):
         values = _physical(raw, header, name, no_echo_dbz)
     lat, lon = header.lat + reader.shift_degrees[0], header.lon + reader.shift_degrees[1]
-    _, ny, nx = header.shape
-    version = f"QPESUMS {header.product} {nx}x{ny}{radar_set(header.radars)}"
     attrs = {"radars": ",".join(header.radars), "product": header.product}
     lead = _lead(path, reader)
     if lead:
         attrs["reference_time"] = iso(stamped)
-    return dataset({name: values}, lat, lon, stamped + lead, version, attrs)
+    return dataset({name: values}, lat, lon, stamped + lead, _version(header), attrs)
+
+
+def _version(header: QpesumsHeader) -> str:
+    _, ny, nx = header.shape
+    return f"QPESUMS {header.product} {nx}x{ny}{radar_set(header.radars)}"
 
 
 def radar_set(radars: Sequence[str]) -> str:
-    """The part of a source's version that names its radars: sorted, each once, empty where none is told."""
+    """The part of a source's version that names its radars: sorted, each once, empty where none is named."""
     names = sorted({r for r in radars if r.lower() != "none"})
     return f" radars {'+'.join(names)}" if names else ""
 
@@ -165,9 +171,7 @@ def _physical(
     """
     reflectivity = describe(name).kind == "reflectivity"
     if len(raw) > 1 and not reflectivity:
-        raise ValueError(
-            f"'{name}' with {len(raw)} heights makes no sense; only reflectivity may have several"
-        )
+        raise ValueError(f"it holds '{name}' at {len(raw)} heights; only reflectivity may have several")
     nothing = (raw == round(NO_ECHO_CODE * header.scale)) & reflectivity
     column = np.where(nothing | (raw == header.missing * header.scale), _NO_VALUE, raw).max(axis=0)
     values: NDArray[np.float32] = (column / np.float64(header.scale)).astype(np.float32)
@@ -177,16 +181,15 @@ def _physical(
 
 
 def _variable(path: Path, header: QpesumsHeader, asked: str | None, reader: QpesumsReader) -> str:
-    """The canonical name: asked for, or told by the file name, or by the header; its unit must be the
-    header's.
-    """
+    """The canonical name: as asked, else by the file name, else by the header. The unit must agree."""
     found = _STAMP.match(path.name)
     name = asked or reader.products.get(found["product"] if found else "")
     text, units = header.product.lower(), header.units.lower()
     if "qpf" in text and not _lead(path, reader):
-        told = f"{path} holds the nowcast '{header.product}', valid after its stamp"
         raise UnreadableError(
-            f"{told}; its name must be of a product among leads: {', '.join(reader.leads)}", path=str(path)
+            f"{path} holds the nowcast '{header.product}', valid after its stamp, so its name must be of a "
+            f"product among leads: {', '.join(reader.leads)}",
+            path=str(path),
         )
     if name is None and header.shape[0] > 1 and units.startswith("dbz"):
         name = "refc"
@@ -196,12 +199,14 @@ def _variable(path: Path, header: QpesumsHeader, asked: str | None, reader: Qpes
         )
     if name is None:
         raise UnreadableError(
-            f"{path} holds '{header.product}' in '{header.units}', no product known here: {reader.products}",
+            f"{path} holds '{header.product}' in '{header.units}', which is none of the reader's products: "
+            f"{', '.join(reader.products)}",
             path=str(path),
         )
     if not units.startswith(describe(name).units.lower()):
         raise UnreadableError(
-            f"{path} should hold {name} ({describe(name).units}) and its header says '{header.units}'",
+            f"{path} should hold {name} ({describe(name).units}), and its header gives the unit "
+            f"'{header.units}'",
             path=str(path),
         )
     return name
@@ -249,7 +254,7 @@ class Qpesums(Source):
         refusals: list[Refusal] = []
         for path in find_files(self.archive, self.reader.root, self.reader.pattern):
             try:
-                product, record = self._told(path)
+                product, record = self._identified(path)
             except UnreadableError as error:
                 refusals.append(Refusal(path, str(error)))
                 continue
@@ -257,7 +262,7 @@ class Qpesums(Source):
                 found.append((record.time, ranks[product], str(path), record))
         return [record for *_, record in sorted(found, key=lambda f: f[:3])], refusals
 
-    def _told(self, path: Path) -> tuple[str, Record]:
+    def _identified(self, path: Path) -> tuple[str, Record]:
         """(product, record) by the file's name. UnreadableError for another name, or a product of the other
         role.
         """
@@ -269,15 +274,10 @@ class Qpesums(Source):
             )
         lead = _lead(path, self.reader)
         if bool(lead) != (self.role == "forecast"):
-            told = (
-                "a nowcast: read it with role: forecast"
-                if lead
-                else "no nowcast: read it with role: analysis"
-            )
-            raise UnreadableError(f"{found['product']} is {told}", path=str(path))
-        return found["product"], Record(
-            stamp + lead, path, (self.reader.products[found["product"]],), stamp if lead else None
-        )
+            kind, role = ("a nowcast", "forecast") if lead else ("no nowcast", "analysis")
+            raise UnreadableError(f"{found['product']} is {kind}: read it with role: {role}", path=str(path))
+        product = found["product"]
+        return product, Record(stamp + lead, path, (self.reader.products[product],), stamp if lead else None)
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         unknown = [n for n in names if n not in record.names]

@@ -77,7 +77,7 @@ class SpeckleCheck(Frozen):
 
 
 class BlockageCheck(Frozen):
-    """Cells that are wet less than `fraction` as often as their surroundings, where those promise
+    """Cells that are wet less than `fraction` as often as their surroundings, where those lead to expect
     `expected_hours` wet hours.
 
     window: width of the surroundings, cells. edge: what the cells just outside must reach of the
@@ -107,7 +107,7 @@ class AbsurdCheck(Frozen):
 
 
 class NanPatternCheck(Frozen):
-    """Cells that are usually there and are missing in this file: the report names their pattern."""
+    """Cells that usually have a value and are missing in this file: the report names their pattern."""
 
     enabled: bool = True
 

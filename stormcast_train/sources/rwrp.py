@@ -1,7 +1,7 @@
 """RWRP/RWRF hourly files: `_interp` files and raw wrfout/wrfinput, as analyses or as forecasts.
 
-The first of a file's `Times` must agree with its name. What a file can give is told in `sources.wrf_fields`,
-which of several files of one time comes first in `sources.wrf_archive`.
+The first of a file's `Times` must agree with its name. `sources.wrf_fields` describes what a file can supply,
+`sources.wrf_archive` which of several files of one time comes first.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import HOUR, Period, parse_duration, parse_time
 from stormcast_train.fields.variables import split_level
 from stormcast_train.sources.config import STANDARD_LEVELS_HPA, RwrpReader
-from stormcast_train.sources.source import Clock, Fields, Record, Refusal, Source, find_files, stacked
+from stormcast_train.sources.file_search import find_files
+from stormcast_train.sources.source import Clock, Fields, Record, Refusal, Source, stacked
 from stormcast_train.sources.wrf_archive import Headers, records_of
 from stormcast_train.sources.wrf_fields import RAIN, STATIC, fields, held_names, supplies
 from stormcast_train.sources.wrf_file import Named, check_name, open_wrf, parse_name
@@ -29,8 +30,8 @@ def read(
 
     With `time`, or where the file holds one time: [y, x] with scalar `valid_time`; otherwise [time, y, x].
     `rain1h` of a raw file needs the hour before, in the file or in one beside it. Raises UnreadableError
-    where `Times` and the name disagree or that rain cannot be told, RequestError for a name or time that the
-    file lacks.
+    where `Times` and the name disagree or that rain is not known, RequestError for a name or time that the
+    file does not hold.
     """
     path = Path(path)
     named = parse_name(path)
@@ -38,10 +39,10 @@ def read(
         check_name(file, named)
         held = held_names(file, STANDARD_LEVELS_HPA)
         wanted = tuple(names or [n for n in held if not split_level(n) and n not in (*STATIC, RAIN)] or held)
-        lacking = [n for n in wanted if n not in held and not supplies(file, n)]
-        if lacking or not wanted:
+        missing = [n for n in wanted if n not in held and not supplies(file, n)]
+        if missing or not wanted:
             raise RequestError(
-                f"{path} does not hold {', '.join(lacking) or 'any known variable'}; it holds "
+                f"{path} does not hold {', '.join(missing) or 'any known variable'}; it holds "
                 f"{', '.join(held)}"
             )
         rows = range(len(file.times)) if time is None else [file.row(parse_time(time))]
@@ -52,7 +53,7 @@ def read(
 
 
 def _named(paths: Iterable[Path]) -> tuple[list[Named], list[Refusal]]:
-    """The files whose names tell a time, and the others with the reason."""
+    """The files whose names hold a time, and the others with the reason."""
     named: list[Named] = []
     refusals: list[Refusal] = []
     for path in paths:
@@ -84,6 +85,10 @@ def _earlier(named: Named | None, time: np.datetime64, others: Sequence[Named]) 
     return list(dict.fromkeys(n.path for n in (*ordered, *exact)))
 
 
+def _nest(named: Named) -> str:
+    return "None" if named.domain is None else f"{named.domain:02d}"
+
+
 class Rwrp(Source):
     """The hourly files of an archive."""
 
@@ -104,8 +109,8 @@ class Rwrp(Source):
             )
         if self.role == "forecast" and lead:
             raise RequestError(
-                f"{key}.lead is for analyses; of a forecast choose leads with {key}.lead_from and "
-                f"{key}.lead_to"
+                f"{key}.lead={self.reader.lead} is for analyses; with role: forecast choose the leads by "
+                f"{key}.lead_from and {key}.lead_to"
             )
 
     def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:
@@ -122,12 +127,11 @@ class Rwrp(Source):
         return [n for n in named if self.reader.domain in (None, n.domain)], refusals
 
     def _one_nest(self, named: Iterable[Named]) -> None:
-        nests = sorted({f"{n.domain:02d}" if n.domain is not None else "None" for n in named})
+        nests = sorted({_nest(one) for one in named})
         if len(nests) > 1:
-            key = f"source.readers.{self.name}.domain"
             raise RequestError(
-                f"{self.archive} holds the nests d{', d'.join(nests)}, which lie on other grids; choose one "
-                f"with {key}=N"
+                f"{self.archive} holds the nests d{', d'.join(nests)}, which lie on different grids; choose "
+                f"one with source.readers.{self.name}.domain=N"
             )
 
     def _files(self) -> list[Path]:
@@ -160,7 +164,8 @@ class Rwrp(Source):
                     if all(supplies(file, name) for name in names):
                         return fields(file, 0, names).dataset()
             except UnreadableError:
-                continue  # the scan or its reading says why
+                continue  # the scan, or the reading of its fields, reports it
         raise RequestError(
-            f"no readable RWRP file of {self.archive} holds {', '.join(names)} (HGT, LANDMASK)"
+            f"no readable RWRP file of {self.archive} holds {', '.join(names)} (orog is HGT and lsm is "
+            "LANDMASK in the file)"
         )

@@ -7,14 +7,9 @@ Fields returned have dims (y, x), rows south to north and columns west to east, 
 
 from __future__ import annotations
 
-import fnmatch
-import os
-import re
 from abc import ABC, abstractmethod
-from bisect import bisect_left
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from os import scandir
 from pathlib import Path
 from typing import Any, Literal
 
@@ -22,12 +17,12 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stormcast_train.base.errors import FailedError, RequestError, UnreadableError
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.base.named import named_object
 from stormcast_train.fields.grid import Grid, orient, orientation
 from stormcast_train.fields.times import Period, parse_time
 from stormcast_train.fields.variables import describe
-from stormcast_train.sources.config import PluginReader, SourceConfig
+from stormcast_train.sources.config import PluginReader, ReaderConfig, SourceConfig
 from stormcast_train.sources.memory import FileContents, Look, Memory
 
 KINDS = {
@@ -72,8 +67,8 @@ class Clock:
 
 
 class Source(ABC):
-    """One kind of raw file below an archive folder. memory: what its headers told before, where somebody
-    keeps that.
+    """One kind of raw file below an archive folder. memory: what an earlier run read in the files' headers,
+    where that is kept.
     """
 
     memory: Memory | None = None
@@ -98,7 +93,7 @@ class Source(ABC):
         """The named fields of one record: float32 [y, x], coords `lat`, `lon` (1-D if regular, else 2-D),
         scalar `valid_time`.
 
-        A name that the file lacks is all NaN. `attrs["source_version"]` says what wrote the file. Raises
+        A name that is not in the file is all NaN. `attrs["source_version"]` names what wrote the file. Raises
         UnreadableError.
         """
 
@@ -107,8 +102,8 @@ class Source(ABC):
         return Fields.of(self.read(record, names))
 
     def contents(self, path: Path, look: Look) -> FileContents:
-        """What a file holds: remembered where it has not changed since, else what `look` tells now. Raises
-        UnreadableError.
+        """What a file holds: as remembered where the file has not changed since, else as `look` reads it now.
+        Raises UnreadableError.
         """
         return look(path) if self.memory is None else self.memory.recall(path, look)
 
@@ -116,92 +111,16 @@ class Source(ABC):
         """The named static fields (`orog` m, `lsm` 1) from the first readable file that has them;
         RequestError where none has.
         """
-        raise RequestError(f"source '{self.name}' holds no static fields (asked for {', '.join(names)})")
-
-
-def find_files(archive: Path, roots: Sequence[str], patterns: Sequence[str]) -> list[Path]:
-    """Files (or `.zarr` folders) that match any pattern below any of the root folders that exist, sorted by
-    path.
-    """
-    folders = {(archive / root).resolve(): archive / root for root in roots if (archive / root).is_dir()}
-    if not folders:
-        there = sorted(p.name for p in archive.iterdir())[:12] if archive.is_dir() else None
-        held = f"it holds {', '.join(there) or 'nothing'}" if there is not None else "it does not exist"
-        asked = " or ".join(map(repr, roots))
         raise RequestError(
-            f"the archive {archive} has no folder {asked}: {held}. Give archive=DIR or another source="
+            f"source '{self.name}' holds no static fields, and {', '.join(names)} is asked of it; name "
+            "another reader under source.static"
         )
-    anywhere = [
-        p.removeprefix("**/") for p in patterns if p.startswith("**/") and "/" not in p.removeprefix("**/")
-    ]
-    wanted = re.compile("|".join(map(fnmatch.translate, anywhere)) or r"(?!)", re.IGNORECASE).match
-    found = (
-        {p.removeprefix("./") for p in _walk([str(folder) for folder in folders.values()], wanted)}
-        if anywhere
-        else set()
-    )
-    for pattern in (p for p in patterns if p.removeprefix("**/") not in anywhere):
-        globbed = (p for folder in folders.values() for p in folder.glob(pattern))
-        found |= {
-            str(p)
-            for p in globbed
-            if not p.name.startswith(".") and (p.is_file() or p.suffix == ".zarr" or not p.exists())
-        }
-    return [Path(p) for p in sorted(found, key=lambda p: p.replace("/", "\0"))]  # as paths sort: part by part
-
-
-def _walk(tops: Sequence[str], wanted: Callable[[str], object]) -> list[str]:
-    """Files and `.zarr` folders below folders by their name; the millions of chunks inside a Zarr are not
-    visited, no file is asked for its facts.
-
-    A dead link, and a folder named like a file that holds none, are given too: their reader says what is
-    wrong with them. Links to folders are followed; a folder is visited once, by its own name where it lies
-    below. FailedError for a folder that cannot be listed: its files would be gaps without a reason.
-    """
-    found: list[str] = []
-    odd: list[str] = []
-    waiting, links, seen = [(top, os.path.realpath(top)) for top in tops], list[str](), set[str]()
-    while waiting or links:
-        if not waiting:
-            links.sort(reverse=True)
-            waiting.append((links[-1], os.path.realpath(links.pop())))
-        folder, real = waiting.pop()
-        if real in seen:
-            continue
-        seen.add(real)
-        for entry in _entries(folder):
-            named = wanted(entry.name) and not entry.name.startswith(".")
-            inside = not entry.name.lower().endswith(".zarr") and entry.is_dir()
-            if named and not inside and (entry.is_file() or entry.is_dir() or entry.is_symlink()):
-                found.append(entry.path)
-            elif inside:
-                odd += [entry.path] if named else []
-                links += [entry.path] if entry.is_symlink() else []
-                waiting += [] if entry.is_symlink() else [(entry.path, f"{real}/{entry.name}")]
-    return found + _without(odd, found)
-
-
-def _without(folders: Sequence[str], files: Sequence[str]) -> list[str]:
-    """The folders that none of the files lies below."""
-    holding = sorted({os.path.dirname(file) + "/" for file in files}) if folders else []
-    places = [(folder, bisect_left(holding, f"{folder}/")) for folder in folders]
-    return [folder for folder, at in places if at == len(holding) or not holding[at].startswith(f"{folder}/")]
-
-
-def _entries(folder: str) -> list[os.DirEntry[str]]:
-    try:
-        with scandir(folder) as entries:
-            return list(entries)
-    except (FileNotFoundError, NotADirectoryError):
-        return []  # gone since its parent was listed
-    except OSError as error:
-        raise FailedError(f"the folder {folder} cannot be listed: {error.strerror}", path=folder) from error
 
 
 @dataclass(frozen=True, eq=False)
 class Fields:
-    """What a reader read of one time: planes float32 [y, x] by name on one grid, rows south to north, NaN
-    where missing.
+    """The fields of one time: planes float32 [y, x] by name on one grid, rows south to north, NaN where
+    missing.
 
     units: of planes that are not canonical (by name), left as the file has them.
     """
@@ -217,27 +136,21 @@ class Fields:
         """The Dataset that readers return, with units and names of `fields.variables`; its coordinates are
         its own.
         """
-        dims = {"lat": ("y",), "lon": ("x",)} if self.grid.regular else {"lat": ("y", "x"), "lon": ("y", "x")}
+        grid = self.grid
+        dims = (("y",), ("x",)) if grid.regular else (("y", "x"), ("y", "x"))
+        latitude = {"units": "degrees_north", "standard_name": "latitude"}
+        longitude = {"units": "degrees_east", "standard_name": "longitude"}
         coords: dict[str, Any] = {
-            "lat": (
-                dims["lat"],
-                self.grid.lat.copy(),
-                {"units": "degrees_north", "standard_name": "latitude"},
-            ),
-            "lon": (
-                dims["lon"],
-                self.grid.lon.copy(),
-                {"units": "degrees_east", "standard_name": "longitude"},
-            ),
+            "lat": (dims[0], grid.lat.copy(), latitude),
+            "lon": (dims[1], grid.lon.copy(), longitude),
         }
         if self.valid_time is not None:
             coords["valid_time"] = ((), self.valid_time.astype("datetime64[s]").astype("datetime64[ns]"))
-        units = self.units
-        data = {
-            n: (("y", "x"), values, {"units": units[n]} if units else _attributes(n))
-            for n, values in self.planes.items()
-        }
+        data = {name: (("y", "x"), values, self._attributes(name)) for name, values in self.planes.items()}
         return xr.Dataset(data, coords=coords, attrs={"source_version": self.version, **self.attrs})
+
+    def _attributes(self, name: str) -> dict[str, Any]:
+        return {"units": self.units[name]} if self.units else _attributes(name)
 
     @classmethod
     def of(cls, read: xr.Dataset) -> Fields:
@@ -295,31 +208,30 @@ def _attributes(name: str) -> dict[str, Any]:
 
 def build_sources(config: SourceConfig, archive: Path) -> dict[str, Source]:
     """The readers of a config by name; none touches the archive before `scan`."""
-    built: dict[str, Source] = {}
-    for name, reader in config.readers.items():
-        if isinstance(reader, PluginReader):
-            source = named_object("kind", reader.kind)(name, Path(archive), **reader.options)
-        else:
-            source = named_object("kind", KINDS[reader.kind])(
-                name, Path(archive), reader, no_echo_dbz=config.no_echo_dbz
-            )
-        if not isinstance(source, Source):
-            raise RequestError(
-                f"reader '{name}': {reader.kind} is not a stormcast_train.sources.source.Source"
-            )
-        built[name] = source
-    return built
+    return {name: _built(name, reader, config, Path(archive)) for name, reader in config.readers.items()}
+
+
+def _built(name: str, reader: ReaderConfig, config: SourceConfig, archive: Path) -> Source:
+    key = f"source.readers.{name}.kind"
+    if isinstance(reader, PluginReader):
+        source = named_object(key, reader.kind)(name, archive, **reader.options)
+    else:
+        source = named_object(key, KINDS[reader.kind])(name, archive, reader, no_echo_dbz=config.no_echo_dbz)
+    if not isinstance(source, Source):
+        raise RequestError(
+            f"{key}={reader.kind} is a {type(source).__name__}, not a reader; it must "
+            "derive from stormcast_train.sources.source.Source"
+        )
+    return source
 
 
 def check_size(path: Path, planes: int, cells: int) -> None:
-    """RequestError where reading so many planes of a file at once would take more memory than a look at it
-    may.
-    """
+    """RequestError where so many planes of so many cells would take more than `READ_LIMIT_BYTES`."""
     if 4 * planes * cells > READ_LIMIT_BYTES:
         size = f"{4 * planes * cells / 2**30:.0f} GiB"
         raise RequestError(
-            f"{path} holds {planes} fields of {cells} points ({size}) for what is asked; ask for one time, "
-            "or for fewer variables"
+            f"{path}: the request takes {planes} fields of {cells} points ({size}) at once; ask for one "
+            "time, or for fewer variables"
         )
 
 
@@ -331,12 +243,14 @@ def stacked(fields: Sequence[xr.Dataset]) -> xr.Dataset:
         return fields[0]
     lat, lon = fields[0]["lat"].variable, fields[0]["lon"].variable
     if any(not (np.array_equal(f["lat"], lat) and np.array_equal(f["lon"], lon)) for f in fields):
-        raise UnreadableError("the file's grid moves from time to time (a moving nest): ask for one time")
+        raise UnreadableError("the file's grid changes from time to time (a moving nest): ask for one time")
     times = np.array([f["valid_time"].values for f in fields])
-    data = {
-        name: (("time", "y", "x"), np.stack([f[name].values for f in fields]), fields[0][name].attrs)
-        for name in fields[0].data_vars
-    }
+    data = {name: _along_time([f[name] for f in fields]) for name in fields[0].data_vars}
     coords = {"time": times, "lat": lat, "lon": lon}
     versions = sorted({str(f.attrs["source_version"]) for f in fields})
     return xr.Dataset(data, coords=coords, attrs={**fields[0].attrs, "source_version": ", ".join(versions)})
+
+
+def _along_time(planes: Sequence[xr.DataArray]) -> xr.Variable:
+    """Planes [y, x] of one variable as [time, y, x]."""
+    return xr.Variable(("time", "y", "x"), np.stack([p.values for p in planes]), planes[0].attrs)

@@ -50,7 +50,7 @@ SURFACE_NEEDS: dict[str, tuple[str, ...]] = {
 
 
 def derivable(file: WrfFile, name: str) -> bool:
-    """Whether the file's header has what this field is derived from (any level of a letter that it holds)."""
+    """Whether the file holds what this field is derived from (any level of a letter that it holds)."""
     level = split_level(name)
     needs = LEVEL_NEEDS.get(level[0]) if level else SURFACE_NEEDS.get(name)
     return needs is not None and file.has(*needs)
@@ -58,20 +58,22 @@ def derivable(file: WrfFile, name: str) -> bool:
 
 def derivable_names(file: WrfFile, levels_hpa: Sequence[int]) -> list[str]:
     """The fields that can be derived from the file, those on pressure levels for these levels."""
-    letters = [letter for letter, needs in LEVEL_NEEDS.items() if file.has(*needs)]
-    return [n for n in SURFACE_NEEDS if derivable(file, n)] + [
-        f"{letter}{p}" for letter in letters for p in levels_hpa
-    ]
+    names = [name for name in SURFACE_NEEDS if derivable(file, name)]
+    for letter, needs in LEVEL_NEEDS.items():
+        names += [f"{letter}{level_hpa}" for level_hpa in levels_hpa] if file.has(*needs) else []
+    return names
 
 
 def saturation_pressure_pa(temperature_k: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Saturation vapour pressure over water (Bolton 1980, Monthly Weather Review 108, eq. 10)."""
+    """Saturation vapour pressure over water in Pa, of the temperature's shape (Bolton 1980, Monthly Weather
+    Review 108, eq. 10).
+    """
     return 611.2 * np.exp(17.67 * (temperature_k - 273.15) / (temperature_k - 29.65))
 
 
 def dew_point_k(ratio: NDArray[np.float64], pressure_pa: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Dew point of a mixing ratio (kg kg-1) at a pressure: Bolton's equation 10 turned round; vapour of 0.1
-    Pa at least.
+    """Dew point in K of a mixing ratio (kg kg-1) at a pressure, of any one shape: Bolton's equation 10
+    inverted, for a vapour pressure of at least 0.1 Pa.
     """
     vapour_pa = np.maximum(ratio * pressure_pa / (VAPOUR_RATIO + ratio), 0.1)
     logarithm = np.log(vapour_pa / 611.2)

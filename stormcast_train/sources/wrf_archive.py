@@ -24,12 +24,12 @@ from stormcast_train.sources.wrf_fields import RAIN, STATIC, held_names
 from stormcast_train.sources.wrf_file import KINDS, Named, folder_time, open_wrf
 
 SEVERAL_TIMES = 1.5  # a file this many times larger than one time of its kind is opened to see its times
-SMALL_BYTES = 1 << 20  # below it sizes say little (headers): raw files are opened
+SMALL_BYTES = 1 << 20  # the size of a smaller file is mostly its header: raw files are opened
 
 
 @dataclass(frozen=True)
 class WrfHeader:
-    """What a header tells: valid times [T], canonical names, and when the run began."""
+    """What a header gives: valid times [T], canonical names, and when the run began."""
 
     times: Times
     names: tuple[str, ...]
@@ -64,7 +64,7 @@ class Found:
 
 
 def read_header(path: Path, levels_hpa: Sequence[int]) -> WrfHeader:
-    """What the file's header tells; raises UnreadableError."""
+    """The file's header, read now; raises UnreadableError."""
     with open_wrf(path) as file:
         return WrfHeader(file.times, held_names(file, levels_hpa), file.start)
 
@@ -79,7 +79,7 @@ class Headers:
     contents: Callable[[Path, Look], FileContents]
 
     def read(self, path: Path) -> WrfHeader:
-        """What the file's header tells, now or when it was last as it is; raises UnreadableError."""
+        """The file's header, as remembered where the file has not changed since; raises UnreadableError."""
         return WrfHeader.of(self.contents(path, lambda p: read_header(p, self.levels).contents()))
 
 
@@ -118,20 +118,23 @@ def _analyses(
     for kind in KINDS:
         alike = [n for n in named if n.kind == kind]
         headers = _sampled(alike, source, period)
-        together = tuple(dict.fromkeys(n for h in headers.values() for n in h.names))
+        together: tuple[str, ...] = ()  # the names of any header, for the files that are not opened
+        for header in headers.values():
+            together = tuple(dict.fromkeys((*together, *header.names)))
         for one in alike:
-            header = headers.get(one.path)
+            own_header = headers.get(one.path)
+            names = own_header.names if own_header else together
             cycle = folder_time(one.path, archive)
-            for time in _times(one, header):
+            for time in _times(one, own_header):
                 since = time - (cycle if cycle is not None and cycle <= time else one.stamp)
                 place = (KINDS.index(kind), int(since / np.timedelta64(1, "s")))
-                found.append(Found(one, time, header.names if header else together, time - lead, place))
+                found.append(Found(one, time, names, time - lead, place))
     return found
 
 
 def _times(named: Named, header: WrfHeader | None) -> Iterable[np.datetime64]:
-    """The times of a file; that of its name alone where it is not opened, or contradicts itself (reading it
-    says so).
+    """The times of a file; that of its name alone where it is not opened, or contradicts itself (which is
+    reported when it is read).
     """
     return header.times if header is not None and header.times[0] == named.stamp else (named.stamp,)
 
@@ -145,7 +148,7 @@ def _sampled(named: Sequence[Named], source: Headers, period: Period | None) -> 
     headers: dict[Path, WrfHeader] = {}
     for ordered in (inside, inside[::-1]):
         for one in ordered:
-            with contextlib.suppress(UnreadableError):  # reading it says why
+            with contextlib.suppress(UnreadableError):  # the reason is reported when it is read
                 headers.setdefault(one.path, source.read(one.path))
                 break
     sizes = {n.path: _size(n.path) for n in named} if headers else {}
@@ -159,6 +162,14 @@ def _sampled(named: Sequence[Named], source: Headers, period: Period | None) -> 
     return headers
 
 
+def _no_reference(reference: np.datetime64 | None) -> str:
+    """Why a forecast has no usable reference time."""
+    sources = "SIMULATION_START_DATE, or a folder such as 2025120300"
+    if reference is None:
+        return f"it has no reference time ({sources})"
+    return f"its time lies before its own reference time {iso(reference)} ({sources})"
+
+
 def _size(path: Path) -> int:
     try:
         return path.stat().st_size
@@ -169,7 +180,7 @@ def _size(path: Path) -> int:
 def _forecasts(
     named: Sequence[Named], reader: RwrpReader, archive: Path, period: Period | None, source: Headers
 ) -> tuple[list[Found], list[Refusal]]:
-    """Every header is opened: the reference time is the run's start that the file tells, else the time its
+    """Every header is opened: the reference time is the run's start in the file, else the time that its
     folder is named for.
     """
     shortest = parse_duration(reader.lead_from)
@@ -185,16 +196,7 @@ def _forecasts(
             continue
         reference = header.start if header.start is not None else folder_time(one.path, archive)
         if reference is None or reference > one.stamp:
-            told = (
-                "nothing tells its"
-                if reference is None
-                else f"its time lies before its own {iso(reference)} as"
-            )
-            refusals.append(
-                Refusal(
-                    one.path, f"{told} reference time (SIMULATION_START_DATE, or a folder such as 2025120300)"
-                )
-            )
+            refusals.append(Refusal(one.path, _no_reference(reference)))
             continue
         for time in _times(one, header):
             lead = time - reference

@@ -1,5 +1,5 @@
-"""Canonical fields of a WRF-like file: which it can give, told by its header, and one time of them on the
-file's own grid.
+"""Canonical fields of a WRF-like file: which it can supply, by its header, and one time of them on the file's
+own grid.
 
 A field that the file holds ready (`_interp`, surface variables) is taken as it is and converted; others are
 derived from the model levels (`sources.wrf`) or from two times (`sources.wrf_rain`). In `_interp` files
@@ -50,33 +50,39 @@ RAIN = "rain1h"
 
 
 def held_names(file: WrfFile, levels_hpa: Sequence[int]) -> tuple[str, ...]:
-    """Canonical names of the fields it can give; model levels are offered on `levels_hpa`, and winds only
-    relative to the earth.
+    """Canonical names of the fields that the file can supply; model levels are offered on `levels_hpa`, and
+    winds only relative to the earth.
     """
     found = [n for n, (own, _) in SURFACE.items() if file.has(own)]
     if file.has("pres_levels"):
-        ready = [round(float(p)) for p in file.pressure_levels]
-        found += [f"{letter}{p}" for letter, (own, _) in LEVELS.items() if file.has(own) for p in ready]
+        levels = [round(float(p)) for p in file.pressure_levels]
+        for letter, (own, _) in LEVELS.items():
+            found += [f"{letter}{level}" for level in levels] if file.has(own) else []
     found += derivable_names(file, levels_hpa)
     return (*dict.fromkeys(found), *([RAIN] if has_rain(file) else []))
 
 
 def supplies(file: WrfFile, name: str) -> bool:
-    """Whether the file can give the field; a raw file can give any pressure level of the letters it holds."""
+    """Whether the file can supply the field; a raw file supplies any pressure level of its letters."""
     return derivable(file, name) or name in held_names(file, ())
 
 
 def fields(file: WrfFile, row: int, names: Sequence[str], earlier: Sequence[Path] = ()) -> Fields:
-    """The named fields at one time row; a name that the file lacks is all NaN.
+    """The named fields at one time row; a name that the file does not hold is all NaN.
 
-    earlier: files that may hold the hour before, for `rain1h`. Raises UnreadableError where that rain cannot
-    be told.
+    earlier: files that may hold the hour before, for `rain1h`. Raises UnreadableError where that rain is not
+    known.
     """
     lat, lon = _places(file.plane("XLAT", row), file.plane("XLONG", row))
     raw = RawHour(file, row)
-    found = {name: _field(file, raw, name, row, earlier) for name in names}
-    absent = np.full(lat.shape, np.nan, np.float32) if any(v is None for v in found.values()) else None
-    planes: dict[str, NDArray[np.float32]] = {n: absent if v is None else v for n, v in found.items()}  # type: ignore[misc]
+    planes: dict[str, NDArray[np.float32]] = {}
+    absent: NDArray[np.float32] | None = None  # one plane for all that the file does not hold
+    for name in names:
+        values = _field(file, raw, name, row, earlier)
+        if values is None:
+            absent = np.full(lat.shape, np.nan, np.float32) if absent is None else absent
+            values = absent
+        planes[name] = values
     return collect(planes, lat, lon, file.times[row], file.version)
 
 
@@ -102,7 +108,7 @@ def _exact(degrees: NDArray[np.float32]) -> NDArray[np.float64]:
 def _field(
     file: WrfFile, raw: RawHour, name: str, row: int, earlier: Sequence[Path]
 ) -> NDArray[np.float32] | None:
-    """[y, x] in the canonical unit, or None where the file lacks it."""
+    """[y, x] in the canonical unit, or None where the file does not hold it."""
     if name == RAIN:
         return hourly_rain(file, row, earlier) if has_rain(file) else None
     level = split_level(name)

@@ -25,11 +25,8 @@ from stormcast_train.sources.opened import reading
 from stormcast_train.sources.units import normalised
 
 Kind = Literal["interp", "wrfout", "wrfinput"]
-KINDS: tuple[Kind, ...] = (
-    "interp",
-    "wrfout",
-    "wrfinput",
-)  # the order in which files of one time are preferred
+# The order in which files of one time are preferred.
+KINDS: tuple[Kind, ...] = ("interp", "wrfout", "wrfinput")
 UNWRITTEN = 1e30  # beyond it lies the library's default fill, also where a file does not declare it
 _COLON = r"(?:%3A|[:_%-])?"
 _NAME = re.compile(
@@ -43,7 +40,7 @@ _TIMES = re.compile(r"^\d{4}-\d\d-\d\d[_ T]\d\d:\d\d:\d\d$")
 
 @dataclass(frozen=True)
 class Named:
-    """A file whose name tells its first valid time."""
+    """A file whose name gives its first valid time."""
 
     path: Path
     stamp: np.datetime64
@@ -52,8 +49,8 @@ class Named:
 
 
 def parse_name(path: Path) -> Named | None:
-    """What the name tells; None where it holds no time. Raises
-    UnreadableError where the digits are no time.
+    """The time, kind and domain in a file's name; None where it holds no time. Raises UnreadableError where
+    the digits are no time.
     """
     found = _NAME.match(path.name)
     if not found:
@@ -62,9 +59,9 @@ def parse_name(path: Path) -> Named | None:
         stamp = np.datetime64(
             f"{found['day']}T{found['hour']}:{found['minute'] or '00'}:{found['second'] or '00'}", "s"
         )
-    kind: Kind = (
-        "interp" if found["interp"] else "wrfinput" if found["stem"].lower() == "wrfinput" else "wrfout"
-    )
+    kind: Kind = "wrfinput" if found["stem"].lower() == "wrfinput" else "wrfout"
+    if found["interp"]:
+        kind = "interp"
     return Named(path, stamp, kind, int(found["domain"]) if found["domain"] else None)
 
 
@@ -106,8 +103,8 @@ class WrfFile:
 
     @property
     def start(self) -> np.datetime64 | None:
-        """When its run began (SIMULATION_START_DATE outlives restarts; else START_DATE); None where it does
-        not say.
+        """When its run began (SIMULATION_START_DATE outlives restarts; else START_DATE); None where it holds
+        neither.
         """
         for name in ("SIMULATION_START_DATE", "START_DATE"):
             text = str(getattr(self.handle, name, "")).strip()
@@ -116,12 +113,12 @@ class WrfFile:
         return None
 
     def row(self, time: np.datetime64) -> int:
-        """The row of exactly this time; UnreadableError where the file lacks it."""
+        """The row of exactly this time; UnreadableError where the file does not hold it."""
         found = np.flatnonzero(self.times == time)
         if not len(found):
             inside = ", ".join(iso(t) for t in self.times[:4])
             raise UnreadableError(
-                f"{self.path} is asked or named for {iso(time)} and its 'Times' say {inside}",
+                f"{self.path} is asked or named for {iso(time)}, and its 'Times' hold {inside}",
                 path=str(self.path),
             )
         return int(found[0])
@@ -144,7 +141,7 @@ class WrfFile:
         return self._levels
 
     def plane(self, name: str, row: int, level_row: int | None = None) -> NDArray[np.float32]:
-        """[y, x] of a variable at a time (and level); its `Time` dimension may be lacking. Fill values are
+        """[y, x] of a variable at a time (and level), also of one without a `Time` dimension. Fill values are
         NaN.
         """
         return _written(self._read(name, row, level_row))
@@ -197,18 +194,24 @@ def check_name(file: WrfFile, named: Named | None) -> None:
     if named is not None and named.stamp != file.times[0]:
         inside = ", ".join(iso(t) for t in file.times[:4])
         raise UnreadableError(
-            f"{file.path} is named for {iso(named.stamp)} and its 'Times' say {inside}", path=str(file.path)
+            f"{file.path} is named for {iso(named.stamp)}, and its 'Times' hold {inside}",
+            path=str(file.path),
         )
 
 
 def _times(handle: netCDF4.Dataset, path: Path) -> Times:
     if "Times" not in handle.variables:
         raise UnreadableError(
-            f"{path} has no variable 'Times': it is no RWRP, RWRF or WRF file", path=str(path)
+            f"{path} has no variable 'Times', so it is no RWRP, RWRF or WRF file", path=str(path)
         )
     characters = np.atleast_1d(np.ma.filled(handle["Times"][:], b""))
     rows = characters.reshape(len(characters), -1) if characters.ndim > 1 else characters.reshape(-1, 1)
-    texts = [b"".join(bytes(c) for c in row).decode("ascii", "replace").strip("\0 ") for row in rows]
+    texts = [_joined(row) for row in rows]
     if not texts or not all(_TIMES.match(t) for t in texts):
         raise UnreadableError(f"{path} holds 'Times' {texts[:3]}, which are no times", path=str(path))
     return np.array([t[:10] + "T" + t[11:] for t in texts], "datetime64[s]")
+
+
+def _joined(characters: NDArray[np.bytes_]) -> str:
+    """The text of a row of single characters."""
+    return b"".join(bytes(c) for c in characters).decode("ascii", "replace").strip("\0 ")

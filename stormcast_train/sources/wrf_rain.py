@@ -19,9 +19,7 @@ from stormcast_train.sources.wrf_file import WrfFile, open_wrf
 
 ACCUMULATIONS = ("RAINNC", "RAINC", "RAINSH")
 BUCKETS = {"RAINNC": "I_RAINNC", "RAINC": "I_RAINC"}
-ROUNDING_MM = (
-    1e-3  # accumulations are float32, and their hourly difference is never less than nothing but for rounding
-)
+ROUNDING_MM = 1e-3  # accumulations are float32: their hourly difference is negative by rounding alone
 
 
 def has_rain(file: WrfFile) -> bool:
@@ -51,11 +49,16 @@ def hourly_rain(file: WrfFile, row: int, earlier: Sequence[Path]) -> NDArray[np.
 
 
 def _same_run(file: WrfFile, other: WrfFile) -> None:
-    if file.start is None or file.start != other.start:
-        starts = [iso(s) if s is not None else "an untold time" for s in (file.start, other.start)]
+    if file.start is None or other.start is None:
+        unknown = file if file.start is None else other
         raise UnreadableError(
-            f"{other.path} is of the run started {starts[1]}, not {starts[0]}: rain is never differenced "
-            "across cycles"
+            f"{unknown.path} does not hold the start of its run (SIMULATION_START_DATE): rain is never "
+            "differenced across runs"
+        )
+    if file.start != other.start:
+        raise UnreadableError(
+            f"{other.path} is of the run started at {iso(other.start)}, not {iso(file.start)}: rain is never "
+            "differenced across runs"
         )
 
 
@@ -69,8 +72,13 @@ def _difference(file: WrfFile, row: int, other: WrfFile, other_row: int) -> NDAr
     rain_mm = _accumulated(file, row) - _accumulated(other, other_row)
     lost = rain_mm < -ROUNDING_MM
     if lost.any():
-        found = f"{int(lost.sum())} cells have less rain than an hour before (by {float(-np.nanmin(rain_mm)):.3g} mm)"
-        raise _refused(file, row, f"{found}: the accumulation was reset, or the times are of different runs")
+        largest_mm = float(-np.nanmin(rain_mm))
+        raise _refused(
+            file,
+            row,
+            f"{int(lost.sum())} cells have less rain than an hour before (by {largest_mm:.3g} mm): the "
+            "accumulation was reset, or the times are of different runs",
+        )
     return np.maximum(rain_mm, 0).astype(np.float32)
 
 
@@ -84,7 +92,7 @@ def _same_grid(file: WrfFile, row: int, other: WrfFile, other_row: int) -> None:
 
 
 def _same_clock(file: WrfFile, row: int, other: WrfFile, other_row: int) -> None:
-    """XTIME counts a run's minutes: it tells cycles that were put into one file."""
+    """XTIME counts a run's minutes: it shows where cycles were put into one file."""
     now, then = _minutes(file, row), _minutes(other, other_row)
     if now is not None and then is not None and abs(now - then - 60.0) > 1.0:
         raise _refused(
@@ -110,7 +118,10 @@ def _accumulated(file: WrfFile, row: int) -> NDArray[np.float64]:
         if bucket_mm > 0 and name in BUCKETS:
             if not file.has(BUCKETS[name]):
                 raise _refused(
-                    file, row, f"it counts rain in buckets of {bucket_mm:g} mm and lacks {BUCKETS[name]}"
+                    file,
+                    row,
+                    f"it counts rain in buckets of {bucket_mm:g} mm, and their number {BUCKETS[name]} is "
+                    "missing",
                 )
             total += bucket_mm * file.plane(BUCKETS[name], row).astype(np.float64)
     return total

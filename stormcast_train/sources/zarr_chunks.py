@@ -1,12 +1,12 @@
-"""The chunks of a Zarr: levels that lie in one are decoded together once (ARCO-ERA5 keeps 37), and one that
-was never written is no zero.
+"""The chunks of a Zarr: the levels in one chunk are decoded together once (ARCO-ERA5 keeps 37), and a chunk
+that was never written is not taken for zeros.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +18,10 @@ from stormcast_train.base.errors import UnreadableError
 
 DAY = 24
 BLOCK_BYTES = 1 << 21
-_kept: dict[
-    tuple[int, tuple[tuple[str, int], ...], int], tuple[xr.Variable, NDArray[np.float32]]
-] = {}  # the last block of this process
+BlockKey = tuple[
+    int, tuple[tuple[str, int], ...], int
+]  # variable, places along other dimensions, first level
+_kept: dict[BlockKey, tuple[xr.Variable, NDArray[np.float32]]] = {}  # the last block of this process
 
 
 def zarr_chunk(variable: xr.Variable, dim: str) -> int:
@@ -28,11 +29,9 @@ def zarr_chunk(variable: xr.Variable, dim: str) -> int:
     own decoded chunks).
     """
     encoding = variable.encoding
-    return (
-        int(encoding["preferred_chunks"].get(dim, 1))
-        if "compressors" in encoding and "expver" not in variable.dims
-        else 1
-    )
+    if "compressors" not in encoding or "expver" in variable.dims:
+        return 1
+    return int(encoding["preferred_chunks"].get(dim, 1))
 
 
 def plane_of_block(
@@ -52,16 +51,15 @@ def plane_of_block(
 
 
 def check_written(folder: Path, name: str, rows: Mapping[str, int], dims: tuple[str, ...]) -> None:
-    """UnreadableError where no chunk of the plane at these rows is there: a forecast that is not finished
+    """UnreadableError where no chunk of the plane at these rows is on disk: a forecast that is not finished
     reads as zeros.
     """
     array = zarr.open_group(folder, mode="r", use_consolidated=False)[name]
     assert isinstance(array, zarr.Array), "a variable of a Zarr is an array"
     sizes = array.shards or array.chunks
-    along = [
-        [rows[d] // c] if d in rows else range(math.ceil(n / c))
-        for d, n, c in zip(dims, array.shape, sizes, strict=True)
-    ]
+    along: list[Sequence[int]] = []
+    for dim, length, size in zip(dims, array.shape, sizes, strict=True):
+        along.append([rows[dim] // size] if dim in rows else range(math.ceil(length / size)))
     keys = (array.metadata.encode_chunk_key(place) for place in itertools.product(*along))
     if not any((folder / name / key).is_file() for key in keys):
         raise UnreadableError(
@@ -71,8 +69,8 @@ def check_written(folder: Path, name: str, rows: Mapping[str, int], dims: tuple[
 
 
 class DayBlocks:
-    """Small planes of a NetCDF variable, decoded a day at a time: the library's cost of one plane is more
-    than its bytes'.
+    """Small planes of a NetCDF variable, decoded a day at a time: each call of the library costs more than
+    the bytes of one plane.
     """
 
     def __init__(self, variable: xr.Variable, dim: str, plane_dims: tuple[str, ...]) -> None:

@@ -31,7 +31,9 @@ class BlockArray:
         return np.zeros((self.rows_per_shard, *self.inner), dtype=np.dtype(self.dtype).newbyteorder("<"))
 
     def write(self, shard: int, block: NDArray[Any]) -> None:
-        """Replace the chunk of a shard; an array without cells (no rain, no histogram) has no files."""
+        """Replace the chunk [rows_per_shard, *inner] of a shard; an array without cells (no rain, no
+        histogram) has no files.
+        """
         if 0 in self.inner:
             return
         write_bytes(
@@ -86,52 +88,45 @@ class Blocks:
 
     @classmethod
     def of(cls, layout: GroupLayout) -> Blocks:
-        rows, channels, folder = layout.rows_per_shard, len(layout.variables), layout.moments_folder
-        rain, wet = counted(layout.variables), wettable(layout.variables)
+        """The block arrays of the group of this layout."""
+        folder = layout.moments_folder
         return cls(
-            BlockArray(
-                layout.folder / "checksum",
-                rows,
-                (channels,),
-                "u4",
-                ("time", "channel"),
-                {"algorithm": "crc32c"},
-            ),
-            BlockArray(
-                folder / "mask_checksum",
-                rows,
-                (channels,),
-                "u4",
-                ("time", "channel"),
-                {"algorithm": "crc32c"},
-            ),
-            BlockArray(
-                folder / "moments",
-                rows,
-                (channels, len(KINDS), len(QUANTITIES)),
-                "f8",
-                ("time", "channel", "kind", "quantity"),
-                {"channel": list(layout.names), "kind": list(KINDS), "quantity": list(QUANTITIES)},
-            ),
-            BlockArray(
-                folder / "histogram",
-                rows,
-                (len(rain), len(EDGES) - 1),
-                "i8",
-                ("time", "counted", "bin"),
-                {"counted": list(rain), "edges_mm": EDGES.tolist()},
-            ),
-            BlockArray(folder / "seen", 1, layout.plane, "u1", ("shard", "channel", "y", "x"), {}),
-            BlockArray(
-                folder / "wet",
-                1,
-                (len(wet), 2, *layout.grid.shape),
-                "u2",
-                ("shard", "counted", "quantity", "y", "x"),
-                {
-                    "counted": [layout.names[c] for c, _ in wet],
-                    "at_least": [t for _, t in wet],
-                    "quantity": ["wet", "heard"],
-                },
-            ),
+            checksum=_checksums(layout, layout.folder / "checksum"),
+            mask_checksum=_checksums(layout, folder / "mask_checksum"),
+            moments=_moments(layout, folder / "moments"),
+            histogram=_histogram(layout, folder / "histogram"),
+            seen=BlockArray(folder / "seen", 1, layout.plane, "u1", ("shard", "channel", "y", "x"), {}),
+            wet=_wet(layout, folder / "wet"),
         )
+
+
+def _checksums(layout: GroupLayout, folder: Path) -> BlockArray:
+    dimensions = ("time", "channel")
+    inner = (len(layout.variables),)
+    return BlockArray(folder, layout.rows_per_shard, inner, "u4", dimensions, {"algorithm": "crc32c"})
+
+
+def _moments(layout: GroupLayout, folder: Path) -> BlockArray:
+    inner = (len(layout.variables), len(KINDS), len(QUANTITIES))
+    labels = {"channel": list(layout.names), "kind": list(KINDS), "quantity": list(QUANTITIES)}
+    dimensions = ("time", "channel", "kind", "quantity")
+    return BlockArray(folder, layout.rows_per_shard, inner, "f8", dimensions, labels)
+
+
+def _histogram(layout: GroupLayout, folder: Path) -> BlockArray:
+    rain = counted(layout.variables)
+    labels = {"counted": list(rain), "edges_mm": EDGES.tolist()}
+    inner = (len(rain), len(EDGES) - 1)
+    return BlockArray(folder, layout.rows_per_shard, inner, "i8", ("time", "counted", "bin"), labels)
+
+
+def _wet(layout: GroupLayout, folder: Path) -> BlockArray:
+    """How often each cell was wet and how often it was seen, by shard."""
+    wet = wettable(layout.variables)
+    labels = {
+        "counted": [layout.names[channel] for channel, _ in wet],
+        "at_least": [threshold for _, threshold in wet],
+        "quantity": ["wet", "heard"],
+    }
+    dimensions = ("shard", "counted", "quantity", "y", "x")
+    return BlockArray(folder, 1, (len(wet), 2, *layout.grid.shape), "u2", dimensions, labels)

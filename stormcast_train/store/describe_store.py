@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,13 +75,16 @@ def verify_store(path: Path, advance: Callable[..., None] = lambda *_, **__: Non
         group = store.group(role)
         planes += _verify_group(group, advance)
         if group.fingerprint() != store.manifest["groups"][role]["fingerprint"]:
-            message = f"{path}: the coordinates, units or checksums of '{role}' are not those of the manifest's fingerprint"
-            raise FailedError(f"{message}. Repeat preprocess, which writes coordinates again", role=role)
+            raise FailedError(
+                f"{path}: the coordinates, units or checksums of '{role}' do not agree with the manifest's "
+                "fingerprint. Repeat preprocess, which writes coordinates again",
+                role=role,
+            )
     computed = digest({role: store.group(role).fingerprint() for role in store.roles})
     if computed != store.fingerprint:
         raise FailedError(
-            f"{path}: manifest.json names the fingerprint {store.fingerprint[:12]}, the groups give "
-            f"{computed[:12]}"
+            f"{path}: manifest.json names the fingerprint {store.fingerprint[:12]}, and the groups give "
+            f"{computed[:12]}. Remove manifest.json and repeat preprocess, which writes it again"
         )
     return {"verified": True, "planes": planes}
 
@@ -90,44 +93,51 @@ def _verify_descriptions(store: Store) -> None:
     """FailedError where a document, a coordinate or a statistic is not what was written."""
     manifest, path = store.manifest, store.path
     if seal_of(manifest) != manifest.get("seal"):
-        told = (
-            f"{path / 'manifest.json'} was changed since it was written: its seal is not that of its content"
-        )
         raise FailedError(
-            f"{told}. Remove {path / 'manifest.json'} and repeat preprocess, which writes it again",
+            f"{path / 'manifest.json'} was changed since it was written: its seal is not that of its "
+            f"content. Remove {path / 'manifest.json'} and repeat preprocess, which writes it again",
             path=str(path),
         )
     layouts = [store.group(role).layout for role in store.roles]
-    now = seals(path, layouts)
-    for name in sorted({*now, *manifest["files"]}):
-        if now.get(name) != manifest["files"].get(name):
-            what = (
-                "is gone"
-                if name not in now
-                else "is new"
-                if name not in manifest["files"]
-                else "is not what was written"
-            )
-            raise FailedError(
-                f"{path / name} {what} since the manifest was. {_advice(path, name)}",
-                path=str(path),
-                file=name,
-            )
+    _verify_seals(path, seals(path, layouts), manifest["files"])
     for layout in layouts:
-        for name, constant in layout.constants().items():
-            if not np.array_equal(z.read_array(layout.folder / name), constant):
-                raise FailedError(
-                    f"{layout.folder / name} is not what belongs to the group. {z.REPEAT}",
-                    path=str(path),
-                    role=layout.role,
-                )
-        z.read_array(layout.folder / "time")  # it has a checksum, which is looked at when it is read
-        for name in ("coverage", "available"):
-            z.read_array(layout.moments_folder / name)
-        blocks = Blocks.of(layout)
-        for shard in range(layout.shards(len(store.group(layout.role).times))):
-            for block in (blocks.moments, blocks.histogram, blocks.seen, blocks.wet):
-                block.read(shard)
+        _verify_constants(path, layout)
+        _verify_small_arrays(layout, len(store.group(layout.role).times))
+
+
+def _verify_seals(path: Path, now: Mapping[str, str], written: Mapping[str, str]) -> None:
+    """FailedError for the first document whose seal is not the one in the manifest."""
+    for name in sorted({*now, *written}):
+        if now.get(name) == written.get(name):
+            continue
+        what = "is not what was written since the manifest was"
+        if name not in now:
+            what = "is gone since the manifest was written"
+        elif name not in written:
+            what = "is new since the manifest was written"
+        raise FailedError(f"{path / name} {what}. {_advice(path, name)}", path=str(path), file=name)
+
+
+def _verify_constants(path: Path, layout: GroupLayout) -> None:
+    """FailedError where an array that follows from the variables is not what it should be."""
+    for name, constant in layout.constants().items():
+        if not np.array_equal(z.read_array(layout.folder / name), constant):
+            raise FailedError(
+                f"{layout.folder / name} does not agree with the variables of the group. {z.REPEAT}",
+                path=str(path),
+                role=layout.role,
+            )
+
+
+def _verify_small_arrays(layout: GroupLayout, rows: int) -> None:
+    """Read the arrays that check their own checksum when they are read; FailedError where one is damaged."""
+    z.read_array(layout.folder / "time")
+    for name in ("coverage", "available"):
+        z.read_array(layout.moments_folder / name)
+    blocks = Blocks.of(layout)
+    for shard in range(layout.shards(rows)):
+        for block in (blocks.moments, blocks.histogram, blocks.seen, blocks.wet):
+            block.read(shard)
 
 
 def _advice(path: Path, name: str) -> str:
@@ -170,7 +180,7 @@ def _verify_group(group: Group, advance: Callable[..., None]) -> int:
 
 
 def _missing(layout: GroupLayout) -> NDArray[Any]:
-    """How a row that a shard leaves out reads."""
+    """The values [C, y, x] of a row that a shard leaves out."""
     fill = MISSING_CODE if layout.pack == "int16" else np.float32(np.nan)
     return np.full(layout.plane, fill, dtype=layout.dtype)
 

@@ -30,7 +30,7 @@ class Group:
     """One role of a store on its own grid and clock. Arrays: T times, N rows asked for, C channels, y, x.
 
     chosen: some of its variables, described as a training asks (`store.view`); None for all, as the store
-    tells them.
+    describes them.
     """
 
     def __init__(self, layout: GroupLayout, chosen: tuple[Variable, ...] | None = None) -> None:
@@ -63,7 +63,7 @@ class Group:
         return self if found == self._chosen else Group(self.layout, found)
 
     def with_metadata(self, variables: Mapping[str, Variable]) -> Group:
-        """This group with the facts (transforms above all) that another tells of the channels they share."""
+        """This group with these descriptions (transforms above all) of the channels that they name."""
         return Group(self.layout, tuple(variables.get(v.name, v) for v in self._chosen))
 
     @property
@@ -76,7 +76,7 @@ class Group:
 
     @cached_property
     def times(self) -> Times:
-        """Valid times [T], datetime64[s], regular; a gap is a row whose mask says why."""
+        """Valid times [T], datetime64[s], regular; a gap is a row whose mask holds the reason."""
         return z.read_array(self.layout.folder / "time").astype("datetime64[s]")
 
     def rows(self, times: Any) -> NDArray[np.int64]:
@@ -88,7 +88,7 @@ class Group:
         if wrong.any():
             span = f"{iso(self.times[0])} to {iso(self.times[-1])} every {self.step.astype(int)} s"
             raise RequestError(
-                f"{iso(asked[wrong][0])} is not a time of the store's {self.role}, which has {span}",
+                f"{iso(asked[wrong][0])} is not a time of the store's {self.role}, whose times are {span}",
                 time=iso(asked[wrong][0]),
             )
         return rows
@@ -188,7 +188,7 @@ class Group:
         rain = m.counted(self.layout.variables)
         if name not in rain:
             raise RequestError(
-                f"no histogram is kept of '{name}'; there is one of {', '.join(rain) or 'nothing'}"
+                f"the store keeps no histogram of '{name}', only of {', '.join(rain) or 'nothing'}"
             )
         counts = Blocks.of(self.layout).histogram.read_rows(len(self.times))
         return m.EDGES.copy(), counts[self._checked(rows), rain.index(name)]

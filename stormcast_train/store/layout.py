@@ -1,11 +1,13 @@
 """Where everything of a store lies, and what a group is: names, grid, clock, shards.
 
-    <store>/zarr.json  manifest.json  plan.json  index.json (what the archive's headers told: a cache, in no
-    fingerprint) <store>/<role>/{values,mask,checksum,time,channel,lat,lon[,scale,offset,transform]}     the
-    data, for anyone <store>/moments/<role>/{moments,histogram,seen,mask_checksum,available,coverage}
-    statistics by row, for us <store>/shards/<role>/<k>.json
-    what shard k was made from <store>/weights/<id>.npz
-    regrid weights
+    <store>/zarr.json  manifest.json  plan.json
+    <store>/index.json                  what the archive's headers hold: a cache, in no fingerprint
+    <store>/<role>/                     the data, for any reader: values, mask, checksum, time, channel, lat,
+                                        lon and, where packed, scale, offset, transform
+    <store>/moments/<role>/             statistics by row, for this package: moments, histogram, seen, wet,
+                                        mask_checksum, available, coverage
+    <store>/shards/<role>/<k>.json      what shard k was made from
+    <store>/weights/<id>.npz            regrid weights
 
 A shard holds as many rows as a UTC day has, counted from the first time of the axis (Zarr's chunks begin at
 index 0): with a period that begins at 00 UTC, a shard is a UTC day. A chunk is one time and all channels.
@@ -135,9 +137,7 @@ class GroupLayout:
         )
 
     def constants(self) -> dict[str, NDArray[Any]]:
-        """Arrays [C] that follow from the variables: the channels' names and,
-        of packed values, their coding.
-        """
+        """Arrays [C] that follow from the variables: the channels' names and the coding of packed values."""
         named = {"channel": np.array(self.names, dtype=np.str_)}
         if self.pack == "none":
             return named
@@ -171,20 +171,10 @@ class GroupLayout:
 
     def publish_axis(self, rows: int) -> None:
         """Make the first `rows` rows visible: the time axis, then the shapes of the arrays."""
-        z.write_array(
-            self.folder / "time",
-            self.times(rows).astype("<i8"),
-            ("time",),
-            TIME_ATTRIBUTES,
-            growing=TIME_CHUNK,
-        )
-        channels, y, x = self.plane
+        times = self.times(rows).astype("<i8")
+        z.write_array(self.folder / "time", times, ("time",), TIME_ATTRIBUTES, growing=TIME_CHUNK)
         dimensions = ("time", "channel", "y", "x")
-        shape, shard, chunk = (
-            (rows, channels, y, x),
-            (self.rows_per_shard, channels, y, x),
-            (1, channels, y, x),
-        )
+        shape, shard, chunk = (rows, *self.plane), (self.rows_per_shard, *self.plane), (1, *self.plane)
         fill: Any = MISSING_CODE if self.pack == "int16" else "NaN"
         attributes = {"coordinates": "lat lon", "units": [v.units for v in self.variables]}
         code = self.dtype.kind + str(self.dtype.itemsize)
@@ -198,16 +188,22 @@ class GroupLayout:
 
 
 def attributes_of(store: Path, role: str) -> dict[str, Any]:
-    """What a group's own document says of it (`GroupLayout.describe`); RequestError where there is none, or
-    one of another format.
+    """The attributes of a group (`GroupLayout.describe`); RequestError where there is no such group, or one
+    of
+    another format.
     """
     folder = store / role
     if not (folder / "zarr.json").is_file():
-        raise RequestError(f"{store} has no group '{role}'", store=str(store), role=role)
+        raise RequestError(
+            f"{store} has no group '{role}'; `inspect {store}` lists the groups it has",
+            store=str(store),
+            role=role,
+        )
     facts: dict[str, Any] = read_json(folder / "zarr.json", MAKE_AGAIN)["attributes"]
     if facts.get("format") != FORMAT:
         raise RequestError(
-            f"{folder} is of format {facts.get('format')}, not {FORMAT}: make the store again",
+            f"{folder} is of format {facts.get('format')}, and this version reads {FORMAT}: make the store "
+            "again",
             store=str(store),
         )
     return facts
@@ -225,7 +221,8 @@ def write_again(record: Path) -> str:
 
 
 def describe_variable(variable: Variable) -> dict[str, Any]:
-    """All facts of a variable as JSON; an infinite bound, which JSON cannot say, is left out (it is the
+    """All facts of a variable as JSON; an infinite bound, for which JSON has no number, is left out (it is
+    the
     default).
     """
     facts = {**variable.model_dump(), "low": variable.low, "high": variable.high}

@@ -5,7 +5,8 @@ fingerprint.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ def finish(
 ) -> dict[str, Any]:
     """Join the shards of each group (with its number of rows) and write the manifest, last; returns it.
 
-    facts: what it tells besides, given what it tells of the groups.
+    facts: what the manifest holds besides, given what it holds of the groups.
     """
     groups: dict[str, Any] = {}
     versions: dict[str, list[dict[str, Any]]] = {}
@@ -44,8 +45,8 @@ def finish(
         groups[layout.role] = publish(layout, rows, records)
         codes |= {record["code"] for record in records}
         for run in version_runs(layout, records):
-            told = {"version": run.version, "first": iso(run.first), "last": iso(run.last)}
-            versions.setdefault(f"{layout.role}/{run.reader}", []).append(told)
+            entry = {"version": run.version, "first": iso(run.first), "last": iso(run.last)}
+            versions.setdefault(f"{layout.role}/{run.reader}", []).append(entry)
     manifest = {
         "format": FORMAT,
         "fingerprint": digest({role: group["fingerprint"] for role, group in groups.items()}),
@@ -65,16 +66,9 @@ def seals(store: Path, layouts: Sequence[GroupLayout]) -> dict[str, str]:
     """SHA-256 of what describes the data and has no checksum of its own: metadata documents, weights, and all
     records of each group.
     """
-    names = [
-        path.relative_to(store).as_posix()
-        for pattern in ("**/zarr.json", "weights/*", "plan.json")
-        for path in store.glob(pattern)
-    ]
-    found = {
-        name: digest((store / name).read_bytes())
-        for name in sorted(names)
-        if not Path(name).name.startswith(".")
-    }
+    paths = [*store.glob("**/zarr.json"), *store.glob("weights/*"), *store.glob("plan.json")]
+    names = sorted(path.relative_to(store).as_posix() for path in paths if not path.name.startswith("."))
+    found = {name: digest((store / name).read_bytes()) for name in names}
     for layout in layouts:
         records = sorted((store / "shards" / layout.role).glob("*.json"), key=lambda path: int(path.stem))
         found[f"shards/{layout.role}/*.json"] = digest(*(path.read_bytes() for path in records))
@@ -83,11 +77,8 @@ def seals(store: Path, layouts: Sequence[GroupLayout]) -> dict[str, str]:
 
 def seal_of(manifest: dict[str, Any]) -> str:
     """SHA-256 of a manifest without its seal."""
-    return digest(
-        json.loads(
-            json.dumps({key: value for key, value in manifest.items() if key != "seal"}, default=plain)
-        )
-    )
+    content = {key: value for key, value in manifest.items() if key != "seal"}
+    return digest(json.loads(json.dumps(content, default=plain)))
 
 
 def _code_facts() -> dict[str, Any]:
@@ -101,7 +92,7 @@ def _code_facts() -> dict[str, Any]:
 
 
 def publish(layout: GroupLayout, rows: int, records: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Make a group's rows visible, and what the manifest says about it."""
+    """Make a group's rows visible; returns what the manifest holds about it."""
     blocks = Blocks.of(layout)
     moments = blocks.moments.read_rows(rows)
     coverage = np.zeros(layout.plane, dtype=np.uint8)
@@ -115,40 +106,47 @@ def publish(layout: GroupLayout, rows: int, records: Sequence[dict[str, Any]]) -
     blocks.seen.publish(layout.shards(rows))
     blocks.wet.publish(layout.shards(rows))
     layout.publish_axis(rows)
-    times = layout.times(rows)
+    times, grid = layout.times(rows), layout.grid
+    checksums = blocks.checksum.read_rows(rows), blocks.mask_checksum.read_rows(rows)
+    regridded: dict[str, str] = {}
+    for record in records:
+        regridded |= record.get("regridded", {})
     return {
-        "fingerprint": group_fingerprint(
-            layout, times, blocks.checksum.read_rows(rows), blocks.mask_checksum.read_rows(rows)
-        ),
+        "fingerprint": group_fingerprint(layout, times, *checksums),
         "channels": list(layout.names),
         "variables": {
             v.name: _variable_facts(v, coverage[c], available[:, c]) for c, v in enumerate(layout.variables)
         },
-        "grid": {
-            "shape": list(layout.grid.shape),
-            "bounds": layout.grid.bounds(),
-            "fingerprint": layout.grid.fingerprint,
-        },
-        "times": {
-            "first": iso(times[0]),
-            "last": iso(times[-1]),
-            "step_seconds": seconds(layout.step),
-            "count": rows,
-        },
+        "grid": {"shape": list(grid.shape), "bounds": grid.bounds(), "fingerprint": grid.fingerprint},
+        "times": _times_facts(layout, times),
         "pack": layout.pack,
         "moments": _moments_facts(layout, m.reduce(moments)),
         "gaps": _gaps(layout, times, records),
         "partly_missing_cells": _cells(records),
         "made": _made(records),
         "facts": _sums(records),
-        "regridded": {name: how for record in records for name, how in record.get("regridded", {}).items()},
+        "regridded": regridded,
     }
 
 
+def _times_facts(layout: GroupLayout, times: Times) -> dict[str, Any]:
+    return {
+        "first": iso(times[0]),
+        "last": iso(times[-1]),
+        "step_seconds": seconds(layout.step),
+        "count": len(times),
+    }
+
+
+def _rows_of(records: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows of all records, in order of time."""
+    return chain.from_iterable(record["rows"] for record in records)
+
+
 def _made(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
-    """By variable, how many times were made otherwise than from one file of that very time."""
+    """By variable, how many times were made otherwise than from one file of exactly that time."""
     total: dict[str, dict[str, int]] = {}
-    for row in (row for record in records for row in record["rows"]):
+    for row in _rows_of(records):
         for name, how in row.get("made", {}).items():
             mine = total.setdefault(name, {})
             mine[how] = mine.get(how, 0) + 1
@@ -158,7 +156,7 @@ def _made(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, int]]:
 def _sums(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]]:
     """The rows' facts, added up by kind and name in the order of time."""
     total: dict[str, dict[str, list[float]]] = {}
-    for row in (row for record in records for row in record["rows"]):
+    for row in _rows_of(records):
         for kind, by_name in row.get("facts", {}).items():
             for name, numbers in by_name.items():
                 mine = total.setdefault(kind, {}).get(name, [0.0] * len(numbers))
@@ -169,8 +167,8 @@ def _sums(records: Sequence[dict[str, Any]]) -> dict[str, dict[str, list[float]]
 def group_fingerprint(
     layout: GroupLayout, times: Times, checksum: NDArray[np.uint32], mask_checksum: NDArray[np.uint32]
 ) -> str:
-    """SHA-256 of a group's values and masks (by their checksums), units, transforms, coding, coordinates and
-    times.
+    """SHA-256 of a group's values and masks (by their checksums [T, C]), units, transforms, coding,
+    coordinates and times [T].
     """
     facts = [(v.name, v.units, v.transform.model_dump()) for v in layout.variables]
     coding = [(c.scale, c.offset, c.kind) for c in layout.codings]
@@ -191,11 +189,14 @@ def _variable_facts(
 def _moments_facts(layout: GroupLayout, total: m.Moments) -> dict[str, Any]:
     by_name = {}
     for c, name in enumerate(layout.names):
-        kinds = {kind: m.summary(total[c, k]) for k, kind in enumerate(m.KINDS)}
-        by_name[name] = {
-            kind: {q: (v if np.isfinite(v) else None) for q, v in s.items()} for kind, s in kinds.items()
-        }
+        kinds = enumerate(m.KINDS)
+        by_name[name] = {kind: _finite_or_none(m.summary(total[c, k])) for k, kind in kinds}
     return by_name
+
+
+def _finite_or_none(summary: dict[str, float]) -> dict[str, float | None]:
+    """JSON has no infinity and no NaN."""
+    return {quantity: value if np.isfinite(value) else None for quantity, value in summary.items()}
 
 
 def _gaps(layout: GroupLayout, times: Times, records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -204,7 +205,7 @@ def _gaps(layout: GroupLayout, times: Times, records: Sequence[dict[str, Any]]) 
     """
     found: list[dict[str, Any]] = []
     open_runs: dict[_Gap, dict[str, Any]] = {}
-    for time, row in zip(times, (row for record in records for row in record["rows"]), strict=True):
+    for time, row in zip(times, _rows_of(records), strict=True):
         now = _gaps_of_row(row)
         open_runs = {key: run for key, run in open_runs.items() if key in now}
         for key in now:

@@ -17,9 +17,8 @@ from stormcast_train.fields.variables import Variable
 
 KINDS = ("value", "transformed", "tendency")
 QUANTITIES = ("count", "mean", "m2", "minimum", "maximum")
-EDGES = np.concatenate(
-    [[0.0], np.round(0.1 * 10 ** (np.arange(0, 33) / 8), 6), [np.inf]]
-)  # mm: dry, then eight bins a decade
+# mm: dry, then eight bins a decade.
+EDGES = np.concatenate([[0.0], np.round(0.1 * 10 ** (np.arange(0, 33) / 8), 6), [np.inf]])
 WET_MM = 0.1
 ECHO_DB = 5.0  # above the floor: seen
 BLOCK = 1 << 15  # values: 256 KiB of float64

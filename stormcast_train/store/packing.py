@@ -61,19 +61,22 @@ class Coding:
         )
 
     def encode(self, values: NDArray[np.float32]) -> NDArray[np.int16]:
-        """Codes; NaN becomes the sentinel."""
+        """The codes of physical values, of the same shape; NaN becomes the sentinel."""
         x = values.astype(np.float64)
         x = x if self.kind == "identity" else np.asarray(self.variable.transform.forward(x))
         codes = np.rint((x - self.offset) / self.scale).clip(-32767, 32767)
         return np.where(np.isnan(codes), MISSING_CODE, codes).astype(np.int16)
 
     def lost(self, values: NDArray[np.floating[Any]]) -> int:
-        """How many values lie more than half a code beyond the range: `encode` puts them on its end."""
+        """How many values (of any shape) lie more than half a code beyond the range: `encode` sets them to
+        its
+        end.
+        """
         low, high = self._physical(np.array([-32767.5, 32767.5]))
         return int(np.count_nonzero((values < low) | (values > high)))
 
     def decode(self, codes: NDArray[np.int16]) -> NDArray[np.float32]:
-        """Physical values; the sentinel becomes NaN."""
+        """The physical values of codes, of the same shape; the sentinel becomes NaN."""
         x = self._physical(codes.astype(np.float64)).astype(np.float32)
         x[codes == MISSING_CODE] = np.nan
         return x

@@ -34,16 +34,16 @@ class Tally:
     def before_marks(self, i: int, row: StoreRow) -> None:
         """Remember of the planes what the checks across hours look at, then apply the marks."""
         for n, (channel, threshold) in enumerate(m.wettable(self.layout.variables)):
-            heard = row.mask_CYX[channel] == 0
-            self.wet[0, n, 0] += heard & (row.values_CYX[channel] >= threshold)
-            self.wet[0, n, 1] += heard
+            seen_YX = row.mask_CYX[channel] == 0
+            self.wet[0, n, 0] += seen_YX & (row.values_CYX[channel] >= threshold)
+            self.wet[0, n, 1] += seen_YX
         names = self.layout.names
         self._unmarked = {name: plane_digest(self.layout, row, names.index(name)) for name in row.marks}
         row.apply_marks(names)
 
     def add(self, i: int, row: StoreRow, coded: NDArray[Any], values: NDArray[np.float32]) -> None:
-        """Count row `i`, as it lies on disk (`coded`) and as a reader will see it (`values`, unchanged until
-        the next row).
+        """Count row `i`, as it lies on disk (`coded` [C, y, x]) and as a reader will see it (`values`
+        [C, y, x], unchanged until the next row).
         """
         variables = self.layout.variables
         self.checksum[i] = [crc32c(np.ascontiguousarray(plane)) for plane in coded]
@@ -72,12 +72,12 @@ class Tally:
                 self.reasons[name][str(code)] = self.reasons[name].get(str(code), 0) + int(cells)
 
     def _facts(self, row: StoreRow, gaps: dict[str, int]) -> dict[str, Any]:
-        marks = {
-            name: {"codes": sorted({k.code for k in row.marks[name]}), "unmarked": d}
-            for name, d in self._unmarked.items()
-        }
-        further = {"made": row.made, "marks": marks, "notes": row.notes, "facts": row.facts}
-        kept = {key: value for key, value in further.items() if value}
+        marks: dict[str, dict[str, Any]] = {}
+        for name, unmarked in self._unmarked.items():
+            codes = {mark.code for mark in row.marks[name]}
+            marks[name] = {"codes": sorted(codes), "unmarked": unmarked}
+        others = {"made": row.made, "marks": marks, "notes": row.notes, "facts": row.facts}
+        kept = {key: value for key, value in others.items() if value}
         return {"inputs": row.inputs, "gaps": gaps, "details": row.details, "versions": row.versions, **kept}
 
     def finish(self, count: int) -> dict[str, Any]:
@@ -109,11 +109,9 @@ def plane_digest(layout: GroupLayout, row: StoreRow, channel: int) -> int:
     """crc32c of a plane as it would lie on disk, before marking: what `checksum` holds of planes without
     marks.
     """
-    plane = np.where(row.mask_CYX[channel] == 0, row.values_CYX[channel], np.float32(np.nan)).astype("<f4")
-    return int(
-        crc32c(
-            np.ascontiguousarray(
-                layout.codings[channel].encode(plane).astype("<i2") if layout.codings else plane
-            )
-        )
-    )
+    plane: NDArray[Any] = np.where(
+        row.mask_CYX[channel] == 0, row.values_CYX[channel], np.float32(np.nan)
+    ).astype("<f4")
+    if layout.codings:
+        plane = layout.codings[channel].encode(plane).astype("<i2")
+    return int(crc32c(np.ascontiguousarray(plane)))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def version_runs(layout: GroupLayout, records: Sequence[Record]) -> list[Version
                     runs[-1] = VersionRun(reader, version, runs[-1].first, time)
                 else:
                     runs.append(VersionRun(reader, version, time, time))
-    return [run for reader in sorted(kept) for run in kept[reader]]
+    return list(chain.from_iterable(kept[reader] for reader in sorted(kept)))
 
 
 def version_changes(runs: Sequence[VersionRun]) -> list[tuple[np.datetime64, str]]:

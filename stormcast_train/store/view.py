@@ -30,21 +30,22 @@ class StoreView(Frozen):
         return getattr(self, role) if role in ROLES else None
 
     def of(self, role: str, held: tuple[Variable, ...]) -> tuple[Variable, ...]:
-        """The role's variables out of those held; RequestError for a name that the store lacks, with the
-        nearest it has.
+        """The role's variables out of those held; RequestError for a name that the store does not hold, with
+        the nearest that it has.
         """
         by_name, names = {v.name: v for v in held}, self.names(role)
-        lacking = [name for name in names or () if name not in by_name]
-        if lacking:
-            raise RequestError(
-                f"the store's {role} holds no '{lacking[0]}'.{nearest(lacking[0], by_name)} It has "
-                f"{', '.join(by_name)}",
-                variable=lacking[0],
-            )
-        return tuple(self.changed(by_name[name]) for name in (by_name if names is None else names))
+        for name in names or ():
+            if name not in by_name:
+                raise RequestError(
+                    f"the store's {role} holds no '{name}'.{nearest(name, by_name)} It has "
+                    f"{', '.join(by_name)}",
+                    variable=name,
+                )
+        chosen = by_name if names is None else names
+        return tuple(self.changed(by_name[name]) for name in chosen)
 
     def changed(self, variable: Variable) -> Variable:
-        """The variable with this view's metadata; RequestError where one is wrong, or says what only
+        """The variable with this view's metadata; RequestError where one is wrong, or would change what only
         `preprocess` decides.
         """
         changes = self.override.get(variable.name)
@@ -52,8 +53,8 @@ class StoreView(Frozen):
 
 
 def with_overrides(variable: Variable, changes: Mapping[str, Any]) -> Variable:
-    """The variable with these metadata; RequestError where one is wrong, or says what only `preprocess`
-    decides.
+    """The variable with these metadata; RequestError where one is wrong, or would change what only
+    `preprocess` decides.
     """
     from stormcast_train.base.typed import explain_validation
 
@@ -67,10 +68,10 @@ def with_overrides(variable: Variable, changes: Mapping[str, Any]) -> Variable:
             f"variables.override.{variable.name}: {explain_validation(error, Variable)}"
         ) from None
     for fact in WRITTEN:
-        there, asked = getattr(variable, fact), getattr(merged, fact)
-        if there != asked:
+        stored, asked = getattr(variable, fact), getattr(merged, fact)
+        if stored != asked:
             raise RequestError(
-                f"variables.override.{variable.name}.{fact}={asked}: the store holds {there}; make another "
+                f"variables.override.{variable.name}.{fact}={asked}: the store holds {stored}; make another "
                 "store with preprocess",
                 variable=variable.name,
             )

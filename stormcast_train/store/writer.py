@@ -7,7 +7,6 @@ Arrays carry suffixes: C channels, Y rows, X columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,9 +28,7 @@ from stormcast_train.store.store_row import StoreRow
 from stormcast_train.store.tally import Tally
 
 Mask = NDArray[np.uint8]
-LOST = (
-    "out_of_packed_range"  # by variable, how many values were put on the end of the range that codes can say
-)
+LOST = "out_of_packed_range"  # by variable, how many values were set to the end of the range of the codes
 
 
 def write_shard(
@@ -41,29 +38,25 @@ def write_shard(
     produce: Callable[[int], StoreRow],
     facts: Callable[[], Mapping[str, Any]] = dict,
 ) -> dict[str, Any]:
-    """Write shard `shard` with `count` rows, `produce(i)` giving its i-th; returns (and stores) the shard's
-    record.
+    """Write a shard of `count` rows, the i-th from `produce(i)`; returns (and stores) the shard's record.
 
-    facts: more for the record, asked for at the end. Marks of a row are applied here, after what is
-    remembered of the unmarked planes.
-
-    One row is in memory at a time. The old record is set aside first and the new one comes last: a shard
-    without one is unfinished, and what it had in common with the old one can still be taken from it
-    (`previous_record`).
+    facts: more for the record, called at the end. A row's marks are applied here, after what the checks need
+    of its unmarked planes is recorded. One row is in memory at a time. The old record is set aside first and
+    the new one comes last: a shard without a record is unfinished, and what is unchanged since the old one
+    can still be taken from it (`previous_record`).
     """
     record_path, previous = layout.record_path(shard), _previous_path(layout, shard)
     if record_path.is_file():
         record_path.replace(previous)
     tally = Tally(layout, shard)
-    with ExitStack() as stack:
-        values_file, mask_file = (
-            stack.enter_context(open(stack.enter_context(replacing(path)), "wb"))
-            for path in (layout.values_path(shard), layout.mask_path(shard))
-        )
-        values, mask = (
-            z.ShardWriter(values_file, layout.rows_per_shard),
-            z.ShardWriter(mask_file, layout.rows_per_shard),
-        )
+    with (
+        replacing(layout.values_path(shard)) as values_path,
+        replacing(layout.mask_path(shard)) as mask_path,
+        open(values_path, "wb") as values_file,
+        open(mask_path, "wb") as mask_file,
+    ):
+        values = z.ShardWriter(values_file, layout.rows_per_shard)
+        mask = z.ShardWriter(mask_file, layout.rows_per_shard)
         for i in range(count):
             row = produce(i)
             tally.before_marks(i, row)
@@ -153,14 +146,11 @@ def write_store(
         layout = GroupLayout(store, role, described, grid, start, step, pack)
         layout.create()
         count = 1 if role == "static" else len(times)
-        stacked = np.stack(
-            [np.reshape(np.asarray(a, np.float32), (count, *grid.shape)) for a in arrays.values()], axis=1
-        )
-        masks = (
-            np.where(np.isnan(stacked), Reason.NOT_IN_FILE, 0).astype(np.uint8)
-            if mask is None
-            else np.asarray(mask, np.uint8)
-        )
+        shape = (count, *grid.shape)
+        stacked = np.stack([np.asarray(a, np.float32).reshape(shape) for a in arrays.values()], axis=1)
+        if mask is None:
+            mask = np.where(np.isnan(stacked), Reason.NOT_IN_FILE, 0)
+        masks = np.asarray(mask).astype(np.uint8)
         _write_rows(layout, stacked, masks.reshape(stacked.shape))
         layouts.append((layout, count))
     finish(store, layouts, lambda _: dict(facts or {}))
@@ -174,7 +164,8 @@ def _clock(role: str, times: Times) -> tuple[np.datetime64, np.timedelta64]:
     steps = np.unique(np.diff(stamps))
     if len(steps) > 1 or (len(steps) and steps[0] <= np.timedelta64(0, "s")):
         raise RequestError(
-            f"{role}: the times are not regular from {iso(stamps[0])}; gaps are masked rows, not absent ones"
+            f"{role}: the times from {iso(stamps[0])} on are not regular; give a row of NaN for each time "
+            "that is missing"
         )
     return stamps[0], steps[0] if len(steps) else HOUR
 

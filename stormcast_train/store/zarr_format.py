@@ -102,7 +102,7 @@ def decompress(content: bytes, where: Path, advice: str = REPEAT) -> bytes:
 
 
 def stored(path: Path, advice: str = REPEAT) -> bytes:
-    """The bytes of a file that must be there; FailedError, which ends with the advice, where it is gone."""
+    """The bytes of a file that must exist; FailedError, which ends with the advice, where it is gone."""
     try:
         return path.read_bytes()
     except FileNotFoundError as error:
@@ -116,43 +116,33 @@ def write_array(
     attributes: dict[str, Any] | None = None,
     growing: int | None = None,
 ) -> None:
-    """A whole array as one compressed chunk; with `growing`, the chunk is that many times longer along the
-    first axis than needed now.
+    """A whole array, of any shape, as one compressed chunk; with `growing`, the chunk's first axis is a
+    multiple of that
+    length.
 
     The chunk is written before the metadata, so a reader sees the old length or the new.
     """
     if values.dtype.kind in "US":
         content = _strings(values)
-        document = array_document(
-            "string",
-            values.shape,
-            values.shape,
-            dimensions,
-            [{"name": "vlen-utf8"}, ZSTD, CRC],
-            "",
-            attributes,
-        )
+        codecs: list[dict[str, Any]] = [{"name": "vlen-utf8"}, ZSTD, CRC]
+        document = array_document("string", values.shape, values.shape, dimensions, codecs, "", attributes)
     else:
         code = values.dtype.kind + str(values.dtype.itemsize)
-        shape = (
-            ((-(-values.shape[0] // growing) * growing if growing else values.shape[0]), *values.shape[1:])
-            if values.ndim
-            else ()
-        )
-        padded = np.zeros(shape, dtype=np.dtype(code).newbyteorder("<"))
+        chunk = _chunk_shape(values.shape, growing)
+        padded = np.zeros(chunk, dtype=np.dtype(code).newbyteorder("<"))
         padded[tuple(slice(0, n) for n in values.shape)] = values
         content = padded.tobytes()
-        document = array_document(
-            code,
-            values.shape,
-            shape,
-            dimensions,
-            [LITTLE, ZSTD, CRC],
-            False if code == "b1" else 0,
-            attributes,
-        )
+        codecs, fill = [LITTLE, ZSTD, CRC], False if code == "b1" else 0
+        document = array_document(code, values.shape, chunk, dimensions, codecs, fill, attributes)
     write_bytes(chunk_path(folder, *([0] * values.ndim)), compress(content))
     write_json(folder / "zarr.json", document)
+
+
+def _chunk_shape(shape: tuple[int, ...], growing: int | None) -> tuple[int, ...]:
+    """The shape, or with `growing` one whose first axis is the next multiple of it."""
+    if not shape or not growing:
+        return shape
+    return (-(-shape[0] // growing) * growing, *shape[1:])
 
 
 def _strings(values: NDArray[Any]) -> bytes:
@@ -208,7 +198,7 @@ class ShardWriter:
 class ShardFile:
     """An open shard: its index, parsed once, and `pread`s. Closed when the last thread lets go of it."""
 
-    def __init__(self, path: Path, chunks: int, advice: str = "`inspect --verify` tells more") -> None:
+    def __init__(self, path: Path, chunks: int, advice: str = "`inspect --verify` reports more") -> None:
         self.path = path
         self._fd = os.open(path, os.O_RDONLY)
         size = os.fstat(self._fd).st_size
@@ -216,9 +206,8 @@ class ShardFile:
         if len(tail) != 16 * chunks + 4 or struct.pack("<I", crc32c(tail[:-4])) != tail[-4:]:
             raise FailedError(f"{path} is damaged: its index is cut or changed. {advice}", path=str(path))
         self.index = np.frombuffer(tail[:-4], dtype="<u8").reshape(chunks, 2)
-        self._offsets: list[int] = self.index[
-            :, 0
-        ].tolist()  # a number out of an array costs as much as a small read
+        # As a list: a number out of an array costs as much as a small read.
+        self._offsets: list[int] = self.index[:, 0].tolist()
 
     def __del__(self) -> None:
         if hasattr(self, "_fd"):
@@ -230,7 +219,7 @@ class ShardFile:
         return self._fd
 
     def has(self, number: int) -> bool:
-        """Whether the shard holds this chunk; one that it lacks is all fill value."""
+        """Whether the shard holds this chunk; one that it does not hold is all fill value."""
         return self._offsets[number] != ABSENT
 
     def chunk(self, number: int) -> bytes:

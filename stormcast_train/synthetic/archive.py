@@ -55,7 +55,7 @@ class Archive:
         return _plain({**facts, "faults": self.faulty, "code": digest_files(Path(__file__).parent)})
 
     def record(self) -> dict[str, Any]:
-        """What `world.json` says now; empty where there is none."""
+        """The contents of `world.json`; empty where there is none."""
         found = self.path / RECORD
         return dict(read_json(found)) if found.exists() else {}
 
@@ -66,16 +66,22 @@ class Archive:
         found = self.record()
         if not found:
             if self.path.is_dir() and any(self.path.iterdir()):
-                raise RequestError(f"{self.path} is not empty and has no {RECORD}: choose another out=")
+                raise RequestError(
+                    f"{self.path} is not empty and no synthetic archive (it has no {RECORD}): choose another "
+                    "out="
+                )
             return
         asked = self.facts()
         differing = [key for key in asked if found.get(key) != asked[key] and (going_on or key != "code")]
         if differing:
             key = differing[0]
-            what = {"code": "written by another version of the generator"}.get(
-                key, f"of {key}={_short(found.get(key))}, not {_short(asked[key])}"
+            what = f"of {key}={_short(found.get(key))}, not {_short(asked[key])}"
+            if key == "code":
+                what = "written by another version of the generator"
+            raise RequestError(
+                f"{self.path} holds a synthetic archive {what}: choose another out=",
+                differing=differing,
             )
-            raise RequestError(f"{self.path} holds a world {what}: choose another out=", differing=differing)
 
     def claim(self) -> None:
         """Write `world.json` where there is none; check first, as more is to be written."""
@@ -99,14 +105,13 @@ def _short(value: Any) -> str:
 
 
 def hour_jobs(archive: Archive, period: Period) -> list[Job]:
-    """The hours of the period that lack a file, by segment."""
-    times = period.times(HOUR)
-    lacking = [
-        t
-        for t in times
-        if not all(f.exists for f in hour_files(archive.contents, archive.path, t, archive.fault_seed))
-    ]
-    parts = segments([_hour(t) for t in lacking])
+    """The hours of the period of which a file is missing, by segment."""
+    incomplete: list[int] = []
+    for time in period.times(HOUR):
+        files = hour_files(archive.contents, archive.path, time, archive.fault_seed)
+        if not all(file.exists for file in files):
+            incomplete.append(_hour(time))
+    parts = segments(incomplete)
     return [
         Job(archive.seed, archive.lattice, archive.contents, archive.path, part, archive.fault_seed)
         for part in parts
@@ -114,8 +119,8 @@ def hour_jobs(archive: Archive, period: Period) -> list[Job]:
 
 
 def month_jobs(archive: Archive, period: Period) -> list[MonthJob]:
-    """The driver's months that are not there, or not long enough: those are written anew over the union of
-    both periods.
+    """The driver's months that are missing or not long enough: those are written anew over the union of both
+    periods.
     """
     if not archive.contents.era5:
         return []
@@ -124,51 +129,44 @@ def month_jobs(archive: Archive, period: Period) -> list[MonthJob]:
     jobs, written = [], archive.record().get("era5", {})
     for part in months_of(period):
         job = MonthJob(archive.seed, lat, lon, single, levels, archive.path / "era5", part)
-        before = (
-            Period.parse(written[job.month])
-            if job.month in written and all(p.exists() for p in job.paths)
-            else None
-        )
-        if before and before.start <= part.start and part.end <= before.end:
-            continue
-        union = Period(min(part.start, before.start), max(part.end, before.end)) if before else part
+        union = part
+        if job.month in written and all(p.exists() for p in job.paths):
+            before = Period.parse(written[job.month])
+            if before.start <= part.start and part.end <= before.end:
+                continue
+            union = Period(min(part.start, before.start), max(part.end, before.end))
         jobs.append(MonthJob(archive.seed, lat, lon, single, levels, archive.path / "era5", union))
     return jobs
 
 
 def oracle_jobs(archive: Archive, starts: NDArray[np.datetime64], hours: int, members: int) -> list[Job]:
-    """The futures that lack a file, a job per start; RequestError where two starts would write the same valid
-    time.
+    """The futures of which a file is missing, a job per start [N]; RequestError where two starts would write
+    the same valid time.
     """
     _check_starts(archive, starts, hours)
     inner = ArchiveContents(archive.contents.rwrf, archive.contents.qpesums, False, ())
     jobs = []
     for start in starts:
         valid = [start + HOUR * k for k in range(1, hours + 1)]
-        lacking = [
-            m for m in range(members)
-            if not all(f.exists for t in valid for f in hour_files(inner, member_archive(archive.path, m), t,
-            None))
-        ]  # fmt: skip
-        if lacking:
-            spans = tuple(_hour(t) for t in valid)
+        incomplete = tuple(
+            m for m in range(members) if not _complete(inner, member_archive(archive.path, m), valid)
+        )
+        if incomplete:
+            spans = tuple(_hour(time) for time in valid)
+            first = _hour(start)
             jobs.append(
-                Job(
-                    archive.seed,
-                    archive.lattice,
-                    inner,
-                    archive.path,
-                    spans,
-                    None,
-                    _hour(start),
-                    tuple(lacking),
-                )
+                Job(archive.seed, archive.lattice, inner, archive.path, spans, None, first, incomplete)
             )
     return jobs
 
 
+def _complete(contents: ArchiveContents, folder: Path, times: Sequence[np.datetime64]) -> bool:
+    """Whether every file of these hours is written."""
+    return all(all(file.exists for file in hour_files(contents, folder, time, None)) for time in times)
+
+
 def _spans(archive: Archive, starts: NDArray[np.datetime64], hours: int) -> dict[str, int]:
-    """Hours by start, of the futures there are and of those asked for."""
+    """Hours by start, of the futures already written and of those asked for."""
     found = archive.path / "oracle" / ORACLE
     before: dict[str, int] = read_json(found)["hours"] if found.exists() else {}
     return {**before, **{iso(s): max(hours, before.get(iso(s), 0)) for s in starts}}
@@ -178,12 +176,12 @@ def _check_starts(archive: Archive, starts: NDArray[np.datetime64], hours: int) 
     for (first, length), (second, _) in pairwise(sorted(_spans(archive, starts, hours).items())):
         if parse_time(first) + HOUR * length > parse_time(second):
             raise RequestError(
-                f"futures from {first} and {second} overlap: starts must lie at least hours={length} apart"
+                f"the futures from {first} and {second} overlap: choose starts at least hours={length} apart"
             )
 
 
 def note_oracle(archive: Archive, starts: NDArray[np.datetime64], hours: int) -> None:
-    """Write down which futures there are (`oracle/oracle.json`), before they are written."""
+    """Record the futures from these starts [N] (`oracle/oracle.json`), before they are written."""
     write_json(
         archive.path / "oracle" / ORACLE, {"hours": _spans(archive, starts, hours), "seed": archive.seed}
     )
@@ -203,7 +201,7 @@ def note_faults(archive: Archive, period: Period) -> int:
 
 
 def note_month(archive: Archive, job: MonthJob) -> None:
-    """Write down which hours a month's files hold."""
+    """Record which hours a month's files hold."""
     record = archive.record()
     write_json(
         archive.path / RECORD, record | {"era5": record.get("era5", {}) | {job.month: str(job.period)}}

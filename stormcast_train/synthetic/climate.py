@@ -38,7 +38,7 @@ HUMIDITY = np.array(
 
 
 def season(hours: Array) -> Array:
-    """cos of the time of year."""
+    """Cosine of the time of year [T] at hours [T] since 1970."""
     return np.cos(_angle(hours))
 
 
@@ -47,13 +47,13 @@ def _angle(hours: Array) -> Array:
 
 
 def local_hour(hours: Array, lon: float = MIDDLE_LON) -> Array:
-    """Mean solar time in hours, 0..24."""
+    """Mean solar time [T] in hours, 0..24, at hours [T] since 1970 (UTC)."""
     return (hours + lon / 15) % 24
 
 
 def sun(hours: Array) -> Array:
-    """Cosine of the solar zenith angle at Taiwan's middle, 0 at night (Hartmann 1994, eq. A.8; declination by
-    the season).
+    """Cosine of the solar zenith angle [T] at Taiwan's middle, 0 at night, at hours [T] since 1970 (Hartmann
+    1994, eq. A.8; declination by the season).
     """
     declination, latitude = np.radians(-23.44 * season(hours - 10 * 24 + 24)), np.radians(MIDDLE_LAT)
     angle = 2 * np.pi * (local_hour(hours) - 12) / 24
@@ -63,7 +63,10 @@ def sun(hours: Array) -> Array:
 
 
 def heating(hours: Array) -> Array:
-    """0..1: how warm the ground has become; largest about 14 local time, larger in summer."""
+    """0..1 [T]: how warm the ground has become at hours [T] since 1970; largest about 14 local time, larger
+    in
+    summer.
+    """
     lags = np.arange(0.0, 5.0, 0.5)
     weights = np.exp(-lags / 1.6)
     return sum(w * sun(hours - lag) for w, lag in zip(weights, lags, strict=True)) / weights.sum()
@@ -104,13 +107,15 @@ def saturation_pressure_hPa(temperature_K: Array) -> Array:
 
 
 def saturation_humidity(temperature_K: Array, pressure_hPa: Array | float) -> Array:
-    """Specific humidity at saturation, kg kg-1."""
+    """Specific humidity at saturation in kg kg-1, of the arguments' common shape."""
     vapour = saturation_pressure_hPa(temperature_K)
     return 0.622 * vapour / (pressure_hPa - 0.378 * vapour)
 
 
 def dew_point_K(temperature_K: Array, relative_humidity: Array) -> Array:
-    """Inverse of Bolton's formula."""
+    """Dew point in K of a relative humidity (0..1), of the arguments' common shape: the inverse of Bolton's
+    formula.
+    """
     logarithm = np.log(relative_humidity * saturation_pressure_hPa(temperature_K) / 6.112)
     return 273.15 + 243.5 * logarithm / (17.67 - logarithm)
 

@@ -52,10 +52,11 @@ class HourFile:
 
 
 def contents_of(variables: VariablesConfig, qpepre: bool) -> ArchiveContents:
-    """The files from which `variables` can be read; RequestError where the synthetic sources lack one."""
+    """The files from which `variables` can be read; RequestError where no synthetic source holds one."""
     if variables.step not in ("1h", "60min"):
         raise RequestError(
-            f"variables={variables.name} steps by {variables.step} and the synthetic archive by 1h"
+            f"variables={variables.name} has a step of {variables.step}, and the synthetic archive one of "
+            "1h; choose variables= with step 1h"
         )
     radar = tuple(n for n in variables.state if n in RADAR)
     rwrf = tuple(n for n in variables.state if n not in RADAR)
@@ -75,19 +76,19 @@ def contents_of(variables: VariablesConfig, qpepre: bool) -> ArchiveContents:
     return ArchiveContents(rwrf, radar, qpepre and "rain1h" in radar, background)
 
 
-def _check(role: str, lacking: list[str], known: object, set_name: str) -> None:
-    if lacking:
+def _check(role: str, missing: list[str], known: object, set_name: str) -> None:
+    if missing:
         names = [str(n) for n in known] if isinstance(known, (list, tuple)) else []
-        hint = nearest(lacking[0], names)
+        hint = nearest(missing[0], names)
         raise RequestError(
-            f"the synthetic archive cannot hold {', '.join(lacking)} ({role} of variables={set_name}).{hint}"
+            f"the synthetic archive cannot hold {', '.join(missing)} ({role} of variables={set_name}).{hint}"
         )
 
 
 def hour_files(
     contents: ArchiveContents, archive: Path, time: np.datetime64, fault_seed: int | None
 ) -> Iterator[HourFile]:
-    """The files of one hour; `fault_seed` None: nothing is wrong with any."""
+    """The files of one hour; `fault_seed` None: none of them is faulty."""
 
     def one(folder: str, product: str, name: str) -> HourFile:
         fault = fault_of(fault_seed, folder, time) if fault_seed is not None else None

@@ -41,7 +41,7 @@ class Cyclone:
     phase: float
 
     def centre(self, hours: Array) -> tuple[Array, Array]:
-        """(x, y) in km at `hours`."""
+        """(x, y), each [T] in km, at hours [T] since 1970."""
         since = hours - self.middle_h
         return (
             self.x_km + self.east_km_h * since + 0.5 * self.turn * since**2,
@@ -49,7 +49,7 @@ class Cyclone:
         )
 
     def strength(self, hours: Array) -> Array:
-        """0..1: how much of it there is."""
+        """0..1 [T]: the part of its full strength at hours [T] since 1970."""
         since = np.clip(np.abs(hours - self.middle_h) / HALF_LIFE_H, 0, 1)
         return np.cos(0.5 * np.pi * since) ** 2
 
@@ -77,7 +77,7 @@ class Vortex:
 
 
 def cyclones(seed: int, hours: Array) -> list[Cyclone]:
-    """Those that exist at any of these hours."""
+    """The cyclones that exist at any of these hours [T] since 1970."""
     first, last = (
         int(np.floor((h + s * HALF_LIFE_H) / WINDOW_H)) for h, s in ((hours.min(), -1), (hours.max(), 1))
     )

@@ -1,5 +1,5 @@
-"""What goes wrong in a real archive, made on purpose and written down: missing hours, truncated files, bad
-values, a wrong clock.
+"""Faults of real archives, made on purpose and recorded: missing hours, truncated files, bad values, a wrong
+clock.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -170,13 +171,14 @@ class Synoptic:
             self.sets["moisture"].append(
                 WaveSet.draw(seed, "error moisture", (300, 1500), 0.6, ERROR_WIDTH_H).scaled(0.3)
             )
-        self._bases = {s.purpose: self._basis(s) for sets in self.sets.values() for s in sets}
+        self._bases: dict[str, NDArray[np.float32]] = {}
+        for waves in chain.from_iterable(self.sets.values()):
+            self._bases[waves.purpose] = self._basis(waves)
 
     def _basis(self, waves: WaveSet) -> NDArray[np.float32]:
         """cos and sin of k x at the points [P, 2J]."""
-        phase = (
-            np.ravel(self.east_m)[:, None] * waves.k[:, 0] + np.ravel(self.north_m)[:, None] * waves.k[:, 1]
-        )
+        east_m, north_m = np.ravel(self.east_m)[:, None], np.ravel(self.north_m)[:, None]
+        phase = east_m * waves.k[:, 0] + north_m * waves.k[:, 1]
         return np.concatenate([np.cos(phase), np.sin(phase)], axis=1).astype(np.float32)
 
     def at(self, hours: Array) -> Flow:

@@ -4,7 +4,9 @@ cannot cross.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -65,35 +67,62 @@ def _around(height_m: Array) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     factor = min(1.0, MOST_CELLS / max(height_m.shape))
     coarse = zoom(height_m, factor, order=1) if factor < 1 else height_m
     depth = np.exp(-coarse / BLOCKING_HEIGHT_M)
-    responses = [_corrected(depth, unit) for unit in ((1.0, 0.0), (0.0, 1.0))]
-    full = [[np.clip(_to_shape(component, height_m.shape), -1.2, 2.0) for component in r] for r in responses]
-    (uu, vu), (uv, vv) = full
-    return (uu, uv), (vu, vv)
+    uu, vu = _corrected(depth, (1.0, 0.0))
+    uv, vv = _corrected(depth, (0.0, 1.0))
+    shape = height_m.shape
+    return (_limited(uu, shape), _limited(uv, shape)), (_limited(vu, shape), _limited(vv, shape))
 
 
-def _corrected(depth: Array, unit: tuple[float, float]) -> tuple[Array, Array]:
-    """The unit wind minus grad(phi), where div(D grad(phi)) = div(D unit) and phi = 0 outside."""
-    ny, nx = depth.shape
-    padded = np.pad(depth, 1, mode="edge")
-    faces = {
-        (0, 1): (padded[1:-1, 1:-1] + padded[1:-1, 2:]) / 2, (0, -1): (padded[1:-1, 1:-1] + padded[1:-1,
-        :-2]) / 2,
-        (1, 0): (padded[1:-1, 1:-1] + padded[2:, 1:-1]) / 2, (-1, 0): (padded[1:-1, 1:-1] + padded[:-2,
-        1:-1]) / 2,
-    }  # fmt: skip
-    index = np.arange(ny * nx).reshape(ny, nx)
-    rows, columns, values = [index.ravel()], [index.ravel()], [-sum(faces.values()).ravel()]  # type: ignore[union-attr]
-    source = np.zeros((ny, nx))
-    for (dy, dx), face in faces.items():
-        inside = (slice(max(0, -dy), ny - max(0, dy)), slice(max(0, -dx), nx - max(0, dx)))
-        beyond = (slice(max(0, dy), ny - max(0, -dy)), slice(max(0, dx), nx - max(0, -dx)))
-        rows.append(index[inside].ravel())
-        columns.append(index[beyond].ravel())
-        values.append(face[inside].ravel())
-        source += face * (dx * unit[0] + dy * unit[1])
-    matrix = coo_array((np.concatenate(values), (np.concatenate(rows), np.concatenate(columns)))).tocsc()
-    phi = np.pad(spsolve(matrix, source.ravel()).reshape(ny, nx), 1)
-    return unit[0] - (phi[1:-1, 2:] - phi[1:-1, :-2]) / 2, unit[1] - (phi[2:, 1:-1] - phi[:-2, 1:-1]) / 2
+def _limited(response: Array, shape: tuple[int, ...]) -> Array:
+    """A response on the lattice itself, kept within what the flow around a mountain reaches."""
+    return np.clip(_to_shape(response, shape), -1.2, 2.0)
+
+
+def _corrected(depth_YX: Array, unit: tuple[float, float]) -> tuple[Array, Array]:
+    """The unit wind (along x, along y) minus grad(phi), both [y, x], where div(D grad(phi)) = div(D unit) and
+    phi = 0 outside.
+    """
+    faces = _face_depths(depth_YX)
+    divergence_YX = np.zeros(depth_YX.shape)
+    for (dy, dx), face_YX in faces.items():
+        divergence_YX += face_YX * (dx * unit[0] + dy * unit[1])
+    inner_YX = spsolve(_divergence_matrix(faces, depth_YX.shape), divergence_YX.ravel())
+    phi_YX = np.pad(inner_YX.reshape(depth_YX.shape), 1)
+    along_x = unit[0] - (phi_YX[1:-1, 2:] - phi_YX[1:-1, :-2]) / 2
+    along_y = unit[1] - (phi_YX[2:, 1:-1] - phi_YX[:-2, 1:-1]) / 2
+    return along_x, along_y
+
+
+def _face_depths(depth_YX: Array) -> dict[tuple[int, int], Array]:
+    """The depth [y, x] at each cell's four sides, by the step (rows, columns) to the neighbour there."""
+    padded = np.pad(depth_YX, 1, mode="edge")
+    own = padded[1:-1, 1:-1]
+    return {
+        (0, 1): (own + padded[1:-1, 2:]) / 2,
+        (0, -1): (own + padded[1:-1, :-2]) / 2,
+        (1, 0): (own + padded[2:, 1:-1]) / 2,
+        (-1, 0): (own + padded[:-2, 1:-1]) / 2,
+    }
+
+
+def _divergence_matrix(faces: Mapping[tuple[int, int], Array], shape: tuple[int, ...]) -> Any:
+    """div(D grad(.)) as a sparse matrix [cell, cell]; a neighbour outside the lattice is 0."""
+    index_YX = np.arange(shape[0] * shape[1]).reshape(shape)
+    through_all_sides = np.sum(list(faces.values()), axis=0)
+    rows, columns, values = [index_YX.ravel()], [index_YX.ravel()], [-through_all_sides.ravel()]
+    for (dy, dx), face_YX in faces.items():
+        cells = _inside(dy, shape[0]), _inside(dx, shape[1])
+        neighbours = _inside(-dy, shape[0]), _inside(-dx, shape[1])
+        rows.append(index_YX[cells].ravel())
+        columns.append(index_YX[neighbours].ravel())
+        values.append(face_YX[cells].ravel())
+    entries = np.concatenate(values), (np.concatenate(rows), np.concatenate(columns))
+    return coo_array(entries).tocsc()
+
+
+def _inside(step: int, length: int) -> slice:
+    """The indices of an axis whose neighbour `step` away is on it too."""
+    return slice(max(0, -step), length - max(0, step))
 
 
 def _to_shape(values: Array, shape: tuple[int, ...]) -> Array:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 
 import numpy as np
@@ -56,8 +56,10 @@ def run_month(job: MonthJob, advance: Callable[[int], None] | None = None) -> in
     """Write the month's files; how many. `advance(n)` after every n hours."""
     driver = Driver(job.seed, job.lat, job.lon)
     times = job.period.times(HOUR)
-    pressures = tuple(sorted({level[1] for n in job.levels if (level := split_level(n))}, reverse=True))
-    letters = [letter for letter in write_era5.LEVELS if any(n[0] == letter for n in job.levels)]
+    levels = [level for level in map(split_level, job.levels) if level]
+    pressures = tuple(sorted({pressure for _, pressure in levels}, reverse=True))
+    held = {name[0] for name in job.levels}
+    letters = [letter for letter in write_era5.LEVELS if letter in held]
     if job.single:
         with replacing(job.paths[0]) as path:
             write_era5.write_single(
@@ -103,11 +105,12 @@ def _level_blocks(
     driver: Driver, times: NDArray[np.datetime64], letters: list[str], pressures: tuple[int, ...]
 ) -> Iterator[tuple[int, Block]]:
     for row, hours, part in _days(times):
-        day = driver.day(hours, [f"{letter}{p}" for letter in letters for p in pressures])
-        stacks = {
-            letter: np.stack([day[f"{letter}{p}"][part] for p in pressures], axis=1) for letter in letters
-        }
-        yield row, {letter: trimmed(stack) for letter, stack in stacks.items()}
+        day = driver.day(hours, [f"{letter}{p}" for letter, p in product(letters, pressures)])
+        blocks: dict[str, NDArray[np.float32]] = {}
+        for letter in letters:
+            levels = [day[f"{letter}{pressure}"][part] for pressure in pressures]
+            blocks[letter] = trimmed(np.stack(levels, axis=1))
+        yield row, blocks
 
 
 def _counted(
@@ -120,7 +123,7 @@ def _counted(
 
 
 def trimmed(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rounded to `KEPT_BITS` of mantissa."""
+    """The values, of any shape, rounded to `KEPT_BITS` of mantissa."""
     drop = 23 - KEPT_BITS
     bits = np.ascontiguousarray(values, np.float32).view(np.uint32)
     rounded = (

@@ -12,12 +12,8 @@ from stormcast_train.synthetic.lattice import Lattice
 from stormcast_train.synthetic.terrain import KM_PER_DEGREE
 
 Array = NDArray[np.floating]
-RADARS = (
-    (25.07, 121.77),
-    (23.99, 121.62),
-    (23.15, 120.08),
-    (21.90, 120.85),
-)  # Wufenshan, Hualien, Qigu, Kenting
+# Wufenshan, Hualien, Qigu, Kenting: latitude, longitude.
+RADARS = ((25.07, 121.77), (23.99, 121.62), (23.15, 120.08), (21.90, 120.85))
 RAIN_REACH_KM, ECHO_REACH_KM = 340.0, 420.0
 
 
@@ -43,7 +39,7 @@ class Sampler:
 
 
 def covered(lat: Array, lon: Array, reach_km: float) -> NDArray[np.bool_]:
-    """Within reach of any radar."""
+    """Which points (degrees, of any one shape) are within reach of any radar."""
     distances = [np.hypot(lat - y, (lon - x) * np.cos(np.radians(y))) * KM_PER_DEGREE for y, x in RADARS]
     return np.minimum.reduce(distances) <= reach_km
 
@@ -53,10 +49,8 @@ def _weights(row: Array, column: Array, shape: tuple[int, int]) -> csr_array:
     top, left = np.floor(row).astype(np.int64), np.floor(column).astype(np.int64)
     by_row, by_column = _keys(row - top), _keys(column - left)
     values = (by_row[:, :, None] * by_column[:, None, :]).astype(np.float32)
-    rows, columns = (
-        top[:, None, None] + np.arange(-1, 3)[:, None],
-        left[:, None, None] + np.arange(-1, 3)[None, :],
-    )
+    rows = top[:, None, None] + np.arange(-1, 3)[:, None]
+    columns = left[:, None, None] + np.arange(-1, 3)[None, :]
     index = (rows * shape[1] + columns).astype(np.int32)
     starts = np.arange(len(row) + 1, dtype=np.int32) * 16
     return csr_array((values.ravel(), index.ravel(), starts), shape=(len(row), shape[0] * shape[1]))

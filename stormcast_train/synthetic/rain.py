@@ -159,15 +159,15 @@ class Cells:
 
 
 def textured(rate: Array, texture: Array) -> Array:
-    """The rate with its fine structure: lognormal around the smooth field, mean kept. `texture` is unit
-    noise.
+    """The rate [y, x] with its fine structure: lognormal around the smooth field, mean kept. `texture` [y, x]
+    is unit noise.
     """
     return rate * np.exp(np.float32(TEXTURE) * texture - np.float32(TEXTURE**2 / 2))
 
 
 def reflectivity_dbz(rate_mm_h: Array, texture: Array) -> Array:
-    """Column maximum reflectivity: Z = 200 R^1.6 (Marshall and Palmer 1948), 4 dB above the surface's; minus
-    infinity without rain.
+    """Column maximum reflectivity [y, x] in dBZ: Z = 200 R^1.6 (Marshall and Palmer 1948), 4 dB above the
+    surface's; minus infinity without rain. texture: [y, x], unit noise.
     """
     with np.errstate(divide="ignore"):
         surface = 10 * np.log10(200.0 * np.maximum(rate_mm_h, 1e-9) ** 1.6)

@@ -59,26 +59,26 @@ WEST_SLOPE_KM, EAST_SLOPE_KM = 42.0, 25.0
 
 
 def kilometres(lat: Array, lon: Array) -> tuple[Array, Array]:
-    """(east, north) of Taiwan's middle in kilometres on a plane."""
-    return (lon - MIDDLE_LON) * KM_PER_DEGREE * np.cos(np.radians(MIDDLE_LAT)), (
-        lat - MIDDLE_LAT
-    ) * KM_PER_DEGREE
+    """(east, north) of Taiwan's middle in kilometres on a plane; lat and lon in degrees, of any one shape."""
+    east = (lon - MIDDLE_LON) * KM_PER_DEGREE * np.cos(np.radians(MIDDLE_LAT))
+    return east, (lat - MIDDLE_LAT) * KM_PER_DEGREE
 
 
 def inland_km(lat: Array, lon: Array, polygon: Array) -> Array:
-    """Signed distance to the polygon's edge in kilometres, positive inside; any shape."""
+    """Signed distance to the edge of a polygon [N, (lon, lat)] in kilometres, positive inside; lat and lon in
+    degrees, of any one shape.
+    """
     x, y = kilometres(lat, lon)
     px, py = kilometres(polygon[:, 1], polygon[:, 0])
     nearest = np.full(np.shape(x), np.inf)
     inside = np.zeros(np.shape(x), bool)
     for x0, y0, x1, y1 in zip(px, py, np.roll(px, -1), np.roll(py, -1), strict=True):
-        along = np.clip(
-            ((x - x0) * (x1 - x0) + (y - y0) * (y1 - y0)) / ((x1 - x0) ** 2 + (y1 - y0) ** 2), 0, 1
-        )
-        nearest = np.minimum(nearest, (x - x0 - along * (x1 - x0)) ** 2 + (y - y0 - along * (y1 - y0)) ** 2)
+        dx, dy = x1 - x0, y1 - y0
+        along = np.clip(((x - x0) * dx + (y - y0) * dy) / (dx**2 + dy**2), 0, 1)
+        nearest = np.minimum(nearest, (x - x0 - along * dx) ** 2 + (y - y0 - along * dy) ** 2)
         crosses = (y0 > y) != (y1 > y)
         if y1 != y0:
-            inside ^= crosses & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+            inside ^= crosses & (x < dx * (y - y0) / dy + x0)
     return np.where(inside, 1, -1) * np.sqrt(nearest)
 
 
@@ -96,7 +96,9 @@ def _waves() -> tuple[Array, Array, Array]:
 
 
 def roughness(lat: Array, lon: Array) -> Array:
-    """A fixed field of unit variance that falls towards short waves."""
+    """A fixed field of unit variance that falls towards short waves; lat and lon in degrees, of any one
+    shape.
+    """
     x, y = kilometres(lat, lon)
     total = np.zeros(np.shape(x))
     for (kx, ky), amplitude, phase in zip(*_waves(), strict=True):
@@ -105,7 +107,7 @@ def roughness(lat: Array, lon: Array) -> Array:
 
 
 def height_m(lat: Array, lon: Array) -> Array:
-    """Surface altitude in metres (0 at sea); any shape."""
+    """Surface altitude in metres (0 at sea); lat and lon in degrees, of any one shape."""
     shore = inland_km(lat, lon, TAIWAN)
     crest_lon, crest_m = np.interp(lat, CREST[:, 0], CREST[:, 1]), np.interp(lat, CREST[:, 0], CREST[:, 2])
     across = (lon - crest_lon) * KM_PER_DEGREE * np.cos(np.radians(lat))
@@ -124,13 +126,15 @@ def _taper(inland: Array, width_km: float) -> Array:
 
 
 def land(lat: Array, lon: Array) -> Array:
-    """1 on land, 0 at sea."""
+    """1 on land, 0 at sea; lat and lon in degrees, of any one shape."""
     distance = np.maximum.reduce([inland_km(lat, lon, coast) for coast in (TAIWAN, MAINLAND, LUZON)])
     return (distance > 0).astype(np.float64)
 
 
 def smoothed(lat: Array, lon: Array, sigma_degrees: float) -> tuple[Array, Array]:
-    """(height m, land fraction) [y, x] as a coarse model sees them; regular axes, one step both ways."""
+    """(height m, land fraction) [y, x] as a coarse model sees them; lat [y] and lon [x] in degrees, with one
+    step both ways.
+    """
     step, refine = float(abs(lat[1] - lat[0])), 4
     fine_lat = lat[0] + np.arange((len(lat) - 1) * refine + 1) * (lat[1] - lat[0]) / refine
     fine_lon = lon[0] + np.arange((len(lon) - 1) * refine + 1) * (lon[1] - lon[0]) / refine

@@ -22,7 +22,7 @@ CHUNK_TIMES = 24
 
 @dataclass(frozen=True)
 class Parameter:
-    """What the CDS says about a variable."""
+    """The attributes that the CDS gives a variable."""
 
     short: str
     grib_short: str
@@ -241,7 +241,8 @@ def _facts(axes: Axes, parameter: Parameter) -> dict[str, Any]:
         "GRIB_jPointsAreConsecutive": 0,
         "GRIB_jScansPositively": 0,
     }
-    first, last = (f"GRIB_{{}}Of{word}GridPointInDegrees" for word in ("First", "Last"))
+    first, last = "GRIB_{}OfFirstGridPointInDegrees", "GRIB_{}OfLastGridPointInDegrees"
+    levels = "isobaricInhPa " if axes.levels else ""
     return {
         **{key: np.int64(value) for key, value in integers.items()},
         "GRIB_dataType": "fc" if parameter.step_type == "accum" else "an", "GRIB_typeOfLevel": kind,
@@ -258,5 +259,5 @@ def _facts(axes: Axes, parameter: Parameter) -> dict[str, Any]:
         "GRIB_totalNumber": np.int64(0), "GRIB_units": parameter.units, "long_name": parameter.name,
         "units": parameter.units,
         "standard_name": parameter.standard_name,
-        "coordinates": f"number valid_time {'isobaricInhPa ' if axes.levels else ''}latitude longitude expver",
+        "coordinates": f"number valid_time {levels}latitude longitude expver",
     }  # fmt: skip

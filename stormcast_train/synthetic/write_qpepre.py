@@ -4,6 +4,8 @@ QPESUMS.
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,10 +20,7 @@ lat = np.round(SOUTH + STEP * np.arange(ROWS), 4)
 
 def template(lat: NDArray[np.floating] = lat, lon: NDArray[np.floating] = lon) -> NDArray[np.uint8]:
     """All lines with the value `0.00`: characters [rows * columns, 36]."""
-    lines = [
-        f"{i:6d}{x:10.4f}{y:10.4f}{0:9.2f}\n"
-        for i, (y, x) in enumerate(((y, x) for y in lat for x in lon), start=1)
-    ]
+    lines = [f"{i:6d}{x:10.4f}{y:10.4f}{0:9.2f}\n" for i, (y, x) in enumerate(product(lat, lon), start=1)]
     return np.frombuffer("".join(lines).encode("ascii"), np.uint8).reshape(-1, WIDTH).copy()
 
 
@@ -42,8 +41,8 @@ def text_file(rain_mm: NDArray[np.floating], lines: NDArray[np.uint8]) -> bytes:
 
 def file_name(time: np.datetime64) -> str:
     """`qpepre_202106010200-202106010300_1_h.txt` for the hour that ends at `time` (UTC)."""
-    start, end = (
-        str(t.astype("datetime64[m]")).translate(str.maketrans("", "", "-T:"))
-        for t in (time - np.timedelta64(1, "h"), time)
-    )
-    return f"qpepre_{start}-{end}_1_h.txt"
+    return f"qpepre_{_minute(time - np.timedelta64(1, 'h'))}-{_minute(time)}_1_h.txt"
+
+
+def _minute(time: np.datetime64) -> str:
+    return str(time.astype("datetime64[m]")).translate(str.maketrans("", "", "-T:"))

@@ -17,7 +17,7 @@ RADARS = (b"RCWF", b"RCHL", b"RCCG", b"RCKT")
 
 
 @dataclass(frozen=True)
-class QpesumsHeader:
+class MosaicHeader:
     """Every field of the header as it stands in the file (scaled integers, names with the garbage after their
     NUL).
     """
@@ -38,7 +38,7 @@ class QpesumsHeader:
     missing: int  # in physical units
     radars: tuple[bytes, ...]
 
-    def at(self, time: np.datetime64) -> QpesumsHeader:
+    def at(self, time: np.datetime64) -> MosaicHeader:
         """The same header with the stamp of `time` (UTC)."""
         text = str(time.astype("datetime64[s]"))
         date, clock = text.split("T")
@@ -58,17 +58,17 @@ class QpesumsHeader:
 
 
 NOWHEN = (1970, 1, 1, 0, 0, 0)
-RAIN_1H = QpesumsHeader(
+RAIN_1H = MosaicHeader(
     NOWHEN, 441, 561, 1, b"LL  ", (100, 3000, 6000, 12075, 11800, 2700, 100, 1250, 1250, 100000),
     (0,), (1, *[0] * 10), b"CB_1H_GC Acc".ljust(20, b"\0"), b"mm\x001H\0", 4, -1, (b"none",),
 )  # fmt: skip
-COMPREF = QpesumsHeader(
+COMPREF = MosaicHeader(
     NOWHEN, 921, 881, 1, b"LL  ", (1000, 30000, 60000, 120750, 115000, 29000, 1000, 1250, 1250, 100000),
     (0,), (1, *[0] * 10), b"CREF".ljust(20, b"\0"), b"dBZ".ljust(6, b"\0"), 10, -999, RADARS,
 )  # fmt: skip
 
 
-def encode(header: QpesumsHeader, raw: NDArray[np.int16]) -> bytes:
+def encode(header: MosaicHeader, raw: NDArray[np.int16]) -> bytes:
     """The whole uncompressed file; `raw` int16 [nz, ny, nx], row 0 in the south."""
     assert raw.shape == (header.nz, header.ny, header.nx), (raw.shape, header)
     parts = [
@@ -86,14 +86,14 @@ def encode(header: QpesumsHeader, raw: NDArray[np.int16]) -> bytes:
     return b"".join(parts)
 
 
-def decode(content: bytes) -> tuple[QpesumsHeader, NDArray[np.int16]]:
+def decode(content: bytes) -> tuple[MosaicHeader, NDArray[np.int16]]:
     """Header and raw values of an uncompressed file, nothing lost: `encode(*decode(x)) == x`."""
     numbers = struct.unpack_from("<9i", content, 0)
     nx, ny, nz = numbers[6:]
     after = 80 + 4 * nz
     scale, missing, count = struct.unpack_from("<3i", content, after + 70)
     at = after + 82
-    header = QpesumsHeader(
+    header = MosaicHeader(
         numbers[:6], nx, ny, nz, content[36:40], struct.unpack_from("<10i", content, 40),
         struct.unpack_from(f"<{nz}i", content, 80), struct.unpack_from("<11i", content, after),
         content[after + 44 : after + 64], content[after + 64 : after + 70], scale, missing,

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stormcast_train.fields.cell_areas import relative_areas
 from stormcast_train.fields.grid import Grid
-from stormcast_train.fields.overlap import relative_areas
 from stormcast_train.fields.variables import Variable
 from stormcast_train.fields.wavelengths import wavelength_bands
 from stormcast_train.verification.config import ScoreConfig

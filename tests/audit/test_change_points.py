@@ -106,10 +106,10 @@ def test_a_gross_change_of_unit_is_found_in_eight_months_and_the_march_of_the_se
 
 
 def test_less_than_six_months_cannot_tell() -> None:
-    said = scan(shifted(temperature(5), "2019-10", 100.0))
-    assert said.found == ()
-    assert said.cannot_tell is not None
-    assert said.cannot_tell.startswith("5 month(s)")
+    reported = scan(shifted(temperature(5), "2019-10", 100.0))
+    assert reported.found == ()
+    assert reported.cannot_tell is not None
+    assert reported.cannot_tell.startswith("5 month(s)")
 
 
 def test_a_constant_series_has_no_change_and_a_noiseless_step_has_one() -> None:

@@ -178,8 +178,8 @@ def test_comparisons_that_no_clocks_explain_name_nobody():
     finding = culprits(pairs)
     assert finding.alternatives == ()
     assert finding.offsets() == {"a": None, "b": None, "c": None}
-    (told,) = warnings(finding, pairs, None)
-    assert (told["source"], told["lag_h"]) == ("a.t2m against c.t2m", 3)
+    (reported,) = warnings(finding, pairs, None)
+    assert (reported["source"], reported["lag_h"]) == ("a.t2m against c.t2m", 3)
 
 
 def test_nothing_shifted_names_nobody():
@@ -211,9 +211,9 @@ SOURCE = {
 def test_a_warning_says_the_likely_cause_and_the_key_that_mends_it(wrong, text):
     finding = culprits([pair("a.t2m", "b.t2m", 8)])
     finding = type(finding)(((wrong,),), 0, frozenset())
-    (told,) = warnings(finding, [], SourceConfig.model_validate(SOURCE))
-    assert text in told["text"]
-    assert (told["source"], told["lag_h"]) == (wrong.who, wrong.lag_h)
+    (reported,) = warnings(finding, [], SourceConfig.model_validate(SOURCE))
+    assert text in reported["text"]
+    assert (reported["source"], reported["lag_h"]) == (wrong.who, wrong.lag_h)
 
 
 class Hours(ClockSeries):

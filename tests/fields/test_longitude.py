@@ -84,7 +84,7 @@ def test_a_globe_still_begins_at_180_west_and_a_region_east_of_greenwich_at_its_
 def test_a_domain_may_be_written_across_the_date_line() -> None:
     across = RegularDomain(name="fiji", south=-20, north=-15, west=177, east=-178, shape=(3, 6)).grid()
     assert across.lon.tolist() == [177, 178, 179, 180, 181, 182]
-    with pytest.raises(RequestError, match=r"west=122.*east=119.*other way round"):
+    with pytest.raises(RequestError, match=r"west=122.*east=119.*exchange west and east"):
         RegularDomain(name="swapped", south=21, north=25, west=122, east=119, shape=(3, 6)).grid()
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from stormcast_train.base.errors import RequestError
+from stormcast_train.fields.cell_areas import cell_areas_m2
 from stormcast_train.fields.grid import EARTH_RADIUS_M, Grid
-from stormcast_train.fields.overlap import cell_areas_m2, shared_area
+from stormcast_train.fields.polygons import shared_area
 from stormcast_train.fields.regrid import Regrid, build
 
 Values = np.ndarray

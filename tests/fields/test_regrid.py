@@ -177,7 +177,7 @@ def test_saved_weights_are_the_same_weights(tmp_path: Path) -> None:
 
 
 def test_a_field_of_another_shape_is_refused() -> None:
-    with pytest.raises(RequestError, match="weights made for"):
+    with pytest.raises(RequestError, match="the weights are for fields of"):
         build(box(0, 1, 0, 1, (3, 3)), box(0, 1, 0, 1, (2, 2)), "nearest").apply(np.zeros((4, 4)))
 
 

@@ -18,7 +18,7 @@ def test_a_period_is_half_open() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "reported"),
     [
         ("2021-06-01", "is not an interval"),
         ("2021-06-01/2021-06-02/2021-06-03", "is not an interval"),
@@ -27,8 +27,8 @@ def test_a_period_is_half_open() -> None:
         ("yesterday/today", "'yesterday' is not a time"),
     ],
 )
-def test_an_empty_or_malformed_period_is_refused(text: str, said: str) -> None:
-    with pytest.raises(RequestError, match=said):
+def test_an_empty_or_malformed_period_is_refused(text: str, reported: str) -> None:
+    with pytest.raises(RequestError, match=reported):
         Period.parse(text)
 
 

@@ -107,9 +107,9 @@ def test_a_2_km_domain_of_a_2_km_lambert_grid_loses_the_shortest_four_lengths_in
     )
     regrid = build(source, target, "bilinear")
     start = time.process_time()
-    said = describe_transfer("bilinear", transfer_table(regrid, source, target))
+    reported = describe_transfer("bilinear", transfer_table(regrid, source, target))
     assert time.process_time() - start < 2
-    assert said.startswith(
+    assert reported.startswith(
         "bilinear 2.1 km to 2.0 km damps the shortest 4 grid lengths; amplitude that arrives: 0.39 at 2, "
     )
 

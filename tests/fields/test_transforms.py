@@ -137,7 +137,7 @@ def test_a_dry_training_split_cannot_be_fitted(counts):
 
 def test_a_map_without_knots_is_a_request_and_no_map():
     assert not QuantileMap().fitted
-    with pytest.raises(RequestError, match="without knots"):
+    with pytest.raises(RequestError, match="has no knots yet"):
         QuantileMap().forward(np.zeros(2))
 
 

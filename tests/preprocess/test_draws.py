@@ -66,10 +66,10 @@ def test_an_older_forecast_that_holds_both_ends_is_taken_before_two_newer_ones_t
 
 
 def test_between_two_forecasts_of_different_runs_nothing_is_interpolated() -> None:
-    said = "no forecast of 'driver' holds both 2021-06-01T06:00:00 and 2021-06-01T12:00:00"
-    assert drawn(index((6, 0), (12, 6)), 9) == said
-    assert drawn(index((6, 6), (12, 0)), 9) == said  # an analysis and a forecast of an older run
-    assert drawn(index((6, None), (12, 6)), 9) == said
+    reported = "no forecast of 'driver' holds both 2021-06-01T06:00:00 and 2021-06-01T12:00:00"
+    assert drawn(index((6, 0), (12, 6)), 9) == reported
+    assert drawn(index((6, 6), (12, 0)), 9) == reported  # an analysis and a forecast of an older run
+    assert drawn(index((6, None), (12, 6)), 9) == reported
 
 
 def test_between_two_analyses_it_is_whether_or_not_they_tell_a_reference_time() -> None:
@@ -137,13 +137,13 @@ def test_a_cadence_uses_its_own_times_alone_and_says_so_of_the_others() -> None:
 
 def test_a_stamp_changes_with_a_weight_and_with_a_file() -> None:
     held = index((0, None), (6, None))
-    told = {
+    reports = {
         stamp(held, d)
         for hour in (0, 1, 2, 6)
         for d in [draw(held, Supply("driver", SIX), "msl", at(hour))]
         if isinstance(d, Draw)
     }
-    assert len(told) == 4
+    assert len(reports) == 4
 
 
 def test_a_refused_file_is_the_reason_for_its_own_time_and_a_lacking_variable_for_its_file() -> None:

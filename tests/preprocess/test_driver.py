@@ -33,13 +33,13 @@ def test_a_cutoff_grows_with_lead_by_a_rate_or_by_a_table() -> None:
 def test_no_blur_is_the_default_and_half_a_request_is_refused() -> None:
     assert BlurConfig().cutoff("t850") == 0
     assert BlurConfig(kind="none", cutoff_km={"*": 300}).cutoff("t850") == 0
-    for wrong, said in (
+    for wrong, reported in (
         ({}, "needs cutoff_km"),
         ({"cutoff_km": {"*": {}}}, r"cutoff_km of \* is an empty table"),
         ({"cutoff_km": {"*": -5}}, "greater than or equal to 0"),
         ({"cutof_km": {"*": 5}}, "Extra inputs are not permitted"),
     ):
-        with pytest.raises(ValidationError, match=said):
+        with pytest.raises(ValidationError, match=reported):
             BlurConfig(kind="spectral", **wrong)
 
 

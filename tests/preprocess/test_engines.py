@@ -40,11 +40,11 @@ def test_parts_in_any_order_make_the_store_of_one_run_and_the_last_publishes(
     whole = asked(period=WEEK)
     build_store.preprocess(whole, QUIET)
     parted = tmp_path / "parted"
-    told = [
+    reported = [
         build_store.preprocess(asked(period=WEEK, store=parted, part=Part(n, 3)), QUIET)["published"]
         for n in (2, 3, 1)
     ]
-    assert told == [False, False, True]
+    assert reported == [False, False, True]
     assert bytes_of(parted) == bytes_of(whole.store)
     assert open_store(parted).fingerprint == open_store(whole.store).fingerprint
     assert (

@@ -105,8 +105,8 @@ def test_every_fault_is_a_gap_with_its_reason_and_nothing_else_changes(
     values, truth = state.read(rows), whole.read(rows)
     np.testing.assert_array_equal(values, np.where(mask == 0, truth, np.nan))
     unreadable = [f for f in faults if FILES.get(f["fault"]) == Reason.UNREADABLE]
-    told = " ".join(d for gap in store.manifest["groups"]["state"]["gaps"] for d in gap["details"])
-    assert all(Path(f["path"]).name in told for f in unreadable)
+    reports = " ".join(d for gap in store.manifest["groups"]["state"]["gaps"] for d in gap["details"])
+    assert all(Path(f["path"]).name in reports for f in unreadable)
 
 
 def boundaries(path: Path) -> list[int]:
@@ -176,7 +176,7 @@ def test_of_two_writers_one_waits_or_is_refused_and_the_store_is_whole(
     rivals = [start(spoiled, store, "workers=1") for _ in range(2)]
     ends = [(process.wait(), process.stderr.read().decode() if process.stderr else "") for process in rivals]
     assert sorted(code for code, _ in ends) in ([0, 0], [0, 1])
-    assert all("another preprocess is writing" in said for code, said in ends if code == 1), ends
+    assert all("another preprocess is writing" in reported for code, reported in ends if code == 1), ends
     assert content(store) == content(once)
 
 
@@ -186,6 +186,6 @@ def test_parts_at_the_same_time_make_the_same_bytes_and_one_of_them_publishes(
     store = tmp_path / "store"
     parts = [start(spoiled, store, "workers=1", f"part={n}/2") for n in (1, 2)]
     for process in parts:
-        said = process.stderr.read().decode() if process.stderr else ""
-        assert process.wait() == 0, said
+        reported = process.stderr.read().decode() if process.stderr else ""
+        assert process.wait() == 0, reported
     assert content(store) == content(once)

@@ -18,7 +18,7 @@ def missing(*places) -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("places", "said"),
+    ("places", "reported"),
     [
         ([np.s_[4, :]], "row 4 from edge to edge (30 cells, 5 % of the usual coverage)"),
         ([np.s_[4, :], np.s_[7:10, :]], "rows 4, 7-9 from edge to edge (120 cells, 20 %"),
@@ -30,8 +30,8 @@ def missing(*places) -> np.ndarray:
         ([np.s_[:, :]], "the whole field"),
     ],
 )
-def test_a_pattern_has_its_words(places, said) -> None:
-    assert str(nan_pattern(missing(*places), USUAL)).startswith(said)
+def test_a_pattern_has_its_words(places, reported) -> None:
+    assert str(nan_pattern(missing(*places), USUAL)).startswith(reported)
 
 
 def test_cells_that_are_never_there_make_no_pattern() -> None:

@@ -249,9 +249,9 @@ def test_a_broken_file_is_told_with_its_name_when_it_is_met_and_an_absent_one_is
     broken = file(request, "radar", 6)
     broken.write_bytes(broken.read_bytes()[:300])
     build_store.preprocess(request, Console())
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("state 2021-")]
-    assert [line[: len("state 2021-06-01T06:00:00")] for line in said] == ["state 2021-06-01T06:00:00"]
-    assert f"{broken.name} is" in said[0]
+    reported = [line for line in capsys.readouterr().err.splitlines() if line.startswith("state 2021-")]
+    assert [line[: len("state 2021-06-01T06:00:00")] for line in reported] == ["state 2021-06-01T06:00:00"]
+    assert f"{broken.name} is" in reported[0]
 
 
 def test_a_file_that_its_reader_refuses_before_reading_it_is_a_broken_one_and_none_that_is_absent(
@@ -305,9 +305,11 @@ def test_values_beyond_the_packed_range_are_told(asked: Ask, capsys: pytest.Capt
     assert store.manifest["groups"]["state"]["facts"]["out_of_packed_range"] == {
         "t2m": [13.0 * 11]
     }  # every cell of the hour
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
-    assert len(said) == 1
-    assert said[0].startswith("warning: state t2m: 143 values lie beyond the range that pack=int16 can hold")
+    reported = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert len(reported) == 1
+    assert reported[0].startswith(
+        "warning: state t2m: 143 values lie beyond the range that pack=int16 can hold"
+    )
 
 
 def test_a_file_of_another_hour_under_this_name_is_a_gap(asked: Ask) -> None:
@@ -479,10 +481,10 @@ def test_every_variable_of_a_time_keeps_its_own_reason(asked: Ask) -> None:
     for n in (6, 7):
         file(request, "radar", n).write_bytes(b"not rain")
     gaps = made(request).manifest["groups"]["state"]["gaps"]
-    told = [
+    reports = [
         (g["first"][11:13], g["last"][11:13], g["variables"], g["reasons"], len(g["details"])) for g in gaps
     ]
-    assert told == [
+    assert reports == [
         ("05", "06", ["t2m"], ["no file for this time"], 0),
         ("06", "06", ["rain1h"], ["file unreadable"], 1),  # each file has a detail of its own
         ("07", "07", ["rain1h"], ["file unreadable"], 1),
@@ -495,8 +497,8 @@ def test_a_variable_without_any_value_is_warned_of(asked: Ask, capsys: pytest.Ca
     for n in range(6):
         file(request, "radar", n).write_bytes(b"not rain")
     build_store.preprocess(request, Console())
-    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
-    assert said == ["warning: state rain1h has no value at any of its 6 times: file unreadable"]
+    reported = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning")]
+    assert reported == ["warning: state rain1h has no value at any of its 6 times: file unreadable"]
 
 
 def test_what_is_outstanding_is_told_without_writing(asked: Ask) -> None:

@@ -76,7 +76,7 @@ def test_the_checks_of_radars_run_on_reflectivity_too_and_on_nothing_that_is_no_
     assert not examine(describe("u10m"), lone)[1].any()
 
 
-def test_a_value_that_packing_put_just_beyond_the_range_is_put_on_its_end_and_one_farther_out_is_refused() -> (
+def test_a_value_that_packing_put_just_beyond_the_range_is_set_to_its_end_and_one_farther_is_refused() -> (
     None
 ):
     # rain of 0 .. 300 mm: a millionth of the range is 3e-4 mm

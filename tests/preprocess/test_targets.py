@@ -54,7 +54,7 @@ def test_a_box_around_what_is_covered_is_moved_to_lie_inside() -> None:
         3,
         0,
     )  # row 4 would end at 12, column 0 begins where the grid does
-    with pytest.raises(RequestError, match="covers nothing"):
+    with pytest.raises(RequestError, match="has no value at all"):
         corner((3, 3), "covered", np.full((12, 9), np.nan))
 
 
@@ -89,7 +89,7 @@ def spaced(degrees: float) -> Grid:
     return Grid(23.0 + degrees * np.arange(5), 120.0 + degrees * np.arange(5))
 
 
-def test_from_twice_its_sources_spacing_on_all_but_reflectivity_is_regridded_conservatively_and_a_config_decides_before() -> (
+def test_from_twice_the_sources_spacing_all_but_reflectivity_is_conservative_unless_a_config_decides() -> (
     None
 ):
     def method(name: str, ratio: float, **regrid: str) -> str:

@@ -71,11 +71,11 @@ def test_a_blur_of_an_unknown_variable_is_refused(asked: Ask) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "step", "said"),
-    [("moments", "10m", "choose another name"), ("radar", "7min", "does not divide a day")],
+    ("name", "step", "reported"),
+    [("moments", "10m", "none of state, background"), ("radar", "7min", "does not divide a day")],
 )
-def test_a_role_that_cannot_be_is_refused_by_name(name: str, step: str, said: str) -> None:
-    with pytest.raises(ValidationError, match=said):
+def test_a_role_that_cannot_be_is_refused_by_name(name: str, step: str, reported: str) -> None:
+    with pytest.raises(ValidationError, match=reported):
         VariablesConfig.model_validate(
             {"name": "x", "state": ["t2m"], "groups": {name: {"variables": ["refc"], "step": step}}}
         )
@@ -83,7 +83,7 @@ def test_a_role_that_cannot_be_is_refused_by_name(name: str, step: str, said: st
 
 def test_dask_without_slurm_or_scheduler_says_so(asked: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(RequestError, match="no sbatch"):
+    with pytest.raises(RequestError, match="needs sbatch"):
         build_store.preprocess(asked(executor="dask", dask=DaskConfig(cluster="slurm")), QUIET)
 
 

@@ -234,14 +234,14 @@ def test_the_kind_of_a_real_file_is_told_by_its_content(real_data, path, kind):
 
 
 def test_what_is_none_of_ours_is_said_clearly(tmp_path):
-    for name, content, said in (
-        ("a.txt", b"hello world\n", "is none of the raw formats read here"),
+    for name, content, reported in (
+        ("a.txt", b"hello world\n", "is in none of the raw formats"),
         ("b", b"\0\1\2\3" * 300, "this is no QPESUMS binary"),
         ("c.nc", b"\x89HDF\r\n\x1a\n", "cannot be read: .*Unknown file format"),
-        ("d", b"", "is none of the raw formats read here"),
+        ("d", b"", "is in none of the raw formats"),
     ):
         (tmp_path / name).write_bytes(content)
-        with pytest.raises(UnreadableError, match=said):
+        with pytest.raises(UnreadableError, match=reported):
             detect.detect(tmp_path / name)
     with pytest.raises(UnreadableError, match="does not exist"):
         detect.detect(tmp_path / "absent")

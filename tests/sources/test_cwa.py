@@ -263,10 +263,13 @@ def test_parameters_of_another_shape_are_unreadable(tmp_path):
 
 def test_other_products_are_refused_by_data_id_unit_or_description(tmp_path):
     for more, complaint in (
-        ({"data_id": "F-B0046-001", "units": "mm"}, "F-B0046-001.*no product known"),
+        ({"data_id": "F-B0046-001", "units": "mm"}, "F-B0046-001.*none of the reader's products"),
         ({"data_id": "O-A0059-002"}, "O-A0059-002"),
         ({"data_id": "O-B0045-001"}, "should hold rain1h .mm. .*dBZ"),
-        ({"data_id": "QPF", "units": "mm", "description": "QPESUMS 1小時定量降雨預報"}, "no product known"),
+        (
+            {"data_id": "QPF", "units": "mm", "description": "QPESUMS 1小時定量降雨預報"},
+            "none of the reader's",
+        ),
     ):
         with pytest.raises(UnreadableError, match=complaint):
             cwa.read(put(tmp_path / "a.xml", grid(**more)))
@@ -361,7 +364,7 @@ def test_its_kind_is_told_by_the_content(tmp_path, generation, form):
     path = put(tmp_path / "anything", gzip.compress(grid(generation=generation, form=form)))
     assert detect.detect(path) == "cwa"
     assert float(detect.read(path).refc[1, 3]) == pytest.approx(47.1)
-    with pytest.raises(UnreadableError, match=r"page\.html is none of the raw formats read here"):
+    with pytest.raises(UnreadableError, match=r"page\.html is in none of the raw formats"):
         detect.detect(put(tmp_path / "page.html", b"<html><body>not found</body></html>"))
 
 

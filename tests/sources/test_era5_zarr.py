@@ -120,12 +120,12 @@ def test_hours_after_the_declared_stop_are_gaps_with_a_reason_and_no_data(tmp_pa
     records, refusals = source.scan()
     assert str(records[-1].time) == "2021-06-02T18:00:00"  # the whole day of the stop
     assert "2021-06-03T00:00:00 to 2021-06-03T18:00:00 are empty by its valid_time_stop" in refusals[0].reason
-    for period, told in (
+    for period, reported in (
         ("2021-06-01T00/2021-06-03T00", 0),
         ("2021-06-03T00/2021-06-03T06", 1),
         ("2021-06-03T18/2021-06-03T19", 1),
     ):
-        assert len(source.scan(Period.parse(period))[1]) == told, period
+        assert len(source.scan(Period.parse(period))[1]) == reported, period
     assert not source.scan(Period.parse("2021-06-03T19/2021-06-04T00"))[1], (
         "hours that the file does not have are not empty in it"
     )

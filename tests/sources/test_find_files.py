@@ -16,8 +16,8 @@ import pytest
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.sources.config import GRIDDED_SUFFIXES, QpesumsReader, RwrpReader
 from stormcast_train.sources.era5 import Era5
+from stormcast_train.sources.file_search import find_files
 from stormcast_train.sources.qpesums import Qpesums
-from stormcast_train.sources.source import find_files
 
 NAMES = (
     "rwrf/2021/wrfout_d01_2021-06-01_00_interp",
@@ -173,12 +173,12 @@ def test_odd_files_are_read_or_refused_with_a_reason(radar: Path) -> None:
     assert (len(records), refusals) == (5, [])  # told by their names
     for hour in (0, 1):
         assert source.read(records[hour], ["rain1h"])["rain1h"].values.tolist() == [[hour, hour]] * 2
-    for hour, said in (
+    for hour, reported in (
         (2, "is empty"),
         (3, "is a link to .*nowhere.gz, which does not exist"),
         (4, "is a folder, and no Zarr"),
     ):
-        with pytest.raises(UnreadableError, match=said):
+        with pytest.raises(UnreadableError, match=reported):
             source.read(records[hour], ["rain1h"])
 
 
@@ -190,8 +190,8 @@ def test_odd_files_that_must_be_opened_are_refused_with_a_reason(tmp_path: Path)
     (folder / "bare.zarr").mkdir()
     records, refusals = Era5("era5", tmp_path).scan()
     assert records == []
-    said = {r.path.name: r.reason for r in refusals}
-    assert sorted(said) == ["bare.zarr", "empty.NC", "folder.nc", "lost.nc"]
-    assert said["folder.nc"].endswith("is a folder, and no Zarr")
-    assert said["empty.NC"].endswith("is empty")
-    assert "which does not exist" in said["lost.nc"]
+    reported = {r.path.name: r.reason for r in refusals}
+    assert sorted(reported) == ["bare.zarr", "empty.NC", "folder.nc", "lost.nc"]
+    assert reported["folder.nc"].endswith("is a folder, and no Zarr")
+    assert reported["empty.NC"].endswith("is empty")
+    assert "which does not exist" in reported["lost.nc"]

@@ -183,7 +183,7 @@ def test_longer_leads_come_first_where_they_are_preferred_and_leads_outside_are_
     assert pairs(reader(tmp_path, prefer="longest_lead").scan()[0])[1:3] == [(6, 6), (6, 0)]
     assert pairs(reader(tmp_path, lead_from="6h").scan()[0]) == [(6, 6), (12, 6), (12, 12), (18, 12)]
     assert pairs(reader(tmp_path, lead_from="6h", lead_to="6h").scan()[0]) == [(6, 6), (12, 6)]
-    with pytest.raises(RequestError, match="lead_to=6h lies before lead_from=12h"):
+    with pytest.raises(RequestError, match="lead_to=6h is shorter than lead_from=12h"):
         reader(tmp_path, lead_from="12h", lead_to="6h")
     period = Period.parse("2024-01-01T06/2024-01-01T12")  # of the valid time, end exclusive
     assert pairs(reader(tmp_path).scan(period)[0]) == [(6, 0), (6, 6)]
@@ -216,7 +216,7 @@ def test_six_hours_of_rain_are_never_called_one_and_an_hour_of_rain_needs_an_hou
     earth2studio_zarr(tmp_path / "other" / "run.zarr", names=("tp06", "tp"))
     _, refusals = reader(tmp_path, root="other").scan()
     assert "'tp06' is left out: it holds the sum of 6 hours" in refusals[0].reason
-    assert "'tp' is left out: over which time its sums run is not told" in refusals[0].reason
+    assert "'tp' is left out: the file does not give the interval of its sums" in refusals[0].reason
     assert reader(tmp_path, root="other", names={"tp": "tp"}).scan()[0][0].names == ("rain1h", "tp")
 
 

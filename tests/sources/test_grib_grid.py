@@ -160,7 +160,7 @@ def test_a_wind_relative_to_the_earth_is_left_alone(tmp_path):
 
 def test_a_wind_that_cannot_be_turned_is_refused(tmp_path):
     path = winds(tmp_path / "a.grib2", 1, names=("10u",))
-    with pytest.raises(UnreadableError, match=r"uvRelativeToGrid=1.*no such '10v'"):
+    with pytest.raises(UnreadableError, match=r"uvRelativeToGrid=1.*holds no '10v'"):
         cf.read(path, {"u10m": CfVariable(source="10u")})
     rotated = [
         grib_messages.regular(np.ones((3, 4)), kind="rotated_ll", shortName=n, uvRelativeToGrid=1)
@@ -208,7 +208,7 @@ def test_levels_are_picked_by_value_and_a_shared_one_by_its_keys(tmp_path):
         cf.read(path, {"t500": CfVariable(source="t", level=500)})
     by_number = CfVariable(source="t", level=500, keys={"paramId": 130, "typeOfLevel": "isobaricInhPa"})
     assert float(cf.read(path, {"t500": by_number}).t500[0, 0]) == pytest.approx(380, abs=1e-3)
-    with pytest.raises(UnreadableError, match="no 't' has keys"):
+    with pytest.raises(UnreadableError, match="no 't' has the keys"):
         cf.read(path, {"t500": CfVariable(source="t", level=500, keys={"typeOfLevel": "surface"})})
     with pytest.raises(UnreadableError, match=r"no level 700.*80\.0, 500\.0"):
         cf.read(path, {"t700": CfVariable(source="t", level=700, keys=heights)})

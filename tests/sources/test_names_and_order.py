@@ -15,7 +15,7 @@ import pytest
 
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.cli import main
-from stormcast_train.sources import source as source_module
+from stormcast_train.sources import file_search
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.source import Record, Source, build_sources
 from stormcast_train.store.reader import open_store
@@ -84,7 +84,7 @@ def listed_backwards(monkeypatch: pytest.MonkeyPatch) -> None:
         with listed(folder) as entries:
             yield iter(sorted(entries, key=lambda entry: entry.name, reverse=True))
 
-    monkeypatch.setattr(source_module, "scandir", backwards)
+    monkeypatch.setattr(file_search, "scandir", backwards)
 
 
 @pytest.fixture

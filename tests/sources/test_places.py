@@ -162,7 +162,7 @@ def test_a_box_is_the_same_place_whatever_turn_of_the_earth_a_grid_or_the_box_co
         slice(0, 2),
         slice(6, 10),
     )  # at the corner there is no more
-    with pytest.raises(UnreadableError, match="no point of its grid lies in the box"):
+    with pytest.raises(UnreadableError, match="no point of its grid lies in the reader's box"):
         touching(lat, lon, (21.5, 24.5, 10.0, 20.0))
 
 

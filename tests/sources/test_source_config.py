@@ -54,7 +54,7 @@ def test_a_method_is_chosen_by_the_name_of_a_variable_before_its_kind():
 def test_a_role_that_names_an_unknown_reader_is_answered_with_the_nearest():
     with pytest.raises(RequestError, match="Did you mean 'rwrf'"):
         typed(SourceConfig, {"name": "x", "readers": {"rwrf": {"kind": "rwrp"}}, "state": {"*": "rwrp"}})
-    with pytest.raises(RequestError, match="no reader for background"):
+    with pytest.raises(RequestError, match="no reader for the background variable"):
         shipped("knmi").reader_of("background", "t2m")
 
 

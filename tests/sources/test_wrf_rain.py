@@ -90,14 +90,14 @@ def test_buckets_are_counted(tmp_path):
 def test_rain_of_different_cycles_is_never_differenced(tmp_path):
     hour_file(tmp_path / "rwrf" / "2021060104", 4, 2.0, "2021-06-01_04:00:00")
     hour_file(tmp_path / "rwrf" / "2021060105", 5, 7.0, "2021-06-01_05:00:00")
-    with pytest.raises(UnreadableError, match=r"04:00:00.*not 2021-06-01T05:00:00.*across cycles"):
+    with pytest.raises(UnreadableError, match=r"04:00:00.*not 2021-06-01T05:00:00.*across runs"):
         rain_at(tmp_path, 5)
 
 
 def test_files_that_do_not_tell_their_run_are_not_differenced(tmp_path):
     hour_file(tmp_path / "rwrf", 4, 2.0, None)
     hour_file(tmp_path / "rwrf", 5, 7.0, None)
-    with pytest.raises(UnreadableError, match="untold"):
+    with pytest.raises(UnreadableError, match="does not hold the start of its run"):
         rain_at(tmp_path, 5)
 
 

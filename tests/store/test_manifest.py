@@ -61,23 +61,23 @@ def test_roles_come_in_one_order_whatever_their_names() -> None:
 def test_a_gap_ends_with_its_last_time_and_a_later_one_of_the_same_reason_is_another(tmp_path: Path) -> None:
     t2m = full(50)
     t2m[[3, 4, 9, 23, 24]] = np.nan  # the last two on either side of a shard's border
-    told = [
+    reported = [
         (g["first"][8:13], g["last"][8:13], g["variables"], g["reasons"])
         for g in made(tmp_path / "s", {"t2m": t2m})["gaps"]
     ]
     lost = (["t2m"], ["missing in the file"])
-    assert told == [("01T03", "01T04", *lost), ("01T09", "01T09", *lost), ("01T23", "02T00", *lost)]
+    assert reported == [("01T03", "01T04", *lost), ("01T09", "01T09", *lost), ("01T23", "02T00", *lost)]
 
 
 def test_a_plane_wholly_missing_for_two_reasons_is_a_gap_by_the_worst_and_no_cells(tmp_path: Path) -> None:
     mask = np.zeros((3, 1, *GRID.shape), np.uint8)
     mask[1, 0] = Reason.OUTSIDE_COVERAGE
     mask[1, 0, 0] = Reason.OUT_OF_RANGE
-    told = made(tmp_path / "s", {"t2m": full(3)}, mask)
-    assert [(g["first"][11:13], g["reasons"]) for g in told["gaps"]] == [
+    reported = made(tmp_path / "s", {"t2m": full(3)}, mask)
+    assert [(g["first"][11:13], g["reasons"]) for g in reported["gaps"]] == [
         ("01", ["outside the physical range"])
     ]
-    assert told["partly_missing_cells"] == {}
+    assert reported["partly_missing_cells"] == {}
 
 
 def test_missing_cells_are_added_up_over_all_shards_by_their_reasons_and_those_present_are_none(
@@ -89,8 +89,8 @@ def test_missing_cells_are_added_up_over_all_shards_by_their_reasons_and_those_p
         Reason.OUTSIDE_COVERAGE,
         Reason.SPECKLE,
     )
-    told = made(tmp_path / "s", {"t2m": full(50), "rain1h": full(50, 1.0)}, mask)
-    assert told["partly_missing_cells"] == {
+    reported = made(tmp_path / "s", {"t2m": full(50), "rain1h": full(50, 1.0)}, mask)
+    assert reported["partly_missing_cells"] == {
         "t2m": {"outside the physical range": 3, "outside the source's coverage": 3},
         "rain1h": {"radar speckle or blocked beam": 1},
     }
@@ -99,14 +99,14 @@ def test_missing_cells_are_added_up_over_all_shards_by_their_reasons_and_those_p
 def test_a_cell_that_was_seen_once_in_any_shard_is_covered(tmp_path: Path) -> None:
     t2m = full(50, np.nan)
     t2m[0, 0, 0], t2m[10, 0, 1], t2m[49, 1, 2] = 290.0, 291.0, 292.0
-    told = made(tmp_path / "s", {"t2m": t2m, "u10m": full(50)})
+    reported = made(tmp_path / "s", {"t2m": t2m, "u10m": full(50)})
     group = open_store(tmp_path / "s").group("state")
     assert np.argwhere(group.coverage[0]).tolist() == [[0, 0], [0, 1], [1, 2]]
     assert group.coverage[1].all()
     assert np.flatnonzero(group.available[:, 0]).tolist() == [0, 10, 49]
-    facts = told["variables"]["t2m"]
+    facts = reported["variables"]["t2m"]
     assert (facts["covered_fraction"], facts["times_available"]) == (0.5, 3)  # three of six cells
-    assert [g["last"][8:13] for g in told["gaps"]] == ["01T09", "03T00"]
+    assert [g["last"][8:13] for g in reported["gaps"]] == ["01T09", "03T00"]
 
 
 def counted_wet(path: Path) -> np.ndarray:
@@ -183,9 +183,9 @@ def test_facts_of_rows_are_added_up_and_ways_of_making_counted(tmp_path: Path) -
         )
     ]
     write_shard(layout, 0, 3, lambda i: rows[i])
-    told = finish(tmp_path, [(layout, 3)])["groups"]["state"]
-    assert told["facts"] == {"error": {"t2m": [3.0, 4.5]}}
-    assert told["made"] == {"t2m": {"held for 1 h": 2, "interpolated over 6 h": 1}}
+    reported = finish(tmp_path, [(layout, 3)])["groups"]["state"]
+    assert reported["facts"] == {"error": {"t2m": [3.0, 4.5]}}
+    assert reported["made"] == {"t2m": {"held for 1 h": 2, "interpolated over 6 h": 1}}
 
 
 def test_each_rain_variable_has_its_own_histogram(tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_a_manifest_whose_fingerprint_is_not_that_of_its_groups_is_found_out_eve
     made(tmp_path / "s", {"t2m": full(3)})
     manifest = read_json(tmp_path / "s" / "manifest.json") | {"fingerprint": "0" * 64}
     write_json(tmp_path / "s" / "manifest.json", manifest | {"seal": seal_of(manifest)})
-    with pytest.raises(FailedError, match="names the fingerprint 000000000000, the groups give"):
+    with pytest.raises(FailedError, match="names the fingerprint 000000000000, and the groups give"):
         verify_store(tmp_path / "s")
 
 

@@ -91,9 +91,9 @@ def test_a_role_of_which_nothing_is_left_is_absent(store):
     ("more", "named", "message"),
     [
         ({"add": ["rain10m"]}, (), "the store's state holds no 'rain10m'. Did you mean 'rain1h'"),
-        ({"drop": ["rainh"]}, (), "the state has no 'rainh'. Did you mean 'rain1h'"),
+        ({"drop": ["rainh"]}, (), "'rainh', which is not in the state. Did you mean 'rain1h'"),
         ({"state": ["t2m", "refc"]}, ("variables.state",), "the store's state holds no 'refc'"),
-        ({"drop": ["t2m", "rain1h"]}, (), "leaves no state"),
+        ({"drop": ["t2m", "rain1h"]}, (), "leave no state variable"),
         (
             {"override": {"refc": {"loss_weight": 2}}},
             (),
@@ -107,7 +107,7 @@ def test_a_role_of_which_nothing_is_left_is_absent(store):
         (
             {"override": {"rain1h": {"low": 400}}},
             (),
-            "variables.override.rain1h: .*low 400 is above high 300",
+            "variables.override.rain1h: .*low=400 is above high=300",
         ),
     ],
 )

@@ -32,7 +32,7 @@ def test_a_real_qpesums_file_is_encoded_again_byte_for_byte(real_data: Path, nam
     ("name", "ours"), [(REAL[1], write_qpesums.RAIN_1H), (REAL[2], write_qpesums.COMPREF)]
 )
 def test_our_headers_have_the_geometry_scale_and_codes_of_the_real_ones(
-    real_data: Path, name: str, ours: write_qpesums.QpesumsHeader
+    real_data: Path, name: str, ours: write_qpesums.MosaicHeader
 ) -> None:
     real, _ = write_qpesums.decode(gzip.decompress((real_data / "qpesums" / name).read_bytes()))
     for field in ("nx", "ny", "nz", "projection", "geometry", "heights", "scale", "missing"):

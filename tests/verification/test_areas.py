@@ -11,8 +11,8 @@ import pytest
 import xarray as xr
 
 from stormcast_train.base.errors import RequestError
+from stormcast_train.fields.cell_areas import relative_areas
 from stormcast_train.fields.grid import Grid
-from stormcast_train.fields.overlap import relative_areas
 from stormcast_train.fields.variables import describe
 from stormcast_train.verification import metrics
 from stormcast_train.verification.aggregate import Aggregate, Row
@@ -94,7 +94,7 @@ def test_the_areas_of_native_points_follow_the_map_factor() -> None:
 
 
 def test_a_grid_whose_cells_have_no_area_is_refused() -> None:
-    with pytest.raises(RequestError, match="2 rows and columns"):
+    with pytest.raises(RequestError, match="at least 2 rows and 2 columns"):
         relative_areas(Grid(np.array([20.0]), np.array([100.0, 101.0])))
     lat, lon = np.array(WIDE.lat2d), np.array(WIDE.lon2d)
     lat[0, 0] = np.nan

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from stormcast_train.fields.cell_areas import relative_areas
 from stormcast_train.fields.grid import Grid
-from stormcast_train.fields.overlap import relative_areas
 from stormcast_train.fields.variables import describe
 from stormcast_train.verification import metrics
 from stormcast_train.verification.case_sums import (

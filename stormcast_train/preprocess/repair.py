@@ -1,5 +1,5 @@
-"""What is damaged in a store and follows from the request or from its shards is written again: coordinates,
-metadata, the time axis.
+"""Repairs a store: damaged coordinates and metadata that follow from the request or from the shards are
+written again.
 """
 
 from __future__ import annotations
@@ -18,42 +18,40 @@ from stormcast_train.preprocess.survey import Work
 from stormcast_train.store import zarr_format as z
 from stormcast_train.store.layout import MAKE_AGAIN, GroupLayout, attributes_of, clock_of, in_order
 
-DAMAGE = (
-    FailedError,
-    OSError,
-    ValueError,
-    LookupError,
-)  # what reading an array raises whose bytes or metadata were changed
+# What reading an array raises whose bytes or metadata were changed.
+DAMAGE = (FailedError, OSError, ValueError, LookupError)
 
 
-def mend_coordinates(work: Work) -> list[str]:
-    """Write coordinates and channel names that are not what was written again; returns the roles. FailedError
-    where they cannot be told any more.
+def repair_coordinates(work: Work) -> list[str]:
+    """Write damaged coordinates and channel names again; returns the roles. FailedError where they do not
+    follow from request and archive any more.
     """
     store = work.request.store
     manifest = manifest_of(store)
-    mended, state = [], None
-    for role in in_order(r for r in work.request.variables.roles() if (store / r / "zarr.json").is_file()):
-        layout = _standing(store, role, manifest)
+    repaired, state = [], None
+    for role in _roles_on_disk(work):
+        layout = _undamaged(store, role, manifest)
         if layout is None:
             layout = _made_again(work, role, state, manifest)
-            mended.append(role)
+            repaired.append(role)
         state = layout if role == "state" else state
-    return mended
+    return repaired
 
 
 def damaged_roles(work: Work) -> list[str]:
-    """The roles whose coordinates `mend_coordinates` would write again."""
+    """The roles whose coordinates `repair_coordinates` would write again."""
     store = work.request.store
-    manifest, roles = manifest_of(store), work.request.variables.roles()
-    return [
-        r
-        for r in in_order(roles)
-        if (store / r / "zarr.json").is_file() and _standing(store, r, manifest) is None
-    ]
+    manifest = manifest_of(store)
+    return [role for role in _roles_on_disk(work) if _undamaged(store, role, manifest) is None]
 
 
-def finished_stands(store: Path) -> bool:
+def _roles_on_disk(work: Work) -> tuple[str, ...]:
+    """The roles of the request that the store has a group of, the state first."""
+    store = work.request.store
+    return in_order(r for r in work.request.variables.roles() if (store / r / "zarr.json").is_file())
+
+
+def published_is_intact(store: Path) -> bool:
     """Whether all that publishing writes besides the manifest is what it wrote: metadata, time axes,
     coverage.
     """
@@ -74,7 +72,7 @@ def finished_stands(store: Path) -> bool:
 
 
 def manifest_of(store: Path) -> dict[str, Any]:
-    """What the manifest says; nothing where there is none, or none that can be read: it is written again."""
+    """The contents of the manifest; empty where there is none that can be read: it is written again."""
     try:
         found: dict[str, Any] = read_json(store / "manifest.json")
     except (FileNotFoundError, FailedError):
@@ -83,16 +81,16 @@ def manifest_of(store: Path) -> dict[str, Any]:
 
 
 def _changed(store: Path, manifest: Mapping[str, Any]) -> set[str]:
-    """Metadata documents that are gone or not what was sealed."""
-    seals = {name: seal for name, seal in manifest.get("files", {}).items() if name.endswith("zarr.json")}
-    return {
-        name
-        for name, seal in seals.items()
-        if not (store / name).is_file() or digest((store / name).read_bytes()) != seal
-    }
+    """Metadata documents that are missing or not what was sealed."""
+    changed: set[str] = set()
+    for name, seal in manifest.get("files", {}).items():
+        path = store / name
+        if name.endswith("zarr.json") and (not path.is_file() or digest(path.read_bytes()) != seal):
+            changed.add(name)
+    return changed
 
 
-def _standing(store: Path, role: str, manifest: Mapping[str, Any]) -> GroupLayout | None:
+def _undamaged(store: Path, role: str, manifest: Mapping[str, Any]) -> GroupLayout | None:
     """The group, where its coordinates are readable and those of the manifest (if there is one)."""
     sealed = manifest.get("groups", {}).get(role, {}).get("grid", {}).get("fingerprint")
     try:
@@ -117,23 +115,19 @@ def _made_again(work: Work, role: str, state: GroupLayout | None, manifest: Mapp
     grid, _ = grid_of_role(work, role, state.grid if state else None)
     sealed = manifest.get("groups", {}).get(role, {}).get("grid", {}).get("fingerprint")
     if sealed not in (None, grid.fingerprint):
-        told = f"the coordinates of '{role}' in {request.store} are damaged, and the archive gives others now"
         raise FailedError(
-            f"{told}: bring back the files it was made from, or give store= another folder", role=role
+            f"the coordinates of '{role}' in {request.store} are damaged, and the archive now gives "
+            "different ones: bring back the files that the store was made from, or give store= another "
+            "folder",
+            role=role,
         )
-    layout = GroupLayout(
-        request.store,
-        role,
-        request.described(role),
-        grid,
-        start,
-        step,
-        attributes_of(request.store, role)["pack"],
-    )
+    pack = attributes_of(request.store, role)["pack"]
+    layout = GroupLayout(request.store, role, request.described(role), grid, start, step, pack)
     layout.create()
     if f"{role}/zarr.json" in _changed(request.store, manifest):
         raise FailedError(
-            f"{layout.folder / 'zarr.json'} is not what was written and cannot be told. {MAKE_AGAIN}",
+            f"{layout.folder / 'zarr.json'} is not what was written, and does not follow from the request. "
+            f"{MAKE_AGAIN}",
             role=role,
         )
     return layout
