@@ -85,7 +85,7 @@ def test_preprocess_measures_every_case_of_the_limits(
 
 @pytest.mark.parametrize(
     ("stage", "more", "networks"),
-    [("regression", [], 1), ("diffusion", [], 1), ("diffusion", ["stage.setting.kept_mean=fly"], 2)],
+    [("regression", [], 1), ("diffusion", [], 1), ("diffusion", ["stage.means=fly"], 2)],
 )
 def test_train_measures_the_run_against_a_bare_loop(
     tmp_path: Path, stage: str, more: list[str], networks: int

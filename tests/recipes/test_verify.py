@@ -15,6 +15,7 @@ from stormcast_train.base.config import compose
 from stormcast_train.base.console import Console
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.typed import typed
+from stormcast_train.fields.overlap import relative_areas
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import load
 from stormcast_train.recipes import verify
@@ -150,23 +151,24 @@ def test_the_files_say_that_cells_are_weighted_by_their_area(scored: tuple[dict,
 def test_never_covered_cells_enter_no_score(
     world: dict[str, Path], scored: tuple[dict, Path], tmp_path: Path
 ) -> None:
-    """By hand over the 92 of 96 cells that the radar covers; and a forecast that has a value in the others
-    scores the same.
+    """By hand over the 92 of 96 cells that the radar covers, weighted by their areas; and a forecast that has a
+    value in the others scores the same.
     """
     frame, group = pd.read_csv(scored[1] / "scores.csv"), open_store(world["store"]).group("state")
     starts = np.array(STARTS, "datetime64[s]")
     first, truth = (group.read(group.rows(starts + np.timedelta64(h, "h")), ["rain1h"])[:, 0] for h in (0, 1))
     covered = np.isfinite(truth)
     assert covered.sum() == 3 * 92
-    assert score_of(frame, "persistence", "rain1h", "mae") == pytest.approx(
-        np.abs(first - truth)[covered].mean(), rel=1e-5
-    )
+    area = np.broadcast_to(relative_areas(group.grid), truth.shape)[covered]
+    mae = np.average(np.abs(first - truth)[covered], weights=area)
+    assert score_of(frame, "persistence", "rain1h", "mae") == pytest.approx(mae, rel=1e-5)
     with xr.open_dataset(world["forecast"]) as opened:
         told = opened.load()
     members = told["rain1h"].isel(forecast_period=0).values  # [start, member, y, x]
     pairs = np.abs(members[:, :, None] - members[:, None]).sum((1, 2)) / (2 * 3 * 2)
     crps = np.abs(members - truth[:, None]).mean(1) - pairs
-    assert score_of(frame, "ensemble", "rain1h", "crps_fair") == pytest.approx(crps[covered].mean(), rel=1e-5)
+    expected = np.average(crps[covered], weights=area)
+    assert score_of(frame, "ensemble", "rain1h", "crps_fair") == pytest.approx(expected, rel=1e-5)
     told["rain1h"] = told["rain1h"].fillna(50.0)  # mm
     told.attrs.pop("request")
     told.to_netcdf(tmp_path / "full.nc", engine="netcdf4")
