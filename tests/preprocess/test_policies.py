@@ -261,7 +261,7 @@ def test_a_cadence_cannot_give_amounts_and_says_so(asked: Ask) -> None:
 def test_a_policy_that_makes_no_sense_is_refused_by_name(asked: Ask) -> None:
     for wrong, reported in (
         ({"rain1h": {"kind": "accumulate", "of": "t2m"}}, "no sum"),
-        ({"radar": {"kind": "accumulate", "of": "rain10m"}}, "of a variable"),
+        ({"radar": {"kind": "accumulate", "of": "rain10m"}}, "is for a variable"),
     ):
         with pytest.raises(ValidationError, match=reported):
             source(asked, **wrong)
