@@ -14,11 +14,11 @@ class CrpsConfig(Frozen):
     CRPS of a finite ensemble, whose own spread term keeps members apart that the fair one does not see.
 
     members: drawn of every sample in training. spectral: weight of the same score of the orthonormal cosine
-    modes of the fields. noise: normal numbers that a member is drawn from.
+    modes of the fields. noise_size: normal numbers that a member is drawn from.
     """
 
     kind: Literal["crps"] = "crps"
     members: int = Field(default=2, ge=2)
     alpha: float = Field(default=0.95, gt=0, le=1)
     spectral: float = Field(default=0.1, ge=0)
-    noise: int = Field(default=32, ge=1)
+    noise_size: int = Field(default=32, ge=1)

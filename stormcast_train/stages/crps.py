@@ -48,7 +48,7 @@ class DrawnStep:
         """See `Step.noise`: [B, N]."""
         from stormcast_train.data.keyed_random import normal
 
-        return normal(seed, purpose, indices, (self.objective.noise,), self.conditions.device)
+        return normal(seed, purpose, indices, (self.objective.noise_size,), self.conditions.device)
 
     def next_state(self, window: Window, noise: Tensor | None = None) -> Tensor:
         """See `Step.next_state`."""
@@ -76,7 +76,7 @@ class OneStepCrps(Kind):
         """See `Kind.build_network`."""
         from stormcast_train.networks.family import family_of
 
-        noise = _own(request.objective).noise
+        noise = _own(request.objective).noise_size
         return family_of(request.config.kind).generator(
             request.config, request.shape, request.inputs, request.outputs, noise, request.seed
         )
@@ -99,7 +99,7 @@ class OneStepCrps(Kind):
         wanted_BCHW = step.target.encode(batch.target_BCHW, window)
         example = setting.cropped(Example(condition, wanted_BCHW, batch.target_present_BCHW), batch)
         noise_BMN = normal(
-            seed, ("members",), positions, (asked.members, asked.noise), step.conditions.device
+            seed, ("members",), positions, (asked.members, asked.noise_size), step.conditions.device
         )
         return replace(example, noise=noise_BMN)
 
@@ -127,7 +127,7 @@ class OneStepCrps(Kind):
 
         asked, present_BCHW = step.objective, batch.target_present_BCHW
         noise_BMN = normal(
-            seed, ("validation_members",), cases, (asked.members, asked.noise), step.conditions.device
+            seed, ("validation_members",), cases, (asked.members, asked.noise_size), step.conditions.device
         )
         wanted_BCHW = step.target.encode(batch.target_BCHW, batch.window)
         example = Example(step.conditions.assemble(batch.window), wanted_BCHW, present_BCHW, noise=noise_BMN)
