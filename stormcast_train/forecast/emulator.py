@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.data.condition_config import WindowNeeds
-from stormcast_train.data.conditions import Conditions, Target
+from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.scene import Scene
+from stormcast_train.data.target import Target
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times

@@ -255,7 +255,7 @@ def test_a_store_of_another_domain_is_refused(tmp_path, capsys):
     write_json(other / "manifest.json", {**read_json(other / "manifest.json"), "config": made})
     words = ["train", f"store={other}", f"run={tmp_path / 'run'}", "--dry-run"]
     assert main([*words, "domain=taiwan_tiny"]) == 2
-    assert "is a store of domain=knmi_box" in capsys.readouterr().err
+    assert "is of domain=knmi_box" in capsys.readouterr().err
     assert main([*words, "variables=ncdr"]) == 2
     assert main([*words, "domain=knmi_box"]) == 0
 

@@ -11,10 +11,11 @@ from torch import nn
 
 from stormcast_train.base.fingerprint import digest
 from stormcast_train.data.condition_config import past_roles
-from stormcast_train.data.conditions import Conditions, Target
+from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.crop import Crops, crops_of
 from stormcast_train.data.scene import Scene, build_scene, extend_scene
 from stormcast_train.data.stream import SampleStream
+from stormcast_train.data.target import Target
 from stormcast_train.data.window import WindowReader
 from stormcast_train.forecast.chosen import open_package
 from stormcast_train.forecast.emulator import Emulator

@@ -21,7 +21,7 @@ from stormcast_train.base.errors import FailedError, RequestError
 from stormcast_train.base.files import read_json, replacing, write_json
 from stormcast_train.base.fingerprint import digest
 from stormcast_train.data.batch import Window
-from stormcast_train.data.conditions import Target
+from stormcast_train.data.target import Target
 from stormcast_train.data.window import WindowReader
 from stormcast_train.distributed.collectives import barrier, decided_by_first, place
 from stormcast_train.fields.times import Times

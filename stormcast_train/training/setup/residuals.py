@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stormcast_train.data.batch import Batch, Window
-from stormcast_train.data.conditions import Target
 from stormcast_train.data.spectrum import Spectrum
+from stormcast_train.data.target import Target
 from stormcast_train.data.window import WindowReader
 from stormcast_train.distributed.collectives import gather, place
 from stormcast_train.fields.times import Times
