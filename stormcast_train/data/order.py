@@ -14,9 +14,8 @@ class Order:
     """Stream position p is dataset index `permutation(epoch = p // size)[p % size]`; epochs follow each other
     without padding.
 
-    With weights [N], an epoch is as many samples as they sum to, and a start comes in it as often as its
-    weight says: a whole number of times, the nearest ones above and below, drawn for the epoch so that the
-    mean over epochs is the weight. Weights of one are no weights.
+    With weights [N], an epoch is as many samples as they sum to. A start of weight w is in it floor(w) or
+    ceil(w) times, drawn for the epoch so that the mean over epochs is w. Weights of one are no weights.
     """
 
     def __init__(self, size: int, seed: int, weights: NDArray[np.float64] | None = None) -> None:

@@ -47,7 +47,7 @@ def make_splits(
 ) -> dict[SplitName, Split]:
     """The splits of a time axis.
 
-    times: [T], regular with spacing `step`; state_available: [T], every state channel is there;
+    times: [T], regular with spacing `step`; state_available: [T], every state channel is available;
     background_available: [T] on the same axis, None without background conditions; selected: [T], times that
     may be used at all. A window is `history` states, the newest at the start, and the target one step later;
     its start and target lie in the split's periods (in training its past states, too: none is taken from the

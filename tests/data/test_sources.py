@@ -10,8 +10,9 @@ from stormcast_train.base.errors import RequestError
 from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds
 from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.dropout import dropped
+from stormcast_train.data.extra_role import ExtraRole
 from stormcast_train.data.mix import FractionsMix
-from stormcast_train.data.scene import ExtraRole, Scene, build_scene, rows_between, split_store
+from stormcast_train.data.scene import Scene, build_scene, rows_between, split_store
 from stormcast_train.data.statistics import ChannelStatistics
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.variables import describe

@@ -193,7 +193,7 @@ def test_a_diffusion_is_refused_as_a_regression_before_anything_is_written(
         ),
         (
             ["variables.drop=[rain1h]", "mix.oversample.rain={least: 1, factor: 2}"],
-            "mix.oversample.rain counts rain1h, and the state",
+            "mix.oversample.rain.variable=rain1h is not in the state",
         ),
         (["device=gpu"], "device='gpu' is wrong: write cpu, cuda or cuda:0"),
         (["stage.conditions.static=[orogg]"], "lacks static orogg; it holds orog, lsm"),
