@@ -175,8 +175,8 @@ def check_history(spec: ConditionSpec, target: str) -> None:
     if not (spec.background or spec.past):
         raise RequestError(
             "stage.conditions.history=0 without a driver (stage.conditions.background) and without past "
-            "frames (stage.conditions.past): the network would have no weather as input; give one of the two, "
-            "or a history of at least 1"
+            "frames (stage.conditions.past): the network would have no weather as input; give one of the "
+            "two, or a history of at least 1"
         )
 
 
@@ -200,8 +200,9 @@ def check_beneath(spec: ConditionSpec, regression: ConditionSpec) -> None:
     undropped = [s for s in spec.dropout if s in regression.sources and s not in regression.dropout]
     if undropped:
         raise RequestError(
-            f"stage.conditions.dropout of {', '.join(undropped)}: the regression under this diffusion was never "
-            "trained with it missing; train the regression with the same dropout"
+            f"stage.conditions.dropout of {', '.join(undropped)}: the regression under this diffusion was "
+            f"never trained with {' or '.join(undropped)} missing; train the regression with the same "
+            "dropout"
         )
     kept = [role for role in regression.past if role not in regression.dropout]
     if kept and spec.lead > regression.lead:

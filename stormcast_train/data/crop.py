@@ -25,7 +25,7 @@ class Crop:
     """A window of `shape` in each sample, at an offset drawn uniformly by its stream position, or around a
     given centre.
 
-    Applied to what is assembled, so that fields keep what they know of their place. centres: None for a
+    Applied to what is assembled, so that position and time fields keep their values. centres: None for a
     sample without one; a window stays inside the grid. Raises RequestError where the grid is smaller.
     """
 
@@ -39,8 +39,8 @@ class Crop:
     ) -> None:
         if shape[0] > grid[0] or shape[1] > grid[1]:
             raise RequestError(
-                f"a crop of {shape[0]} x {shape[1]} points does not fit into a grid of {grid[0]} x {grid[1]}: ask "
-                "for fewer mix.crop.rows and mix.crop.columns"
+                f"a crop of {shape[0]} x {shape[1]} points does not fit into a grid of {grid[0]} x "
+                f"{grid[1]}: ask for fewer mix.crop.rows and mix.crop.columns"
             )
         unit_B2 = uniform(seed, ("crop",), positions, (2,), CPU).double()
         free = torch.tensor([grid[0] - shape[0] + 1, grid[1] - shape[1] + 1])

@@ -16,7 +16,9 @@ from stormcast_train.data.keyed_random import uniform
 
 
 def dropped(seed: int, source: str, share: float, positions: Sequence[int], device: torch.device) -> Tensor:
-    """In which samples [B] the source is dropped: with probability `share`, keyed by the stream position alone."""
+    """In which samples [B] the source is dropped: with probability `share`, keyed by the stream position
+    alone.
+    """
     return uniform(seed, ("dropout", source), positions, (1,), device)[:, 0] < share
 
 

@@ -14,7 +14,7 @@ from stormcast_train.fields.variables import Variable
 
 @dataclass(frozen=True)
 class ExtraRole:
-    """A role of the store whose past frames are an input: on the state's grid, with a time step of its own."""
+    """A role of the store whose past frames are an input: on the state's grid, with its own time step."""
 
     role: str
     variables: tuple[Variable, ...]

@@ -1,5 +1,5 @@
-"""The lead of a training sample: how far into a forecast it is taken to be, which frames are missing then, and
-how large the states' errors are.
+"""The lead of a training sample: how far into a forecast it is taken to be, which frames are missing then,
+and how large the states' errors are.
 
 A rollout's later steps have no past frames newer than the start, and begin from states of its own making,
 whose errors add up from step to step. Shape suffixes: B samples, K past states, F past frames, C channels, H

@@ -51,7 +51,7 @@ def check_mirror(spec: ConditionSpec, names: Sequence[str]) -> None:
     placed = [name for name in ("background", "static", "time", "position", "past") if getattr(spec, name)]
     if vectors or placed:
         raise RequestError(
-            f"stage.conditions.mirror=true does not go with {', '.join([*vectors, *placed])}: wind components "
-            "change sign in a mirror, and conditions that depend on the place would be wrong there; leave "
-            "mirror out, or these"
+            f"stage.conditions.mirror=true does not go with {', '.join([*vectors, *placed])}: wind "
+            "components change sign in a mirror, and conditions that depend on the place would be wrong "
+            "there; leave mirror out, or these"
         )

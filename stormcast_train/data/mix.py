@@ -218,8 +218,8 @@ class PeriodsMix(Mix):
             for other in (*found["train"], *found["validation"]):
                 if test.start < other.end and other.start < test.end:
                     raise RequestError(
-                        f"the mix's test period {test} overlaps its training or validation period {other}: give "
-                        "periods that do not overlap the test's"
+                        f"the mix's test period {test} overlaps its training or validation period {other}: "
+                        "give periods that do not overlap the test's"
                     )
         return found
 

@@ -73,7 +73,7 @@ class Mixture:
         return found | {f"{FURTHER}{i}": entry.starts for i, entry in enumerate(self.further, start=1)}
 
     def facts(self) -> dict[str, Any]:
-        """What a package records of it. `oversampled`: the training climatology is tilted by these factors."""
+        """What a package records of it. `oversampled`: factors that tilt the training climatology."""
         periods = {name: ", ".join(map(str, split.periods)) or None for name, split in self.splits.items()}
         facts: dict[str, Any] = {"config": self.mix.record(), "periods": periods}
         if self.events:

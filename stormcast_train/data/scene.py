@@ -172,14 +172,14 @@ def past_group(store: Store, role: str, names: tuple[str, ...] | None) -> Group:
     """
     if role in ("state", "background", "static"):
         raise RequestError(
-            f"stage.conditions.past.{role}: past frames come from a role beside state, background and static; "
-            "for past states write stage.conditions.history=N"
+            f"stage.conditions.past.{role}: past frames come from a role beside state, background and "
+            "static; for past states write stage.conditions.history=N"
         )
     group, state = named_group(store, role, names or ()), store.group("state")
     if group.grid.fingerprint != state.grid.fingerprint:
         raise RequestError(
-            f"stage.conditions.past.{role}: the store's {role} is not on the grid of its state, as past frames "
-            "must be; preprocess it onto the state's grid",
+            f"stage.conditions.past.{role}: the store's {role} is not on the grid of its state, as past "
+            "frames must be; preprocess it onto the state's grid",
             role=role,
         )
     return group

@@ -38,8 +38,8 @@ def of_versions(store: Store, asked: Mapping[str, str], times: Times) -> NDArray
         if not chosen.any():
             versions = sorted({run["version"] for runs in recorded[source] for run in runs})
             raise RequestError(
-                f"mix.source_version.{source}={pattern} matches no hour of the store {store.path}; its versions "
-                f"are: {'; '.join(versions)}",
+                f"mix.source_version.{source}={pattern} matches no hour of the store {store.path}; its "
+                f"versions are: {'; '.join(versions)}",
                 known=versions,
             )
     return chosen

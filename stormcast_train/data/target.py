@@ -31,14 +31,17 @@ class Target:
         return torch.where(window.known_BCHW, (next_BCHW - window.newest_BCHW) / self._scale_C11, next_BCHW)
 
     def decode(self, output_BCHW: Tensor, window: Window) -> Tensor:
-        """From the network's output [B, C, H, W] to the next state [B, C, H, W]; 0 outside the static coverage."""
+        """From the network's output [B, C, H, W] to the next state [B, C, H, W]; 0 outside the static
+        coverage.
+        """
         if not self._tendency:
             return output_BCHW * self.coverage_CHW
         stepped_BCHW = window.newest_BCHW + self._scale_C11 * output_BCHW
         return torch.where(window.known_BCHW, stepped_BCHW, output_BCHW) * self.coverage_CHW
 
     def compared(self, target_present_BCHW: Tensor, window: Window) -> Tensor:
-        """Cells [B, C, H, W] by which residuals are compared and scaled: of a tendency, those with both states.
+        """Cells [B, C, H, W] by which residuals are compared and scaled: of a tendency, those with both
+        states.
 
         The loss counts every cell where the target is present.
         """

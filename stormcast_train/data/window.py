@@ -107,8 +107,8 @@ class WindowReader:
         )
 
     def read_background(self, times: Times) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None]:
-        """The background at `times` [B] and one step later: values [U, C, h, w] in physical units, and the row
-        of each time [B, J]; None without a background.
+        """The background at `times` [B] and one step later: values [U, C, h, w] in physical units, and the
+        row of each time [B, J]; None without a background.
         """
         if self.scene.background_grid is None:
             return None, None
@@ -187,7 +187,9 @@ def _read(
     times_BT: NDArray[np.datetime64],
     tolerant: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Values [U, C, H, W] of the distinct times, and the row of each time; what a tolerant reading misses is NaN."""
+    """Values [U, C, H, W] of the distinct times, and the row of each time; what a tolerant reading misses is
+    NaN.
+    """
     if not times_BT.size:
         return np.empty((0, len(names), *shape), np.float32), np.empty(times_BT.shape, np.int64)
     distinct, place = np.unique(times_BT, return_inverse=True)

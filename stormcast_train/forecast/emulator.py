@@ -128,11 +128,9 @@ class Emulator:
     @property
     def trained_on(self) -> Times:
         """Start times of all training samples, of whichever store."""
-        return np.unique(
-            np.concatenate(
-                [times for name, times in self.package.splits.items() if name.split("@")[0] == "train"]
-            )
-        )
+        splits = self.package.splits
+        training = [times for name, times in splits.items() if name.split("@")[0] == "train"]
+        return np.unique(np.concatenate(training))
 
     def reader(self, store: Store) -> WindowReader:
         """A reader of this emulator's windows; a store of another grid, step or variable set is a
@@ -181,5 +179,5 @@ def load_weights(network: nn.Module, weights: Any) -> None:
         network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise RequestError(
-            f"these weights are of another network: {str(error).splitlines()[-1].strip()}"
+            f"these weights belong to another network: {str(error).splitlines()[-1].strip()}"
         ) from error

@@ -1,7 +1,7 @@
 """Forecasts on disk: CF NetCDF for `.nc`, Zarr otherwise. Torch-free.
 
 Work goes to a hidden Zarr folder beside the target, one unit (a start and a group of members) at a time, by
-any number of processes; when every unit is there the target appears at once. Dims: forecast_reference_time,
+any number of processes; when every unit is written the target appears at once. Dims: forecast_reference_time,
 realization, forecast_period, y, x.
 """
 
@@ -108,7 +108,7 @@ class ForecastFile:
         write_json(marker, {"request": self._plan.request})
 
     def missing(self) -> list[MemberRange]:
-        """Units that are not there yet, in order."""
+        """Units that are not written yet, in order."""
         return [unit for unit in self._plan.units() if not (self._work / "done" / unit.name).exists()]
 
     def write(self, unit: MemberRange, leads: Iterable[NDArray[np.float32]]) -> None:
@@ -158,12 +158,17 @@ def _template(plan: Plan) -> xr.Dataset:
 
     shape = (len(plan.starts), plan.members, plan.steps, *plan.grid.shape)
     chunks = (1, plan.group, 1, *plan.grid.shape)
-    empty = da.full(shape, np.float32(np.nan), dtype=np.float32, chunks=chunks)  # type: ignore[no-untyped-call]
+    nothing = np.float32(np.nan)
+    empty = da.full(shape, nothing, dtype=np.float32, chunks=chunks)  # type: ignore[no-untyped-call]
     fields = {v.name: (DIMS, empty, _attributes(v)) for v in plan.variables}
     attributes = {
-        "Conventions": "CF-1.10", "title": "stormcast_train forecast", **plan.attributes,
-        "seed": plan.seed, "request": plan.request, "step_seconds": seconds(plan.step),
-    }  # fmt: skip
+        "Conventions": "CF-1.10",
+        "title": "stormcast_train forecast",
+        **plan.attributes,
+        "seed": plan.seed,
+        "request": plan.request,
+        "step_seconds": seconds(plan.step),
+    }
     return xr.Dataset(fields, coords=_coordinates(plan), attrs=attributes)
 
 
@@ -253,7 +258,7 @@ def open_forecast(path: Path | str) -> xr.Dataset:
     """The forecast: dims forecast_reference_time, realization, forecast_period (timedelta), y, x; coords lat,
     lon, valid_time.
 
-    RequestError where there is none, UnreadableError where the file is not a forecast of ours.
+    RequestError where there is none, UnreadableError where the file was not written by `stormcast forecast`.
     """
     path = Path(path)
     if not path.exists():
@@ -265,10 +270,10 @@ def open_forecast(path: Path | str) -> xr.Dataset:
         opened = xr.open_dataset(path, decode_timedelta=True, chunks=None, **engine)
     except (OSError, ValueError, KeyError) as error:
         raise UnreadableError(f"{path} cannot be read as a forecast: {error}", path=str(path)) from error
-    lacking = [name for name in DIMS[:3] if name not in opened.dims]
-    if lacking:
+    missing = [name for name in DIMS[:3] if name not in opened.dims]
+    if missing:
         raise UnreadableError(
-            f"{path} is not a forecast: it has no dimension {', '.join(lacking)}", path=str(path)
+            f"{path} is not a forecast: it has no dimension {', '.join(missing)}", path=str(path)
         )
     return opened
 

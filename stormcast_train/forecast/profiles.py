@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 SAMPLES_DIGITS = 12
-WIDEST = (
-    0.28  # a profile must be narrower; the plain mean of all weights (gamma = 0) has 1 / sqrt(12) = 0.289
-)
+# A profile must be narrower; the plain mean of all weights (gamma = 0) has 1 / sqrt(12) = 0.289.
+WIDEST = 0.28
 
 
 def exponent(sigma_rel: float) -> float:
@@ -42,10 +41,8 @@ def coefficients(
     """Weights of the given profiles whose sum is nearest to the wanted one in least squares, scaled to add up
     to 1.
     """
-    t, gammas = (
-        np.asarray(times, dtype=np.float64),
-        np.array([exponent(s) for s in np.atleast_1d(np.asarray(sigma_rels, np.float64))]),
-    )
+    t = np.asarray(times, dtype=np.float64)
+    gammas = np.array([exponent(s) for s in np.atleast_1d(np.asarray(sigma_rels, np.float64))])
     products = overlap(t[:, None], gammas[:, None], t[None, :], gammas[None, :])
     wanted = overlap(t, gammas, time, exponent(sigma_rel))
     found = np.linalg.solve(products, wanted)

@@ -120,7 +120,7 @@ def _stage_run(
 
 
 def _execution(config: Config, kind: Kind, kinds: Sequence[Kind]) -> Execution:
-    """How one of the stages is executed; of several, a metric or veto goes to the one its name begins with."""
+    """How a stage is executed; of several stages, a metric or veto is for the one that its name begins with."""
     keys, checkpoint = config.train, config.checkpoint
     validate: ValidateKeys = config.validate
     others = tuple(f"{other.name}/" for other in kinds if other is not kind)
@@ -158,6 +158,6 @@ def command_words(config: Config) -> list[str]:
 
 
 def _view(config: Config, store: Store) -> StoreView | None:
-    """What `variables=` changes of the store; of its lists, only those that the command itself gives count."""
+    """What `variables=` changes of the store; of its lists, only those that the command gives count."""
     given = {word.partition("=")[0].lstrip("+") for word in config.overrides}
     return requested_view(store, config.variables, given)

@@ -80,9 +80,8 @@ class ResidualStep:
         from stormcast_train.objectives.sampler import draw_residual
 
         with torch.no_grad():
-            condition_BCHW = complete(
-                self.network, self.condition(window, mean_BCHW)
-            )  # once, not at every step of the sampler
+            # Completed once, not at every step of the sampler.
+            condition_BCHW = complete(self.network, self.condition(window, mean_BCHW))
 
             def clean(noisy_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
                 found: Tensor = self.network(noisy_BCHW, sigma_B, condition=condition_BCHW)
@@ -166,10 +165,11 @@ class ResidualDiffusion(Kind):
         from stormcast_train.objectives.edm import training_sigma
 
         seed, positions, device = setting.seed, batch.positions, batch.target_BCHW.device
-        shown = step.conditions.perturb(batch.window, seed, positions)
-        mean_BCHW = setting.mean_of(batch, shown)
-        batch, mirror = replace(batch, window=shown), step.conditions.mirror(seed, positions)
-        batch, mean_BCHW = (mirror.batch(batch), mirror(mean_BCHW)) if mirror else (batch, mean_BCHW)
+        perturbed = step.conditions.perturb(batch.window, seed, positions)
+        mean_BCHW = setting.mean_of(batch, perturbed)
+        batch, mirror = replace(batch, window=perturbed), step.conditions.mirror(seed, positions)
+        if mirror:
+            batch, mean_BCHW = mirror.batch(batch), mirror(mean_BCHW)
         present_BCHW = batch.target_present_BCHW
         condition = step.condition(batch.window, mean_BCHW, step.conditions.offsets(seed, positions))
         clean_BCHW = step.clean(batch.target_BCHW, mean_BCHW) * present_BCHW
@@ -235,18 +235,14 @@ class ResidualDiffusion(Kind):
         """
         from stormcast_train.data.spectrum import Spectrum
 
-        spectrum, mean_BCHW, shape = (
-            Spectrum(step.conditions.grid),
-            step.beneath.next_state(batch.window),
-            tuple(batch.target_BCHW.shape[1:]),
-        )
+        spectrum, mean_BCHW = Spectrum(step.conditions.grid), step.beneath.next_state(batch.window)
+        shape = tuple(batch.target_BCHW.shape[1:])
         drawn = []
         for spec in (step.spec, step.spec.finer(FINER)):
             sampler = replace(step, spec=spec)
             latents = sampler.noise(seed, ("convergence",), cases, shape)
-            drawn.append(
-                sampler.residual(batch.window, latents, mean_BCHW).double() * step.target.coverage_CHW
-            )
+            residual_BCHW = sampler.residual(batch.window, latents, mean_BCHW)
+            drawn.append(residual_BCHW.double() * step.target.coverage_CHW)
         squares_2C = [field_BCHW.square().sum(dim=(0, 2, 3)).tolist() for field_BCHW in drawn]
         powers_2CK = [spectrum(field_BCHW)[1].sum(dim=0).tolist() for field_BCHW in drawn]
         for c, name in enumerate(step.conditions.state):

@@ -233,5 +233,5 @@ def test_static_fields_and_roles_that_the_store_lacks_are_refused(store):
         build_scene(store, times, True, ("slope",))
     with pytest.raises(RequestError, match="has no lightning"):
         build_scene(store, times, True, False, {"lightning": None})
-    with pytest.raises(RequestError, match="for past states write history="):
+    with pytest.raises(RequestError, match=r"for past states write stage\.conditions\.history="):
         build_scene(store, times, True, False, {"state": None})

@@ -18,7 +18,8 @@ from stormcast_train.forecast.profiles import exponent, snapshot_files, snapshot
 from stormcast_train.training.loop.optim_config import OptimSpec
 from stormcast_train.training.loop.parallel import placed
 
-RAMP = 0.1  # early on a half-life is at most this share of the samples seen, so the average forgets the initial weights
+# Early on a half-life is at most this share of the samples seen, so the average forgets the initial weights.
+RAMP = 0.1
 
 
 def entering_weights(spec: OptimSpec, samples: int) -> list[float]:

@@ -83,13 +83,10 @@ class Optimization:
         was used.
         """
         if self._spec.max_grad_norm is not None:
-            self._steps, self._clipped = (
-                self._steps + 1,
-                (norm > self._spec.max_grad_norm) + self._clipped.to(norm.device),
-            )
-            torch._foreach_mul_(
-                self._gradients(), (self._spec.max_grad_norm / (norm + 1e-6)).clamp(max=1.0).float()
-            )
+            self._steps += 1
+            self._clipped = (norm > self._spec.max_grad_norm) + self._clipped.to(norm.device)
+            factor = (self._spec.max_grad_norm / (norm + 1e-6)).clamp(max=1.0).float()
+            torch._foreach_mul_(self._gradients(), factor)
         rate = learning_rate(self._spec, samples)
         for group in self._optimizer.param_groups:
             group["lr"] = rate

@@ -1,4 +1,4 @@
-"""What the one loop knows of what it trains."""
+"""What the loop needs of what it trains."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What a diffusion's run knows of the residual it draws: measured once over all ranks, kept in the run, read
-at every resume.
+"""What is measured of the residual that a diffusion draws: once over all ranks, kept in the run, read at
+every resume.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ResidualFacts(Frozen):
         )
 
     def watch(self) -> dict[str, Any]:
-        """What a package says of the ratios; empty where a split is."""
+        """What a package records of the ratios; empty where one of the splits is empty."""
         if not self.ratio:
             return {}
         return {
@@ -90,11 +90,8 @@ def kept(
         return ResidualFacts.model_validate(held)
     facts = measured()
     if folder is not None:
-        decided_by_first(
-            lambda: write_json(
-                folder / FILE, {"made_by": dict(made_by), "facts": facts.model_dump(mode="json")}
-            )
-        )
+        document = {"made_by": dict(made_by), "facts": facts.model_dump(mode="json")}
+        decided_by_first(lambda: write_json(folder / FILE, document))
     return facts
 
 

@@ -1,5 +1,5 @@
-"""What a regression leaves over, start by start: it scales the diffusion, sets its highest noise level, and
-tells memorised hours.
+"""The residual of a regression, start by start: it scales the diffusion, sets its highest noise level, and
+shows memorised hours.
 
 Every block of starts is evaluated as a whole by one rank, and every rank sees all rows: not a bit depends on
 how many ranks share them.
@@ -50,9 +50,8 @@ class Residuals:
     def std(self) -> dict[str, float]:
         """Root mean square over all present cells, by variable."""
         found = np.sqrt(self.square_NC.sum(axis=0) / self.cells_NC.sum(axis=0).clip(min=1)).tolist()
-        return {
-            name: value if value > SMALLEST else 1.0 for name, value in zip(self.names, found, strict=True)
-        }
+        scales = [value if value > SMALLEST else 1.0 for value in found]
+        return dict(zip(self.names, scales, strict=True))
 
     def largest_variance(self) -> dict[str, float]:
         """Variance of the largest mode over that of a cell, by variable: the largest mean over modes of about

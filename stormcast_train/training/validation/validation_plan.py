@@ -26,10 +26,9 @@ from stormcast_train.verification.pairs import threshold_name
 from stormcast_train.verification.stratify import RINGS_KM, ring_name
 
 FEW = 4  # cases of what costs many evaluations of the network
-OF_FIELDS, OF_ENSEMBLES = (
-    ("rmse", "mae", "mse_skill"),
-    ("rmse", "crps_fair", "spread_skill", "crps_skill"),
-)  # of rollouts, at every lead
+# Quantities of rollouts, at every lead.
+OF_FIELDS = ("rmse", "mae", "mse_skill")
+OF_ENSEMBLES = ("rmse", "crps_fair", "spread_skill", "crps_skill")
 BIAS_MM_H = (0.5, 20.0)  # rates of the frequency bias: drizzle, and what is heavy on Taiwan
 
 
@@ -90,17 +89,17 @@ def reported(quantity: str, qualifier: str, variable: Variable, score: ScoreConf
     if quantity == "frequency_bias":
         return any(qualifier == threshold_name(t, variable.units) for t in _bias_thresholds(variable))
     if quantity == "fss":
-        return any(
-            qualifier.startswith(f"{threshold_name(t, variable.units)}:")
-            for t in score.thresholds_of(variable)
-        )
+        thresholds = [threshold_name(t, variable.units) for t in score.thresholds_of(variable)]
+        return qualifier.startswith(tuple(f"{threshold}:" for threshold in thresholds))
     return True
 
 
 def lead_name(lead: int, step: np.timedelta64) -> str:
     """Empty for the first step, then `@6h` or `@20min`."""
     length = lead * seconds(step)
-    return "" if lead == 1 else (f"@{length // 3600}h" if length % 3600 == 0 else f"@{length // 60}min")
+    if lead == 1:
+        return ""
+    return f"@{length // 3600}h" if length % 3600 == 0 else f"@{length // 60}min"
 
 
 def metric_names(
