@@ -44,7 +44,7 @@ class Box(Frozen):
         return bool(self.south <= north and self.north >= south and beside)
 
     def inside(self, lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which of these points it holds, edges included."""
+        """Which of these points [...] (degrees north and east) it holds, edges included."""
         return np.asarray((lat >= self.south) & (lat <= self.north) & within(lon, self.west, self.east))
 
 

@@ -147,9 +147,9 @@ class Mix(Frozen, ABC):
         where nothing is cropped.
         """
         described = self.model_dump(mode="json", exclude=None if self.crop else {"crop"})
-        return described | {
-            "stores": [{k: v for k, v in entry.items() if k != "store"} for entry in described["stores"]]
-        }
+        for entry in described["stores"]:
+            del entry["store"]
+        return described
 
 
 class FractionsMix(Mix):
@@ -290,5 +290,5 @@ def _clipped(periods: Iterable[Period], whole: Period) -> tuple[Period, ...]:
 
 
 def held_text(times: Times) -> str:
-    """What a time axis covers, for a message."""
+    """What a time axis [T] covers, for a message."""
     return f"{iso(times[0])} to {iso(times[-1])}" if len(times) else "nothing"

@@ -140,7 +140,7 @@ def _further(
 def held_out(
     main: Store, mix: Mix, splits: Mapping[str, Split], reach: Reach, times: Times, events: Sequence[Event]
 ) -> list[Period]:
-    """The periods that validate or test, as written and as events move them.
+    """The periods that validate or test, as written and as events move them; times: [T] of a further store.
 
     They hold for every store: the weather of one hour is the same in all of them.
     """

@@ -139,8 +139,8 @@ def build_scene(
 ) -> Scene:
     """The scene of a store with statistics of the training times alone, those of other stores merged in.
 
-    past: channels by further role (None: all that it has). Raises RequestError where a role or a channel is
-    missing from the store.
+    train_times: [T], valid times in UTC; others: further stores with theirs. past: channels by further role
+    (None: all that it has). Raises RequestError where a role or a channel is missing from the store.
     """
     state = _fitted(store.group("state"), train_times)
     stores = [(store, train_times), *others]
@@ -198,7 +198,7 @@ def _further(store: Store, role: str, names: tuple[str, ...] | None, train_times
 
 
 def rows_between(group: Group, times: Times, step: np.timedelta64) -> NDArray[np.int64]:
-    """Rows of a faster group that lie in the step up to one of these (sorted) times."""
+    """Rows of a faster group that lie in the step up to one of these times [T] (sorted, UTC)."""
     if not len(times):
         return np.zeros(0, np.int64)
     following = times[np.searchsorted(times, group.times).clip(max=len(times) - 1)]
@@ -224,7 +224,8 @@ def extend_scene(
     fresh = build_scene(store, train_times, use_background, use_static, past, others)
     known = {further.role: further for further in scene.further}
     joined = [known[f.role].joined(f) if f.role in known else f for f in fresh.further]
-    kept = [further for further in scene.further if further.role not in {f.role for f in fresh.further}]
+    used = {further.role for further in fresh.further}
+    kept = [further for further in scene.further if further.role not in used]
     added: dict[str, Any] = {"further": (*kept, *joined)}
     if store.view:
         added["state"] = _continued(scene, store.view)
@@ -291,10 +292,11 @@ def _statistics(main: Group, training: Sequence[tuple[Store, Times]]) -> dict[st
         for kind in ("transformed", "tendency"):
             found = group.reduced(kind, rows)[[group.channels.index(name) for name in names]]
             merged[kind] = m.merge(merged[kind], found) if kind in merged else found
-    summaries = {
-        kind: {name: m.summary(found[c]) for c, name in enumerate(names)} for kind, found in merged.items()
-    }
-    return from_moments(summaries["transformed"], summaries["tendency"], names)
+
+    def summaries(kind: str) -> dict[str, Any]:
+        return {name: m.summary(merged[kind][c]) for c, name in enumerate(names)}
+
+    return from_moments(summaries("transformed"), summaries("tendency"), names)
 
 
 def _masked(training: Sequence[tuple[Store, Times]]) -> tuple[str, ...]:

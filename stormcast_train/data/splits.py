@@ -154,8 +154,8 @@ def complete_windows(state: Mask, background: Mask | None, history: int) -> Mask
 
 
 def refuse_sealed(sealed: Times | None, needed: NDArray[np.datetime64]) -> None:
-    """RequestError where any of the needed times is sealed: in training,
-    nothing of the test split is read.
+    """RequestError where any of the needed times [...] is one of the sealed [T]: in training, nothing of the
+    test split is read.
     """
     if sealed is None or not len(sealed):
         return

@@ -118,8 +118,8 @@ class WindowReader:
         return _read(self._background, names, shape, needed_BJ, "background" in self._droppable)
 
     def read_past(self, times: Times, known_until: np.datetime64 | None = None) -> dict[str, RawFrames]:
-        """The past frames up to `times`, by role; those later than `known_until` are missing, as in a
-        forecast that began then.
+        """The past frames up to `times` [B], by role, in physical units; those later than `known_until` are
+        missing, as in a forecast that began then.
         """
         found = {}
         for role, minutes in self._past.items():

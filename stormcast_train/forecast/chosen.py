@@ -145,8 +145,8 @@ def _averaged(run: RunDirectory, directory: Path, facts: Mapping[str, Any], ema:
             "these, or train with more (optim.ema.also)"
         )
     raise RequestError(
-        f"ema={ema:g} at {samples} samples is in no kept checkpoint of {run.path}: give RUN@SAMPLES "
-        f"with one of {_listed(_checkpoints(run))}"
+        f"ema={ema:g} at {samples} samples is in no kept checkpoint of {run.path}: give RUN@SAMPLES; "
+        f"checkpoints are kept at {_listed(_checkpoints(run))}"
     )
 
 

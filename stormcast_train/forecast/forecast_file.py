@@ -66,12 +66,11 @@ class Plan:
 
     def units(self) -> list[MemberRange]:
         """All units in order."""
-        firsts = range(0, self.members, self.group)
-        return [
-            MemberRange(i, m, min(m + self.group, self.members))
-            for i in range(len(self.starts))
-            for m in firsts
-        ]
+        found = []
+        for start in range(len(self.starts)):
+            for first in range(0, self.members, self.group):
+                found.append(MemberRange(start, first, min(first + self.group, self.members)))
+        return found
 
 
 def finished(path: Path, request: str) -> bool:

@@ -185,7 +185,7 @@ def _described(directory: Path) -> dict[str, Any]:
     missing = [name for name in NAMES if not (directory / name).is_file()]
     if missing:
         raise RequestError(
-            f"{directory} is not a package: {', '.join(missing)} is missing", path=str(directory)
+            f"{directory} is not a package: it has no {', '.join(missing)}", path=str(directory)
         )
     described: dict[str, Any] = read_json(directory / "package.json")
     if described["format"] != FORMAT:

@@ -120,7 +120,7 @@ def _stage_run(
 
 
 def _execution(config: Config, kind: Kind, kinds: Sequence[Kind]) -> Execution:
-    """How a stage is executed; of several stages, a metric or veto is for the one that its name begins with."""
+    """How a stage is executed; of several stages, a metric or veto is for the one its name begins with."""
     keys, checkpoint = config.train, config.checkpoint
     validate: ValidateKeys = config.validate
     others = tuple(f"{other.name}/" for other in kinds if other is not kind)

@@ -50,7 +50,7 @@ class ResidualStep:
     spec: NoiseSpec
 
     def condition(self, window: Window, mean_BCHW: Tensor, offsets_BC11: Tensor | None = None) -> Condition:
-        """The denoiser's condition; the mean is given in the units of the target."""
+        """The denoiser's condition; the mean beneath [B, C, H, W] is a normalised state."""
         return self.conditions.assemble(window, self.target.encode(mean_BCHW, window), offsets_BC11)
 
     def clean(self, next_BCHW: Tensor, mean_BCHW: Tensor) -> Tensor:

@@ -21,8 +21,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stormcast_train.base.errors import RequestError
 
-# Classes of PhysicsNeMo: of UNETS the outermost one works on parts of the fields; the parameters of BLOCKS are
-# gathered one block at a time.
+# Classes of PhysicsNeMo: of UNETS the outermost one works on parts of the fields; of BLOCKS the parameters
+# are gathered one block at a time.
 UNETS = ("StormCastUNet", "SongUNet")
 BLOCKS = ("UNetBlock",)
 TWIN = "_whole_twin"
@@ -185,8 +185,8 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def norm_over_parts(norm: Tensor, parts: bool) -> Tensor:
-    """The 2-norm of everything from the norms of all ranks' parts; `norm` itself where every rank holds the
-    whole.
+    """The 2-norm [] of everything from the norms [] of all ranks' parts; `norm` itself where every rank holds
+    the whole.
     """
     if not parts:
         return norm

@@ -92,13 +92,13 @@ def comparable(science: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str
 
 def _proportional(found: Any, expected: Any, ratio: float) -> bool:
     """Whether each number found, times the ratio, is the one expected."""
-    for a, b in zip(_listed(found), _listed(expected), strict=False):
+    for a, b in zip(_as_list(found), _as_list(expected), strict=False):
         if a is None or b is None or not math.isclose(a * ratio, b, rel_tol=0.01):
             return False
     return True
 
 
-def _listed(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, list | tuple) else [value]
 
 

@@ -33,8 +33,8 @@ class Fold(Frozen):
 
 
 def fold_edges(starts: Times, folds: int) -> Times:
-    """First starts of the blocks 1 .. folds-1 of these training starts; RequestError where there are fewer
-    starts than blocks.
+    """First starts [folds - 1] of the blocks 1 .. folds-1 of these training starts [N]; RequestError where
+    there are fewer starts than blocks.
     """
     if len(starts) < folds:
         raise RequestError(
@@ -62,8 +62,8 @@ def fold_gap(splits: Mapping[str, Split], window: np.timedelta64) -> np.timedelt
 
 
 def fold_starts(starts: Times, fold: Fold, gap: np.timedelta64) -> Times:
-    """The starts that train this fold's regression: more than `gap` from all of its block. RequestError where
-    none is left.
+    """The starts, of these [N], that train this fold's regression: more than `gap` from all of its block.
+    RequestError where none is left.
     """
     own = fold_of(starts, fold_edges(starts, fold.of)) == fold.index
     kept = starts[_distance(starts, starts[own]) > gap]
@@ -90,7 +90,9 @@ def outside(fold: Fold, mixture: Mixture, window: np.timedelta64) -> Mixture:
 
 
 def check_unseen(trained: Times, starts: Times, window: np.timedelta64, index: int) -> None:
-    """RequestError where the fold's regression has seen a field of its own block's starts."""
+    """RequestError where the fold's regression, trained on these starts [M], has seen a field of its own
+    block's starts [N].
+    """
     shared = int((_distance(starts, trained) <= window).sum())
     if shared:
         raise RequestError(

@@ -62,7 +62,7 @@ class FrozenStage:
 
 
 def means_bytes(reader: WindowReader, starts: Times) -> int:
-    """What the means of these starts take, float32."""
+    """The bytes that the means of these starts [N] take, float32."""
     rows, columns = reader.scene.grid.shape
     return len(starts) * 4 * len(reader.scene.names) * rows * columns
 
@@ -75,7 +75,7 @@ def means_lookup(
     folder: Path | None,
     made_by: Mapping[str, Any],
 ) -> Lookup | None:
-    """Where the means of the training starts are looked up; None: computed when needed.
+    """Where the means of the training starts [N] are looked up; None: computed when needed.
 
     kind: `stage.means`; `auto` is memory up to CACHE_BYTES. folder: of `disk`; made_by: fingerprints of what
     made them.

@@ -21,7 +21,7 @@ FIX = "give both stages the same store=, mix= and variables=, or train the regre
 
 
 def refuse_leak(seen: Times, splits: Mapping[str, Split]) -> None:
-    """RequestError where this mix validates or tests on starts that trained the regression."""
+    """RequestError where this mix validates or tests on any of the starts [N] that trained the regression."""
     for name in ("validation", "test"):
         shared = np.intersect1d(seen, splits[name].starts)
         if len(shared):
@@ -84,7 +84,7 @@ def _refuse_statistics(
 
 
 def training_part(store: Store, scene: Scene, times: Times) -> dict[str, str]:
-    """Fingerprint by role of the training hours that a network of this scene sees; static fields whole."""
+    """Fingerprint by role of the training hours [T] that a network of this scene uses; static fields whole."""
     parts = {}
     for role in ("state", "background", "static"):
         names = [v.name for v in getattr(scene, role)]

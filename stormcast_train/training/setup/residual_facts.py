@@ -60,21 +60,25 @@ class ResidualFacts(Frozen):
 def residual_facts(
     frozen: FrozenStage, reader: WindowReader, starts: Times, held_out: Times
 ) -> ResidualFacts:
-    """Measure them; every rank calls it. The scale is of starts that the regression has not been fitted to,
-    where there are any.
+    """Measure them on training starts [N] and held-out starts [M]; every rank calls it.
+
+    The scale is of starts that the regression was not fitted to, where there are any.
     """
     target = frozen.target
     train = measure(frozen.mean, target, reader, evenly(starts, CASES))
     unseen = measure(frozen.full.next_state, target, reader, evenly(held_out, CASES))
     source: Literal["validation", "train", "cross_fitted"]
-    source = "cross_fitted" if frozen.folds else ("validation" if len(held_out) else "train")
+    if frozen.folds:
+        source = "cross_fitted"
+    else:
+        source = "validation" if len(held_out) else "train"
     scaling = unseen if source == "validation" else train
     found = ratios(train, unseen)
     return ResidualFacts(
         source=source,
         std=scaling.std(),
         largest_variance=scaling.largest_variance(),
-        ratio={name: (r.value, r.low, r.high) for name, r in found.items()},
+        ratio={name: (ratio.value, ratio.low, ratio.high) for name, ratio in found.items()},
         ratio_by_wavelength=by_wavelength(train, unseen) if found else {},
     )
 

@@ -72,15 +72,17 @@ def measure(mean: Mean, target: Target, reader: WindowReader, starts: Times) -> 
         (first, _rows(mean, target, reader, starts[first : first + size], spectrum))
         for first in firsts[rank::world]
     ]
-    every = sorted((pair for part in gather(rows) for pair in part), key=lambda pair: pair[0])
+    every = [pair for part in gather(rows) for pair in part]
+    in_order = [found for _, found in sorted(every, key=lambda pair: pair[0])]
     channels = len(reader.scene.names)
     empty = (
-        *np.zeros((2, 0, channels)),
-        *(np.zeros((0, channels, n)) for n in (spectrum.wavenumbers, len(spectrum.bands))),
+        np.zeros((0, channels)),
+        np.zeros((0, channels)),
+        np.zeros((0, channels, spectrum.wavenumbers)),
+        np.zeros((0, channels, len(spectrum.bands))),
     )
-    cells, square, wavenumber, band = (
-        np.concatenate(parts) for parts in zip(empty, *(found for _, found in every), strict=True)
-    )
+    columns = zip(empty, *in_order, strict=True)
+    cells, square, wavenumber, band = (np.concatenate(parts) for parts in columns)
     return Residuals(starts, reader.scene.names, cells, square, wavenumber, band, spectrum.bands)
 
 
@@ -92,7 +94,7 @@ def block_size(names: tuple[str, ...], shape: tuple[int, int]) -> int:
 
 
 def blocks(reader: WindowReader, starts: Times) -> Iterator[Batch]:
-    """These starts with their targets, `block_size` at a time."""
+    """These starts [N] with their targets, `block_size` at a time."""
     size = block_size(reader.scene.names, reader.scene.grid.shape)
     for i in range(0, len(starts), size):
         yield Batch((), (), *reader.to_device(reader.read(starts[i : i + size])))

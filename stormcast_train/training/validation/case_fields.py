@@ -104,9 +104,9 @@ def read_case(path: Path) -> CaseFields:
         stored = [str(name) for name in loaded.data_vars]
         named = [name.removesuffix("_truth") for name in stored if name.endswith("_truth")]
         described = [loaded[f"{name}_truth"].attrs["variable"] for name in named]
-        truth, mean, members = (
-            {name: loaded[f"{name}_{kind}"].values for name in named} for kind in ("truth", "mean", "members")
-        )
+        truth = {name: loaded[f"{name}_truth"].values for name in named}
+        mean = {name: loaded[f"{name}_mean"].values for name in named}
+        members = {name: loaded[f"{name}_members"].values for name in named}
         return CaseFields(
             start=np.atleast_1d(loaded["forecast_reference_time"].values).astype("datetime64[s]")[0],
             valid_times=loaded["valid_time"].values.astype("datetime64[s]"),

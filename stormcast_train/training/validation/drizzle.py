@@ -80,8 +80,8 @@ def _fact(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]], cases: i
 def cut_off_of(
     forecast: NDArray[np.float32], truth: NDArray[np.float32], threshold: float = DRIZZLE_MM
 ) -> tuple[float, float | None, float | None]:
-    """The cut-off (mm) with which the frequency bias at `threshold` is nearest 1, and the bias before and
-    after; None without rain.
+    """The cut-off (mm) with which the frequency bias at `threshold` (mm) is nearest 1, and the bias before
+    and after; None without rain. forecast, truth: [N], mm.
 
     With k observed values at or above the threshold it is the k-th largest forecast value, never below the
     threshold: a cut-off can make rain rarer, not more frequent.

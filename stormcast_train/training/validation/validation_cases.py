@@ -55,7 +55,7 @@ USUAL = Validation()
 def blocks_of(
     cases: Cases, starts: Times, size: int, share: tuple[int, int]
 ) -> Iterator[tuple[range, RawWindows, Batch]]:
-    """This rank's blocks: case numbers, what was read, and the batch."""
+    """This rank's blocks of `size` of these starts [N]: case numbers, what was read, and the batch."""
     rank, world = share
     firsts = range(0, len(starts), size)
     for first in firsts[rank::world]:
@@ -139,7 +139,9 @@ def drawn_starts(cases: Cases, how: Validation) -> set[np.datetime64]:
 def keep_fields(
     how: Validation, scene: Scene, start: np.datetime64, truth_LCHW: Array, drawn: dict[int, Array]
 ) -> None:
-    """Hand over the fields of a case that is drawn, by lead from 1."""
+    """Hand over the fields of a case that is drawn: truth [L, C, H, W], and by lead from 1 the members
+    [M, C, H, W], in physical units.
+    """
     if how.keep is None or not drawn:
         return
     leads = sorted(drawn)

@@ -48,13 +48,13 @@ class ValidationSpec(Frozen):
 
 
 def evenly(starts: Times, count: int) -> Times:
-    """At most `count` of the starts, evenly spaced."""
+    """At most `count` of the starts [N], evenly spaced."""
     return starts if len(starts) <= count else starts[[i * len(starts) // count for i in range(count)]]
 
 
 def rollout_starts(starts: Times, step: np.timedelta64, steps: int) -> tuple[Times, int]:
-    """The starts from which `steps` steps stay inside the split, and that number; fewer steps where no start
-    has so many.
+    """Those of the starts [N] from which `steps` steps stay inside the split, and that number; fewer steps
+    where no start has so many.
     """
     for wanted in range(steps, 1, -1):
         inside = np.logical_and.reduce([np.isin(starts + k * step, starts) for k in range(wanted)])
@@ -119,9 +119,9 @@ def metric_names(
     for own in kind.own:
         found += [f"{kind.name}/{own.quantity}/{v.name}" for v in variables]
         if own.by_wavelength:
-            found += [
-                f"{kind.name}/{own.quantity}/{m.variable.name}:{km:.3g}km" for m in every for km in m.bands_km
-            ]
+            for measured in every:
+                band = f"{kind.name}/{own.quantity}/{measured.variable.name}"
+                found += [f"{band}:{km:.3g}km" for km in measured.bands_km]
     of_rollouts = OF_ENSEMBLES if kind.draws else OF_FIELDS
     for lead in range(1, steps + 1):
         at = lead_name(lead, step)
