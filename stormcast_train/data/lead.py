@@ -27,8 +27,8 @@ def drawn_steps(most: int, seed: int, positions: Sequence[int], device: torch.de
 
 
 def at_lead(window: Window, steps_B: Tensor, step_s: int, frame_steps_s: Mapping[str, int]) -> Window:
-    """The window so many steps of `step_s` after a start: past frames newer than the start
-    are missing. frame_steps_s: seconds between frames, by role.
+    """The window so many steps of `step_s` after a start: past frames newer than the start are missing.
+    frame_steps_s: seconds between frames, by role.
     """
     past = {}
     for role, frames in window.past.items():

@@ -171,7 +171,7 @@ def level_sums(terms: Sequence[LossTerms]) -> dict[str, float]:
     if not parts:
         return {}
     sums = torch.stack([torch.stack(list(part.values())) for part in parts]).double().sum(dim=0).tolist()
-    found = {}
+    found: dict[str, float] = {}
     for level, (total, count) in zip(parts[0], sums, strict=True):
         found |= {f"{level}/sum": total, f"{level}/count": count}
     return found

@@ -67,11 +67,9 @@ def residual_facts(
     target = frozen.target
     train = measure(frozen.mean, target, reader, evenly(starts, CASES))
     unseen = measure(frozen.full.next_state, target, reader, evenly(held_out, CASES))
-    source: Literal["validation", "train", "cross_fitted"]
+    source: Literal["validation", "train", "cross_fitted"] = "validation" if len(held_out) else "train"
     if frozen.folds:
         source = "cross_fitted"
-    else:
-        source = "validation" if len(held_out) else "train"
     scaling = unseen if source == "validation" else train
     found = ratios(train, unseen)
     return ResidualFacts(
