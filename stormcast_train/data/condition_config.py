@@ -110,7 +110,7 @@ class WindowNeeds(Frozen):
     past: dict[str, int] = Field(default_factory=dict)  # minutes by role
     # Hours by role: up to this lead no network needs frames newer than the start.
     leads: dict[str, float] = Field(default_factory=dict)
-    droppable: frozenset[str] = frozenset()  # sources that every network using them was trained without
+    droppable: frozenset[str] = frozenset()  # sources that every network using them was trained to do without
 
     @classmethod
     def of(cls, *specs: ConditionSpec) -> WindowNeeds:

@@ -20,7 +20,7 @@ class Order:
 
     def __init__(self, size: int, seed: int, weights: NDArray[np.float64] | None = None) -> None:
         if size < 1:
-            raise ValueError("an order needs at least one sample")
+            raise ValueError(f"an order needs at least one sample, got {size}")
         self._weights = None if weights is None or bool((weights == 1).all()) else weights
         self.epoch_samples = size if self._weights is None else max(1, round(float(self._weights.sum())))
         self._seed = seed

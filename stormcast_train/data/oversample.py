@@ -42,7 +42,8 @@ def check_kinds(asked: Oversample, events: Sequence[Event], name: str) -> None:
     if unknown:
         listed = f"lists {', '.join(known)}" if known else "lists nothing for this domain"
         raise RequestError(
-            f"mix.oversample.events asks for {', '.join(unknown)}, and events={name} {listed}",
+            f"mix.oversample.events asks for {', '.join(unknown)}, and events={name} {listed}: leave these "
+            "kinds out, or give another events=",
             unknown=unknown,
         )
 

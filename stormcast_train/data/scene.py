@@ -189,12 +189,20 @@ def _further(store: Store, role: str, names: tuple[str, ...] | None, train_times
     group, state = past_group(store, role, names), store.group("state")
     rows = rows_between(group, train_times, state.step)
     if not len(rows):
-        raise RequestError(f"the store's {role} holds none of the training times", role=role)
+        raise _no_training_times(role)
     names = names or group.channels
     statistics = from_moments(
         group.statistics("transformed", rows), group.statistics("tendency", rows), names
     )
     return ExtraRole(role, tuple(group.variables[name] for name in names), statistics, seconds(group.step))
+
+
+def _no_training_times(role: str) -> RequestError:
+    return RequestError(
+        f"the store's {role} holds none of the training times: give another training period (mix=), or "
+        f"preprocess {role} for this one",
+        role=role,
+    )
 
 
 def rows_between(group: Group, times: Times, step: np.timedelta64) -> NDArray[np.int64]:
@@ -288,7 +296,7 @@ def _statistics(main: Group, training: Sequence[tuple[Store, Times]]) -> dict[st
         group = store.group(role).with_metadata(main.variables)
         rows = _rows(group, times)
         if not len(rows):
-            raise RequestError(f"the store's {role} holds none of the training times", role=role)
+            raise _no_training_times(role)
         for kind in ("transformed", "tendency"):
             found = group.reduced(kind, rows)[[group.channels.index(name) for name in names]]
             merged[kind] = m.merge(merged[kind], found) if kind in merged else found

@@ -163,6 +163,6 @@ def refuse_sealed(sealed: Times | None, needed: NDArray[np.datetime64]) -> None:
     if len(found):
         raise RequestError(
             f"training would read {iso(found.min())}, which is in the mix's test split; mix.use_test=true "
-            "makes it part of the validation, and the record keeps that",
+            "makes it part of the validation, which the run records",
             time=iso(found.min()),
         )

@@ -218,14 +218,12 @@ def write(
     For use from Python; the verb writes unit by unit. Raises RequestError where `path` exists or there is no
     step.
     """
-    path, leads = (
-        Path(path),
-        [step.expand_dims("realization") if "realization" not in step.dims else step for step in steps],
-    )
-    if path.exists() or not leads:
-        raise RequestError(
-            f"{path} exists already" if leads else "a forecast without a step cannot be written"
-        )
+    path = Path(path)
+    leads = [step if "realization" in step.dims else step.expand_dims("realization") for step in steps]
+    if not leads:
+        raise RequestError("a forecast without a step cannot be written: give at least one step")
+    if path.exists():
+        raise RequestError(f"{path} exists already: give another path, or remove it")
     first = leads[0]
     start = first["forecast_reference_time"].values.astype("datetime64[s]")
     variables = tuple(_variable(first[str(name)]) for name in first.data_vars)

@@ -177,7 +177,8 @@ def _reading(directory: Path) -> Iterator[None]:
         yield
     except (KeyError, ValueError, OSError, SafetensorError) as error:
         raise UnreadableError(
-            f"the package {directory} is damaged: {error!r}", path=str(directory)
+            f"the package {directory} is damaged: {error!r}; use another package of its run",
+            path=str(directory),
         ) from error
 
 

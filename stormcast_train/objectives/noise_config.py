@@ -53,7 +53,10 @@ class NoiseConfig(Frozen):
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         if self.sigma_max is not None and self.sigma_max <= self.sigma_min:
-            raise ValueError(f"sigma_max {self.sigma_max} is not above sigma_min {self.sigma_min}")
+            raise ValueError(
+                f"sigma_max {self.sigma_max} is not above sigma_min {self.sigma_min}; give a larger "
+                "sigma_max, or null"
+            )
         if self.churn and self.distribution == "student_t":
             raise ValueError("churn adds Gaussian noise, and student_t was not trained on it; write churn: 0")
         if self.churn and self.solver == "multistep":

@@ -58,13 +58,14 @@ def check_parent(asked: str, science: Mapping[str, Any], code: str, allow_code_c
     if identity["code"] != code and not allow_code_change:
         raise RequestError(
             f"the code has changed since {parent.path} was trained (commit {identity.get('commit')}): go "
-            "back to it, or accept the change with allow_code_change=true, which the record keeps",
+            "back to it, or accept the change with allow_code_change=true, which the run records",
             run=asked,
         )
     samples = max((int(path.name) for path in parent.checkpoints.glob("[0-9]*")), default=None)
     if samples is None:
         raise RequestError(
-            f"resume_from={asked}: the run {parent.path} has no checkpoint (state: {parent.state()})",
+            f"resume_from={asked}: the run {parent.path} has no checkpoint (state: {parent.state()}); give "
+            "a run that has one, or train anew without resume_from=",
             run=asked,
         )
     total = science["optim"][LENGTH]
