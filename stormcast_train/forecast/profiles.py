@@ -29,7 +29,7 @@ def exponent(sigma_rel: float) -> float:
 def overlap(
     a_times: ArrayLike, a_exponents: ArrayLike, b_times: ArrayLike, b_exponents: ArrayLike
 ) -> NDArray[np.float64]:
-    """The integral over s of the product of two profiles, at times in samples; all arguments [...] broadcast."""
+    """The integral over s of the product of two profiles, times in samples; arguments [...] broadcast."""
     ta, ga, tb, gb = (np.asarray(x, dtype=np.float64) for x in (a_times, a_exponents, b_times, b_exponents))
     power = np.where(ta < tb, gb, -ga)
     return np.asarray((ga + 1) * (gb + 1) * (ta / tb) ** power / ((ga + gb + 1) * np.maximum(ta, tb)))

@@ -84,7 +84,7 @@ def _refuse_statistics(
 
 
 def training_part(store: Store, scene: Scene, times: Times) -> dict[str, str]:
-    """Fingerprint by role of the training hours [T] that a network of this scene uses; static fields whole."""
+    """Fingerprint by role of the training hours [T] that this scene uses; static fields whole."""
     parts = {}
     for role in ("state", "background", "static"):
         names = [v.name for v in getattr(scene, role)]
