@@ -111,13 +111,14 @@ def check_start(scene: Scene, needs: WindowNeeds, store: Store, start: np.dateti
     exceeded = [role for role, allowed in most.items() if steps > allowed]
     if exceeded:
         allowed, named = int(min(most.values())), ", ".join(exceeded)
-        plural = "s" if allowed > 1 else ""
+        served, count = (
+            ("first step", "1 step") if allowed == 1 else (f"first {allowed} steps", f"{allowed} steps")
+        )
         lead_h = (steps - 1) * scene.step_s / 3600
         raise RequestError(
-            f"a forecast of {steps} steps has no new frames of {named} after its first {allowed} "
-            f"step{plural}, and the network was never trained with them missing; train with "
-            f"stage.conditions.lead={lead_h:g} (hours) or stage.conditions.dropout of {named}, or forecast "
-            f"{allowed} step{plural}"
+            f"a forecast of {steps} steps has no new frames of {named} after its {served}, and the network "
+            f"was never trained with them missing; train with stage.conditions.lead={lead_h:g} (hours) or "
+            f"stage.conditions.dropout of {named}, or forecast {count}"
         )
     usable = usable_starts(scene, needs, store, steps)
     if start in usable:
