@@ -111,14 +111,12 @@ def check_start(scene: Scene, needs: WindowNeeds, store: Store, start: np.dateti
     exceeded = [role for role, allowed in most.items() if steps > allowed]
     if exceeded:
         allowed, named = int(min(most.values())), ", ".join(exceeded)
-        served, count = (
-            ("first step", "1 step") if allowed == 1 else (f"first {allowed} steps", f"{allowed} steps")
-        )
+        served = "1 step" if allowed == 1 else f"{allowed} steps"
         lead_h = (steps - 1) * scene.step_s / 3600
         raise RequestError(
-            f"a forecast of {steps} steps has no new frames of {named} after its {served}, and the network "
+            f"a forecast of {steps} steps has no new frames of {named} after {served}, and the network "
             f"was never trained with them missing; train with stage.conditions.lead={lead_h:g} (hours) or "
-            f"stage.conditions.dropout of {named}, or forecast {count}"
+            f"stage.conditions.dropout of {named}, or forecast {served}"
         )
     usable = usable_starts(scene, needs, store, steps)
     if start in usable:

@@ -155,7 +155,7 @@ def test_a_package_that_cannot_miss_them_refuses(strict, store, folder):
     assert len(leads(emulator, open_store(store), steps=1)) == 1
     with pytest.raises(
         RequestError,
-        match=r"no new frames of radar after its first step, .*lead=1 \(hours\) or stage.conditions.dropout of radar",
+        match=r"no new frames of radar after 1 step, .*lead=1 \(hours\) or stage.conditions.dropout of radar",
     ):
         leads(emulator, open_store(store), steps=2)
     with pytest.raises(RequestError, match="has no radar"):
