@@ -60,7 +60,7 @@ class Averages:
 
     def state(self) -> dict[str, Tensor]:
         """All averages by name: `average/NAME` is the first, `average.K/NAME` the others."""
-        found = {}
+        found: dict[str, Tensor] = {}
         for k, values in enumerate(self._values):
             found |= {f"{slot(k)}/{name}": value for name, value in values.items()}
         return found
