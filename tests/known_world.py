@@ -17,10 +17,11 @@ import torch
 from torch import nn
 
 from stormcast_train.data.condition_config import ConditionSpec
-from stormcast_train.data.conditions import Conditions, Target
+from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.scene import Scene
 from stormcast_train.data.statistics import ChannelStatistics
+from stormcast_train.data.target import Target
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.variables import describe
 from stormcast_train.forecast.emulator import Emulator

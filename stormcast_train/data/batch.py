@@ -21,8 +21,8 @@ Samples = slice | NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Frames:
-    """Frames of a faster role up to the window's time, normalised; missing cells hold 0 and `present` says
-    which they are.
+    """Frames of a faster role up to the window's time, normalised; missing cells hold 0 and are False in
+    `present`.
     """
 
     values_BFCHW: Tensor
@@ -45,8 +45,8 @@ class Frames:
 
 @dataclass(frozen=True)
 class Window:
-    """What is known when a step begins. Values are normalised; missing cells hold 0 and `present` says which
-    they are.
+    """What is known when a step begins. Values are normalised; missing cells hold 0 and are False in
+    `present`.
     """
 
     times: Times  # [B] the step's beginning: valid time of the newest state, unless that is older
@@ -90,12 +90,10 @@ class Window:
             times=np.repeat(self.times, count),
             states_BKCHW=self.states_BKCHW.expand(count, -1, -1, -1, -1),
             present_BKCHW=self.present_BKCHW.expand(count, -1, -1, -1, -1),
-            background_BJChw=None
-            if self.background_BJChw is None
-            else self.background_BJChw.expand(count, -1, -1, -1, -1),
+            background_BJChw=_expanded(self.background_BJChw, count),
             past={role: frames.repeat(count) for role, frames in self.past.items()},
-            lead_B=None if self.lead_B is None else self.lead_B.expand(count),
-            age_B=None if self.age_B is None else self.age_B.expand(count),
+            lead_B=_expanded(self.lead_B, count),
+            age_B=_expanded(self.age_B, count),
         )
 
     def aged(self, old_B: Tensor) -> Window:
@@ -113,11 +111,13 @@ def _at(values: Tensor | None, samples: Samples) -> Tensor | None:
     return None if values is None else values[samples]
 
 
+def _expanded(values: Tensor | None, count: int) -> Tensor | None:
+    return None if values is None else values.expand(count, *values.shape[1:])
+
+
 @dataclass(frozen=True)
 class Batch:
-    """Samples of the run's stream. `positions` key every random draw; `dataset_indices` say which starts
-    these are.
-    """
+    """Samples of the run's stream. `positions` key every random draw; `dataset_indices` number the starts."""
 
     positions: tuple[int, ...]
     dataset_indices: tuple[int, ...]

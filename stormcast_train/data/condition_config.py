@@ -1,4 +1,4 @@
-"""Which fields a network sees, and which of them it has learned to miss. Torch-free."""
+"""Which fields a network takes as input, and which of them may be missing. Torch-free."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from stormcast_train.base.frozen import Frozen
 BackgroundTime = Literal["input", "target", "increment"]
 TimeFeature = Literal["hour", "zenith", "year"]
 Share = Annotated[float, Field(ge=0, lt=1)]
-STATE_AGE = (
-    "state_age"  # the source of `dropout` that puts the state of one step earlier in place of the newest
-)
+# The source of `dropout` that puts the state of one step earlier in place of the newest.
+STATE_AGE = "state_age"
 
 
 class HaloEncoderConfig(Frozen):
@@ -46,30 +45,25 @@ class PastConfig(Frozen):
 class ConditionsConfig(Frozen):
     """`stage.conditions`: null leaves the stage kind's default."""
 
-    history: int | None = Field(
-        default=None, ge=0
-    )  # past states, the newest included; 0: a map that does not step, from the driver and past frames alone
+    # Past states, the newest included; 0: a map that does not step, from the driver and past frames alone.
+    history: int | None = Field(default=None, ge=0)
     background: tuple[BackgroundTime, ...] | None = None
     halo: HaloConfig = HaloConfig()
     static: bool | tuple[str, ...] | None = None  # names; true: all that the store has
     time: bool | tuple[TimeFeature, ...] | None = None  # at the target time; true: the default, false: none
     position: bool | None = None  # latitude and longitude
-    lead: float | None = Field(
-        default=None, ge=0
-    )  # hours since the start, up to this many, beside `past` or `state_noise`; 0: none
+    # Hours since the forecast's start, up to this many, beside `past` or `state_noise`; 0: none.
+    lead: float | None = Field(default=None, ge=0)
     past: dict[str, PastConfig] | None = None  # by role
     dropout: dict[str, Share] | None = None  # by source: background, a role of `past`, state_age
     regression: bool | None = None  # the frozen regression's prediction (diffusion)
     mask: Literal["auto", "always"] | None = None
-    noise: float | None = Field(
-        default=None, ge=0
-    )  # on the context, in training: normalised, one draw per sample and channel
-    state_noise: float | None = Field(
-        default=None, ge=0
-    )  # on the past states, in training: normalised, one draw per cell; see `data/lead.py`
-    mirror: bool | None = (
-        None  # in training: each sample's rows and columns flipped or not, where nothing knows its place
-    )
+    # On the context channels, in training: normalised units, one draw per sample and channel.
+    noise: float | None = Field(default=None, ge=0)
+    # On the past states, in training: normalised units, one draw per cell; see `data/lead.py`.
+    state_noise: float | None = Field(default=None, ge=0)
+    # In training: each sample's rows and columns flipped or not, where no condition depends on the place.
+    mirror: bool | None = None
 
 
 class ConditionSpec(Frozen):
@@ -114,43 +108,38 @@ class WindowNeeds(Frozen):
     history: int  # past states that a step needs
     states: int  # past states that are read
     past: dict[str, int] = Field(default_factory=dict)  # minutes by role
-    leads: dict[str, float] = Field(
-        default_factory=dict
-    )  # hours by role: up to this lead no network needs frames newer than the start
-    droppable: frozenset[str] = frozenset()  # sources that every network which uses them can miss
+    # Hours by role: up to this lead no network needs frames newer than the start.
+    leads: dict[str, float] = Field(default_factory=dict)
+    droppable: frozenset[str] = frozenset()  # sources that every network using them was trained to do without
 
     @classmethod
     def of(cls, *specs: ConditionSpec) -> WindowNeeds:
         """The union of what each needs."""
-        roles = {role for spec in specs for role in spec.past}
+        past, leads = dict[str, int](), dict[str, float]()
+        for role in sorted({role for spec in specs for role in spec.past}):
+            users = [spec for spec in specs if role in spec.past]
+            dependent = [spec for spec in users if role not in spec.dropout]
+            past[role] = max(spec.past[role].minutes for spec in users)
+            leads[role] = min((spec.lead for spec in dependent), default=math.inf)
         used = {source for spec in specs for source in spec.sources}
+        needed = {source for spec in specs for source in spec.sources if source not in spec.dropout}
         return cls(
             history=max(spec.history for spec in specs),
             states=max(spec.states for spec in specs),
-            past={
-                role: max(spec.past[role].minutes for spec in specs if role in spec.past)
-                for role in sorted(roles)
-            },
-            leads={
-                role: min(
-                    (spec.lead for spec in specs if role in spec.past and role not in spec.dropout),
-                    default=math.inf,
-                )
-                for role in sorted(roles)
-            },
-            droppable=frozenset(
-                s for s in used if all(s in spec.dropout for spec in specs if s in spec.sources)
-            ),
+            past=past,
+            leads=leads,
+            droppable=frozenset(used - needed),
         )
 
     def most_steps(self, role: str, step_s: int) -> float:
         """Steps of a rollout in which no network needs a frame of a role that it always had in training;
         infinite for any length.
         """
-        steps = lead_steps(self.leads[role], step_s) if math.isfinite(self.leads[role]) else math.inf
-        return (
-            math.inf if steps * step_s > self.past[role] * 60 else steps + 1
-        )  # a longer lead has no frame either
+        if math.isinf(self.leads[role]):
+            return math.inf
+        steps = lead_steps(self.leads[role], step_s)
+        # A lead longer than the past frames reach back was trained without any frame, as all longer ones are.
+        return math.inf if steps * step_s > self.past[role] * 60 else steps + 1
 
 
 def lead_steps(lead_h: float, step_s: int) -> int:
@@ -159,13 +148,13 @@ def lead_steps(lead_h: float, step_s: int) -> int:
 
 
 def check_lead(spec: ConditionSpec) -> None:
-    """RequestError where nothing that the conditions hold changes with the lead that they tell."""
+    """RequestError where the lead is a condition and no other condition changes with it."""
     if spec.lead and not (spec.past or spec.state_noise):
         raise RequestError(
-            f"stage.conditions.lead={spec.lead:g}: in training nothing that the network sees would change "
-            "with the lead, so it could learn nothing from it. Give stage.conditions.past (frames newer "
-            "than the start are absent in a forecast) or stage.conditions.state_noise (it grows with the "
-            "lead), or leave the lead out"
+            f"stage.conditions.lead={spec.lead:g}: in training no other input would change with the lead, so "
+            "the network could learn nothing from it. Give stage.conditions.past (frames newer than the "
+            "start are missing in a forecast) or stage.conditions.state_noise (it grows with the lead), or "
+            "leave the lead out"
         )
 
 
@@ -186,7 +175,8 @@ def check_history(spec: ConditionSpec, target: str) -> None:
     if not (spec.background or spec.past):
         raise RequestError(
             "stage.conditions.history=0 without a driver (stage.conditions.background) and without past "
-            "frames (stage.conditions.past): the network would see nothing of the weather"
+            "frames (stage.conditions.past): the network would have no weather as input; give one of the "
+            "two, or a history of at least 1"
         )
 
 
@@ -195,30 +185,31 @@ def check_dropout(spec: ConditionSpec) -> None:
     for source in spec.dropout:
         if source not in spec.sources:
             raise RequestError(
-                f"stage.conditions.dropout.{source}: the conditions have no such source, they have "
-                f"{', '.join(spec.sources)}.{nearest(source, spec.sources)}"
+                f"stage.conditions.dropout.{source}: these conditions have no such source; those that can be "
+                f"dropped are {', '.join(spec.sources)}.{nearest(source, spec.sources)}"
             )
     if STATE_AGE in spec.dropout and spec.history != 1:
         raise RequestError(
-            f"stage.conditions.dropout.{STATE_AGE} needs history=1, not {spec.history}: it puts one older "
+            f"stage.conditions.dropout.{STATE_AGE} needs history=1, not {spec.history}: it puts an older "
             "state in place of the only one"
         )
 
 
 def check_beneath(spec: ConditionSpec, regression: ConditionSpec) -> None:
-    """RequestError where a diffusion drops, or hides at a lead, what the regression under it cannot miss."""
-    lacking = [s for s in spec.dropout if s in regression.sources and s not in regression.dropout]
-    if lacking:
+    """RequestError where a diffusion drops, or hides at a lead, a source that its regression depends on."""
+    undropped = [s for s in spec.dropout if s in regression.sources and s not in regression.dropout]
+    if undropped:
         raise RequestError(
-            f"stage.conditions.dropout of {', '.join(lacking)}: the regression under this diffusion was "
-            "trained without it and cannot miss them; train the regression with the same dropout"
+            f"stage.conditions.dropout of {', '.join(undropped)}: the regression under this diffusion was "
+            f"never trained with {' or '.join(undropped)} missing; train the regression with the same "
+            "dropout"
         )
     kept = [role for role in regression.past if role not in regression.dropout]
     if kept and spec.lead > regression.lead:
         raise RequestError(
             f"stage.conditions.lead={spec.lead:g} hides frames of {', '.join(kept)}, and the regression "
-            f"under this diffusion (lead={regression.lead:g}) always had them then; train the regression "
-            "with the same lead"
+            f"under this diffusion (lead={regression.lead:g}) was never trained with them missing at such "
+            "leads; train the regression with the same lead"
         )
 
 

@@ -25,7 +25,7 @@ class Crop:
     """A window of `shape` in each sample, at an offset drawn uniformly by its stream position, or around a
     given centre.
 
-    Applied to what is assembled, so that fields keep what they know of their place. centres: None for a
+    Applied to what is assembled, so that position and time fields keep their values. centres: None for a
     sample without one; a window stays inside the grid. Raises RequestError where the grid is smaller.
     """
 
@@ -39,15 +39,18 @@ class Crop:
     ) -> None:
         if shape[0] > grid[0] or shape[1] > grid[1]:
             raise RequestError(
-                f"a crop of {shape[0]} x {shape[1]} points does not fit into a grid of {grid[0]} x {grid[1]}"
+                f"a crop of {shape[0]} x {shape[1]} points does not fit into a grid of {grid[0]} x "
+                f"{grid[1]}: ask for fewer mix.crop.rows and mix.crop.columns"
             )
         unit_B2 = uniform(seed, ("crop",), positions, (2,), CPU).double()
         free = torch.tensor([grid[0] - shape[0] + 1, grid[1] - shape[1] + 1])
         drawn = [(row, column) for row, column in torch.minimum((unit_B2 * free).long(), free - 1).tolist()]
-        around = [None] * len(drawn) if centres is None else centres
-        self.offsets = [
-            old if new is None else _around(new, shape, grid) for old, new in zip(drawn, around, strict=True)
-        ]
+        self.offsets = drawn
+        if centres is not None:
+            self.offsets = [
+                offset if centre is None else _around(centre, shape, grid)
+                for offset, centre in zip(drawn, centres, strict=True)
+            ]
         self._shape = shape
 
     def __call__(self, field: Tensor) -> Tensor:
@@ -61,6 +64,7 @@ class Crop:
 
 
 def _around(centre: Point, shape: Point, grid: Point) -> Point:
+    """The first row and column of a window around the centre, moved inwards where it would leave the grid."""
     row, column = (
         min(max(at - size // 2, 0), whole - size) for at, size, whole in zip(centre, shape, grid, strict=True)
     )
@@ -83,13 +87,8 @@ class Crops:
 
     def draw(self, seed: int, positions: Sequence[int], times: Times) -> Crop:
         """The crop of the samples at these positions, which start at these times [B]."""
-        return Crop(
-            self.shape,
-            self.grid,
-            seed,
-            positions,
-            self._centres(seed, positions, times + self.step) if self.places else None,
-        )
+        centres = self._centres(seed, positions, times + self.step) if self.places else None
+        return Crop(self.shape, self.grid, seed, positions, centres)
 
     def _centres(self, seed: int, positions: Sequence[int], targets: Times) -> list[Point | None]:
         drawn_B2 = uniform(seed, ("crop_towards",), positions, (2,), CPU).double().tolist()
@@ -102,30 +101,22 @@ class Crops:
         if not points or toss >= self.share:
             return None
         points_N = np.concatenate(points)
-        row, column = divmod(int(points_N[min(int(pick * len(points_N)), len(points_N) - 1)]), self.grid[1])
+        number = min(int(pick * len(points_N)), len(points_N) - 1)
+        row, column = divmod(int(points_N[number]), self.grid[1])
         return row, column
 
 
 def crops_of(
     rule: CropRule | None, grid: Grid, step: np.timedelta64, events: Sequence[Event]
 ) -> Crops | None:
-    """What the rule asks for on this grid; None for whole fields, which a
-    window of the grid's size is too.
-    """
+    """The crops of this rule on this grid; None for whole fields, also where the window is the whole grid."""
     if rule is None or rule.shape == grid.shape:
         return None
-    found = [
-        (event.interval, _points(event, grid))
-        for event in events
-        if event.kind in (rule.towards or ()) and event.box
-    ]
-    return Crops(
-        rule.shape,
-        grid.shape,
-        step,
-        rule.share,
-        tuple((period, points_N) for period, points_N in found if len(points_N)),
-    )
+    kinds = rule.towards or ()
+    boxed = [event for event in events if event.kind in kinds and event.box]
+    places = [(event.interval, _points(event, grid)) for event in boxed]
+    inside = tuple((period, points_N) for period, points_N in places if len(points_N))
+    return Crops(rule.shape, grid.shape, step, rule.share, inside)
 
 
 def _points(event: Event, grid: Grid) -> NDArray[np.int64]:

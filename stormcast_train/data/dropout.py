@@ -16,14 +16,14 @@ from stormcast_train.data.keyed_random import uniform
 
 
 def dropped(seed: int, source: str, share: float, positions: Sequence[int], device: torch.device) -> Tensor:
-    """Which samples [B] lack the source: with probability `share`, by the sample's stream position alone."""
+    """In which samples [B] the source is dropped: with probability `share`, keyed by the stream position
+    alone.
+    """
     return uniform(seed, ("dropout", source), positions, (1,), device)[:, 0] < share
 
 
 def drop(window: Window, shares: Mapping[str, float], seed: int, positions: Sequence[int]) -> Window:
-    """The window as the samples would hold it without the dropped sources; nothing of it changes for the
-    other samples.
-    """
+    """The window without the dropped sources; samples in which nothing is dropped stay as they are."""
     for source, share in shares.items():
         absent_B = dropped(seed, source, share, positions, window.states_BKCHW.device)
         if source == STATE_AGE:

@@ -29,7 +29,10 @@ class Box(Frozen):
     def _ordered(self) -> Self:
         across = self.west > self.east and eastward(self.west, self.east) <= WIDEST_ACROSS
         if self.south >= self.north or not (self.west < self.east or across):
-            raise ValueError("a box has south below north and west below east")
+            raise ValueError(
+                f"a box needs south below north and west below east: got {self.south:g}..{self.north:g} N, "
+                f"{self.west:g}..{self.east:g} E"
+            )
         return self
 
     def meets(self, bounds: Bounds) -> bool:
@@ -41,7 +44,7 @@ class Box(Frozen):
         return bool(self.south <= north and self.north >= south and beside)
 
     def inside(self, lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Which of these points it holds, edges included."""
+        """Which of these points [...] (degrees north and east) it holds, edges included."""
         return np.asarray((lat >= self.south) & (lat <= self.north) & within(lon, self.west, self.east))
 
 
@@ -78,7 +81,7 @@ class EventsConfig(Frozen):
         names = [event.name for event in self.events]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"two events are called {', '.join(twice)}")
+            raise ValueError(f"several events are called {', '.join(twice)}: give each a name of its own")
         return self
 
     def over(self, bounds: Bounds) -> tuple[Event, ...]:

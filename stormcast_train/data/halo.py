@@ -44,8 +44,8 @@ def _reach(coordinate_hw: NDArray[np.float64], axis: int, low: float, high: floa
         name = ("latitude", "longitude")[axis]
         raise RequestError(
             f"stage.conditions.halo.degrees={degrees:g} asks for a driver over {low:.2f}..{high:.2f} in "
-            f"{name}, and the store has {least.min():.2f}..{most.max():.2f}: ask for less, or preprocess "
-            "with a larger domain.halo_degrees"
+            f"{name}, and the store has {least.min():.2f}..{most.max():.2f}: give fewer degrees, or "
+            "preprocess with a larger domain.halo_degrees"
         )
     below, above = np.flatnonzero(most <= low + 1e-6), np.flatnonzero(least >= high - 1e-6)
     return slice(int(below[-1]) if below.size else 0, int(above[0]) + 1 if above.size else len(least))

@@ -39,15 +39,13 @@ class Interpolator(nn.Module):  # type: ignore[misc]
     def forward(self, values_hw: Tensor) -> Tensor:
         """[..., h, w] to [..., H, W]."""
         before, kind = values_hw.shape[:-2], torch.promote_types(values_hw.dtype, torch.float32)
-        points_QN = (
-            values_hw.to(kind).reshape(math.prod(before), -1).t().contiguous()
-        )  # one point's values of all fields lie together
+        # Contiguous, so that one point's values of all fields lie together.
+        points_QN = values_hw.to(kind).reshape(math.prod(before), -1).t().contiguous()
         found_PN = embedding_bag(
             self._index_PK, points_QN, per_sample_weights=self._weight_PK.to(kind), mode="sum"
         )
-        return (
-            found_PN.t().contiguous().reshape(*before, *self._shape)
-        )  # turned here in blocks, not by whoever copies it next
+        # Transposed here in blocks, not by whoever copies it next.
+        return found_PN.t().contiguous().reshape(*before, *self._shape)
 
 
 def _weighty(

@@ -1,5 +1,5 @@
 """Random numbers on the device, keyed by (seed, purpose, stream index): Philox4x32-10, the same integers as
-`fields.seeds`.
+`base.seeds`.
 
 Shape suffixes: B samples, N blocks of four words. Counter words: block (low, high), stream index (low, high).
 """

@@ -1,5 +1,5 @@
-"""The lead of a training sample: how far into a forecast it is taken to be, and what a forecast lacks and has
-by then.
+"""The lead of a training sample: how far into a forecast it is taken to be, which frames are missing then,
+and how large the states' errors are.
 
 A rollout's later steps have no past frames newer than the start, and begin from states of its own making,
 whose errors add up from step to step. Shape suffixes: B samples, K past states, F past frames, C channels, H
@@ -27,8 +27,8 @@ def drawn_steps(most: int, seed: int, positions: Sequence[int], device: torch.de
 
 
 def at_lead(window: Window, steps_B: Tensor, step_s: int, frame_steps_s: Mapping[str, int]) -> Window:
-    """The window so many steps of `step_s` after a start: past frames newer than it are absent.
-    frame_steps_s: by role.
+    """The window so many steps of `step_s` after a start: past frames newer than the start are missing.
+    frame_steps_s: seconds between frames, by role.
     """
     past = {}
     for role, frames in window.past.items():

@@ -1,4 +1,4 @@
-"""Mirrored samples: where nothing tells east from west or north from south, one hour of weather is four.
+"""Mirrored samples: where no input distinguishes east from west or north from south, one hour makes four.
 
 Shape suffixes: B samples, H rows, W columns.
 """
@@ -42,8 +42,8 @@ class Mirror:
 
 
 def check_mirror(spec: ConditionSpec, names: Sequence[str]) -> None:
-    """RequestError where a mirrored sample would not be one: components of a vector, or a condition that
-    knows its place.
+    """RequestError where a mirrored sample would be wrong: with components of a vector in the state, or a
+    condition that depends on the place.
     """
     if not spec.mirror:
         return
@@ -51,6 +51,7 @@ def check_mirror(spec: ConditionSpec, names: Sequence[str]) -> None:
     placed = [name for name in ("background", "static", "time", "position", "past") if getattr(spec, name)]
     if vectors or placed:
         raise RequestError(
-            f"stage.conditions.mirror=true does not go with {', '.join([*vectors, *placed])}: a mirrored "
-            "sample would be wrong"
+            f"stage.conditions.mirror=true does not go with {', '.join([*vectors, *placed])}: wind "
+            "components change sign in a mirror, and conditions that depend on the place would be wrong "
+            "there; leave mirror out, or these"
         )

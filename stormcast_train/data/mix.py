@@ -61,7 +61,7 @@ class Oversample(Frozen):
     rain statistic.
 
     The largest factor that applies counts, 1 where none does. Losses are not reweighted: a network learns the
-    tilted climatology, and its package says so.
+    tilted climatology, and its package records the factors.
     """
 
     events: dict[EventKind, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
@@ -147,9 +147,9 @@ class Mix(Frozen, ABC):
         where nothing is cropped.
         """
         described = self.model_dump(mode="json", exclude=None if self.crop else {"crop"})
-        return described | {
-            "stores": [{k: v for k, v in entry.items() if k != "store"} for entry in described["stores"]]
-        }
+        for entry in described["stores"]:
+            del entry["store"]
+        return described
 
 
 class FractionsMix(Mix):
@@ -168,11 +168,11 @@ class FractionsMix(Mix):
                 f"train + validation + test must be 1, got {self.train + self.validation + self.test:g}"
             )
         if self.gap == AS_WRITTEN:
-            raise ValueError("gap=as_written is for explicit periods")
+            raise ValueError("gap=as_written is for explicit periods (mix=periods); give a duration, or null")
         return self
 
     def periods(self, times: Times, reach: Reach) -> Periods:
-        """See `Mix.periods`; none for a split that the gap leaves nothing of."""
+        """See `Mix.periods`; none for a split of which the gap leaves nothing."""
         count = len(times)
         edges = [0, round(count * self.train), round(count * (self.train + self.validation)), count]
         last_used = max((i for i in range(3) if edges[i + 1] > edges[i]), default=0)
@@ -217,7 +217,10 @@ class PeriodsMix(Mix):
         for test in found["test"]:
             for other in (*found["train"], *found["validation"]):
                 if test.start < other.end and other.start < test.end:
-                    raise RequestError(f"the mix's test period {test} overlaps {other}")
+                    raise RequestError(
+                        f"the mix's test period {test} overlaps its training or validation period {other}: "
+                        "give periods that do not overlap the test's"
+                    )
         return found
 
     def margin(self, reach: Reach) -> np.timedelta64:
@@ -244,9 +247,11 @@ class SeasonsMix(Mix):
     @model_validator(mode="after")
     def _whole_year(self) -> Self:
         if 12 % self.months:
-            raise ValueError("seasons of that many months do not make a year; take 1, 2, 3, 4, 6 or 12")
+            raise ValueError(
+                f"seasons of {self.months} months do not add up to a year; give 1, 2, 3, 4, 6 or 12"
+            )
         if self.gap == AS_WRITTEN:
-            raise ValueError("gap=as_written is for explicit periods")
+            raise ValueError("gap=as_written is for explicit periods (mix=periods); give a duration, or null")
         return self
 
     def periods(self, times: Times, reach: Reach) -> Periods:
@@ -264,11 +269,10 @@ class SeasonsMix(Mix):
     def _ends(self, whole: Period) -> list[np.datetime64]:
         """The ends of all seasons that the period touches."""
         offset = self.first_month - 1
-        begun = (
-            whole.start.astype("datetime64[M]").astype(int) - offset
-        ) // self.months * self.months + offset
+        start = whole.start.astype("datetime64[M]").astype(int)
+        first = (start - offset) // self.months * self.months + offset
         last = whole.end.astype("datetime64[M]").astype(int) + self.months
-        ends = np.arange(begun + self.months, last + 1, self.months)
+        ends = np.arange(first + self.months, last + 1, self.months)
         return list(ends.astype("datetime64[M]").astype("datetime64[s]"))
 
 
@@ -286,5 +290,5 @@ def _clipped(periods: Iterable[Period], whole: Period) -> tuple[Period, ...]:
 
 
 def held_text(times: Times) -> str:
-    """What a time axis covers, for a message."""
+    """What a time axis [T] covers, for a message."""
     return f"{iso(times[0])} to {iso(times[-1])}" if len(times) else "nothing"

@@ -73,7 +73,7 @@ class Mixture:
         return found | {f"{FURTHER}{i}": entry.starts for i, entry in enumerate(self.further, start=1)}
 
     def facts(self) -> dict[str, Any]:
-        """What a package tells of it. `oversampled`: the training climatology is tilted by these factors."""
+        """What a package records of it. `oversampled`: factors that tilt the training climatology."""
         periods = {name: ", ".join(map(str, split.periods)) or None for name, split in self.splits.items()}
         facts: dict[str, Any] = {"config": self.mix.record(), "periods": periods}
         if self.events:
@@ -120,11 +120,9 @@ def _further(
     check_same(main, store, use_background)
     axis = axis_of(store, mix, history, use_background, like=main)
     times = axis.times
-    chosen = (
-        np.ones(len(times), bool)
-        if entry.periods is None
-        else within(times, [Period.parse(text) for text in entry.periods])
-    )
+    chosen = np.ones(len(times), bool)
+    if entry.periods is not None:
+        chosen = within(times, [Period.parse(text) for text in entry.periods])
     chosen &= ~near(times, held_out(main, mix, splits, axis.reach, times, events), mix.margin(axis.reach))
     if axis.selected_T is not None:
         chosen &= axis.selected_T
@@ -132,7 +130,8 @@ def _further(
     if not len(starts):
         raise RequestError(
             f"the further store {store.path} gives no training sample: of its {len(times)} times "
-            f"{int(chosen.sum())} are asked for and not held out; give other periods, or leave it out",
+            f"{int(chosen.sum())} lie in the periods asked for and are not held out; give other periods, or "
+            "leave the store out",
             store=str(store.path),
         )
     return ExtraStore(store, times[chosen], starts, entry.weight)
@@ -141,19 +140,22 @@ def _further(
 def held_out(
     main: Store, mix: Mix, splits: Mapping[str, Split], reach: Reach, times: Times, events: Sequence[Event]
 ) -> list[Period]:
-    """The periods that validate or test, as written and as events move them: weather is the same in whichever
-    store it lies.
+    """The periods that validate or test, as written and as events move them; times: [T] of a further store.
+
+    They hold for every store: the weather of one hour is the same in all of them.
     """
     names: tuple[SplitName, ...] = ("validation", "test")
     found = [period for name in names for period in splits[name].periods]
     axes = [main.group("state").times] if mix.depends_on_axis else [main.group("state").times, times]
     found += [period for axis in axes for name in names for period in mix.periods(axis, reach)[name]]
     intervals = [event.interval for event in events]
-    while touched := [
-        e for e in intervals if e not in found and any(e.start < p.end and p.start < e.end for p in found)
-    ]:
+    while touched := [event for event in intervals if event not in found and _overlaps(event, found)]:
         found += touched
     return found
+
+
+def _overlaps(event: Period, periods: Sequence[Period]) -> bool:
+    return any(event.start < period.end and period.start < event.end for period in periods)
 
 
 def near(times: Times, periods: Sequence[Period], margin: np.timedelta64) -> NDArray[np.bool_]:
@@ -166,22 +168,23 @@ def check_same(main: Store, other: Store, use_background: bool) -> None:
     channels by name.
     """
     for role in ("state", "background") if use_background else ("state",):
-        ours = main.group(role)
-        theirs = named_group(other, role, ours.channels)
-        for what, mine, found in _compared(ours, theirs):
-            if mine != found:
+        main_group = main.group(role)
+        other_group = named_group(other, role, main_group.channels)
+        for what, expected, found in _compared(main_group, other_group):
+            if found != expected:
                 raise RequestError(
                     f"the further store {other.path} has a {role} with {what} {found}, and "
-                    f"store={main.path} has {mine}; make it with the same domain and variables",
+                    f"store={main.path} has {expected}; make it with the same domain and variables",
                     store=str(other.path),
                 )
 
 
-def _compared(ours: Group, theirs: Group) -> list[tuple[str, Any, Any]]:
+def _compared(main: Group, other: Group) -> list[tuple[str, Any, Any]]:
+    """What is compared, in words, and its value in the main and in the other group."""
     return [
-        ("a grid of", _size_of(ours), _size_of(theirs)),
-        ("a step of", f"{seconds(ours.step)} s", f"{seconds(theirs.step)} s"),
-        *((f"'{name}' as", _facts_of(ours, name), _facts_of(theirs, name)) for name in ours.channels),
+        ("a grid of", _size_of(main), _size_of(other)),
+        ("a step of", f"{seconds(main.step)} s", f"{seconds(other.step)} s"),
+        *((f"'{name}' as", _facts_of(main, name), _facts_of(other, name)) for name in main.channels),
     ]
 
 

@@ -14,14 +14,13 @@ class Order:
     """Stream position p is dataset index `permutation(epoch = p // size)[p % size]`; epochs follow each other
     without padding.
 
-    With weights [N], an epoch is as many samples as they sum to, and a start comes in it as often as its
-    weight says: a whole number of times, the nearest ones above and below, drawn for the epoch so that the
-    mean over epochs is the weight. Weights of one are no weights.
+    With weights [N], an epoch is as many samples as they sum to. A start of weight w is in it floor(w) or
+    ceil(w) times, drawn for the epoch so that the mean over epochs is w. Weights of one are no weights.
     """
 
     def __init__(self, size: int, seed: int, weights: NDArray[np.float64] | None = None) -> None:
         if size < 1:
-            raise ValueError("an order needs at least one sample")
+            raise ValueError(f"an order needs at least one sample, got {size}")
         self._weights = None if weights is None or bool((weights == 1).all()) else weights
         self.epoch_samples = size if self._weights is None else max(1, round(float(self._weights.sum())))
         self._seed = seed

@@ -42,17 +42,19 @@ def check_kinds(asked: Oversample, events: Sequence[Event], name: str) -> None:
     if unknown:
         listed = f"lists {', '.join(known)}" if known else "lists nothing for this domain"
         raise RequestError(
-            f"mix.oversample.events asks for {', '.join(unknown)}, and events={name} {listed}",
+            f"mix.oversample.events asks for {', '.join(unknown)}, and events={name} {listed}: leave these "
+            "kinds out, or give another events=",
             unknown=unknown,
         )
 
 
 def check_rain(asked: Oversample, state: Group) -> None:
-    """RequestError for a rain rule on a variable that the state lacks."""
+    """RequestError for a rain rule on a variable that is not in the state."""
     if asked.rain is not None and asked.rain.variable not in state.channels:
-        found = f"mix.oversample.rain counts {asked.rain.variable}, and the state that trains has {', '.join(state.channels)}"
         raise RequestError(
-            f"{found}: name one of these, mix.oversample.rain.variable=", variable=asked.rain.variable
+            f"mix.oversample.rain.variable={asked.rain.variable} is not in the state, which has "
+            f"{', '.join(state.channels)}: give one of these",
+            variable=asked.rain.variable,
         )
 
 
@@ -82,7 +84,8 @@ def _in_box(state: Group, rule: RainRule, rows: NDArray[np.int64]) -> Numbers:
     inside_YX = box.inside(grid.lat2d, grid.lon2d)
     if not inside_YX.any():
         raise RequestError(
-            f"the box of mix.oversample.rain holds no point of the grid, which covers {grid.bounds()}"
+            "mix.oversample.rain.box holds no point of the grid, which covers (south, north, west, east) "
+            f"{grid.bounds()}: give a box inside it"
         )
     found = np.full(len(rows), np.nan)
     for first in range(0, len(rows), BLOCK):
@@ -95,9 +98,6 @@ def _in_box(state: Group, rule: RainRule, rows: NDArray[np.int64]) -> Numbers:
 def _summary(rule: RainRule, values: NDArray[np.float32]) -> Numbers:
     if rule.statistic == "mean":
         return np.nanmean(values, axis=1, dtype=np.float64)
-    return np.asarray(
-        np.nanmax(values, axis=1)
-        if rule.statistic == "maximum"
-        else np.nanquantile(values, QUANTILE, axis=1),
-        float,
-    )
+    if rule.statistic == "maximum":
+        return np.asarray(np.nanmax(values, axis=1), float)
+    return np.asarray(np.nanquantile(values, QUANTILE, axis=1), float)

@@ -17,8 +17,8 @@ from stormcast_train.store.reader import Store
 
 @dataclass(frozen=True, eq=False)
 class SampleTimes:
-    """The state's times, where state and background are there, which times may be used (None: all), and how
-    far a sample reaches.
+    """The state's times, where state and background are available, which times may be used (None: all), and
+    how far a sample reaches.
     """
 
     times: Times
@@ -33,17 +33,16 @@ def axis_of(
 ) -> SampleTimes:
     """The axis of a store; with `like`, as far as the channels of that other store go."""
     state = store.group("state")
-    needed = {
-        role: (like or store).group(role).channels
-        for role in ("state", *(["background"] if use_background else []))
-    }
-    accumulation = max((state.variables[name].interval_s for name in needed["state"]), default=0)
+    names = (like or store).group("state").channels
+    background_T = None
+    if use_background:
+        background_names = (like or store).group("background").channels
+        background_T = _on_axis(store.group("background"), background_names, state.times)
+    accumulation = max((state.variables[name].interval_s for name in names), default=0)
     return SampleTimes(
         times=state.times,
-        state_T=_whole(state, needed["state"]),
-        background_T=_on_axis(store.group("background"), needed["background"], state.times)
-        if use_background
-        else None,
+        state_T=_whole(state, names),
+        background_T=background_T,
         selected_T=of_versions(store, mix.source_version, state.times),
         reach=Reach(state.step, history, np.timedelta64(accumulation, "s")),
     )
@@ -54,6 +53,6 @@ def _whole(group: Group, names: Sequence[str]) -> Mask:
 
 
 def _on_axis(group: Group, names: Sequence[str], times: Times) -> Mask:
-    """[T]: all these channels of the group are there at these times."""
+    """[T]: all these channels of the group are available at these times."""
     place = np.searchsorted(group.times, times).clip(max=len(group.times) - 1)
     return np.asarray((group.times[place] == times) & _whole(group, names)[place])

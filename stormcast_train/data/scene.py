@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.data.event_config import Event
+from stormcast_train.data.extra_role import ExtraRole, restored_statistics, restored_variables
 from stormcast_train.data.mix import Mix
 from stormcast_train.data.sample_times import axis_of
 from stormcast_train.data.splits import Split, make_splits
@@ -29,54 +30,10 @@ from stormcast_train.store.reader import Store
 from stormcast_train.store.view import StoreView
 
 
-@dataclass(frozen=True)
-class ExtraRole:
-    """A role of the store beside the state, on the state's points and with a clock of its own, as past frames
-    are taken from it.
-    """
-
-    role: str
-    variables: tuple[Variable, ...]
-    statistics: dict[str, ChannelStatistics]
-    step_s: int
-
-    @property
-    def step(self) -> np.timedelta64:
-        return np.timedelta64(self.step_s, "s")
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Channels in order."""
-        return tuple(v.name for v in self.variables)
-
-    def to_json(self) -> dict[str, Any]:
-        """As plain data."""
-        variables = [v.model_dump(mode="json") for v in self.variables]
-        statistics = {k: s.to_json() for k, s in self.statistics.items()}
-        return {"role": self.role, "variables": variables, "statistics": statistics, "step_s": self.step_s}
-
-    @classmethod
-    def restore(cls, facts: Mapping[str, Any]) -> ExtraRole:
-        """From `to_json`."""
-        return cls(
-            facts["role"],
-            _variables(facts["variables"]),
-            _restored(facts["statistics"]),
-            int(facts["step_s"]),
-        )
-
-    def joined(self, other: ExtraRole) -> ExtraRole:
-        """With the other's further channels behind its own."""
-        added = tuple(v for v in other.variables if v.name not in self.names)
-        return replace(
-            self, variables=self.variables + added, statistics={**other.statistics, **self.statistics}
-        )
-
-
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Names, scales and places. `masked` are the state channels that some time lacks somewhere: their mask is
-    an input.
+    """Names, scales and places. `masked`: the state channels that are missing somewhere at some time; their
+    mask is an input.
     """
 
     state: tuple[Variable, ...]
@@ -90,7 +47,7 @@ class Scene:
     background_grid: Grid | None
     coverage_CHW: NDArray[np.bool_]
     static_SHW: NDArray[np.float32]  # physical units, NaN where missing
-    further: tuple[ExtraRole, ...] = ()  # roles whose past frames are seen
+    further: tuple[ExtraRole, ...] = ()  # roles whose past frames are an input
 
     @property
     def step(self) -> np.timedelta64:
@@ -121,9 +78,11 @@ class Scene:
     def arrays(self) -> dict[str, NDArray[Any]]:
         """Grid, coverage and static fields by name."""
         found: dict[str, NDArray[Any]] = {
-            "lat": self.grid.lat, "lon": self.grid.lon, "coverage": self.coverage_CHW.astype(np.uint8),
+            "lat": self.grid.lat,
+            "lon": self.grid.lon,
+            "coverage": self.coverage_CHW.astype(np.uint8),
             "static": self.static_SHW,
-        }  # fmt: skip
+        }
         if self.background_grid is not None:
             found |= {"background_lat": self.background_grid.lat, "background_lon": self.background_grid.lon}
         return found
@@ -131,31 +90,23 @@ class Scene:
     @classmethod
     def restore(cls, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Scene:
         """From `to_json` and `arrays`."""
-        state, background, static = (_variables(facts[role]) for role in ("state", "background", "static"))
+        background_grid = None
+        if "background_lat" in arrays:
+            background_grid = Grid(arrays["background_lat"], arrays["background_lon"])
         return cls(
-            state=state,
-            background=background,
-            static=static,
-            statistics=_restored(facts["statistics"]),
-            background_statistics=_restored(facts["background_statistics"]),
+            state=restored_variables(facts["state"]),
+            background=restored_variables(facts["background"]),
+            static=restored_variables(facts["static"]),
+            statistics=restored_statistics(facts["statistics"]),
+            background_statistics=restored_statistics(facts["background_statistics"]),
             masked=tuple(facts["masked"]),
             step_s=int(facts["step_s"]),
             grid=Grid(arrays["lat"], arrays["lon"]),
-            background_grid=Grid(arrays["background_lat"], arrays["background_lon"])
-            if "background_lat" in arrays
-            else None,
+            background_grid=background_grid,
             coverage_CHW=arrays["coverage"].astype(bool),
             static_SHW=arrays["static"],
             further=tuple(ExtraRole.restore(f) for f in facts.get("further", ())),
         )
-
-
-def _variables(described: Sequence[Mapping[str, Any]]) -> tuple[Variable, ...]:
-    return tuple(Variable.model_validate(v) for v in described)
-
-
-def _restored(statistics: Mapping[str, Mapping[str, float]]) -> dict[str, ChannelStatistics]:
-    return {name: ChannelStatistics(**numbers) for name, numbers in statistics.items()}
 
 
 def split_store(
@@ -165,9 +116,16 @@ def split_store(
     axis = axis_of(store, mix, history, use_background)
     reach = axis.reach
     splits = make_splits(
-        mix, axis.times, axis.state_T, axis.background_T, reach.step, history, reach.accumulation, events,
-        axis.selected_T
-    )  # fmt: skip
+        mix,
+        axis.times,
+        axis.state_T,
+        axis.background_T,
+        reach.step,
+        history,
+        reach.accumulation,
+        events,
+        axis.selected_T,
+    )
     return {str(name): split for name, split in splits.items()}
 
 
@@ -181,8 +139,8 @@ def build_scene(
 ) -> Scene:
     """The scene of a store with statistics of the training times alone, those of other stores merged in.
 
-    past: channels by further role (None: all that it has). Raises RequestError where the store lacks a role
-    or a name.
+    train_times: [T], valid times in UTC; others: further stores with theirs. past: channels by further role
+    (None: all that it has). Raises RequestError where a role or a channel is missing from the store.
     """
     state = _fitted(store.group("state"), train_times)
     stores = [(store, train_times), *others]
@@ -208,18 +166,21 @@ def build_scene(
 
 
 def past_group(store: Store, role: str, names: tuple[str, ...] | None) -> Group:
-    """The store's group whose past frames are seen; RequestError where it has none of its own, lacks a name
-    or lies on other points.
+    """The store's group of a role whose past frames are an input.
+
+    RequestError where the role cannot have past frames, a channel is missing, or its grid is not the state's.
     """
     if role in ("state", "background", "static"):
         raise RequestError(
-            f"stage.conditions.past.{role}: past frames are of a role of its own; for past states write "
-            "history="
+            f"stage.conditions.past.{role}: past frames come from a role beside state, background and "
+            "static; for past states write stage.conditions.history=N"
         )
     group, state = named_group(store, role, names or ()), store.group("state")
     if group.grid.fingerprint != state.grid.fingerprint:
         raise RequestError(
-            f"the store's {role} is not on the points of its state, past frames must be", role=role
+            f"stage.conditions.past.{role}: the store's {role} is not on the grid of its state, as past "
+            "frames must be; preprocess it onto the state's grid",
+            role=role,
         )
     return group
 
@@ -228,7 +189,7 @@ def _further(store: Store, role: str, names: tuple[str, ...] | None, train_times
     group, state = past_group(store, role, names), store.group("state")
     rows = rows_between(group, train_times, state.step)
     if not len(rows):
-        raise RequestError(f"the store's {role} holds none of the training times", role=role)
+        raise _no_training_times(role)
     names = names or group.channels
     statistics = from_moments(
         group.statistics("transformed", rows), group.statistics("tendency", rows), names
@@ -236,8 +197,16 @@ def _further(store: Store, role: str, names: tuple[str, ...] | None, train_times
     return ExtraRole(role, tuple(group.variables[name] for name in names), statistics, seconds(group.step))
 
 
+def _no_training_times(role: str) -> RequestError:
+    return RequestError(
+        f"the store's {role} holds none of the training times: give another training period (mix=), or "
+        f"preprocess {role} for this one",
+        role=role,
+    )
+
+
 def rows_between(group: Group, times: Times, step: np.timedelta64) -> NDArray[np.int64]:
-    """Rows of a faster group that lie in the step up to one of these (sorted) times."""
+    """Rows of a faster group that lie in the step up to one of these times [T] (sorted, UTC)."""
     if not len(times):
         return np.zeros(0, np.int64)
     following = times[np.searchsorted(times, group.times).clip(max=len(times) - 1)]
@@ -254,8 +223,8 @@ def extend_scene(
     past: Mapping[str, tuple[str, ...] | None] | None = None,
     others: Sequence[tuple[Store, Times]] = (),
 ) -> Scene:
-    """The scene of a regression with what a diffusion on top of it needs besides; names and statistics that
-    exist stay as they are.
+    """The scene of a regression with what a diffusion on top of it needs in addition; names and statistics
+    that exist stay as they are.
 
     The store's view may change a variable's other facts (loss weight, range, drizzle); other names or
     transforms are a RequestError.
@@ -263,16 +232,18 @@ def extend_scene(
     fresh = build_scene(store, train_times, use_background, use_static, past, others)
     known = {further.role: further for further in scene.further}
     joined = [known[f.role].joined(f) if f.role in known else f for f in fresh.further]
-    kept = [further for further in scene.further if further.role not in {f.role for f in fresh.further}]
+    used = {further.role for further in fresh.further}
+    kept = [further for further in scene.further if further.role not in used]
     added: dict[str, Any] = {"further": (*kept, *joined)}
     if store.view:
         added["state"] = _continued(scene, store.view)
     if not scene.background and fresh.background:
         added |= {k: getattr(fresh, k) for k in ("background", "background_statistics", "background_grid")}
-    lacking = [i for i, v in enumerate(fresh.static) if v.name not in {known.name for known in scene.static}]
-    if lacking:
-        static_SHW = np.concatenate([scene.static_SHW, fresh.static_SHW[lacking]])
-        added |= {"static": scene.static + tuple(fresh.static[i] for i in lacking), "static_SHW": static_SHW}
+    held = {variable.name for variable in scene.static}
+    new = [i for i, variable in enumerate(fresh.static) if variable.name not in held]
+    if new:
+        added["static"] = scene.static + tuple(fresh.static[i] for i in new)
+        added["static_SHW"] = np.concatenate([scene.static_SHW, fresh.static_SHW[new]])
     return replace(scene, **added)
 
 
@@ -281,15 +252,15 @@ def _continued(scene: Scene, view: StoreView) -> tuple[Variable, ...]:
     if view.state not in (None, scene.names):
         asked = ", ".join(view.state or ())
         raise RequestError(
-            f"variables: the regression steps {', '.join(scene.names)} forward, and {asked} was asked of "
-            "its diffusion"
+            f"variables: the regression was trained for {', '.join(scene.names)}, and its diffusion is asked "
+            f"for {asked}; give both stages the same variables="
         )
     found = tuple(view.changed(variable) for variable in scene.state)
     for held, asked_for in zip(scene.state, found, strict=True):
         if not _same_map(held.transform, asked_for.transform):
             raise RequestError(
                 f"variables.override.{held.name}.transform: the regression was trained with "
-                f"{held.transform.kind}, its diffusion cannot take {asked_for.transform.kind}; train "
+                f"{held.transform.kind}, so its diffusion cannot use {asked_for.transform.kind}; train "
                 "another regression, or leave the transform out",
                 variable=held.name,
             )
@@ -307,7 +278,7 @@ def _same_map(held: Transform, asked: Transform) -> bool:
 
 
 def _fitted(group: Group, times: Times) -> Group:
-    """The group with the maps that the training times must tell."""
+    """The group with those transforms fitted that are fitted to the training times."""
     return group.fitted(_rows(group, times))
 
 
@@ -325,44 +296,45 @@ def _statistics(main: Group, training: Sequence[tuple[Store, Times]]) -> dict[st
         group = store.group(role).with_metadata(main.variables)
         rows = _rows(group, times)
         if not len(rows):
-            raise RequestError(f"the store's {role} holds none of the training times", role=role)
+            raise _no_training_times(role)
         for kind in ("transformed", "tendency"):
             found = group.reduced(kind, rows)[[group.channels.index(name) for name in names]]
             merged[kind] = m.merge(merged[kind], found) if kind in merged else found
-    summaries = {
-        kind: {name: m.summary(found[c]) for c, name in enumerate(names)} for kind, found in merged.items()
-    }
-    return from_moments(summaries["transformed"], summaries["tendency"], names)
+
+    def summaries(kind: str) -> dict[str, Any]:
+        return {name: m.summary(merged[kind][c]) for c, name in enumerate(names)}
+
+    return from_moments(summaries("transformed"), summaries("tendency"), names)
 
 
 def _masked(training: Sequence[tuple[Store, Times]]) -> tuple[str, ...]:
     """State channels that are not complete at every available training time."""
-    names, lacking = training[0][0].group("state").channels, set[str]()
+    names, incomplete = training[0][0].group("state").channels, set[str]()
     for store, times in training:
         state = store.group("state")
         rows = _rows(state, times)
         counted, cells = state.statistics("value", rows), int(np.prod(state.grid.shape))
         present = state.available[rows].sum(axis=0)
-        lacking |= {
-            name for name in names if counted[name]["count"] < present[state.channels.index(name)] * cells
-        }
-    return tuple(name for name in names if name in lacking)
+        for name in names:
+            if counted[name]["count"] < present[state.channels.index(name)] * cells:
+                incomplete.add(name)
+    return tuple(name for name in names if name in incomplete)
 
 
 def named_group(store: Store, role: str, names: tuple[str, ...]) -> Group:
-    """The store's group of that role, if it holds these channels; otherwise a RequestError that names what it
-    lacks.
+    """The store's group of that role, if it holds these channels; otherwise a RequestError that names those
+    missing.
     """
     if role not in store.roles:
         needed = f"the network needs {', '.join(names)}" if names else f"it has {', '.join(store.roles)}"
         raise RequestError(f"the store {store.path} has no {role}, and {needed}", store=str(store.path))
     group = store.group(role)
-    lacking = [name for name in names if name not in group.channels]
-    if lacking:
+    missing = [name for name in names if name not in group.channels]
+    if missing:
         held = ", ".join(group.channels) + (" after variables= has chosen" if store.view else "")
         raise RequestError(
-            f"the store {store.path} lacks {role} {', '.join(lacking)}; it holds {held}",
+            f"the store {store.path} lacks {role} {', '.join(missing)}; it holds {held}",
             store=str(store.path),
-            lacking=lacking,
+            lacking=missing,
         )
     return group

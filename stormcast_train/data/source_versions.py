@@ -29,8 +29,8 @@ def of_versions(store: Store, asked: Mapping[str, str], times: Times) -> NDArray
         if source not in recorded:
             known = ", ".join(sorted(recorded)) or "none"
             raise RequestError(
-                f"mix.source_version names '{source}', of which the store {store.path} records no "
-                f"version.{nearest(source, recorded)} It records those of: {known}",
+                f"mix.source_version names '{source}', and the store {store.path} records no version of it."
+                f"{nearest(source, recorded)} It records versions of: {known}",
                 known=sorted(recorded),
             )
         for runs in recorded[source]:
@@ -38,8 +38,8 @@ def of_versions(store: Store, asked: Mapping[str, str], times: Times) -> NDArray
         if not chosen.any():
             versions = sorted({run["version"] for runs in recorded[source] for run in runs})
             raise RequestError(
-                f"mix.source_version.{source}={pattern} fits no hour of the store {store.path}; its "
-                f"versions: {'; '.join(versions)}",
+                f"mix.source_version.{source}={pattern} matches no hour of the store {store.path}; its "
+                f"versions are: {'; '.join(versions)}",
                 known=versions,
             )
     return chosen

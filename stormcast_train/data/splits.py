@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,7 +48,7 @@ def make_splits(
 ) -> dict[SplitName, Split]:
     """The splits of a time axis.
 
-    times: [T], regular with spacing `step`; state_available: [T], every state channel is there;
+    times: [T], regular with spacing `step`; state_available: [T], every state channel is available;
     background_available: [T] on the same axis, None without background conditions; selected: [T], times that
     may be used at all. A window is `history` states, the newest at the start, and the target one step later;
     its start and target lie in the split's periods (in training its past states, too: none is taken from the
@@ -56,33 +57,43 @@ def make_splits(
     reach = Reach(step, history, accumulation)
     inside = assign(config, times, reach, events)
     if config.use_test:
-        inside["validation"], inside["test"] = (
-            inside["validation"] | inside["test"],
-            np.zeros(len(times), bool),
-        )
+        inside["validation"] = inside["validation"] | inside["test"]
+        inside["test"] = np.zeros(len(times), bool)
     if selected is not None:
-        inside, state_available = (
-            {name: mask & selected for name, mask in inside.items()},
-            state_available & selected,
-        )
+        inside = {name: mask & selected for name, mask in inside.items()}
+        state_available = state_available & selected
     complete = complete_windows(state_available, background_available, history)
     splits: dict[SplitName, Split] = {}
     for name, mask in inside.items():
-        whole = complete & (
-            complete_windows(mask, None, history) if name == "train" else mask & np.append(mask[1:], False)
-        )
-        if name == "validation":  # nothing of the test is read in training, not even as a past state
-            whole &= complete_windows(~inside["test"], None, history)
+        whole = complete & _windows_inside(name, inside, history)
         splits[name] = Split(name, runs(times, mask, step), times[mask], times[whole])
     if not len(splits["train"].starts):
-        asked = {name: ", ".join(map(str, found)) for name, found in config.periods(times, reach).items()}
-        raise RequestError(
-            f"the mix leaves no training sample: its training period is {asked['train'] or 'empty'}, the "
-            f"store holds {held_text(times)} with {int(state_available.sum())} complete times, a sample "
-            f"needs {history + 1} in a row; give a longer store or another mix",
-            periods=asked,
-        )
+        _refuse_empty(config, times, reach, int(state_available.sum()))
     return splits
+
+
+def _windows_inside(name: SplitName, inside: dict[SplitName, Mask], history: int) -> Mask:
+    """[T]: a window that starts here lies in the split: of training all of it, of the others its start and
+    target.
+    """
+    mask = inside[name]
+    if name == "train":
+        return complete_windows(mask, None, history)
+    start_and_target = mask & np.append(mask[1:], False)
+    if name == "test":
+        return start_and_target
+    # Nothing of the test is read in training, not even as a past state of a validation window.
+    return start_and_target & complete_windows(~inside["test"], None, history)
+
+
+def _refuse_empty(config: Mix, times: Times, reach: Reach, complete: int) -> NoReturn:
+    asked = {name: ", ".join(map(str, found)) for name, found in config.periods(times, reach).items()}
+    raise RequestError(
+        f"the mix leaves no training sample: its training period is {asked['train'] or 'empty'}, the store "
+        f"holds {held_text(times)} with {complete} complete times, and a sample needs {reach.history + 1} "
+        "in a row; give a longer store or another mix",
+        periods=asked,
+    )
 
 
 def assign(config: Mix, times: Times, reach: Reach, events: Sequence[Event]) -> dict[SplitName, Mask]:
@@ -143,8 +154,8 @@ def complete_windows(state: Mask, background: Mask | None, history: int) -> Mask
 
 
 def refuse_sealed(sealed: Times | None, needed: NDArray[np.datetime64]) -> None:
-    """RequestError where any of the needed times is sealed: in training,
-    nothing of the test split is read.
+    """RequestError where any of the needed times [...] is one of the sealed [T]: in training, nothing of the
+    test split is read.
     """
     if sealed is None or not len(sealed):
         return
@@ -152,6 +163,6 @@ def refuse_sealed(sealed: Times | None, needed: NDArray[np.datetime64]) -> None:
     if len(found):
         raise RequestError(
             f"training would read {iso(found.min())}, which is in the mix's test split; mix.use_test=true "
-            "makes it part of the validation, and the record keeps that",
+            "makes it part of the validation, which the run records",
             time=iso(found.min()),
         )

@@ -39,8 +39,8 @@ def from_moments(
         value, change = transformed[name], tendency[name]
         if not value["count"]:
             raise RequestError(
-                f"'{name}' has no value in the training split; drop it from variables= or give another "
-                "period",
+                f"'{name}' has no value in the training split: leave it out of variables=, or give "
+                "another training period",
                 variable=name,
             )
         change_std = (change["std"] ** 2 + change["mean"] ** 2) ** 0.5 if change["count"] else 0.0

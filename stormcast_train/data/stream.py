@@ -111,9 +111,11 @@ def joined(parts: Sequence[Any], places: NDArray[np.int64]) -> Any:
     if isinstance(first, np.ndarray):
         return np.concatenate(parts)[order]
     if isinstance(first, Mapping):
-        return {key: joined([part[key] for part in parts], places) for key in first}
+        columns = {key: [part[key] for part in parts] for key in first}
+        return {key: joined(columns[key], places) for key in first}
     if isinstance(first, tuple):
         return tuple(joined(same, places) for same in zip(*parts, strict=True))
-    return replace(
-        first, **{f.name: joined([getattr(part, f.name) for part in parts], places) for f in fields(first)}
-    )
+    values = {}
+    for field in fields(first):
+        values[field.name] = joined([getattr(part, field.name) for part in parts], places)
+    return replace(first, **values)

@@ -24,9 +24,8 @@ from stormcast_train.fields.times import Times
 from stormcast_train.store.group import Group
 from stormcast_train.store.reader import Store
 
-RawFrames = tuple[
-    NDArray[np.float32], NDArray[np.int64]
-]  # values [U, C, H, W] and which row is which frame, [B, F]
+# Values [U, C, H, W], and which row is which frame [B, F].
+RawFrames = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -45,12 +44,12 @@ class RawWindows:
 
 
 class WindowReader:
-    """Windows of one store for one scene. The store's channels are taken by name; one that it lacks is a
+    """Windows of one store for one scene. The store's channels are taken by name; a missing one is a
     RequestError.
 
     history: past states to read. past_minutes: how far back past frames reach, by role. droppable: sources
-    that may be missing; what is not there of them is NaN. Past frames may always lack some. sealed: times
-    that may not be read, in training those of the test split; a window that needs one is a RequestError.
+    that may be missing and are NaN then; single past frames always may. sealed: times that may not be read,
+    in training those of the test split; a window that needs one is a RequestError.
     """
 
     def __init__(
@@ -89,9 +88,9 @@ class WindowReader:
         return WindowReader(store, self.scene, self.history, self._device, self._past, self._droppable)
 
     def _group(self, store: Store, role: str, names: tuple[str, ...]) -> Group | None:
-        """The role's group; None where the store lacks it and the networks can miss it."""
-        lacks = role not in store.roles or not set(names) <= set(store.group(role).channels)
-        return None if role in self._droppable and lacks else named_group(store, role, names)
+        """The role's group; None where it is missing from the store and may be."""
+        complete = role in store.roles and set(names) <= set(store.group(role).channels)
+        return None if role in self._droppable and not complete else named_group(store, role, names)
 
     def read(self, times: Times, target: bool = True) -> RawWindows:
         """Read the windows that start at `times` [B] (host, any thread)."""
@@ -108,7 +107,9 @@ class WindowReader:
         )
 
     def read_background(self, times: Times) -> tuple[NDArray[np.float32] | None, NDArray[np.int64] | None]:
-        """The background at `times` and one step later."""
+        """The background at `times` [B] and one step later: values [U, C, h, w] in physical units, and the
+        row of each time [B, J]; None without a background.
+        """
         if self.scene.background_grid is None:
             return None, None
         needed_BJ = times[:, None] + self.scene.step * np.arange(2)
@@ -117,8 +118,8 @@ class WindowReader:
         return _read(self._background, names, shape, needed_BJ, "background" in self._droppable)
 
     def read_past(self, times: Times, known_until: np.datetime64 | None = None) -> dict[str, RawFrames]:
-        """The past frames up to `times`, by role; those later than `known_until` are missing, as in a
-        forecast that began then.
+        """The past frames up to `times` [B], by role, in physical units; those later than `known_until` are
+        missing, as in a forecast that began then.
         """
         found = {}
         for role, minutes in self._past.items():
@@ -186,20 +187,19 @@ def _read(
     times_BT: NDArray[np.datetime64],
     tolerant: bool,
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """The distinct times' values and which of them is which; what a tolerant reading does not find is NaN."""
+    """Values [U, C, H, W] of the distinct times, and the row of each time; what a tolerant reading misses is
+    NaN.
+    """
     if not times_BT.size:
         return np.empty((0, len(names), *shape), np.float32), np.empty(times_BT.shape, np.int64)
     distinct, place = np.unique(times_BT, return_inverse=True)
     distinct = distinct.astype("datetime64[s]")
     index = place.reshape(times_BT.shape).astype(np.int64)
-    there = (
-        np.isin(distinct, group.times)
-        if group is not None and tolerant
-        else np.full(len(distinct), group is not None)
-    )
-    if group is not None and there.all():
+    if group is not None and (not tolerant or np.isin(distinct, group.times).all()):
         return np.ascontiguousarray(group.read(group.rows(distinct), names), np.float32), index
     values = np.full((len(distinct), len(names), *shape), np.nan, np.float32)
-    if group is not None and there.any():
-        values[there] = group.read(group.rows(distinct[there]), names)
+    if group is not None:
+        stored = np.isin(distinct, group.times)
+        if stored.any():
+            values[stored] = group.read(group.rows(distinct[stored]), names)
     return values, index

@@ -27,7 +27,7 @@ from stormcast_train.runs.run import RunDirectory, find_run, resolve_package
 from stormcast_train.runs.run_spec import RunSpec
 
 OPTIM, FACTS = "optim.safetensors", "checkpoint.json"  # of a checkpoint
-SAME = 1e-3  # half-lives and widths are told apart from here on, relative
+SAME = 1e-3  # half-lives and widths that differ by less, relative, are the same
 
 
 @dataclass(frozen=True)
@@ -93,24 +93,23 @@ def choose(spec: str | Path, ema: float | None = None) -> Chosen:
             )
         return Chosen(Path(spec))
     named = RunSpec.parse(spec)
-    if not named.which.isdigit():
-        directory = resolve_package(str(spec))
-        return (
-            Chosen(directory)
-            if ema is None
-            else _averaged(find_run(named.path), directory, _facts(directory), ema)
-        )
-    run, samples = find_run(named.path), int(named.which)
+    if named.which.isdigit():
+        return _at_samples(find_run(named.path), spec, int(named.which), ema)
+    directory = resolve_package(str(spec))
+    if ema is None:
+        return Chosen(directory)
+    return _averaged(find_run(named.path), directory, _facts(directory), ema)
+
+
+def _at_samples(run: RunDirectory, spec: str | Path, samples: int, ema: float | None) -> Chosen:
+    """The kept package of these samples, else the kept checkpoint."""
     kept = {int(_facts(path)["samples"]): path for path in run.packages().values()}
     if samples in kept:
-        return (
-            Chosen(kept[samples])
-            if ema is None
-            else _averaged(run, kept[samples], _facts(kept[samples]), ema)
-        )
+        directory = kept[samples]
+        return Chosen(directory) if ema is None else _averaged(run, directory, _facts(directory), ema)
     if not kept or samples not in _checkpoints(run):
         if not kept:
-            resolve_package(str(spec))  # which says what the run lacks
+            resolve_package(str(spec))  # whose error names what is missing from the run
         raise RequestError(
             f"the run {run.path} keeps nothing at {samples} samples; it keeps "
             f"{_listed(sorted({*kept, *_checkpoints(run)}))}"
@@ -126,10 +125,10 @@ def _averaged(run: RunDirectory, directory: Path, facts: Mapping[str, Any], ema:
     tracked, samples = facts.get("ema"), int(facts["samples"])
     if tracked is None:
         raise RequestError(
-            f"ema={ema:g}: the run {run.path} is from before runs told which averages they track; it has "
-            "its default only"
+            f"ema={ema:g}: the run {run.path} was trained before runs recorded which averages they track; it "
+            "has its default only, so leave ema= out"
         )
-    told = {"samples": samples, "ema": {**tracked, "chosen": ema}}
+    recorded = {"samples": samples, "ema": {**tracked, "chosen": ema}}
     widths = tracked.get("sigma_rel")
     known = list(widths or tracked["half_life_samples"])
     wanted = ema if widths or ema > 1 else ema * tracked["total_samples"]
@@ -137,36 +136,35 @@ def _averaged(run: RunDirectory, directory: Path, facts: Mapping[str, Any], ema:
     if index == 0 and _facts(directory)["samples"] == samples:
         return Chosen(directory)
     if index is not None and samples in _checkpoints(run):
-        return Chosen(directory, (_checkpointed(run, samples, index),), told)
+        return Chosen(directory, (_checkpointed(run, samples, index),), recorded)
     if widths:
-        return _reconstructed(run, directory, told, ema, widths)
+        return _reconstructed(run, directory, recorded, ema, widths)
     if index is None:
         raise RequestError(
-            f"ema={ema:g}: the run {run.path} tracks half-lives of {_listed(known)} samples (optim.ema.also "
-            "adds some)"
+            f"ema={ema:g}: the run {run.path} tracks half-lives of {_listed(known)} samples: give one of "
+            "these, or train with more (optim.ema.also)"
         )
     raise RequestError(
-        f"ema={ema:g} at {samples} samples lies in no kept checkpoint of {run.path}: those are at "
-        f"{_listed(_checkpoints(run))}"
+        f"ema={ema:g} at {samples} samples is in no kept checkpoint of {run.path}: give RUN@SAMPLES; "
+        f"checkpoints are kept at {_listed(_checkpoints(run))}"
     )
 
 
 def _reconstructed(
-    run: RunDirectory, directory: Path, told: Mapping[str, Any], ema: float, widths: Sequence[float]
+    run: RunDirectory, directory: Path, recorded: Mapping[str, Any], ema: float, widths: Sequence[float]
 ) -> Chosen:
     """Least squares over all snapshots up to those samples, at the newest of them."""
-    files = {
-        samples: path for samples, path in snapshot_files(run.snapshots).items() if samples <= told["samples"]
-    }
+    last = recorded["samples"]
+    files = {samples: path for samples, path in snapshot_files(run.snapshots).items() if samples <= last}
     if not files:
         raise RequestError(
-            f"ema={ema:g}: the run {run.path} has no snapshot up to {told['samples']} samples to "
-            "reconstruct it from"
+            f"ema={ema:g}: the run {run.path} has no snapshot up to {last} samples to reconstruct this "
+            f"average from; it tracks the widths {_listed(widths)}"
         )
     if not 0 < ema < WIDEST:
         raise RequestError(
-            f"ema={ema:g} is no relative width: between 0 and {WIDEST}, which is nearly the plain mean of "
-            "the whole run"
+            f"ema={ema:g} is not a relative width: give one between 0 and {WIDEST}, which is nearly the "
+            "plain mean of the whole run"
         )
     newest = max(files)
     entries = [(samples, k, path) for samples, path in files.items() for k in range(len(widths))]
@@ -176,7 +174,7 @@ def _reconstructed(
         AverageTerm(path, _slot(k), float(f), hashes[path])
         for (_, k, path), f in zip(entries, factors, strict=True)
     )
-    return Chosen(directory, parts, {**told, "samples": newest})
+    return Chosen(directory, parts, {**recorded, "samples": newest})
 
 
 def _checkpointed(run: RunDirectory, samples: int, index: int) -> AverageTerm:
@@ -198,10 +196,8 @@ def _facts(directory: Path) -> dict[str, Any]:
 
 
 def _listed(values: Any) -> str:
-    return (
-        ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in sorted(values))
-        or "nothing"
-    )
+    texts = [f"{value:g}" if isinstance(value, float) else str(value) for value in sorted(values)]
+    return ", ".join(texts) or "nothing"
 
 
 def _snapshot_hash(path: Path) -> str:
@@ -223,9 +219,8 @@ def _summed(parts: Sequence[AverageTerm], like: Mapping[str, NDArray[Any]]) -> d
                 for key in tensors.keys():  # noqa: SIM118
                     slot, _, name = key.partition("/")
                     if slot == part.slot:
-                        sums[name] = sums.get(name, np.float64(0)) + part.factor * tensors.get_tensor(
-                            key
-                        ).astype(np.float64)
+                        value = tensors.get_tensor(key).astype(np.float64)
+                        sums[name] = sums.get(name, np.float64(0)) + part.factor * value
         except (OSError, SafetensorError) as error:
             raise UnreadableError(
                 f"{part.path} is damaged: {error!r}; it may be removed", path=str(part.path)

@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.data.condition_config import WindowNeeds
-from stormcast_train.data.conditions import Conditions, Target
+from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.normalize import Normalizer
 from stormcast_train.data.scene import Scene
+from stormcast_train.data.target import Target
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times
@@ -127,11 +128,9 @@ class Emulator:
     @property
     def trained_on(self) -> Times:
         """Start times of all training samples, of whichever store."""
-        return np.unique(
-            np.concatenate(
-                [times for name, times in self.package.splits.items() if name.split("@")[0] == "train"]
-            )
-        )
+        splits = self.package.splits
+        training = [times for name, times in splits.items() if name.split("@")[0] == "train"]
+        return np.unique(np.concatenate(training))
 
     def reader(self, store: Store) -> WindowReader:
         """A reader of this emulator's windows; a store of another grid, step or variable set is a
@@ -180,5 +179,5 @@ def load_weights(network: nn.Module, weights: Any) -> None:
         network.load_state_dict(tensors, strict=True)
     except RuntimeError as error:
         raise RequestError(
-            f"these weights are of another network: {str(error).splitlines()[-1].strip()}"
+            f"these weights belong to another network: {str(error).splitlines()[-1].strip()}"
         ) from error

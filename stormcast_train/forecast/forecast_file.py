@@ -1,7 +1,7 @@
 """Forecasts on disk: CF NetCDF for `.nc`, Zarr otherwise. Torch-free.
 
 Work goes to a hidden Zarr folder beside the target, one unit (a start and a group of members) at a time, by
-any number of processes; when every unit is there the target appears at once. Dims: forecast_reference_time,
+any number of processes; when every unit is written the target appears at once. Dims: forecast_reference_time,
 realization, forecast_period, y, x.
 """
 
@@ -66,12 +66,11 @@ class Plan:
 
     def units(self) -> list[MemberRange]:
         """All units in order."""
-        firsts = range(0, self.members, self.group)
-        return [
-            MemberRange(i, m, min(m + self.group, self.members))
-            for i in range(len(self.starts))
-            for m in firsts
-        ]
+        found = []
+        for start in range(len(self.starts)):
+            for first in range(0, self.members, self.group):
+                found.append(MemberRange(start, first, min(first + self.group, self.members)))
+        return found
 
 
 def finished(path: Path, request: str) -> bool:
@@ -108,7 +107,7 @@ class ForecastFile:
         write_json(marker, {"request": self._plan.request})
 
     def missing(self) -> list[MemberRange]:
-        """Units that are not there yet, in order."""
+        """Units that are not written yet, in order."""
         return [unit for unit in self._plan.units() if not (self._work / "done" / unit.name).exists()]
 
     def write(self, unit: MemberRange, leads: Iterable[NDArray[np.float32]]) -> None:
@@ -158,12 +157,17 @@ def _template(plan: Plan) -> xr.Dataset:
 
     shape = (len(plan.starts), plan.members, plan.steps, *plan.grid.shape)
     chunks = (1, plan.group, 1, *plan.grid.shape)
-    empty = da.full(shape, np.float32(np.nan), dtype=np.float32, chunks=chunks)  # type: ignore[no-untyped-call]
+    nothing = np.float32(np.nan)
+    empty = da.full(shape, nothing, dtype=np.float32, chunks=chunks)  # type: ignore[no-untyped-call]
     fields = {v.name: (DIMS, empty, _attributes(v)) for v in plan.variables}
     attributes = {
-        "Conventions": "CF-1.10", "title": "stormcast_train forecast", **plan.attributes,
-        "seed": plan.seed, "request": plan.request, "step_seconds": seconds(plan.step),
-    }  # fmt: skip
+        "Conventions": "CF-1.10",
+        "title": "stormcast_train forecast",
+        **plan.attributes,
+        "seed": plan.seed,
+        "request": plan.request,
+        "step_seconds": seconds(plan.step),
+    }
     return xr.Dataset(fields, coords=_coordinates(plan), attrs=attributes)
 
 
@@ -214,14 +218,12 @@ def write(
     For use from Python; the verb writes unit by unit. Raises RequestError where `path` exists or there is no
     step.
     """
-    path, leads = (
-        Path(path),
-        [step.expand_dims("realization") if "realization" not in step.dims else step for step in steps],
-    )
-    if path.exists() or not leads:
-        raise RequestError(
-            f"{path} exists already" if leads else "a forecast without a step cannot be written"
-        )
+    path = Path(path)
+    leads = [step if "realization" in step.dims else step.expand_dims("realization") for step in steps]
+    if not leads:
+        raise RequestError("a forecast without a step cannot be written: give at least one step")
+    if path.exists():
+        raise RequestError(f"{path} exists already: give another path, or remove it")
     first = leads[0]
     start = first["forecast_reference_time"].values.astype("datetime64[s]")
     variables = tuple(_variable(first[str(name)]) for name in first.data_vars)
@@ -253,7 +255,7 @@ def open_forecast(path: Path | str) -> xr.Dataset:
     """The forecast: dims forecast_reference_time, realization, forecast_period (timedelta), y, x; coords lat,
     lon, valid_time.
 
-    RequestError where there is none, UnreadableError where the file is not a forecast of ours.
+    RequestError where there is none, UnreadableError where the file was not written by `stormcast forecast`.
     """
     path = Path(path)
     if not path.exists():
@@ -265,10 +267,10 @@ def open_forecast(path: Path | str) -> xr.Dataset:
         opened = xr.open_dataset(path, decode_timedelta=True, chunks=None, **engine)
     except (OSError, ValueError, KeyError) as error:
         raise UnreadableError(f"{path} cannot be read as a forecast: {error}", path=str(path)) from error
-    lacking = [name for name in DIMS[:3] if name not in opened.dims]
-    if lacking:
+    missing = [name for name in DIMS[:3] if name not in opened.dims]
+    if missing:
         raise UnreadableError(
-            f"{path} is not a forecast: it has no dimension {', '.join(lacking)}", path=str(path)
+            f"{path} is not a forecast: it has no dimension {', '.join(missing)}", path=str(path)
         )
     return opened
 

@@ -32,11 +32,10 @@ from stormcast_train.stages.stage import Kind, kind_of
 
 FORMAT = 1
 NAMES = ("package.json", "weights.safetensors", "arrays.safetensors")
-RESIDUAL_STD, BENEATH, FOLDER_BENEATH = (
-    "residual_std",
-    "regression_fingerprint",
-    "regression",
-)  # names of format 1
+# Names of format 1.
+RESIDUAL_STD = "residual_std"
+BENEATH = "regression_fingerprint"
+FOLDER_BENEATH = "regression"
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +68,7 @@ class Package:
         return kind_of(self.stage)
 
     def describe(self) -> dict[str, Any]:
-        """What `package.json` says, but for the facts and the fingerprint."""
+        """What `package.json` holds, without the facts and the fingerprint."""
         measured = {name: value for name, value in self.measured.items() if name != RESIDUAL_STD}
         return {
             "format": FORMAT,
@@ -97,12 +96,10 @@ class Package:
     def computed_fingerprint(self) -> str:
         """Of everything that a forecast depends on."""
         arrays = self.arrays()
-        parts = [
-            part
-            for values in (dict(self.weights), arrays)
-            for name in sorted(values)
-            for part in (name, values[name])
-        ]
+        parts: list[Any] = []
+        for values in (dict(self.weights), arrays):
+            for name in sorted(values):
+                parts += [name, values[name]]
         return digest(self.describe(), *parts)
 
 
@@ -180,7 +177,8 @@ def _reading(directory: Path) -> Iterator[None]:
         yield
     except (KeyError, ValueError, OSError, SafetensorError) as error:
         raise UnreadableError(
-            f"the package {directory} is damaged: {error!r}", path=str(directory)
+            f"the package {directory} is damaged: {error!r}; use another package of its run",
+            path=str(directory),
         ) from error
 
 
@@ -188,12 +186,13 @@ def _described(directory: Path) -> dict[str, Any]:
     missing = [name for name in NAMES if not (directory / name).is_file()]
     if missing:
         raise RequestError(
-            f"{directory} is not a package: it lacks {', '.join(missing)}", path=str(directory)
+            f"{directory} is not a package: it has no {', '.join(missing)}", path=str(directory)
         )
     described: dict[str, Any] = read_json(directory / "package.json")
     if described["format"] != FORMAT:
         raise UnreadableError(
-            f"{directory} has package format {described['format']}, this version reads {FORMAT}",
+            f"{directory} has package format {described['format']}, and this version reads format {FORMAT}: "
+            "use the version that wrote it",
             path=str(directory),
         )
     return described
@@ -201,11 +200,8 @@ def _described(directory: Path) -> dict[str, Any]:
 
 def _restore(described: Mapping[str, Any], directory: Path) -> Package:
     arrays = load_arrays(directory / "arrays.safetensors")
-    splits = {
-        k.removeprefix("split/"): v.astype("datetime64[s]")
-        for k, v in arrays.items()
-        if k.startswith("split/")
-    }
+    starts = {name: values for name, values in arrays.items() if name.startswith("split/")}
+    splits = {name.removeprefix("split/"): values.astype("datetime64[s]") for name, values in starts.items()}
     scaled = {RESIDUAL_STD: described[RESIDUAL_STD]} if described[RESIDUAL_STD] else {}
     measured = {**described.get("measured", {}), **scaled}
     return Package(

@@ -13,9 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 SAMPLES_DIGITS = 12
-WIDEST = (
-    0.28  # a profile must be narrower; the plain mean of all weights (gamma = 0) has 1 / sqrt(12) = 0.289
-)
+# A profile must be narrower; the plain mean of all weights (gamma = 0) has 1 / sqrt(12) = 0.289.
+WIDEST = 0.28
 
 
 def exponent(sigma_rel: float) -> float:
@@ -30,7 +29,7 @@ def exponent(sigma_rel: float) -> float:
 def overlap(
     a_times: ArrayLike, a_exponents: ArrayLike, b_times: ArrayLike, b_exponents: ArrayLike
 ) -> NDArray[np.float64]:
-    """The integral over s of the product of two profiles; broadcasts."""
+    """The integral over s of the product of two profiles, times in samples; arguments [...] broadcast."""
     ta, ga, tb, gb = (np.asarray(x, dtype=np.float64) for x in (a_times, a_exponents, b_times, b_exponents))
     power = np.where(ta < tb, gb, -ga)
     return np.asarray((ga + 1) * (gb + 1) * (ta / tb) ** power / ((ga + gb + 1) * np.maximum(ta, tb)))
@@ -39,13 +38,11 @@ def overlap(
 def coefficients(
     times: ArrayLike, sigma_rels: ArrayLike, time: float, sigma_rel: float
 ) -> NDArray[np.float64]:
-    """Weights of the given profiles whose sum is nearest to the wanted one in least squares, scaled to add up
-    to 1.
+    """Weights [N] of the profiles at `times` [N] (samples) of widths `sigma_rels` [N] whose sum is nearest to
+    the wanted one in least squares, scaled to add up to 1.
     """
-    t, gammas = (
-        np.asarray(times, dtype=np.float64),
-        np.array([exponent(s) for s in np.atleast_1d(np.asarray(sigma_rels, np.float64))]),
-    )
+    t = np.asarray(times, dtype=np.float64)
+    gammas = np.array([exponent(s) for s in np.atleast_1d(np.asarray(sigma_rels, np.float64))])
     products = overlap(t[:, None], gammas[:, None], t[None, :], gammas[None, :])
     wanted = overlap(t, gammas, time, exponent(sigma_rel))
     found = np.linalg.solve(products, wanted)

@@ -89,8 +89,8 @@ def _parts(window: Window) -> Iterator[Window]:
 
 
 def _first(emulator: Emulator, reader: WindowReader, start: np.datetime64) -> Window:
-    """The window of the start; where its state is missing and the networks can miss it, that of one step
-    earlier.
+    """The window of the start; where its state is missing and may be (`state_age`), the state of one step
+    earlier in its place.
     """
     window, _, _ = reader.to_device(reader.read(np.array([start]), target=False))
     if STATE_AGE not in emulator.needs.droppable:
@@ -123,9 +123,8 @@ def _leads(
     emulator: Emulator, reader: WindowReader, start: np.datetime64, steps: int, members: range, seed: int
 ) -> Iterator[xr.Dataset]:
     same = not emulator.draws
-    for lead, states_MCHW in enumerate(
-        roll_members(emulator, reader, start, steps, [0] if same else list(members), seed), start=1
-    ):
+    rolled = roll_members(emulator, reader, start, steps, [0] if same else list(members), seed)
+    for lead, states_MCHW in enumerate(rolled, start=1):
         states_MCHW = states_MCHW.expand(len(members), -1, -1, -1) if same else states_MCHW
         yield to_dataset(emulator, states_MCHW.cpu().numpy(), start, start + lead * emulator.step)
 
@@ -133,7 +132,7 @@ def _leads(
 def to_dataset(
     emulator: Emulator, states_MCHW: np.ndarray[Any, Any], start: np.datetime64, valid: np.datetime64
 ) -> xr.Dataset:
-    """The dataset of one lead."""
+    """The dataset of one lead from states [M, C, H, W] in physical units; no realization for one member."""
     ensemble = len(states_MCHW) > 1
     dims = ("realization", "y", "x") if ensemble else ("y", "x")
     grid = emulator.grid

@@ -31,19 +31,19 @@ def count_steps(step: np.timedelta64, hours: float | None, steps: int | None) ->
 
 
 def check_store(scene: Scene, store: Store, droppable: frozenset[str] = frozenset()) -> None:
-    """Refuse a store whose grid, step or variables are not the scene's; it may lack sources that the networks
-    can miss.
+    """RequestError where the store's grid, step or variables are not the scene's; droppable sources may be
+    missing.
     """
     state = store.group("state")
     if state.grid.fingerprint != scene.grid.fingerprint:
         raise RequestError(
-            f"the store {store.path} has a grid of {_describe(state.grid)}, the network was trained on "
+            f"the store {store.path} has a grid of {_describe(state.grid)}, and the network was trained on "
             f"{_describe(scene.grid)}; give a store of the same domain"
         )
     if state.step != scene.step:
         raise RequestError(
-            f"the store {store.path} has a step of {seconds(state.step)} s, the network one of "
-            f"{scene.step_s} s"
+            f"the store {store.path} has a step of {seconds(state.step)} s, and the network was trained on "
+            f"one of {scene.step_s} s; give a store with the network's step"
         )
     named_group(store, "state", scene.names)
     if scene.background and "background" not in droppable:
@@ -59,8 +59,8 @@ def _check_driver_grid(grid: Grid, store: Store) -> None:
     held = store.group("background").grid
     if held.fingerprint != grid.fingerprint:
         raise RequestError(
-            f"the store {store.path} has a background of {_describe(held)}, the network was trained on one "
-            f"of {_describe(grid)}; give a store of the same driver grid and domain.halo_degrees"
+            f"the store {store.path} has a background of {_describe(held)}, and the network was trained on "
+            f"one of {_describe(grid)}; give a store of the same driver grid and domain.halo_degrees"
         )
 
 
@@ -70,11 +70,11 @@ def _describe(grid: Grid) -> str:
 
 
 def usable_starts(scene: Scene, needs: WindowNeeds, store: Store, steps: int) -> Times:
-    """The starts that the store can serve for a rollout of this length: past states there, background there
-    all the way.
+    """The starts that the store can serve for a rollout of this length: past states are available, and the
+    background to its end.
 
-    Past frames must be there for the one step that a network which cannot miss them takes. Sources that the
-    networks can miss need not be there; with `state_age` the state may be one step old.
+    Past frames must be available at the start where the networks were never trained with them missing.
+    Droppable sources may be missing; with `state_age` droppable the state may be one step old.
     """
     present, times = _whole(store.group("state"), scene.names), _start_times(scene, needs, store)
     if STATE_AGE in needs.droppable and len(times):
@@ -108,15 +108,15 @@ def _whole(group: Group, names: tuple[str, ...]) -> Times:
 def check_start(scene: Scene, needs: WindowNeeds, store: Store, start: np.datetime64, steps: int) -> None:
     """RequestError, with the nearest start that would do, where the store cannot serve this one."""
     most = {role: needs.most_steps(role, scene.step_s) for role in sorted(set(needs.past) - needs.droppable)}
-    unmissed = [role for role, allowed in most.items() if steps > allowed]
-    if unmissed:
-        allowed, named = int(min(most.values())), ", ".join(unmissed)
-        after = "its first step" if allowed == 1 else f"its first {allowed} steps"
+    exceeded = [role for role, allowed in most.items() if steps > allowed]
+    if exceeded:
+        allowed, named = int(min(most.values())), ", ".join(exceeded)
+        served = "1 step" if allowed == 1 else f"{allowed} steps"
+        lead_h = (steps - 1) * scene.step_s / 3600
         raise RequestError(
-            f"after {after} a forecast of {steps} steps lacks frames of {named} that the network was never "
-            "without in training; train with stage.conditions.lead of "
-            f"{(steps - 1) * scene.step_s / 3600:g} h or stage.conditions.dropout of {named}, or forecast "
-            f"{allowed} step{'s' if allowed > 1 else ''}"
+            f"a forecast of {steps} steps has no new frames of {named} after {served}, and the network "
+            f"was never trained with them missing; train with stage.conditions.lead={lead_h:g} (hours) or "
+            f"stage.conditions.dropout of {named}, or forecast {served}"
         )
     usable = usable_starts(scene, needs, store, steps)
     if start in usable:
@@ -125,8 +125,8 @@ def check_start(scene: Scene, needs: WindowNeeds, store: Store, start: np.dateti
     held = f"the store holds {iso(times[0])} to {iso(times[-1])}" if len(times) else "the store is empty"
     if not len(usable):
         raise RequestError(
-            f"no start of this store can be forecast {steps} steps: past states or background are missing; "
-            f"{held}"
+            f"no start of the store {store.path} can be forecast {steps} steps: past states or background "
+            f"are missing; {held}"
         )
     close = usable[np.abs(usable - start).argmin()]
     raise RequestError(

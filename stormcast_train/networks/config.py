@@ -13,8 +13,8 @@ NETWORKS = {"songunet": "stormcast_train.networks.songunet:SongUNets"}  # see `n
 
 
 class NetworkConfig(Frozen):
-    """kind: a name of NETWORKS, or `package.module:Thing`. The other keys are those of a
-    UNet of PhysicsNeMo's diffusion family; the same body serves regression and diffusion.
+    """kind: a name of NETWORKS, or `package.module:Thing`. The other keys are those of a UNet of
+    PhysicsNeMo's diffusion family; the same body serves regression and diffusion.
 
     Dropout stays 0 (a draw would belong to a rank, not to a sample). `pad` completes a grid to the multiple
     that the levels need.

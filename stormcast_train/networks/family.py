@@ -34,16 +34,22 @@ class Family(ABC):
     def denoiser(
         self, config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, seed: int
     ) -> nn.Module:
-        """A network that knows a noise level: x [B, outputs + inputs, H, W], level [B], condition=None ->
+        """A network that takes a noise level: x [B, outputs + inputs, H, W], level [B], condition=None ->
         [B, outputs, H, W]; not preconditioned.
         """
-        raise RequestError(f"network.kind={config.kind} has no network that knows a noise level")
+        raise RequestError(
+            f"network.kind={config.kind} has no network that takes a noise level, as a diffusion needs; give "
+            "another network.kind"
+        )
 
     def generator(
         self, config: NetworkConfig, shape: tuple[int, int], inputs: int, outputs: int, noise: int, seed: int
     ) -> nn.Module:
         """A network that draws: x [B, inputs, H, W], normal numbers [B, N] -> [B, outputs, H, W]."""
-        raise RequestError(f"network.kind={config.kind} has no network that draws from noise")
+        raise RequestError(
+            f"network.kind={config.kind} has no network that draws from noise, as stage=crps needs; give "
+            "another network.kind"
+        )
 
 
 @lru_cache(maxsize=8)

@@ -65,9 +65,8 @@ def _doubled(x: Tensor, rows: int, columns: int) -> Tensor:
     on a GPU.
     """
     b, c, h, w = x.shape
-    return (
-        x[:, :, :, None, :, None].expand(b, c, h, 2, w, 2).reshape(b, c, 2 * h, 2 * w)[:, :, :rows, :columns]
-    )
+    fourfold = x[:, :, :, None, :, None].expand(b, c, h, 2, w, 2).reshape(b, c, 2 * h, 2 * w)
+    return fourfold[:, :, :rows, :columns]
 
 
 class WithHalo(nn.Module):  # type: ignore[misc]

@@ -38,9 +38,8 @@ class Padded(nn.Module):  # type: ignore[misc]
         shape = (int(x.shape[-2]), int(x.shape[-1]))
         left, _, top, _ = pad = margins(shape, self._multiple)
         x = self._padded(x) if any(pad) else x
-        x = x.contiguous(
-            memory_format=torch.channels_last
-        )  # a third faster on a CPU; the weights stay as they are
+        # A third faster on a CPU; the weights stay as they are.
+        x = x.contiguous(memory_format=torch.channels_last)
         y = self.unet(x) if t is None else self.unet(x, t, condition)
         return y[..., top : top + shape[0], left : left + shape[1]]
 
@@ -97,7 +96,7 @@ def _arguments(config: NetworkConfig) -> dict[str, Any]:
         "additive_pos_embed": config.additive_pos_embed,
         "checkpoint_level": config.checkpoint_level,
         "dropout": config.dropout,
-        "amp_mode": True,  # only says that autocast is allowed; without it nothing changes
+        "amp_mode": True,  # only allows autocast; outside of it nothing changes
     }
 
 
@@ -113,16 +112,20 @@ class SongUNets(Family):
 
         class RegressionUNet(StormCastUNet):  # type: ignore[misc]
             def forward(self, x: Tensor) -> Tensor:
-                """As its parent's, whose check of the output's type knows autocast on CUDA alone."""
+                """As its parent's, whose check of the output's type allows autocast on CUDA alone."""
                 y: Tensor = self.model(x.float(), x.new_zeros(len(x), dtype=torch.float32), class_labels=None)
                 return y.float()
 
         padded = padded_shape(shape, config.multiple)
         with seeded(seed, "regression"), library_noise():
             unet = RegressionUNet(
-                img_resolution=list(padded), img_in_channels=inputs, img_out_channels=outputs,
-                model_type="SongUNet", embedding_type="zero", **_arguments(config),
-            )  # fmt: skip
+                img_resolution=list(padded),
+                img_in_channels=inputs,
+                img_out_channels=outputs,
+                model_type="SongUNet",
+                embedding_type="zero",
+                **_arguments(config),
+            )
         return Padded(steady(unet), config.multiple, config.pad)
 
     def denoiser(
@@ -135,9 +138,11 @@ class SongUNets(Family):
         padded = padded_shape(shape, config.multiple)
         with seeded(seed, "diffusion"), library_noise():
             unet = SongUNet(
-                img_resolution=list(padded), in_channels=outputs + inputs, out_channels=outputs,
+                img_resolution=list(padded),
+                in_channels=outputs + inputs,
+                out_channels=outputs,
                 **_arguments(config),
-            )  # fmt: skip
+            )
         return Padded(steady(unet), config.multiple, config.pad)
 
     def generator(
@@ -167,9 +172,12 @@ class ModulatedUNet(nn.Module):  # type: ignore[misc]
             from physicsnemo.models.diffusion_unets import SongUNet
 
             self.model = SongUNet(
-                img_resolution=list(shape), in_channels=inputs, out_channels=outputs, label_dim=noise,
+                img_resolution=list(shape),
+                in_channels=inputs,
+                out_channels=outputs,
+                label_dim=noise,
                 **arguments,
-            )  # fmt: skip
+            )
         for parameter in self.model.map_layer1.parameters():
             nn.init.zeros_(parameter)
 

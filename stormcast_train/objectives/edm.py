@@ -40,7 +40,7 @@ class KeyedScheduler(EDMNoiseScheduler):  # type: ignore[misc]
         self._noise_BCHW = noise_BCHW
 
     def add_noise(self, x0: Tensor, time: Tensor) -> Tensor:
-        """x0 + sigma * noise."""
+        """x0 [B, C, H, W] + sigma [B] * noise."""
         assert self._noise_BCHW is not None
         return x0 + time.view(-1, 1, 1, 1) * self._noise_BCHW
 

@@ -15,10 +15,10 @@ from pydantic import Field, model_validator
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
 
-COVERED = 0.005  # of the training draws, at least, lie within a factor of two of every level that the sampler visits
-STATED_LOSS = (
-    1 / 20
-)  # of its variance, at most, may the residual's largest mode lose by starting from sigma_max
+# The least share of training draws within a factor of two of every level that the sampler visits.
+COVERED = 0.005
+# The most that the residual's largest mode may lose of its variance by starting from sigma_max.
+STATED_LOSS = 1 / 20
 LEAST_SIGMA_MAX = 20.0
 
 
@@ -53,13 +53,16 @@ class NoiseConfig(Frozen):
     @model_validator(mode="after")
     def _goes_together(self) -> Self:
         if self.sigma_max is not None and self.sigma_max <= self.sigma_min:
-            raise ValueError(f"sigma_max {self.sigma_max} is not above sigma_min {self.sigma_min}")
+            raise ValueError(
+                f"sigma_max {self.sigma_max} is not above sigma_min {self.sigma_min}; give a larger "
+                "sigma_max, or null"
+            )
         if self.churn and self.distribution == "student_t":
             raise ValueError("churn adds Gaussian noise, and student_t was not trained on it; write churn: 0")
         if self.churn and self.solver == "multistep":
             raise ValueError(
-                "churn goes with solver: heun or euler; multistep looks back over steps that the added "
-                "noise divides"
+                "churn goes with solver: heun or euler; multistep uses evaluations of earlier steps, which "
+                "do not fit after noise is added"
             )
         return self
 
@@ -88,8 +91,9 @@ class NoiseConfig(Frozen):
                 f"objective.noise.sigma_max={sigma_max:g} leaves the residual's largest scales {kept:.0%} "
                 f"of their variance (its largest mode has {largest_variance:.3g} times that of a cell): "
                 f"write objective.noise.sigma_max={wanted:g}, or null for as much as it needs",
-                sigma_max=sigma_max, least=least,
-            )  # fmt: skip
+                sigma_max=sigma_max,
+                least=least,
+            )
         steps = self.steps or converged_steps(self.solver, self.sigma_min, sigma_max)
         return NoiseSpec.model_validate({**self.model_dump(), "sigma_max": sigma_max, "steps": steps})
 

@@ -24,9 +24,8 @@ with library_noise():
     from physicsnemo.diffusion.samplers.euler import EulerSolver
     from physicsnemo.diffusion.samplers.heun import HeunSolver
 
-ORDER = (
-    3  # of Multistep: 18 evaluations from 20 to 0.02 leave every Gaussian mode within 2 %, order 2 within 6 %
-)
+# Of Multistep: 18 evaluations from 20 to 0.02 leave every Gaussian mode within 2 %, order 2 within 6 %.
+ORDER = 3
 Denoiser = Callable[[Tensor, Tensor], Tensor]
 
 
@@ -67,9 +66,8 @@ class Multistep:
     def __init__(self, clean: Denoiser, levels: Sequence[float], order: int) -> None:
         self._clean, self._order = clean, order
         self._moves = iter([*pairwise(levels), (levels[-1], 0.0)])
-        self._held: deque[tuple[float, Tensor]] = deque(
-            maxlen=order
-        )  # (log sigma, clean field), the newest first
+        # (log sigma, clean field), the newest first.
+        self._held: deque[tuple[float, Tensor]] = deque(maxlen=order)
 
     def step(self, x: Tensor, t_cur: Tensor, t_next: Tensor) -> Tensor:
         """See `Solver.step`; the levels are those given at the start, whose numbers need no look at the

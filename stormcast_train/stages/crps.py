@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from stormcast_train.data.batch import Batch, Window
-    from stormcast_train.data.conditions import Condition, Conditions, Target
+    from stormcast_train.data.conditions import Condition, Conditions
+    from stormcast_train.data.target import Target
     from stormcast_train.objectives.config import ObjectiveConfig
     from stormcast_train.objectives.count import FixedCount
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from stormcast_train.data.batch import Batch, Window
-    from stormcast_train.data.conditions import Conditions, Target
+    from stormcast_train.data.conditions import Conditions
+    from stormcast_train.data.target import Target
     from stormcast_train.objectives.count import FixedCount
 
 

@@ -27,7 +27,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from stormcast_train.data.batch import Batch, Window
-    from stormcast_train.data.conditions import Condition, Conditions, Target
+    from stormcast_train.data.conditions import Condition, Conditions
+    from stormcast_train.data.target import Target
     from stormcast_train.objectives.config import ObjectiveConfig
     from stormcast_train.objectives.count import FixedCount
     from stormcast_train.stages.step import Step
@@ -49,7 +50,7 @@ class ResidualStep:
     spec: NoiseSpec
 
     def condition(self, window: Window, mean_BCHW: Tensor, offsets_BC11: Tensor | None = None) -> Condition:
-        """The denoiser's condition; the mean is given in the units of the target."""
+        """The denoiser's condition; the mean beneath [B, C, H, W] is a normalised state."""
         return self.conditions.assemble(window, self.target.encode(mean_BCHW, window), offsets_BC11)
 
     def clean(self, next_BCHW: Tensor, mean_BCHW: Tensor) -> Tensor:
@@ -79,9 +80,8 @@ class ResidualStep:
         from stormcast_train.objectives.sampler import draw_residual
 
         with torch.no_grad():
-            condition_BCHW = complete(
-                self.network, self.condition(window, mean_BCHW)
-            )  # once, not at every step of the sampler
+            # Completed once, not at every step of the sampler.
+            condition_BCHW = complete(self.network, self.condition(window, mean_BCHW))
 
             def clean(noisy_BCHW: Tensor, sigma_B: Tensor) -> Tensor:
                 found: Tensor = self.network(noisy_BCHW, sigma_B, condition=condition_BCHW)
@@ -165,10 +165,11 @@ class ResidualDiffusion(Kind):
         from stormcast_train.objectives.edm import training_sigma
 
         seed, positions, device = setting.seed, batch.positions, batch.target_BCHW.device
-        shown = step.conditions.perturb(batch.window, seed, positions)
-        mean_BCHW = setting.mean_of(batch, shown)
-        batch, mirror = replace(batch, window=shown), step.conditions.mirror(seed, positions)
-        batch, mean_BCHW = (mirror.batch(batch), mirror(mean_BCHW)) if mirror else (batch, mean_BCHW)
+        perturbed = step.conditions.perturb(batch.window, seed, positions)
+        mean_BCHW = setting.mean_of(batch, perturbed)
+        batch, mirror = replace(batch, window=perturbed), step.conditions.mirror(seed, positions)
+        if mirror:
+            batch, mean_BCHW = mirror.batch(batch), mirror(mean_BCHW)
         present_BCHW = batch.target_present_BCHW
         condition = step.condition(batch.window, mean_BCHW, step.conditions.offsets(seed, positions))
         clean_BCHW = step.clean(batch.target_BCHW, mean_BCHW) * present_BCHW
@@ -234,18 +235,14 @@ class ResidualDiffusion(Kind):
         """
         from stormcast_train.data.spectrum import Spectrum
 
-        spectrum, mean_BCHW, shape = (
-            Spectrum(step.conditions.grid),
-            step.beneath.next_state(batch.window),
-            tuple(batch.target_BCHW.shape[1:]),
-        )
+        spectrum, mean_BCHW = Spectrum(step.conditions.grid), step.beneath.next_state(batch.window)
+        shape = tuple(batch.target_BCHW.shape[1:])
         drawn = []
         for spec in (step.spec, step.spec.finer(FINER)):
             sampler = replace(step, spec=spec)
             latents = sampler.noise(seed, ("convergence",), cases, shape)
-            drawn.append(
-                sampler.residual(batch.window, latents, mean_BCHW).double() * step.target.coverage_CHW
-            )
+            residual_BCHW = sampler.residual(batch.window, latents, mean_BCHW)
+            drawn.append(residual_BCHW.double() * step.target.coverage_CHW)
         squares_2C = [field_BCHW.square().sum(dim=(0, 2, 3)).tolist() for field_BCHW in drawn]
         powers_2CK = [spectrum(field_BCHW)[1].sum(dim=0).tolist() for field_BCHW in drawn]
         for c, name in enumerate(step.conditions.state):

@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from stormcast_train.data.batch import Batch, Window
-    from stormcast_train.data.conditions import Condition, Conditions, Target
+    from stormcast_train.data.conditions import Condition, Conditions
     from stormcast_train.data.crop import Crops
+    from stormcast_train.data.target import Target
     from stormcast_train.networks.config import NetworkConfig
     from stormcast_train.objectives.config import ObjectiveConfig, ObjectiveSpec
     from stormcast_train.objectives.count import FixedCount

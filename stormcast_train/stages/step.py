@@ -11,7 +11,8 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from stormcast_train.data.batch import Window
-from stormcast_train.data.conditions import Conditions, Target
+from stormcast_train.data.conditions import Conditions
+from stormcast_train.data.target import Target
 
 
 class Step(Protocol):

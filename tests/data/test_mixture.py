@@ -155,7 +155,7 @@ VERSIONS = {
 def test_only_hours_of_the_chosen_version_are_used(tmp_path):
     store = plain_store(tmp_path / "s", source_versions=VERSIONS)
     mix = PeriodsMix(train="2021-06-01/2021-06-05", source_version={"rwrf": "V4*"})
-    with pytest.raises(RequestError, match=r"V4\* fits no hour.*WRF V3.9; WRF V4.2"):
+    with pytest.raises(RequestError, match=r"V4\* matches no hour.*WRF V3.9; WRF V4.2"):
         split_store(store, mix, 1, False)  # a glob is of the whole version
     found = split_store(store, mix.model_copy(update={"source_version": {"rwrf": "*V4*"}}), 2, False)["train"]
     assert found.times[0] == np.datetime64("2021-06-02T12")
@@ -170,7 +170,7 @@ def test_versions_fit_by_part_or_glob_and_all_of_one_hour_must(tmp_path):
     store = plain_store(tmp_path / "s", source_versions=VERSIONS)
     times = store.group("state").times
     assert of_versions(store, {}, times) is None
-    with pytest.raises(RequestError, match="fits no hour"):
+    with pytest.raises(RequestError, match="matches no hour"):
         of_versions(store, {"qpesums": "a"}, times)
     with pytest.raises(RequestError, match=r"records no version.*Did you mean 'rwrf'"):
         of_versions(store, {"rwrff": "V4"}, times)

@@ -10,8 +10,9 @@ from stormcast_train.base.errors import RequestError
 from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds
 from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.dropout import dropped
+from stormcast_train.data.extra_role import ExtraRole
 from stormcast_train.data.mix import FractionsMix
-from stormcast_train.data.scene import ExtraRole, Scene, build_scene, rows_between, split_store
+from stormcast_train.data.scene import Scene, build_scene, rows_between, split_store
 from stormcast_train.data.statistics import ChannelStatistics
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.variables import describe
@@ -232,5 +233,5 @@ def test_static_fields_and_roles_that_the_store_lacks_are_refused(store):
         build_scene(store, times, True, ("slope",))
     with pytest.raises(RequestError, match="has no lightning"):
         build_scene(store, times, True, False, {"lightning": None})
-    with pytest.raises(RequestError, match="for past states write history="):
+    with pytest.raises(RequestError, match=r"for past states write stage\.conditions\.history="):
         build_scene(store, times, True, False, {"state": None})

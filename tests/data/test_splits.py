@@ -306,7 +306,7 @@ def test_an_event_concerns_the_domains_that_its_box_meets():
 
 
 def test_two_events_of_one_name_and_an_empty_period_are_refused():
-    with pytest.raises(ValueError, match="two events are called e"):
+    with pytest.raises(ValueError, match="several events are called e"):
         EventsConfig(events=(event("2021-01-01/2021-01-02"), event("2021-01-03/2021-01-04")))
     with pytest.raises(RequestError, match="empty"):
         event("2021-01-02/2021-01-02")

@@ -10,11 +10,12 @@ import torch
 from stormcast_train.base.errors import RequestError
 from stormcast_train.data.batch import Window
 from stormcast_train.data.condition_config import ConditionSpec
-from stormcast_train.data.conditions import Conditions, Target
+from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.interpolate import Interpolator
 from stormcast_train.data.mix import FractionsMix
 from stormcast_train.data.scene import Scene, build_scene, split_store
 from stormcast_train.data.stream import SampleStream
+from stormcast_train.data.target import Target
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.grid import Grid
 

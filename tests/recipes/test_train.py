@@ -193,7 +193,7 @@ def test_a_diffusion_is_refused_as_a_regression_before_anything_is_written(
         ),
         (
             ["variables.drop=[rain1h]", "mix.oversample.rain={least: 1, factor: 2}"],
-            "mix.oversample.rain counts rain1h, and the state",
+            "mix.oversample.rain.variable=rain1h is not in the state",
         ),
         (["device=gpu"], "device='gpu' is wrong: write cpu, cuda or cuda:0"),
         (["stage.conditions.static=[orogg]"], "lacks static orogg; it holds orog, lsm"),
@@ -255,7 +255,7 @@ def test_a_store_of_another_domain_is_refused(tmp_path, capsys):
     write_json(other / "manifest.json", {**read_json(other / "manifest.json"), "config": made})
     words = ["train", f"store={other}", f"run={tmp_path / 'run'}", "--dry-run"]
     assert main([*words, "domain=taiwan_tiny"]) == 2
-    assert "is a store of domain=knmi_box" in capsys.readouterr().err
+    assert "is of domain=knmi_box" in capsys.readouterr().err
     assert main([*words, "variables=ncdr"]) == 2
     assert main([*words, "domain=knmi_box"]) == 0
 

@@ -18,7 +18,8 @@ from stormcast_train.forecast.profiles import exponent, snapshot_files, snapshot
 from stormcast_train.training.loop.optim_config import OptimSpec
 from stormcast_train.training.loop.parallel import placed
 
-RAMP = 0.1  # early on a half-life is at most this share of the samples seen, so the average forgets the initial weights
+# Early on a half-life is at most this share of the samples seen, so the average forgets the initial weights.
+RAMP = 0.1
 
 
 def entering_weights(spec: OptimSpec, samples: int) -> list[float]:
@@ -42,9 +43,9 @@ class Averages:
     def __init__(self, spec: OptimSpec, parameters: Mapping[str, nn.Parameter]) -> None:
         self._spec, self._parameters = spec, parameters
         count = len(spec.ema.sigma_rel) or 1 + len(spec.ema.also_samples)
-        self._values = [
-            {name: p.detach().clone().float() for name, p in parameters.items()} for _ in range(count)
-        ]
+        self._values: list[dict[str, Tensor]] = []
+        for _ in range(count):
+            self._values.append({name: p.detach().clone().float() for name, p in parameters.items()})
 
     @torch.no_grad()
     def follow(self, samples: int) -> None:
@@ -59,11 +60,10 @@ class Averages:
 
     def state(self) -> dict[str, Tensor]:
         """All averages by name: `average/NAME` is the first, `average.K/NAME` the others."""
-        return {
-            f"{slot(k)}/{name}": value
-            for k, values in enumerate(self._values)
-            for name, value in values.items()
-        }
+        found: dict[str, Tensor] = {}
+        for k, values in enumerate(self._values):
+            found |= {f"{slot(k)}/{name}": value for name, value in values.items()}
+        return found
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Put back what `state` gave."""

@@ -1,5 +1,5 @@
-"""The only training loop; it knows no stage. Samples are the clock: global batch b is stream positions [bB,
-(b+1)B).
+"""The only training loop, the same for every kind of stage. Samples are the clock: global batch b is stream
+positions [bB, (b+1)B).
 
 Rank r of R takes the r-th contiguous slice of each global batch and works through it in contiguous
 micro-batches.
@@ -29,7 +29,8 @@ from stormcast_train.training.loop.prefetch import Examples
 from stormcast_train.training.loop.trainable import Trainable
 
 ALWAYS_LOGGED_STEPS = 200
-LAG = 2  # steps after which an accelerator's finite flag is looked at: by then it is there, and nothing waits for it
+# Steps after which an accelerator's finite flag is read: it has been copied by then, so nothing waits.
+LAG = 2
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ class TrainPlan:
 
 
 class Observer(Protocol):
-    """What the loop tells the run, which writes, validates, saves and draws."""
+    """What the loop reports to the run, which writes, validates, saves and draws."""
 
     def stepped(self, samples: int) -> None: ...
     def trained(self, samples: int, facts: Mapping[str, Any]) -> None: ...
@@ -78,10 +79,15 @@ class Observer(Protocol):
 
 
 def train(
-    stage: Trainable, examples: Examples, optim: Optimization, plan: TrainPlan, ranks: Ranks,
-    observer: Observer, samples: int,
+    stage: Trainable,
+    examples: Examples,
+    optim: Optimization,
+    plan: TrainPlan,
+    ranks: Ranks,
+    observer: Observer,
+    samples: int,
     stop_asked: Callable[[], bool],
-) -> int:  # fmt: skip
+) -> int:
     """Advance `stage` from `samples` to `plan.total_samples`, or to a clean stop that all ranks agree on;
     gives the samples seen.
 
@@ -91,10 +97,8 @@ def train(
     replica, stop = replicate(stage.network, plan.compile, ranks.world), Agreement(stop_asked)
     feed, finite = ExampleFeed(examples, plan, ranks), FiniteWatch(plan.batch_size)
     while samples < plan.total_samples:
-        terms = [
-            backward(stage, replica, example, plan, share, last)
-            for example, share, last in feed.batches(samples)
-        ]
+        batches = feed.batches(samples)
+        terms = [backward(stage, replica, example, plan, share, last) for example, share, last in batches]
         with record_function("gradient norm"):
             norm = optim.gradient_norm()
             finite.look(norm, samples)
@@ -105,23 +109,26 @@ def train(
         stopping = stop.reached()
         if plan.logs(samples):
             losses = mean_losses(terms, samples, plan, ranks)
-            observer.trained(
-                samples,
-                {**losses, "grad_norm": float(norm), "lr": rate, **optim.clipping(), **feed.speed(samples)},
-            )
-        if plan.due(plan.validate_every, samples):
-            finite.settle()
-            observer.validated(samples)
-        if plan.snapshot_every and plan.due(plan.snapshot_every, samples):
-            finite.settle()
-            observer.snapshot(samples)
-        if plan.due(plan.checkpoint_every, samples) or stopping:
-            finite.settle()
-            observer.checkpoint(samples)
+            step = {"grad_norm": float(norm), "lr": rate, **optim.clipping(), **feed.speed(samples)}
+            observer.trained(samples, {**losses, **step})
+        _due(plan, finite, observer, samples, stopping)
         if stopping:
             break
     stop.settle()
     return samples
+
+
+def _due(plan: TrainPlan, finite: FiniteWatch, observer: Observer, samples: int, stopping: bool) -> None:
+    """Validate, take a snapshot and save where the plan asks for it now; a run that stops always saves."""
+    if plan.due(plan.validate_every, samples):
+        finite.settle()
+        observer.validated(samples)
+    if plan.snapshot_every and plan.due(plan.snapshot_every, samples):
+        finite.settle()
+        observer.snapshot(samples)
+    if plan.due(plan.checkpoint_every, samples) or stopping:
+        finite.settle()
+        observer.checkpoint(samples)
 
 
 def backward(
@@ -151,11 +158,8 @@ def mean_losses(terms: Sequence[LossTerms], samples: int, plan: TrainPlan, ranks
     total = sum_over_ranks(dict(zip(names, stacked.tolist(), strict=True)) | level_sums(terms))
     if not math.isfinite(total["loss"]):
         raise non_finite(samples - plan.batch_size, plan.batch_size)
-    at_level = {
-        f"loss_at_sigma/{level}": total[f"{level}/sum"] / n
-        for level in levels
-        if (n := total[f"{level}/count"])
-    }
+    drawn = [level for level in levels if total[f"{level}/count"]]
+    at_level = {f"loss_at_sigma/{level}": total[f"{level}/sum"] / total[f"{level}/count"] for level in drawn}
     return {name: total[name] for name in names} | at_level
 
 
@@ -167,11 +171,10 @@ def level_sums(terms: Sequence[LossTerms]) -> dict[str, float]:
     if not parts:
         return {}
     sums = torch.stack([torch.stack(list(part.values())) for part in parts]).double().sum(dim=0).tolist()
-    return {
-        f"{level}/{what}": value
-        for level, pair in zip(parts[0], sums, strict=True)
-        for what, value in zip(("sum", "count"), pair, strict=True)
-    }
+    found: dict[str, float] = {}
+    for level, (total, count) in zip(parts[0], sums, strict=True):
+        found |= {f"{level}/sum": total, f"{level}/count": count}
+    return found
 
 
 class ExampleFeed:
@@ -202,10 +205,8 @@ class ExampleFeed:
         """Samples per second (all ranks) and the share of time spent waiting
         for data, since the last call.
         """
-        elapsed, waited_s = (
-            max(time.perf_counter() - self._began, 1e-9),
-            self._examples.waited_s - self._waited_s,
-        )
+        elapsed = max(time.perf_counter() - self._began, 1e-9)
+        waited_s = self._examples.waited_s - self._waited_s
         read = {
             "samples_per_second": (samples - (self._since or 0)) / elapsed,
             "data_wait_fraction": min(waited_s / elapsed, 1.0),

@@ -24,7 +24,7 @@ def of_kind(numbers: Mapping[str, Number], kind: str, key: str) -> Number:
     found = numbers.get(kind, numbers.get(OTHER))
     if found is None:
         raise RequestError(
-            f"{key} says nothing of {kind}, only of {', '.join(numbers)}: give {key}.{kind}=NUMBER"
+            f"{key} has no value for {kind}, only for {', '.join(numbers)}: give {key}.{kind}=NUMBER"
         )
     return found
 
@@ -137,19 +137,15 @@ class OptimConfig(Frozen):
         batch = batch_size or self.batch_size
         asked = total_samples or of_kind(self.total_samples, kind, "optim.total_samples")
         total = -(-asked // batch) * batch
-        kept = set(OptimSpec.model_fields) - {
-            "lr",
-            "ema_half_life_samples",
-            "ema",
-            "batch_size",
-            "total_samples",
+        resolved: dict[str, Any] = {
+            "lr": of_kind(self.lr, kind, "optim.lr"),
+            "ema_half_life_samples": self.ema_half_life_samples or self.ema_half_life * total,
+            "ema": self._ema(batch, total),
+            "batch_size": batch,
+            "total_samples": total,
         }
-        values: dict[str, Any] = {name: getattr(self, name) for name in kept}
-        return OptimSpec(
-            **values, lr=of_kind(self.lr, kind, "optim.lr"),
-            ema_half_life_samples=self.ema_half_life_samples or self.ema_half_life * total,
-            ema=self._ema(batch, total), batch_size=batch, total_samples=total,
-        )  # fmt: skip
+        unchanged = set(OptimSpec.model_fields) - set(resolved)
+        return OptimSpec(**{name: getattr(self, name) for name in unchanged}, **resolved)
 
     def _ema(self, batch: int, total: int) -> EmaSpec:
         ema = self.ema

@@ -79,17 +79,14 @@ class Optimization:
         return norm_over_parts(torch.linalg.vector_norm(torch.stack(norms)), is_sharded(self._network))
 
     def step(self, samples: int, norm: Tensor) -> float:
-        """Clip by `norm`, move the weights, follow with the average, clear the gradients; gives the rate that
-        was used.
+        """Clip by `norm` [], move the weights, follow with the average, clear the gradients; returns the rate
+        that was used.
         """
         if self._spec.max_grad_norm is not None:
-            self._steps, self._clipped = (
-                self._steps + 1,
-                (norm > self._spec.max_grad_norm) + self._clipped.to(norm.device),
-            )
-            torch._foreach_mul_(
-                self._gradients(), (self._spec.max_grad_norm / (norm + 1e-6)).clamp(max=1.0).float()
-            )
+            self._steps += 1
+            self._clipped = (norm > self._spec.max_grad_norm) + self._clipped.to(norm.device)
+            factor = (self._spec.max_grad_norm / (norm + 1e-6)).clamp(max=1.0).float()
+            torch._foreach_mul_(self._gradients(), factor)
         rate = learning_rate(self._spec, samples)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
@@ -132,15 +129,13 @@ class Optimization:
     def restore(self, state: dict[str, Tensor]) -> None:
         """Put back what `state` gave."""
         self.averages.restore(state)
-        slots = {
-            i: {
-                s: placed(state[f"{s}/{n}"], p) if s != "step" else state[f"{s}/{n}"]
-                for s in SLOTS
-                if f"{s}/{n}" in state
-            }
-            for i, (n, p) in enumerate(self._parameters.items())
-        }
+        memory: dict[int, dict[str, Tensor]] = {}
+        for i, (name, parameter) in enumerate(self._parameters.items()):
+            held = {slot: state[f"{slot}/{name}"] for slot in SLOTS if f"{slot}/{name}" in state}
+            if held:
+                memory[i] = {
+                    slot: value if slot == "step" else placed(value, parameter)
+                    for slot, value in held.items()
+                }
         groups = self._optimizer.state_dict()["param_groups"]
-        self._optimizer.load_state_dict(
-            {"state": {i: s for i, s in slots.items() if s}, "param_groups": groups}
-        )
+        self._optimizer.load_state_dict({"state": memory, "param_groups": groups})

@@ -21,11 +21,10 @@ from torch.nn.parallel import DistributedDataParallel
 
 from stormcast_train.base.errors import RequestError
 
-UNETS = (
-    "StormCastUNet",
-    "SongUNet",
-)  # classes of PhysicsNeMo; the outermost one works on parts of the fields
-BLOCKS = ("UNetBlock",)  # classes of PhysicsNeMo whose parameters are gathered together, one block at a time
+# Classes of PhysicsNeMo: of UNETS the outermost one works on parts of the fields; of BLOCKS the parameters
+# are gathered one block at a time.
+UNETS = ("StormCastUNet", "SongUNet")
+BLOCKS = ("UNetBlock",)
 TWIN = "_whole_twin"
 
 
@@ -33,7 +32,7 @@ def divide(network: nn.Module, kind: str, world: int) -> None:
     """Prepare the network for `kind` (ddp, fsdp2, domain) on `world` ranks, in place; nothing changes for ddp
     or on one rank.
 
-    The process group must be there; the weights are alike on all ranks.
+    The process group must have been set up; the weights are equal on all ranks.
     """
     if world > 1 and kind == "fsdp2":
         shard(network, world)
@@ -61,12 +60,13 @@ def split_domain(network: nn.Module, world: int) -> None:
     from physicsnemo.domain_parallel import ShardTensor, register_custom_ops
     from torch.distributed.tensor.placement_types import Shard
 
-    register_custom_ops()  # PhysicsNeMo does so only where there is a GPU; without them a convolution knows no halo
+    # PhysicsNeMo does so only where there is a GPU; without them a convolution uses no halo.
+    register_custom_ops()
     unet = next((module for module in network.modules() if type(module).__name__ in UNETS), None)
     if unet is None:
         raise RequestError(
-            f"train.parallel=domain divides the fields of {' or '.join(UNETS)}, and this network has none "
-            "of them"
+            f"train.parallel=domain divides the fields of {' or '.join(UNETS)}, and this network is neither: "
+            "give train.parallel=ddp or fsdp2"
         )
     network.__dict__[TWIN] = copy.deepcopy(network).cpu()
     mesh = init_device_mesh(next(network.parameters()).device.type, (world,))
@@ -92,7 +92,7 @@ def rows_of_each(rows: int, unit: int, world: int) -> int:
     if rows % (unit * world):
         needed = f"padded rows in multiples of {unit} x {world} ranks"
         raise RequestError(
-            f"train.parallel=domain needs {needed}, the grid has {rows}: take another number of ranks"
+            f"train.parallel=domain needs {needed}, the grid has {rows}: give another number of ranks"
         )
     return rows // world
 
@@ -136,11 +136,10 @@ def synchronised(replica: nn.Module, last: bool) -> Iterator[None]:
     """Gradients are averaged over ranks with the last micro-batch of a step only."""
     if isinstance(replica, FSDPModule):
         replica.set_requires_gradient_sync(last)
-    with (
-        replica.no_sync()
-        if isinstance(replica, DistributedDataParallel) and not last
-        else contextlib.nullcontext()
-    ):
+    if isinstance(replica, DistributedDataParallel) and not last:
+        with replica.no_sync():
+            yield
+    else:
         yield
 
 
@@ -153,8 +152,9 @@ def unsharded_copy(network: nn.Module) -> nn.Module:
 
 
 def whole(tensors: Mapping[str, Tensor], keep: bool = True) -> dict[str, Tensor]:
-    """The tensors with those that lie in parts gathered on the host, one after another; all ranks call it,
-    `keep` says who needs them.
+    """The tensors, those that lie in parts gathered on the host one after another.
+
+    All ranks call it; `keep`: whether this rank needs the result.
     """
     gathered: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
@@ -185,8 +185,8 @@ def local(tensor: Tensor) -> Tensor:
 
 
 def norm_over_parts(norm: Tensor, parts: bool) -> Tensor:
-    """The 2-norm of everything from the norms of all ranks' parts; `norm` itself where every rank holds the
-    whole.
+    """The 2-norm [] of everything from the norms [] of all ranks' parts; `norm` itself where every rank holds
+    the whole.
     """
     if not parts:
         return norm

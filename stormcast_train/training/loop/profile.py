@@ -1,6 +1,4 @@
-"""`profile=true`: ten steps under torch's profiler, its trace, and one page
-that says where their time went.
-"""
+"""`profile=true`: ten steps under torch's profiler, its trace, and a page on where the time went."""
 
 from __future__ import annotations
 
@@ -27,28 +25,31 @@ class StepProfile:
 
     def __init__(self, folder: Path, device: torch.device, about: str) -> None:
         self._folder, self._device, self._about = folder, device, about
-        self._seen = 0
+        self._steps = 0
         self._profiler: profile | None = None
 
     def stepped(self) -> bool:
         """A step has ended; True when the page has just been written."""
-        self._seen += 1
-        if self._seen == SKIPPED:
+        self._steps += 1
+        if self._steps == SKIPPED:
             self._begin()
-        elif self._seen == SKIPPED + STEPS:
+        elif self._steps == SKIPPED + STEPS:
             self._end()
             return True
         return False
 
     def close(self) -> str:
-        """The attempt ends before the page could be written; the profiler is stopped. Gives the sentence that
-        says so.
+        """Stop the profiler of an attempt that ends before the page could be written; returns a sentence on
+        it.
         """
         if self._profiler is not None:
             with library_noise():
                 self._profiler.__exit__(None, None, None)
             self._profiler = None
-        return f"profile=true needs {SKIPPED + STEPS} steps in one attempt, and this one had {self._seen}: no page was written"
+        return (
+            f"profile=true needs {SKIPPED + STEPS} steps in one attempt, and this one had {self._steps}: no "
+            "page was written; train for longer"
+        )
 
     def _begin(self) -> None:
         activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if self._device.type == "cuda" else [])]

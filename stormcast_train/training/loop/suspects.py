@@ -23,12 +23,10 @@ def find_suspects(
 
     domain: the ranks share every sample's fields, so all of them look at all samples.
     """
-    mine = [
-        _suspect(stage, stream, position)
-        for position in (positions if domain else positions[ranks.rank :: ranks.world])
-    ]
-    parts = gather(mine)
-    return [found for part in (parts[:1] if domain else parts) for found in part if found]
+    share = positions if domain else positions[ranks.rank :: ranks.world]
+    parts = gather([_suspect(stage, stream, position) for position in share])
+    distinct = parts[:1] if domain else parts
+    return [found for part in distinct for found in part if found]
 
 
 def _suspect(stage: Trainable, stream: Stream, position: int) -> dict[str, Any] | None:

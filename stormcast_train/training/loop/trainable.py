@@ -1,4 +1,4 @@
-"""What the one loop knows of what it trains."""
+"""What the loop needs of what it trains."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from stormcast_train.stages.stage import Example, LossTerms
 
 
 class Trainable(Protocol):
-    """Examples and their loss; `training.setup.stage.Stage` is one."""
+    """Examples and their loss; `training.setup.built_stage.Stage` is one."""
 
     @property
     def network(self) -> nn.Module:

@@ -100,7 +100,7 @@ class Attempt:
         self._samples = self._saved = -1
 
     def work(self) -> None:
-        """Restore, train, and say how it ended: done, or StoppedError, or NonFiniteError with the samples
+        """Restore and train to the end; StoppedError after a clean stop, NonFiniteError with the samples
         written down.
         """
         samples = self._samples = self._restore()
@@ -121,11 +121,11 @@ class Attempt:
                 raise
             why = self._finish(samples)
         if samples < total:
-            said = f"stopped on request ({why}) at {samples} of {total} samples; the same command resumes"
-            raise StoppedError(said, samples=samples, reason=why)
+            message = f"stopped on request ({why}) at {samples} of {total} samples; the same command resumes"
+            raise StoppedError(message, samples=samples, reason=why)
 
     def _begin(self, samples: int, total: int) -> None:
-        """The `start` event, and what there is to say before the first step."""
+        """The `start` event, and warnings before the first step."""
         facts = self._look_inside(samples) if samples < total else {}
         started = self._evaluation.started
         if started and not samples:
@@ -192,12 +192,13 @@ class Attempt:
         self._journal.show(samples, f"loss {facts['loss']:.4f}")
 
     def _look_inside(self, samples: int) -> dict[str, Any]:
-        """Count what a sample costs, on one that is about to be trained on; nothing is changed by it."""
+        """Count what a sample costs, on the first that is trained on next; nothing is changed by it."""
         first = self._stream.batch([samples + (0 if self._domain else self._ranks.rank)])
         self._insight = insight.measure(self._stage, first, self.plan().autocast, self._ranks.world)
         if self._run.execution.profile and self._ranks.is_first:
             size = f"{self._insight.parameters / 1e6:.3g} M parameters"
-            about = f"{self._run.kind.name}, {size}, batch {self._run.optim.batch_size} on {self._ranks.world} rank(s), {self._device}"
+            layout = f"batch {self._run.optim.batch_size} on {self._ranks.world} rank(s)"
+            about = f"{self._run.kind.name}, {size}, {layout}, {self._device}"
             self._profile = StepProfile(self._run.directory.path / "profile", self._device, about)
         return self._insight.facts()
 
@@ -244,11 +245,8 @@ class Attempt:
 
     def _keep_case(self, samples: int, case: CaseFields) -> None:
         directory = self._run.directory.path
-        write_case(
-            case_path(directory, samples, case.start),
-            case,
-            {"run": str(directory.resolve()), "samples": samples},
-        )
+        path = case_path(directory, samples, case.start)
+        write_case(path, case, {"run": str(directory.resolve()), "samples": samples})
 
     def checkpoint(self, samples: int) -> None:
         """See `loop.Observer`: host copies now, the files in the background."""
@@ -269,12 +267,12 @@ class Attempt:
         groups = self._saver.gathered(self._ranks.is_first, *self._saver.groups())
         if groups is None:
             return
-        best = {
+        kept = {
             "best": self._criterion.best,
             "best_checkpoint": self._checkpoint_criterion and self._checkpoint_criterion.best,
+            "sampler": self._saver.sampler,
         }
-        best |= {"sampler": self._saver.sampler}
-        stalled = self._saver.checkpoint(samples, groups, {**best, **facts})
+        stalled = self._saver.checkpoint(samples, groups, {**kept, **facts})
         self._watchdog.beat(samples)
         self._journal.write("checkpoint", samples, stall_seconds=round(stalled, 4), **facts)
 
@@ -286,9 +284,9 @@ class Attempt:
         return self._stop.asked
 
     def _finish(self, samples: int) -> str:
-        """All files on disk, then the last word; gives why the run stops."""
+        """Wait until all files are on disk, then write the last event; returns why the run stops."""
         reasons = [reason for reason in gather(self._stop.reason) if reason]
-        why = reasons[0] if reasons else "nobody said why"
+        why = reasons[0] if reasons else "no reason given"
         self._saver.wait()
         if samples >= self._run.optim.total_samples:
             self._journal.write("done", samples)
@@ -328,8 +326,8 @@ class Attempt:
 
 
 def checkpoint_facts(identity: RunIdentity, ranks: Ranks) -> dict[str, Any]:
-    """What a checkpoint says of where it comes from; fingerprints are compared when it is read, the rest is a
-    record.
+    """What a checkpoint records of its origin; fingerprints are compared when it is read, the rest is for a
+    person.
     """
     return {
         "science_fingerprint": identity.science_fingerprint,

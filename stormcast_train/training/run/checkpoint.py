@@ -47,7 +47,7 @@ class Keep:
     every: int | None = None
     best: str | None = None
 
-    def goners(self, folders: Sequence[Path]) -> list[Path]:
+    def expired(self, folders: Sequence[Path]) -> list[Path]:
         """Those of these finished checkpoints (oldest first) that no rule keeps."""
         kept = set(folders[-self.last :])
         if self.every is not None:
@@ -81,7 +81,7 @@ def write_checkpoint(directory: Path, checkpoint: Checkpoint, keep: Keep = Keep(
         sync(directory)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
-    for old in keep.goners(checkpoint_folders(directory)):
+    for old in keep.expired(checkpoint_folders(directory)):
         shutil.rmtree(old, ignore_errors=True)
     for debris in directory.glob(".[0-9]*"):
         shutil.rmtree(debris, ignore_errors=True)
@@ -99,11 +99,9 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
 
 def checkpoint_folders(directory: Path) -> list[Path]:
     """Finished checkpoints, oldest first."""
-    return (
-        sorted(p for p in directory.iterdir() if p.is_dir() and p.name.isdigit())
-        if directory.is_dir()
-        else []
-    )
+    if not directory.is_dir():
+        return []
+    return sorted(path for path in directory.iterdir() if path.is_dir() and path.name.isdigit())
 
 
 def newest_whole(directory: Path) -> tuple[Path | None, list[str]]:
@@ -167,8 +165,9 @@ def refuse_foreign(folder: Path, asked: Mapping[str, Any]) -> None:
     for name, what in (("data_fingerprint", "other data"), ("science_fingerprint", "another experiment")):
         if held.get(name) not in (None, asked[name]):
             raise RequestError(
-                f"the checkpoint {folder} belongs to {what} ({name} {held[name][:12]}, asked is "
-                f"{asked[name][:12]}): give another run=, or the store and keys it was made with",
+                f"the checkpoint {folder} belongs to {what} ({name} {held[name][:12]}, and "
+                f"{asked[name][:12]} is asked for): give another run=, or the store and keys it was made "
+                "with",
                 path=str(folder),
             )
 

@@ -55,7 +55,8 @@ def begin(run: StageRun, identity: RunIdentity) -> Begin:
     foreign = directory.foreign()
     if foreign:
         raise RequestError(
-            f"run={directory.path} is no run, it holds {', '.join(foreign[:4])}: give another folder",
+            f"run={directory.path} is not a run, since it holds {', '.join(foreign[:4])}: give another "
+            "folder",
             foreign=foreign,
         )
     if not directory.exists:
@@ -77,7 +78,7 @@ def begin(run: StageRun, identity: RunIdentity) -> Begin:
         raise RequestError(
             f"the code has changed since the last attempt of {directory.path} (commit "
             f"{held.get('commit')}): go back to it, or accept the change with allow_code_change=true, which "
-            "the record keeps",
+            "the run records",
             run=str(directory.path),
         )
     return "resume"

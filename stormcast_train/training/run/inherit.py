@@ -1,5 +1,5 @@
-"""`resume_from=RUN`: someone else's run goes on under a new name, from its newest whole checkpoint. Torch
-only where files are copied.
+"""`resume_from=RUN`: another run continues under a new name, from its newest whole checkpoint. Torch only
+where files are copied.
 
 The other run is only read. What makes it the same experiment must be equal; its length may be another.
 """
@@ -21,11 +21,8 @@ from stormcast_train.forecast.profiles import snapshot_files
 from stormcast_train.runs.run import RunDirectory, find_run
 
 LENGTH = "total_samples"
-SCALED = (
-    "ema_half_life_samples",
-    "ema.also_samples",
-    "ema.snapshot_every",
-)  # follow the length where they are given as parts of it
+# They follow the length where they are given as parts of it.
+SCALED = ("ema_half_life_samples", "ema.also_samples", "ema.snapshot_every")
 KEPT = ("ema.snapshots_kept",)
 
 
@@ -54,26 +51,28 @@ def check_parent(asked: str, science: Mapping[str, Any], code: str, allow_code_c
     found = differences(comparable(parent.document("science"), science), comparable(science, science))
     if found:
         raise RequestError(
-            f"resume_from={asked} is another experiment ({listed(found)}): give its keys, or init={asked}",
+            f"resume_from={asked} is another experiment ({listed(found)}): give its keys, or start from its "
+            f"weights with init={asked}",
             run=asked,
         )
     if identity["code"] != code and not allow_code_change:
         raise RequestError(
             f"the code has changed since {parent.path} was trained (commit {identity.get('commit')}): go "
-            "back to it, or accept the change with allow_code_change=true, which the record keeps",
+            "back to it, or accept the change with allow_code_change=true, which the run records",
             run=asked,
         )
     samples = max((int(path.name) for path in parent.checkpoints.glob("[0-9]*")), default=None)
     if samples is None:
         raise RequestError(
-            f"resume_from={asked}: the run {parent.path} has no checkpoint (state: {parent.state()})",
+            f"resume_from={asked}: the run {parent.path} has no checkpoint (state: {parent.state()}); give "
+            "a run that has one, or train anew without resume_from=",
             run=asked,
         )
     total = science["optim"][LENGTH]
     if samples > total:
         raise RequestError(
-            f"the run {parent.path} has seen {samples} samples already, and {total} are asked: more are "
-            "needed",
+            f"the run {parent.path} has seen {samples} samples already, and {total} are asked for: give a "
+            "larger train.total_samples",
             run=asked,
         )
 
@@ -86,15 +85,22 @@ def comparable(science: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str
     optim, reference = made["optim"], other["optim"]
     ratio = reference[LENGTH] / optim[LENGTH]
     for key in (*SCALED, *KEPT):
-        theirs, mine = _at(reference, key), _at(optim, key)
-        if key in KEPT or _proportional(mine, theirs, ratio):
-            _put(optim, key, theirs)
+        expected, found = _at(reference, key), _at(optim, key)
+        if key in KEPT or _proportional(found, expected, ratio):
+            _put(optim, key, expected)
     return {**made, "optim": {key: value for key, value in optim.items() if key != LENGTH}}
 
 
-def _proportional(mine: Any, theirs: Any, ratio: float) -> bool:
-    pairs = list(zip(*((v if isinstance(v, list | tuple) else [v]) for v in (mine, theirs)), strict=False))
-    return all(a is not None and b is not None and math.isclose(a * ratio, b, rel_tol=0.01) for a, b in pairs)
+def _proportional(found: Any, expected: Any, ratio: float) -> bool:
+    """Whether each number found, times the ratio, is the one expected."""
+    for a, b in zip(_as_list(found), _as_list(expected), strict=False):
+        if a is None or b is None or not math.isclose(a * ratio, b, rel_tol=0.01):
+            return False
+    return True
+
+
+def _as_list(value: Any) -> list[Any]:
+    return list(value) if isinstance(value, list | tuple) else [value]
 
 
 def _at(tree: Mapping[str, Any], dotted: str) -> Any:
@@ -112,7 +118,7 @@ def _put(tree: dict[str, Any], dotted: str, value: Any) -> None:
 
 
 def parent_record(parent: RunDirectory) -> dict[str, Any]:
-    """What `fingerprint.json` of the run that goes on says of the one it came from."""
+    """What `fingerprint.json` of the run that continues records of the one it came from."""
     identity = parent.identity()
     return {
         "path": str(parent.path.resolve()),
@@ -124,8 +130,8 @@ def inherit(run: RunDirectory, parent: RunDirectory, science_fingerprint: str) -
     """Copy the parent's newest whole checkpoint, snapshots and packages, the checkpoint last; None where this
     run has its own already.
 
-    The copied checkpoint is told that it belongs to the science that goes on, of which `check_parent` found
-    only the length changed. Gives the samples it goes on from. RequestError where no checkpoint is whole.
+    The copied checkpoint gets the fingerprint of the science that continues, of which `check_parent` found
+    only the length changed. Returns the samples it continues from. RequestError where no checkpoint is whole.
     """
     from stormcast_train.training.run.checkpoint import checkpoint_folders, newest_whole
 
@@ -133,10 +139,8 @@ def inherit(run: RunDirectory, parent: RunDirectory, science_fingerprint: str) -
         return None
     newest, damaged = newest_whole(parent.checkpoints)
     if newest is None:
-        raise RequestError(
-            f"the run {parent.path} has no whole checkpoint to go on "
-            f"from{': ' if damaged else ''}{'; '.join(damaged)}"
-        )
+        reason = f": {'; '.join(damaged)}" if damaged else ""
+        raise RequestError(f"the run {parent.path} has no whole checkpoint to continue from{reason}")
     samples = int(newest.name)
     for count, path in snapshot_files(parent.snapshots).items():
         if count <= samples:
@@ -148,12 +152,12 @@ def inherit(run: RunDirectory, parent: RunDirectory, science_fingerprint: str) -
     return samples
 
 
-def _copy(source: Path, target: Path, told: Mapping[str, str] | None = None) -> None:
-    """A folder, atomically; `told`: facts of a checkpoint that change."""
+def _copy(source: Path, target: Path, changed: Mapping[str, str] | None = None) -> None:
+    """A folder, atomically; `changed`: facts of a checkpoint that get other values."""
     aside = target.with_name(f".{target.name}.copy")
     shutil.rmtree(aside, ignore_errors=True)
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, aside)
-    if told:
-        write_json(aside / FACTS, {**read_json(aside / FACTS), **told})
+    if changed:
+        write_json(aside / FACTS, {**read_json(aside / FACTS), **changed})
     aside.rename(target)

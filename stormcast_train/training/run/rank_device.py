@@ -28,7 +28,7 @@ def choose_device(asked: str | None, ranks: Ranks) -> torch.device:
         return kind
     count = torch.cuda.device_count()
     if count == 1:
-        return torch.device("cuda", 0)  # of its own, or shared: `refuse_shared_device` tells
+        return torch.device("cuda", 0)  # of its own, or shared: `refuse_shared_device` finds out
     if ranks.local_rank >= count:
         fix = f"start at most {count} ranks on this machine, or device=cpu"
         raise RequestError(f"local rank {ranks.local_rank} finds {count} accelerator(s): {fix}")
@@ -36,17 +36,15 @@ def choose_device(asked: str | None, ranks: Ranks) -> torch.device:
 
 
 def refuse_shared_device(device: torch.device) -> None:
-    """RequestError where two ranks work on the same accelerator, told apart
-    by its UUID; every rank calls it.
-    """
+    """RequestError where two ranks work on one accelerator, identified by its UUID; every rank calls it."""
     from stormcast_train.distributed.collectives import gather
 
-    mine = None
+    own = None
     if device.type == "cuda":
         import torch
 
-        mine = (socket.gethostname(), str(torch.cuda.get_device_properties(device).uuid))
-    places = gather(mine)
+        own = (socket.gethostname(), str(torch.cuda.get_device_properties(device).uuid))
+    places = gather(own)
     for rank, place in enumerate(places):
         if place is not None and place in places[:rank]:
             first = places.index(place)
@@ -60,7 +58,7 @@ def refuse_shared_device(device: torch.device) -> None:
 def prepare_torch(device: torch.device, deterministic: bool | None, tf32: bool) -> None:
     """Threads, determinism and matrix precision as the execution asks.
 
-    On a CPU a rank has one thread unless OMP_NUM_THREADS says otherwise: the order of a sum follows the
+    On a CPU a rank has one thread unless OMP_NUM_THREADS sets another number: the order of a sum follows the
     number of threads.
     """
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
@@ -68,9 +66,8 @@ def prepare_torch(device: torch.device, deterministic: bool | None, tf32: bool) 
 
     fixed = is_deterministic(deterministic, device)
     torch.use_deterministic_algorithms(fixed)
-    torch.utils.deterministic.fill_uninitialized_memory = (
-        False  # every tensor we make is filled; checked by the resume tests
-    )
+    # Every tensor we make is filled; checked by the resume tests.
+    torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cudnn.benchmark = device.type == "cuda" and not fixed
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
     if device.type == "cuda":

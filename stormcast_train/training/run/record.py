@@ -1,4 +1,4 @@
-"""What a run's directory says of an attempt before its first step."""
+"""What a run's directory records of an attempt before its first step."""
 
 from __future__ import annotations
 
@@ -27,17 +27,20 @@ def record_attempt(
     import torch
 
     code = code_record()
-    spoken = {
+    libraries = {
         "torch": torch.__version__,
         "threads": torch.get_num_threads(),
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
         "cuda": torch.version.cuda,
     }
     execution = run.execution.model_dump(mode="json") | {
-        "deterministic": is_deterministic(run.execution.deterministic, device), "device": str(device),
+        "deterministic": is_deterministic(run.execution.deterministic, device),
+        "device": str(device),
         "ranks": ranks.world,
-        "launcher": ranks.launcher, "attempt": attempt, "command": list(run.command),
-    }  # fmt: skip
+        "launcher": ranks.launcher,
+        "attempt": attempt,
+        "command": list(run.command),
+    }
     request = run.request
     further = [str(Path(entry.store).resolve()) for entry in request.mix.stores]
     places = {
@@ -53,7 +56,7 @@ def record_attempt(
             "execution": execution,
             "site": {"site": run.site.model_dump(mode="json"), **places},
         },
-        {"environment": attempt_environment(spoken), "code": code},
+        {"environment": attempt_environment(libraries), "code": code},
     )
 
 

@@ -37,14 +37,17 @@ def _chosen(directory: Path, asked: Mapping[str, Any], journal: Journal) -> str 
         journal.say(sentence)
         journal.write("damaged", int(found.name) if found else 0, message=sentence)
     set_aside_after(directory, found)
-    _tell_changed_torch(found, asked, journal)
+    _record_other_torch(found, asked, journal)
     return found.name if found else None
 
 
-def _tell_changed_torch(found: Path | None, asked: Mapping[str, Any], journal: Journal) -> None:
-    """Another torch is no reason to refuse, and a reason for other bits: the record has it."""
+def _record_other_torch(found: Path | None, asked: Mapping[str, Any], journal: Journal) -> None:
+    """Another version of torch does not stop a resume, but may change bits, so it is recorded."""
     held = facts_of(found).get("torch") if found is not None else None
     if found is not None and held not in (None, asked["torch"]):
-        sentence = f"the checkpoint was written with torch {held}, this is {asked['torch']}: the run goes on, not to the same bits"
+        sentence = (
+            f"the checkpoint was written with torch {held}, and this is torch {asked['torch']}: the run "
+            "continues, but may not end in the same bits"
+        )
         journal.say(sentence)
         journal.write("changed", int(found.name), message=sentence)

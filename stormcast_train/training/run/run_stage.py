@@ -84,7 +84,8 @@ def _execute(
         decided = decided_by_first(start)
         if decided["science"] != identity.science_fingerprint:
             raise RequestError(
-                "the ranks see different stores, configs or code: every node must see the same files"
+                "the ranks found different stores, configs or code: start them where every node reads the "
+                "same files"
             )
         subject = (build or usual_subject)(run.setup, device)
         Attempt(run, identity, ranks, subject, decided["attempt"], console, stop).work()
@@ -92,5 +93,7 @@ def _execute(
 
 
 def _patience_s(run: StageRun) -> float:
-    """How long a rank waits for the others: longer than the watchdog, which tells more, waits for a step."""
+    """Seconds a rank waits for the others: longer than the watchdog, whose message is better, waits for a
+    step.
+    """
     return max(run.site.collective_timeout_s, (run.execution.watchdog_s or 0.0) + WATCHDOG_FIRST_S)

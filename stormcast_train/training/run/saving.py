@@ -25,24 +25,23 @@ class Saver:
     """Copies what network and optimisation hold, and writes the copies in the background.
 
     save_package: writes a package with the weights it is given. facts: what every checkpoint of this attempt
-    says beside its samples.
+    records beside its samples.
     """
 
     def __init__(
-        self, directory: RunDirectory, network: nn.Module, save_package: SavePackage, optim: Optimization,
+        self,
+        directory: RunDirectory,
+        network: nn.Module,
+        save_package: SavePackage,
+        optim: Optimization,
         keep: Keep,
         facts: Mapping[str, Any],
-    ) -> None:  # fmt: skip
-        self._directory, self._network, self._save_package, self._optim = (
-            directory,
-            network,
-            save_package,
-            optim,
-        )
-        self._keep, self._facts = keep, facts
+    ) -> None:
+        self._directory, self._network, self._optim = directory, network, optim
+        self._save_package, self._keep, self._facts = save_package, keep, facts
         self._disk, self._memory = Background(), HostMemory()
         self._prepared = False
-        self.sampler: Mapping[str, Any] = {}  # what the newest validation says of it, for every package
+        self.sampler: Mapping[str, Any] = {}  # what the newest validation measured of it, for every package
 
     @property
     def slowest_s(self) -> float:
@@ -79,8 +78,8 @@ class Saver:
     def checkpoint(
         self, samples: int, groups: Sequence[dict[str, Tensor]], facts: Mapping[str, Any]
     ) -> float:
-        """Write package/last and then a checkpoint, which so never lacks its own; gives the seconds that
-        training waited.
+        """Write package/last and then the checkpoint, so that no checkpoint is without its package; returns
+        the seconds that training waited.
         """
         began = time.perf_counter()
         (weights, optim, averaged), buffers = self._memory.copy(*groups)

@@ -48,9 +48,8 @@ class Execution(Frozen):
     wall_clock_s: float | None = Field(default=None, gt=0)
     watchdog_s: float | None = Field(default=None, gt=0)
     best_metric: str | None = None
-    veto: dict[str, tuple[float, float]] = Field(
-        default_factory=dict
-    )  # metric or glob -> the range outside which no package is best
+    # Metric or glob -> the range outside which no package is best.
+    veto: dict[str, tuple[float, float]] = Field(default_factory=dict)
     validation: ValidationSpec = ValidationSpec()
     wandb: Literal["online", "offline"] | None = None
 

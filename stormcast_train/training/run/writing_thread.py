@@ -1,4 +1,4 @@
-"""What goes on beside training: one thread that writes, and host memory that is used again for every copy."""
+"""What runs beside training: one thread that writes, and host memory that is used again for every copy."""
 
 from __future__ import annotations
 
@@ -48,12 +48,12 @@ class Background:
 
     def _timed(self, write: Callable[[], None]) -> None:
         began = time.monotonic()
-        _told_as_os_error(write)
+        _with_os_errors(write)
         self._slowest_s = max(self._slowest_s, time.monotonic() - began)
 
 
-def _told_as_os_error(write: Callable[[], None]) -> None:
-    """safetensors has an error of its own for a full disk; a person and the exit code need the system's."""
+def _with_os_errors(write: Callable[[], None]) -> None:
+    """Raise the system's error, with its message and exit code, where safetensors raises one of its own."""
     try:
         write()
     except SafetensorError as error:

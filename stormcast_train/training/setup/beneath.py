@@ -53,9 +53,7 @@ def load_beneath(setup: Setup, device: torch.device) -> Beneath:
 def _with_folds(
     setup: Setup, emulator: Emulator, starts: Times, device: torch.device
 ) -> tuple[FrozenStage, tuple[str, ...]]:
-    """The frozen stage with its folds, and the folds' fingerprints;
-    RequestError where a fold is none of it.
-    """
+    """The frozen stage with its folds, and the folds' fingerprints; RequestError for another stage's fold."""
     specs = setup.request.fold_regressions()
     if not specs:
         return FrozenStage(emulator.step_model), ()
@@ -65,8 +63,8 @@ def _with_folds(
         fold = Emulator.load(spec, device)
         if fold.package.mix.get("fold") != {"index": index, "of": len(specs)}:
             raise RequestError(
-                f"{spec} is not fold {index} of {len(specs)}, but {fold.package.mix.get('fold')}: train the "
-                "folds again"
+                f"{spec} was not trained as fold {index} of {len(specs)} (its package records "
+                f"{fold.package.mix.get('fold')}): train the folds again"
             )
         refuse_other_scene(emulator.scene, fold.scene)
         check_unseen(fold.split("train"), starts[block == index], fold.history * fold.step, index)

@@ -11,10 +11,11 @@ from torch import nn
 
 from stormcast_train.base.fingerprint import digest
 from stormcast_train.data.condition_config import past_roles
-from stormcast_train.data.conditions import Conditions, Target
+from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.crop import Crops, crops_of
 from stormcast_train.data.scene import Scene, build_scene, extend_scene
 from stormcast_train.data.stream import SampleStream
+from stormcast_train.data.target import Target
 from stormcast_train.data.window import WindowReader
 from stormcast_train.forecast.chosen import open_package
 from stormcast_train.forecast.emulator import Emulator
@@ -33,7 +34,7 @@ from stormcast_train.training.validation.validation_cases import Cases
 
 
 def build_stage(request: StageRequest, device: torch.device) -> tuple[Stage, SampleStream]:
-    """`build` of a request that nobody has resolved yet."""
+    """`build` of a request that is not resolved yet."""
     return build(resolve(request), device)
 
 
@@ -62,22 +63,32 @@ def build(setup: Setup, device: torch.device) -> tuple[Stage, SampleStream]:
     network, started = _network(setup, template, conditions)
     parts = _parts(network.to(device).train(), template, conditions, reader, beneath)
     crops = crops_of(setup.request.mix.crop, scene.grid, scene.step, setup.mixture.events)
-    setting = Setting(setup.request.seed, crops)
-    if beneath is not None:
-        setting = Setting(
-            setup.request.seed, crops, beneath.frozen.mean, mean_lookup(setup, beneath, trained_on)
-        )
-    watch = _watch(setup, facts)
+    setting = _setting(setup, crops, beneath, trained_on)
     stage = Stage(
-        setup.kind, parts, template, _count(scene, device, crops), setting, held_out, trained_on,
+        setup.kind,
+        parts,
+        template,
+        _count(scene, device, crops),
+        setting,
+        held_out,
+        trained_on,
         started=started,
-        watch=watch, warnings=tuple(facts.warnings()) if facts else (),
-    )  # fmt: skip
+        watch=_watch(setup, facts),
+        warnings=tuple(facts.warnings()) if facts else (),
+    )
     return stage, _stream(setup, reader)
 
 
+def _setting(setup: Setup, crops: Crops | None, beneath: Beneath | None, trained_on: Cases) -> Setting:
+    if beneath is None:
+        return Setting(setup.request.seed, crops)
+    return Setting(setup.request.seed, crops, beneath.frozen.mean, mean_lookup(setup, beneath, trained_on))
+
+
 def _scene(setup: Setup, beneath: Emulator | None) -> Scene:
-    """What the fields are: of the store and mix, or of the stage beneath with what this one needs besides."""
+    """What the fields are: of the store and mix, or of the stage beneath with what this one needs in
+    addition.
+    """
     conditions, splits, others = setup.spec.conditions, setup.whole.splits, setup.whole.training
     asked = (
         setup.store,
@@ -127,7 +138,7 @@ def _template(setup: Setup, scene: Scene, beneath: Beneath | None, facts: Residu
 def _noted(
     setup: Setup, scene: Scene, beneath: Beneath | None, facts: ResidualFacts | None
 ) -> dict[str, Any]:
-    """What a package says of its training beside the mix itself."""
+    """What a package records of its training beside the mix itself."""
     if beneath is None or facts is None:
         fold = {"fold": setup.request.fold.model_dump(mode="json")} if setup.request.fold else {}
         return {"training_part": training_part(setup.store, scene, setup.whole.splits["train"].times), **fold}
@@ -156,10 +167,8 @@ def _network(setup: Setup, template: Package, conditions: Conditions) -> tuple[n
         return network, None
     package = open_package(request.init)
     held = _layout(package, Conditions(package.conditions, package.scene, torch.device("cpu")))
-    return (
-        network,
-        f"init={request.init}: {start_from(network, package.weights, held, _layout(template, conditions))}",
-    )
+    taken = start_from(network, package.weights, held, _layout(template, conditions))
+    return network, f"init={request.init}: {taken}"
 
 
 def _layout(package: Package, conditions: Conditions) -> Layout:

@@ -23,7 +23,7 @@ class Stage:
 
     template: its package without weights. cases: of the validation split; trained_on: its own training
     starts. started: what `init` gave, in a sentence. watch: training over held-out residuals of the stage
-    beneath; warnings: what there is to say of them.
+    beneath; warnings: sentences about unusual ones.
     """
 
     kind: Kind

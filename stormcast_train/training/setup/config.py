@@ -25,10 +25,8 @@ from stormcast_train.store.view import StoreView
 from stormcast_train.training.setup.folds import Fold, fold_runs
 
 Target = Literal["state", "tendency"]
-TIME = (
-    "hour",
-    "zenith",
-)  # the day of the year only tells training from test where the archive is shorter than a few years
+# Without the day of the year: in an archive of less than a few years it only separates training from test.
+TIME = ("hour", "zenith")
 _SHARED: dict[str, Any] = {
     "regression": False,
     "noise": 0.0,
@@ -64,13 +62,11 @@ class StageConfig(Frozen):
     kind: str
     target: Target | None = None
     conditions: ConditionsConfig = ConditionsConfig()
-    residual: Literal["held_out", "cross_fitted"] = (
-        "held_out"  # of training hours: the regression's, or one's that has not seen them
-    )
+    # Of training hours: the regression's own, or that of a regression which has not seen them.
+    residual: Literal["held_out", "cross_fitted"] = "held_out"
     folds: int = Field(default=4, ge=2)  # of cross_fitted: so many more regressions
-    means: Literal["auto", "fly", "memory", "disk"] = (
-        "auto"  # where a diffusion has the regression's means from; never science
-    )
+    # Where a diffusion takes the regression's means from; never part of the science.
+    means: Literal["auto", "fly", "memory", "disk"] = "auto"
 
     @property
     def cross_fitted(self) -> bool:
@@ -93,8 +89,8 @@ class StageConfig(Frozen):
         return self.model_copy(update={"kind": kind})
 
     def resolve(self, has_background: bool, has_static: bool) -> StageSpec:
-        """Fill what is null with the kind's default; asking for a background or static fields the store lacks
-        is a RequestError.
+        """Fill what is null with the kind's default; RequestError where a background or static fields are
+        asked for and missing from the store.
         """
         kind = kind_of(self.kind)
         asked = {key: value for key, value in self.conditions.model_dump().items() if value is not None}
@@ -105,16 +101,14 @@ class StageConfig(Frozen):
             )
         if asked.get("static") and not has_static:
             raise RequestError(
-                "stage.conditions.static=true, and the store has no static fields; write "
+                "stage.conditions.static asks for static fields, and the store has none; write "
                 "stage.conditions.static=false"
             )
         filled = {**_SHARED, **kind.conditions, **asked}
         filled["background"] = tuple(filled["background"]) if has_background else ()
         filled["time"] = TIME if filled["time"] is True else tuple(filled["time"] or ())
-        filled["static"] = has_static and (
-            tuple(filled["static"]) if isinstance(filled["static"], list | tuple) else filled["static"]
-        )
-        filled["static"] = filled["static"] or False
+        static = filled["static"] if has_static else False
+        filled["static"] = (tuple(static) if isinstance(static, list | tuple) else static) or False
         filled["halo"] = self._halo(bool(filled["background"]))
         filled["dropout"] = {source: share for source, share in filled["dropout"].items() if share}
         conditions = ConditionSpec.model_validate(filled)
@@ -147,11 +141,10 @@ class StageRequest(Frozen):
     store: str
     regression: str | None = None  # run or package of the frozen stage beneath, where the kind corrects one
     init: str | None = None  # run or package whose weights the network starts from
-    variables: StoreView | None = None  # what of the store, and told how; None: all as it is
+    variables: StoreView | None = None  # what of the store is used, and what is changed; None: all as it is
     fold: Fold | None = None  # of a regression: train outside this block only
-    keep: str | None = (
-        None  # the folder of the run, for what is measured or made once: residual.json, and the means of stage.means=disk
-    )
+    # The run's folder, for what is made once: residual.json, and the means of stage.means=disk.
+    keep: str | None = None
 
     def fold_regressions(self) -> tuple[str, ...]:
         """The runs of a cross-fitted diffusion's fold regressions; RequestError, with the command, where one

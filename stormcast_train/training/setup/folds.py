@@ -33,8 +33,8 @@ class Fold(Frozen):
 
 
 def fold_edges(starts: Times, folds: int) -> Times:
-    """First starts of the blocks 1 .. folds-1 of these training starts; RequestError where there are fewer
-    starts than blocks.
+    """First starts [folds - 1] of the blocks 1 .. folds-1 of these training starts [N]; RequestError where
+    there are fewer starts than blocks.
     """
     if len(starts) < folds:
         raise RequestError(
@@ -62,15 +62,15 @@ def fold_gap(splits: Mapping[str, Split], window: np.timedelta64) -> np.timedelt
 
 
 def fold_starts(starts: Times, fold: Fold, gap: np.timedelta64) -> Times:
-    """The starts that train this fold's regression: more than `gap` from all of its block. RequestError where
-    none is left.
+    """The starts, of these [N], that train this fold's regression: more than `gap` from all of its block.
+    RequestError where none is left.
     """
     own = fold_of(starts, fold_edges(starts, fold.of)) == fold.index
     kept = starts[_distance(starts, starts[own]) > gap]
     if not len(kept):
         raise RequestError(
-            f"stage.folds={fold.of}: {gap} beside fold {fold.index} leave none of the {len(starts)} starts "
-            "to train on; give a longer mix"
+            f"stage.folds={fold.of}: outside fold {fold.index} and {gap} on either side of it, none of the "
+            f"{len(starts)} starts is left to train on; give a longer mix"
         )
     return kept
 
@@ -81,8 +81,8 @@ def outside(fold: Fold, mixture: Mixture, window: np.timedelta64) -> Mixture:
     """
     if mixture.further:
         raise RequestError(
-            "stage.residual=cross_fitted works on one store: leave mix.stores out, or put their hours into "
-            "one store"
+            "stage.residual=cross_fitted works on one store: leave mix.stores out, or preprocess their hours "
+            "into one store"
         )
     train = mixture.splits["train"]
     kept = replace(train, starts=fold_starts(train.starts, fold, fold_gap(mixture.splits, window)))
@@ -90,12 +90,14 @@ def outside(fold: Fold, mixture: Mixture, window: np.timedelta64) -> Mixture:
 
 
 def check_unseen(trained: Times, starts: Times, window: np.timedelta64, index: int) -> None:
-    """RequestError where the fold's regression has seen a field of its own block's starts."""
+    """RequestError where the fold's regression, trained on these starts [M], has seen a field of its own
+    block's starts [N].
+    """
     shared = int((_distance(starts, trained) <= window).sum())
     if shared:
         raise RequestError(
             f"fold {index} of the regression has seen {shared} of the {len(starts)} training starts of its "
-            "block: regression and diffusion have other mixes; give both the same mix= and store="
+            "block: the regression and the diffusion have different mixes; give both the same mix= and store="
         )
 
 
@@ -106,15 +108,12 @@ def fold_runs(regression: str, folds: int) -> tuple[str, ...]:
     named = RunSpec.parse(regression)
     if (named.path / "package.json").is_file():
         raise RequestError(
-            f"stage.residual=cross_fitted needs the run of the regression and its folds; regression={named.path} "
-            "is a package"
+            "stage.residual=cross_fitted needs the run of the regression with its folds, and "
+            f"regression={named.path} is a package: give its run"
         )
     run = find_run(named.path).path
-    made = sorted(
-        int(p.name)
-        for p in (run / "folds").glob("*")
-        if p.name.isdigit() and any((p / "package").glob("*/package.json"))
-    )
+    numbered = [folder for folder in (run / "folds").glob("*") if folder.name.isdigit()]
+    made = sorted(int(p.name) for p in numbered if any((p / "package").glob("*/package.json")))
     if made != list(range(folds)):
         found = f"it has {len(made)}" if made else "it has none"
         raise RequestError(

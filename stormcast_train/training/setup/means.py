@@ -21,7 +21,7 @@ from stormcast_train.base.errors import FailedError, RequestError
 from stormcast_train.base.files import read_json, replacing, write_json
 from stormcast_train.base.fingerprint import digest
 from stormcast_train.data.batch import Window
-from stormcast_train.data.conditions import Target
+from stormcast_train.data.target import Target
 from stormcast_train.data.window import WindowReader
 from stormcast_train.distributed.collectives import barrier, decided_by_first, place
 from stormcast_train.fields.times import Times
@@ -62,14 +62,20 @@ class FrozenStage:
 
 
 def means_bytes(reader: WindowReader, starts: Times) -> int:
-    """What the means of these starts take, float32."""
+    """The bytes that the means of these starts [N] take, float32."""
     rows, columns = reader.scene.grid.shape
     return len(starts) * 4 * len(reader.scene.names) * rows * columns
 
 
-def means_lookup(kind: str, frozen: FrozenStage, reader: WindowReader, starts: Times, folder: Path | None,
-made_by: Mapping[str, Any]) -> Lookup | None:  # fmt: skip
-    """Where the means of the training starts are looked up; None: computed when needed.
+def means_lookup(
+    kind: str,
+    frozen: FrozenStage,
+    reader: WindowReader,
+    starts: Times,
+    folder: Path | None,
+    made_by: Mapping[str, Any],
+) -> Lookup | None:
+    """Where the means of the training starts [N] are looked up; None: computed when needed.
 
     kind: `stage.means`; `auto` is memory up to CACHE_BYTES. folder: of `disk`; made_by: fingerprints of what
     made them.
@@ -80,7 +86,9 @@ made_by: Mapping[str, Any]) -> Lookup | None:  # fmt: skip
     if kind != "disk":
         return None
     if folder is None:
-        raise RequestError("stage.means=disk needs a run directory to keep the means in")
+        raise RequestError(
+            "stage.means=disk needs a run directory to keep the means in: give run=, or stage.means=memory"
+        )
     return StoredMeans(folder, frozen, reader, starts, made_by)
 
 
@@ -145,9 +153,10 @@ def _begin(folder: Path, identity: Mapping[str, Any], size: int) -> list[int]:
     if needed > free:
         raise RequestError(
             f"stage.means=disk needs {needed / 1e9:.1f} GB in {folder}, and {free / 1e9:.1f} GB are free: "
-            "make room, or stage.means=fly",
-            needed=needed, free=free,
-        )  # fmt: skip
+            "make room, or give stage.means=fly",
+            needed=needed,
+            free=free,
+        )
     return missing
 
 

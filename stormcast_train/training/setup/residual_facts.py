@@ -1,5 +1,5 @@
-"""What a diffusion's run knows of the residual it draws: measured once over all ranks, kept in the run, read
-at every resume.
+"""What is measured of the residual that a diffusion draws: once over all ranks, kept in the run, read at
+every resume.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class ResidualFacts(Frozen):
         )
 
     def watch(self) -> dict[str, Any]:
-        """What a package says of the ratios; empty where a split is."""
+        """What a package records of the ratios; empty where one of the splits is empty."""
         if not self.ratio:
             return {}
         return {
@@ -60,21 +60,23 @@ class ResidualFacts(Frozen):
 def residual_facts(
     frozen: FrozenStage, reader: WindowReader, starts: Times, held_out: Times
 ) -> ResidualFacts:
-    """Measure them; every rank calls it. The scale is of starts that the regression has not been fitted to,
-    where there are any.
+    """Measure them on training starts [N] and held-out starts [M]; every rank calls it.
+
+    The scale is of starts that the regression was not fitted to, where there are any.
     """
     target = frozen.target
     train = measure(frozen.mean, target, reader, evenly(starts, CASES))
     unseen = measure(frozen.full.next_state, target, reader, evenly(held_out, CASES))
-    source: Literal["validation", "train", "cross_fitted"]
-    source = "cross_fitted" if frozen.folds else ("validation" if len(held_out) else "train")
+    source: Literal["validation", "train", "cross_fitted"] = "validation" if len(held_out) else "train"
+    if frozen.folds:
+        source = "cross_fitted"
     scaling = unseen if source == "validation" else train
     found = ratios(train, unseen)
     return ResidualFacts(
         source=source,
         std=scaling.std(),
         largest_variance=scaling.largest_variance(),
-        ratio={name: (r.value, r.low, r.high) for name, r in found.items()},
+        ratio={name: (ratio.value, ratio.low, ratio.high) for name, ratio in found.items()},
         ratio_by_wavelength=by_wavelength(train, unseen) if found else {},
     )
 
@@ -90,11 +92,8 @@ def kept(
         return ResidualFacts.model_validate(held)
     facts = measured()
     if folder is not None:
-        decided_by_first(
-            lambda: write_json(
-                folder / FILE, {"made_by": dict(made_by), "facts": facts.model_dump(mode="json")}
-            )
-        )
+        document = {"made_by": dict(made_by), "facts": facts.model_dump(mode="json")}
+        decided_by_first(lambda: write_json(folder / FILE, document))
     return facts
 
 

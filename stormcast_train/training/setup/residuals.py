@@ -1,5 +1,5 @@
-"""What a regression leaves over, start by start: it scales the diffusion, sets its highest noise level, and
-tells memorised hours.
+"""The residual of a regression, start by start: it scales the diffusion, sets its highest noise level, and
+shows memorised hours.
 
 Every block of starts is evaluated as a whole by one rank, and every rank sees all rows: not a bit depends on
 how many ranks share them.
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stormcast_train.data.batch import Batch, Window
-from stormcast_train.data.conditions import Target
 from stormcast_train.data.spectrum import Spectrum
+from stormcast_train.data.target import Target
 from stormcast_train.data.window import WindowReader
 from stormcast_train.distributed.collectives import gather, place
 from stormcast_train.fields.times import Times
@@ -50,9 +50,8 @@ class Residuals:
     def std(self) -> dict[str, float]:
         """Root mean square over all present cells, by variable."""
         found = np.sqrt(self.square_NC.sum(axis=0) / self.cells_NC.sum(axis=0).clip(min=1)).tolist()
-        return {
-            name: value if value > SMALLEST else 1.0 for name, value in zip(self.names, found, strict=True)
-        }
+        scales = [value if value > SMALLEST else 1.0 for value in found]
+        return dict(zip(self.names, scales, strict=True))
 
     def largest_variance(self) -> dict[str, float]:
         """Variance of the largest mode over that of a cell, by variable: the largest mean over modes of about
@@ -73,15 +72,17 @@ def measure(mean: Mean, target: Target, reader: WindowReader, starts: Times) -> 
         (first, _rows(mean, target, reader, starts[first : first + size], spectrum))
         for first in firsts[rank::world]
     ]
-    every = sorted((pair for part in gather(rows) for pair in part), key=lambda pair: pair[0])
+    every = [pair for part in gather(rows) for pair in part]
+    in_order = [found for _, found in sorted(every, key=lambda pair: pair[0])]
     channels = len(reader.scene.names)
     empty = (
-        *np.zeros((2, 0, channels)),
-        *(np.zeros((0, channels, n)) for n in (spectrum.wavenumbers, len(spectrum.bands))),
+        np.zeros((0, channels)),
+        np.zeros((0, channels)),
+        np.zeros((0, channels, spectrum.wavenumbers)),
+        np.zeros((0, channels, len(spectrum.bands))),
     )
-    cells, square, wavenumber, band = (
-        np.concatenate(parts) for parts in zip(empty, *(found for _, found in every), strict=True)
-    )
+    columns = zip(empty, *in_order, strict=True)
+    cells, square, wavenumber, band = (np.concatenate(parts) for parts in columns)
     return Residuals(starts, reader.scene.names, cells, square, wavenumber, band, spectrum.bands)
 
 
@@ -93,7 +94,7 @@ def block_size(names: tuple[str, ...], shape: tuple[int, int]) -> int:
 
 
 def blocks(reader: WindowReader, starts: Times) -> Iterator[Batch]:
-    """These starts with their targets, `block_size` at a time."""
+    """These starts [N] with their targets, `block_size` at a time."""
     size = block_size(reader.scene.names, reader.scene.grid.shape)
     for i in range(0, len(starts), size):
         yield Batch((), (), *reader.to_device(reader.read(starts[i : i + size])))

@@ -93,10 +93,8 @@ def resolve(
     if waits_for is not None:
         below = [waits_for.resolve("background" in store.roles, "static" in store.roles).conditions]
     elif (header := _header_beneath(request)) is not None:
-        folds, below = (
-            tuple(open_header(fold).fingerprint for fold in request.fold_regressions()),
-            [header.conditions],
-        )
+        folds = tuple(open_header(fold).fingerprint for fold in request.fold_regressions())
+        below = [header.conditions]
     for conditions in below:
         check_beneath(spec.conditions, conditions)
     needs = WindowNeeds.of(spec.conditions, *below)
@@ -112,8 +110,8 @@ def _check_objective(request: StageRequest) -> None:
     wanted = kind_of(request.stage.kind).objective_kind
     if wanted not in (None, request.objective.kind):
         raise RequestError(
-            f"stage={request.stage.kind} is trained by objective={wanted}, and this is "
-            f"objective={request.objective.kind}: write objective={wanted}"
+            f"stage={request.stage.kind} is trained by objective={wanted}, and objective="
+            f"{request.objective.kind} was asked: write objective={wanted}"
         )
 
 
@@ -123,7 +121,9 @@ def _header_beneath(request: StageRequest) -> PackageHeader | None:
     if needed is None:
         return None
     if request.regression is None:
-        raise RequestError(f"stage={request.stage.kind} needs the {needed} that it corrects: regression=RUN")
+        raise RequestError(
+            f"stage={request.stage.kind} needs the trained {needed} that it corrects: give regression=RUN"
+        )
     header = open_header(request.regression)
     if kind_of(header.stage).name != needed:
         raise RequestError(f"regression={request.regression} is a {header.stage}; give the run of a {needed}")
@@ -138,7 +138,7 @@ def check_crop(request: StageRequest, spec: StageSpec, mixture: Mixture) -> None
     if rule.rows > grid.shape[0] or rule.columns > grid.shape[1]:
         asked, held = (f"{rows} x {columns}" for rows, columns in (rule.shape, grid.shape))
         raise RequestError(
-            f"mix.crop asks for {asked} points (rows x columns), and the grid has {held}: ask for less",
+            f"mix.crop asks for {asked} points (rows x columns), and the grid has {held}: ask for fewer",
             grid=grid.shape,
         )
     tied = [key for key in ("attn_resolutions", "additive_pos_embed") if getattr(network, key)]
@@ -156,22 +156,23 @@ def check_crop(request: StageRequest, spec: StageSpec, mixture: Mixture) -> None
         return
     if spec.conditions.mirror:
         raise RequestError(
-            "mix.crop.towards does not go with stage.conditions.mirror=true: a mirrored event lies elsewhere"
+            "mix.crop.towards does not go with stage.conditions.mirror=true, since a mirrored event lies "
+            "elsewhere: leave one of them out"
         )
-    boxed = {
-        e.kind for e in mixture.events if e.box is not None and e.box.inside(grid.lat2d, grid.lon2d).any()
-    }
+    with_box = [(event.kind, event.box) for event in mixture.events if event.box is not None]
+    boxed = {kind for kind, box in with_box if box.inside(grid.lat2d, grid.lon2d).any()}
     unknown = sorted(set(rule.towards) - boxed)
     if unknown or not rule.towards:
         listed = ", ".join(sorted(boxed)) or "none"
         raise RequestError(
             f"mix.crop.towards asks for {', '.join(unknown) or 'nothing'}, and the kinds of "
-            f"events={request.events.name} with a box in this domain are: {listed}", unknown=unknown,
-        )  # fmt: skip
+            f"events={request.events.name} with a box in this domain are: {listed}",
+            unknown=unknown,
+        )
 
 
 def _check_sources(store: Store, conditions: ConditionSpec) -> None:
-    """RequestError, before anything is written, where the store lacks what the conditions name."""
+    """RequestError, before anything is written, where something that the conditions name is missing."""
     if isinstance(conditions.static, tuple):
         named_group(store, "static", conditions.static)
     for role, channels in past_roles(conditions).items():
@@ -179,8 +180,8 @@ def _check_sources(store: Store, conditions: ConditionSpec) -> None:
     step_s = seconds(store.group("state").step)
     if conditions.lead and not lead_steps(conditions.lead, step_s):
         raise RequestError(
-            f"stage.conditions.lead={conditions.lead:g} h is less than a step of {step_s} s: a forecast has "
-            "no such lead"
+            f"stage.conditions.lead={conditions.lead:g} h is less than a step of {step_s} s: give at least "
+            "one step, in hours"
         )
 
 

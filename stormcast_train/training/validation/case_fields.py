@@ -1,4 +1,4 @@
-"""The fields of a validation's fixed cases, as small NetCDF files that whoever draws can read. Torch-free.
+"""The fields of a validation's fixed cases, as small NetCDF files for drawing. Torch-free.
 
 `validation/SAMPLES/START.nc` in the run's directory. Shapes: M members, L leads, Y rows, X columns; physical
 units, NaN where masked.
@@ -101,19 +101,22 @@ def read_case(path: Path) -> CaseFields:
     try:
         with xr.open_dataset(path, engine="netcdf4") as opened:
             loaded = opened.load()
-        named = [
-            str(name).removesuffix("_truth") for name in loaded.data_vars if str(name).endswith("_truth")
-        ]
-        truth, mean, members = (
-            {name: loaded[f"{name}_{kind}"].values for name in named} for kind in ("truth", "mean", "members")
-        )
+        stored = [str(name) for name in loaded.data_vars]
+        named = [name.removesuffix("_truth") for name in stored if name.endswith("_truth")]
+        described = [loaded[f"{name}_truth"].attrs["variable"] for name in named]
+        truth = {name: loaded[f"{name}_truth"].values for name in named}
+        mean = {name: loaded[f"{name}_mean"].values for name in named}
+        members = {name: loaded[f"{name}_members"].values for name in named}
         return CaseFields(
             start=np.atleast_1d(loaded["forecast_reference_time"].values).astype("datetime64[s]")[0],
             valid_times=loaded["valid_time"].values.astype("datetime64[s]"),
             grid=Grid(loaded["lat"].values, loaded["lon"].values),
-            variables=tuple(Variable.model_validate_json(loaded[f"{name}_truth"].attrs["variable"]) for name in named),
-            truth=truth, mean=mean, members=members, ensemble_size=int(loaded.attrs["ensemble_size"]),
-        )  # fmt: skip
+            variables=tuple(Variable.model_validate_json(text) for text in described),
+            truth=truth,
+            mean=mean,
+            members=members,
+            ensemble_size=int(loaded.attrs["ensemble_size"]),
+        )
     except (OSError, ValueError, KeyError) as error:
         raise UnreadableError(
             f"{path} cannot be read as a validation case: {error}", path=str(path)
@@ -122,9 +125,7 @@ def read_case(path: Path) -> CaseFields:
 
 def kept_cases(run: Path) -> dict[int, list[Path]]:
     """The files of every validation that kept its cases, by samples."""
-    folders = (
-        sorted(p for p in (run / FOLDER).iterdir() if p.is_dir() and p.name.isdigit())
-        if (run / FOLDER).is_dir()
-        else []
-    )
+    if not (run / FOLDER).is_dir():
+        return {}
+    folders = sorted(path for path in (run / FOLDER).iterdir() if path.is_dir() and path.name.isdigit())
     return {int(folder.name): sorted(folder.glob("[!.]*.nc")) for folder in folders}

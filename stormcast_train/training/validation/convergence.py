@@ -11,7 +11,7 @@ NEAR = 0.05  # of one: what a converged sampler keeps
 
 
 def convergence_facts(metrics: Mapping[str, Any], samples: int) -> dict[str, Any]:
-    """What a package says: variance of draws over that with four times the steps, by variable and by
+    """What a package records: variance of draws over that with four times the steps, by variable and by
     wavelength; empty without any.
     """
     parts = {tuple(name.split("/", 2)[1:]): value for name, value in metrics.items() if name.count("/") == 2}
@@ -48,6 +48,6 @@ def unconverged(facts: Mapping[str, Any]) -> list[str]:
     listed = ", ".join(f"{name} {ratio:.2f}" for name, ratio in far.items())
     return [
         "the sampler is not converged: draws have another variance than with four times the steps (ratio: "
-        f"{listed}); spread and spectra are off by as much; give more objective.noise.steps (null: enough) "
-        "or another solver to the next training"
+        f"{listed}), so spread and spectra are off by as much; train again with more objective.noise.steps "
+        "(null: enough) or another objective.noise.solver"
     ]

@@ -33,13 +33,8 @@ def matching(pattern: str, names: Iterable[str]) -> list[str]:
     """The metrics that a name means: itself, all below it (`diffusion/fss` of every variable, `.../t2m` at
     every lead), or a glob's.
     """
-    return [
-        n
-        for n in names
-        if n == pattern
-        or n.startswith((f"{pattern}/", f"{pattern}:", f"{pattern}@"))
-        or fnmatchcase(n, pattern)
-    ]
+    below = (f"{pattern}/", f"{pattern}:", f"{pattern}@")
+    return [name for name in names if name == pattern or name.startswith(below) or fnmatchcase(name, pattern)]
 
 
 class Criterion:
@@ -134,6 +129,6 @@ def criteria(
     """Which package is the best, and which checkpoint is kept for its metric (None: none is); RequestError
     for another stage's metric.
     """
-    return Criterion(best or f"{kind.name}/{kind.best}", kind.name, veto), Criterion(
-        checkpoint, kind.name, key="checkpoint.best"
-    ) if checkpoint else None
+    of_package = Criterion(best or f"{kind.name}/{kind.best}", kind.name, veto)
+    of_checkpoint = Criterion(checkpoint, kind.name, key="checkpoint.best") if checkpoint else None
+    return of_package, of_checkpoint

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from stormcast_train.data.batch import Batch
-from stormcast_train.fields.variables import DRIZZLE_MM
+from stormcast_train.fields.variables import DRIZZLE_MM, Variable
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import Package
 from stormcast_train.training.validation.validation_cases import Cases
@@ -28,10 +28,10 @@ SEED = 20210602  # of the cases' members: fixed, so that a package is a function
 
 
 def with_fitted_drizzle(package: Package, cases: Cases) -> Package:
-    """The package with the cut-offs that its variables ask to be fitted, and a fact for each that says how it
+    """The package with the cut-offs (mm) that its variables ask to be fitted, and for each a record of how it
     was found.
 
-    Without validation cases, or without rain in them, the cut-off stays at DRIZZLE_MM, and the fact says so.
+    Without validation cases, or without rain in them, the cut-off stays at DRIZZLE_MM, as the record shows.
     """
     asked = [v.name for v in package.scene.state if v.fit_drizzle]
     if not asked:
@@ -42,17 +42,20 @@ def with_fitted_drizzle(package: Package, cases: Cases) -> Package:
     for forecast_BCHW, truth_BCHW, present_BCHW in _pairs(emulator, cases, len(starts)):
         for name in asked:
             channel = package.scene.names.index(name)
-            there = present_BCHW[:, channel]
-            values[name].append(
-                (_array(forecast_BCHW[:, channel][there]), _array(truth_BCHW[:, channel][there]))
-            )
+            present = present_BCHW[:, channel]
+            forecast, truth = forecast_BCHW[:, channel][present], truth_BCHW[:, channel][present]
+            values[name].append((_array(forecast), _array(truth)))
     facts = {name: _fact(pairs, len(starts)) for name, pairs in values.items()}
-    state = tuple(
-        v.model_copy(update={"drizzle": facts[v.name]["cut_off_mm"]}) if v.name in facts else v for v in package.scene.state
-    )  # fmt: skip
-    return replace(
-        package, scene=replace(package.scene, state=state), facts={**package.facts, "drizzle": facts}
-    )
+    scene = replace(package.scene, state=_with_cut_offs(package.scene.state, facts))
+    return replace(package, scene=scene, facts={**package.facts, "drizzle": facts})
+
+
+def _with_cut_offs(variables: tuple[Variable, ...], facts: dict[str, dict[str, Any]]) -> tuple[Variable, ...]:
+    changed = []
+    for variable in variables:
+        fitted = facts.get(variable.name)
+        changed.append(variable.model_copy(update={"drizzle": fitted["cut_off_mm"]}) if fitted else variable)
+    return tuple(changed)
 
 
 def _array(values: Tensor) -> NDArray[np.float32]:
@@ -60,22 +63,25 @@ def _array(values: Tensor) -> NDArray[np.float32]:
 
 
 def _fact(pairs: list[tuple[NDArray[np.float32], NDArray[np.float32]]], cases: int) -> dict[str, Any]:
-    forecast, truth = (
-        np.concatenate([pair[i] for pair in pairs]) if pairs else np.zeros(0, np.float32) for i in (0, 1)
-    )
+    nothing = np.zeros(0, np.float32)
+    forecast = np.concatenate([forecast for forecast, _ in pairs] or [nothing])
+    truth = np.concatenate([truth for _, truth in pairs] or [nothing])
     cut_off, before, after = cut_off_of(forecast, truth)
     return {
-        "cut_off_mm": cut_off, "threshold_mm": DRIZZLE_MM, "frequency_bias_without": before,
-        "frequency_bias": after, "cases": cases,
+        "cut_off_mm": cut_off,
+        "threshold_mm": DRIZZLE_MM,
+        "frequency_bias_without": before,
+        "frequency_bias": after,
+        "cases": cases,
         "from": "one step from validation cases",
-    }  # fmt: skip
+    }
 
 
 def cut_off_of(
     forecast: NDArray[np.float32], truth: NDArray[np.float32], threshold: float = DRIZZLE_MM
 ) -> tuple[float, float | None, float | None]:
-    """The cut-off (mm) with which the frequency bias at `threshold` is nearest 1, and the bias before and
-    after; None without rain.
+    """The cut-off (mm) with which the frequency bias at `threshold` (mm) is nearest 1, and the bias before
+    and after; None without rain. forecast, truth: [N], mm.
 
     With k observed values at or above the threshold it is the k-th largest forecast value, never below the
     threshold: a cut-off can make rain rarer, not more frequent.
@@ -95,11 +101,8 @@ def _pairs(emulator: Emulator, cases: Cases, count: int) -> Iterator[tuple[Tenso
     normalizer = emulator.normalizer.without_drizzle()
     for first in range(0, count, BLOCK):
         numbers = range(first, min(first + BLOCK, count))
-        batch = Batch(
-            (),
-            (),
-            *cases.reader.to_device(cases.reader.read(cases.chosen(count)[numbers.start : numbers.stop])),
-        )
+        starts = cases.chosen(count)[numbers.start : numbers.stop]
+        batch = Batch((), (), *cases.reader.to_device(cases.reader.read(starts)))
         drawn_BCHW = _step(emulator, batch, numbers)
         yield (
             normalizer.limit(drawn_BCHW)[1],

@@ -40,7 +40,7 @@ class Evaluation:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What there is to say before the first step."""
+        """Sentences for a person before the first step."""
         return self._stage.warnings
 
     def sums(self, weights: Weights, share: Share, how: Validation = USUAL) -> Sums:

@@ -24,7 +24,10 @@ Array = NDArray[np.float64]
 CASES = 64  # of training and of held-out hours in a validation
 USUAL = (0.95, 1.05)
 BLOCK, DRAWS, CONFIDENCE = "3d", 400, 0.95
-CURE = "train fewer samples, on a longer mix, or let stage.residual=cross_fitted give the diffusion residuals of unseen hours"
+CURE = (
+    "train fewer samples, on a longer mix, or let stage.residual=cross_fitted give the diffusion residuals "
+    "of unseen hours"
+)
 
 
 @dataclass(frozen=True)
@@ -92,25 +95,29 @@ def memorised(found: Mapping[str, Ratio], cross_fitted: bool = False) -> list[st
     if not outside:
         return []
     listed = ", ".join(f"{name} {r.value:.2f} [{r.low:.2f}, {r.high:.2f}]" for name, r in outside.items())
-    said = f"the residual on training hours has another variance than on held-out hours (ratio with its 95 % interval: {listed})"
+    finding = (
+        "the residual on training hours has another variance than on held-out hours (ratio with its 95 % "
+        f"interval: {listed})"
+    )
     if cross_fitted:
         return [
-            f"{said} although it is cross-fitted: the two periods have other weather; validate in every "
-            "season (mix=), or more folds"
+            f"{finding} although it is cross-fitted: the two periods have different weather; validate in "
+            "every season (mix=), or give more folds"
         ]
     if all(ratio.value > 1 for ratio in outside.values()):
-        return [f"{said}: the held-out period is easier; validate in every season (mix=)"]
-    return [f"{said}: the regression has memorised hours, or the held-out ones are harder; {CURE}"]
+        return [f"{finding}: the held-out period is easier; validate in every season (mix=)"]
+    return [f"{finding}: the regression has memorised hours, or the held-out ones are harder; {CURE}"]
 
 
 def ratio_facts(kind: str, found: Mapping[str, Ratio]) -> dict[str, Any]:
-    """What a validation's event says: the metric of each variable, and the intervals beside them; `kind`: the
-    stage's name.
+    """What a validation's event records: the metric of each variable, and the intervals beside them; `kind`:
+    the stage's name.
     """
+    if not found:
+        return {}
     metrics: dict[str, Any] = {f"{kind}/residual_ratio/{name}": ratio.value for name, ratio in found.items()}
-    return metrics | (
-        {"residual_ratio_intervals": {name: [r.low, r.high] for name, r in found.items()}} if found else {}
-    )
+    intervals = {name: [ratio.low, ratio.high] for name, ratio in found.items()}
+    return metrics | {"residual_ratio_intervals": intervals}
 
 
 def _mean_squares(part: Residuals) -> Array:

@@ -25,12 +25,8 @@ from stormcast_train.verification.stratify import inflow_distance_km
 Array = NDArray[Any]
 SEED = 20210601  # of the cases' noise: fixed, so that curves of different runs can be laid over each other
 BLOCK = 8
-WINDS = (
-    ("u850", "v850"),
-    ("u925", "v925"),
-    ("u1000", "v1000"),
-    ("u10m", "v10m"),
-)  # what tells where inflow is, the best first
+# Winds of the driver that show where inflow is, the best first.
+WINDS = (("u850", "v850"), ("u925", "v925"), ("u1000", "v1000"), ("u10m", "v10m"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +43,7 @@ class Cases:
 
 @dataclass(frozen=True, eq=False)
 class Validation:
-    """How much is validated, and who is told the fields of the cases that are drawn."""
+    """How much is validated, and what takes the fields of the cases that are drawn."""
 
     spec: ValidationSpec = field(default_factory=ValidationSpec)
     keep: Callable[[CaseFields], None] | None = None
@@ -59,7 +55,7 @@ USUAL = Validation()
 def blocks_of(
     cases: Cases, starts: Times, size: int, share: tuple[int, int]
 ) -> Iterator[tuple[range, RawWindows, Batch]]:
-    """This rank's blocks: case numbers, what was read, and the batch."""
+    """This rank's blocks of `size` of these starts [N]: case numbers, what was read, and the batch."""
     rank, world = share
     firsts = range(0, len(starts), size)
     for first in firsts[rank::world]:
@@ -133,19 +129,19 @@ def drawn_starts(cases: Cases, how: Validation) -> set[np.datetime64]:
     rain = next((c for c, v in enumerate(scene.state) if v.kind == "accumulation"), None)
     if rain is None:
         return set(evenly(rolled, spec.maps))
-    fallen = [
-        np.nan_to_num(
-            states_at_target(cases.reader.read(start + scene.step * np.arange(steps)))[:, rain]
-        ).mean()
-        for start in rolled
-    ]
-    return set(rolled[np.argsort(np.negative(fallen), kind="stable")[: spec.maps]])
+    amounts = []
+    for start in rolled:
+        raw = cases.reader.read(start + scene.step * np.arange(steps))
+        amounts.append(np.nan_to_num(states_at_target(raw)[:, rain]).mean())
+    return set(rolled[np.argsort(np.negative(amounts), kind="stable")[: spec.maps]])
 
 
 def keep_fields(
     how: Validation, scene: Scene, start: np.datetime64, truth_LCHW: Array, drawn: dict[int, Array]
 ) -> None:
-    """Hand over the fields of a case that is drawn, by lead from 1."""
+    """Hand over the fields of a case that is drawn: truth [L, C, H, W], and by lead from 1 the members
+    [M, C, H, W], in physical units.
+    """
     if how.keep is None or not drawn:
         return
     leads = sorted(drawn)
@@ -155,11 +151,13 @@ def keep_fields(
     channel = {v.name: scene.names.index(v.name) for v in variables}
     how.keep(
         CaseFields(
-            start=start, valid_times=start + scene.step * np.array(leads), grid=scene.grid,
+            start=start,
+            valid_times=start + scene.step * np.array(leads),
+            grid=scene.grid,
             variables=variables,
             truth={name: happened_LCHW[:, c] for name, c in channel.items()},
             mean={name: members_MLCHW[:, :, c].mean(axis=0) for name, c in channel.items()},
             members={name: members_MLCHW[:SHOWN_MEMBERS, :, c] for name, c in channel.items()},
             ensemble_size=len(members_MLCHW),
         )
-    )  # fmt: skip
+    )

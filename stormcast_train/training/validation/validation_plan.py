@@ -26,10 +26,9 @@ from stormcast_train.verification.pairs import threshold_name
 from stormcast_train.verification.stratify import RINGS_KM, ring_name
 
 FEW = 4  # cases of what costs many evaluations of the network
-OF_FIELDS, OF_ENSEMBLES = (
-    ("rmse", "mae", "mse_skill"),
-    ("rmse", "crps_fair", "spread_skill", "crps_skill"),
-)  # of rollouts, at every lead
+# Quantities of rollouts, at every lead.
+OF_FIELDS = ("rmse", "mae", "mse_skill")
+OF_ENSEMBLES = ("rmse", "crps_fair", "spread_skill", "crps_skill")
 BIAS_MM_H = (0.5, 20.0)  # rates of the frequency bias: drizzle, and what is heavy on Taiwan
 
 
@@ -49,13 +48,13 @@ class ValidationSpec(Frozen):
 
 
 def evenly(starts: Times, count: int) -> Times:
-    """At most `count` of the starts, evenly spaced."""
+    """At most `count` of the starts [N], evenly spaced."""
     return starts if len(starts) <= count else starts[[i * len(starts) // count for i in range(count)]]
 
 
 def rollout_starts(starts: Times, step: np.timedelta64, steps: int) -> tuple[Times, int]:
-    """The starts from which `steps` steps stay inside the split, and that number; fewer steps where no start
-    has so many.
+    """Those of the starts [N] from which `steps` steps stay inside the split, and that number; fewer steps
+    where no start has so many.
     """
     for wanted in range(steps, 1, -1):
         inside = np.logical_and.reduce([np.isin(starts + k * step, starts) for k in range(wanted)])
@@ -90,17 +89,17 @@ def reported(quantity: str, qualifier: str, variable: Variable, score: ScoreConf
     if quantity == "frequency_bias":
         return any(qualifier == threshold_name(t, variable.units) for t in _bias_thresholds(variable))
     if quantity == "fss":
-        return any(
-            qualifier.startswith(f"{threshold_name(t, variable.units)}:")
-            for t in score.thresholds_of(variable)
-        )
+        thresholds = [threshold_name(t, variable.units) for t in score.thresholds_of(variable)]
+        return qualifier.startswith(tuple(f"{threshold}:" for threshold in thresholds))
     return True
 
 
 def lead_name(lead: int, step: np.timedelta64) -> str:
     """Empty for the first step, then `@6h` or `@20min`."""
     length = lead * seconds(step)
-    return "" if lead == 1 else (f"@{length // 3600}h" if length % 3600 == 0 else f"@{length // 60}min")
+    if lead == 1:
+        return ""
+    return f"@{length // 3600}h" if length % 3600 == 0 else f"@{length // 60}min"
 
 
 def metric_names(
@@ -120,9 +119,9 @@ def metric_names(
     for own in kind.own:
         found += [f"{kind.name}/{own.quantity}/{v.name}" for v in variables]
         if own.by_wavelength:
-            found += [
-                f"{kind.name}/{own.quantity}/{m.variable.name}:{km:.3g}km" for m in every for km in m.bands_km
-            ]
+            for measured in every:
+                band = f"{kind.name}/{own.quantity}/{measured.variable.name}"
+                found += [f"{band}:{km:.3g}km" for km in measured.bands_km]
     of_rollouts = OF_ENSEMBLES if kind.draws else OF_FIELDS
     for lead in range(1, steps + 1):
         at = lead_name(lead, step)

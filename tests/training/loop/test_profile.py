@@ -14,7 +14,7 @@ def test_a_profile_that_ends_early_says_how_many_steps_it_lacks(tmp_path):
     assert [profile.stepped() for _ in range(2)] == [False, False]
     assert (
         profile.close()
-        == "profile=true needs 13 steps in one attempt, and this one had 2: no page was written"
+        == "profile=true needs 13 steps in one attempt, and this one had 2: no page was written; train for longer"
     )
 
 

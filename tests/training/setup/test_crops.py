@@ -171,7 +171,7 @@ EVENTS = EventsConfig(
         (
             {"rows": 6, "columns": 4, "towards": ("meiyu",)},
             {"mirror": True},
-            "a mirrored event lies elsewhere",
+            "a mirrored event lies elsewhere: leave one of them out",
         ),
         (
             {"rows": 6, "columns": 4, "towards": ("typhoon",)},

@@ -94,7 +94,7 @@ def test_a_diffusion_may_be_a_map_over_a_map(fitted, tiny_store):
         ({}, {"target": "tendency"}, "stage.target=tendency adds to the newest state"),
         ({"state_noise": 0.1}, {}, "is noise on past states"),
         ({"dropout": {"state_age": 0.1}}, {}, "needs history=1, not 0"),
-        ({"background": []}, {}, "would see nothing of the weather"),
+        ({"background": []}, {}, "would have no weather as input"),
     ],
 )
 def test_what_a_map_cannot_have_is_refused(tiny_store, conditions, more, said):

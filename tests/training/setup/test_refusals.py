@@ -55,9 +55,9 @@ def test_another_transform_is_refused(scene):
 
 
 def test_another_set_of_variables_is_refused_naming_what_is_more_and_what_is_less(scene):
-    with pytest.raises(RequestError, match=r"state variables .* it has rain1h besides"):
+    with pytest.raises(RequestError, match=r"state variables .* it has rain1h in addition"):
         refuse_other_scene(scene, replace(scene, state=scene.state[:1]))
-    with pytest.raises(RequestError, match=r"background variables .* it lacks u850"):
+    with pytest.raises(RequestError, match=r"background variables .* it has no u850"):
         refuse_other_scene(replace(scene, background=scene.background[:1]), scene)
 
 

@@ -211,7 +211,7 @@ def test_mirrored_samples_are_refused_where_wind_components_are_in_them(tmp_path
     store = write_store(tmp_path / "store", {"state": (grid, times, fields, None)})
     bare = {"mirror": True, "background": [], "static": False, "time": False}
     with pytest.raises(
-        RequestError, match=f"mirror=true does not go with {wind}: a mirrored sample would be wrong"
+        RequestError, match=f"mirror=true does not go with {wind}: wind components change sign in a mirror"
     ):
         build_stage(tiny_stages.request(store, "regression", conditions=bare), CPU)
     build_stage(

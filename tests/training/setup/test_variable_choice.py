@@ -170,7 +170,7 @@ def test_a_diffusion_takes_the_regressions_map_and_refuses_another(mapped, tiny_
             .transform.fitted
         )
     with pytest.raises(
-        RequestError, match="the regression was trained with quantile, its diffusion cannot take sqrt"
+        RequestError, match="the regression was trained with quantile, so its diffusion cannot use sqrt"
     ):
         built(
             tiny_store,
@@ -181,7 +181,8 @@ def test_a_diffusion_takes_the_regressions_map_and_refuses_another(mapped, tiny_
     with pytest.raises(RequestError, match="lacks state t2m; it holds rain1h after variables= has chosen"):
         built(tiny_store, "diffusion", StoreView(state=("rain1h",)), regression=regression)
     with pytest.raises(
-        RequestError, match="the regression steps t2m, rain1h forward, and rain1h, t2m was asked"
+        RequestError,
+        match="the regression was trained for t2m, rain1h, and its diffusion is asked for rain1h, t2m",
     ):
         built(tiny_store, "diffusion", StoreView(state=("rain1h", "t2m")), regression=regression)
 
