@@ -32,7 +32,7 @@ def store(tmp_path_factory):
 @pytest.fixture(scope="module")
 def both(store, tmp_path_factory):
     folder = tmp_path_factory.mktemp("folds") / "run"
-    words = ["train", "stage=both", *TINY, "stage.setting.kept_mean=disk", f"store={store}", f"run={folder}"]
+    words = ["train", "stage=both", *TINY, "stage.means=disk", f"store={store}", f"run={folder}"]
     assert main(words) == 0
     return folder, words
 
@@ -61,18 +61,18 @@ def test_the_events_tell_the_loss_by_noise_level_and_the_regressions_ratio(both)
     )
 
 
-def test_a_ratio_outside_its_range_is_a_warning_event(both):
+def test_a_ratio_outside_its_range_alone_is_no_warning(both):
+    """18 held-out hours are one block of weather: the interval of the ratio is wide, whatever its value."""
     folder, _ = both
     events = read_events(folder / "regression")
-    expected = [
-        event["samples"] for event in latest(events, "validate")
-        if any(not 0.95 <= v <= 1.05 for name,
-        v in event.items() if name.startswith("regression/residual_ratio"))
-    ]  # fmt: skip
-    warned = [
-        event["samples"] for event in events if event["event"] == "warning" and event["about"] == "residual"
+    ratios = [
+        value
+        for event in latest(events, "validate")
+        for name, value in event.items()
+        if name.startswith("regression/residual_ratio")
     ]
-    assert warned == expected != []
+    assert any(not 0.95 <= value <= 1.05 for value in ratios)
+    assert not [event for event in events if event["event"] == "warning" and event["about"] == "residual"]
 
 
 def test_repeating_the_command_is_done_and_describes_the_diffusion(both, capsys):
