@@ -15,7 +15,7 @@ from stormcast_train.base.config import compose
 from stormcast_train.base.console import Console
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.typed import typed
-from stormcast_train.fields.overlap import relative_areas
+from stormcast_train.fields.cell_areas import relative_areas
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import load
 from stormcast_train.recipes import verify
