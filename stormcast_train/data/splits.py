@@ -137,8 +137,9 @@ def within(times: Times, periods: Sequence[Period]) -> Mask:
 
 def runs(times: Times, mask: Mask, step: np.timedelta64) -> tuple[Period, ...]:
     """The periods that the true times [T] of a regular axis make up."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
-    return tuple(Period(times[first], times[last - 1] + step) for first, last in edges.reshape(-1, 2))
+    bordered = np.concatenate([[False], mask, [False]]).astype(np.int8)
+    edges = np.flatnonzero(np.diff(bordered)).reshape(-1, 2)
+    return tuple(Period(times[first], times[last - 1] + step) for first, last in edges)
 
 
 def complete_windows(state: Mask, background: Mask | None, history: int) -> Mask:

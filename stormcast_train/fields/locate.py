@@ -69,7 +69,8 @@ def unit_vectors(lat: Floats, lon: Floats) -> Floats:
     values.
     """
     phi_N, lam_N = np.radians(np.ravel(lat)), np.radians(np.ravel(lon))
-    return np.stack([np.cos(phi_N) * np.cos(lam_N), np.cos(phi_N) * np.sin(lam_N), np.sin(phi_N)], axis=1)
+    flat_N = np.cos(phi_N)
+    return np.stack([flat_N * np.cos(lam_N), flat_N * np.sin(lam_N), np.sin(phi_N)], axis=1)
 
 
 def _wrapped(lon: Floats, around: Floats | float) -> Floats:

@@ -47,8 +47,7 @@ class Family(ABC):
     ) -> nn.Module:
         """A network that draws: x [B, inputs, H, W], normal numbers [B, N] -> [B, outputs, H, W]."""
         raise RequestError(
-            f"network.kind={config.kind} has no network that draws from noise, as stage=crps needs; give "
-            "another network.kind"
+            f"network.kind={config.kind} has no network that draws in one step; give another network.kind"
         )
 
 

@@ -10,7 +10,7 @@ from stormcast_train.base.frozen import Frozen
 
 
 class CrpsConfig(Frozen):
-    """Almost-fair CRPS (Lang et al. 2024, AIFS-CRPS, eq. 4): `alpha` times the fair CRPS and the rest of the
+    """Almost-fair CRPS (Lang et al. 2024, AIFS-CRPS): `alpha` times the fair CRPS and the rest of the
     CRPS of a finite ensemble, whose own spread term keeps members apart that the fair one does not see.
 
     members: drawn of every sample in training. spectral: weight of the same score of the orthonormal cosine

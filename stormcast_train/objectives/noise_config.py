@@ -141,7 +141,8 @@ class NoiseSpec(NoiseConfig):
     def levels(self) -> list[float]:
         """The levels that the sampler stops at, from sigma_max to sigma_min (eq. 5)."""
         high, low = self.sigma_max ** (1 / self.rho), self.sigma_min ** (1 / self.rho)
-        return [float((high + i / (self.steps - 1) * (low - high)) ** self.rho) for i in range(self.steps)]
+        shares = [i / (self.steps - 1) for i in range(self.steps)]
+        return [float((high + share * (low - high)) ** self.rho) for share in shares]
 
     @property
     def churned(self) -> float:

@@ -1,7 +1,7 @@
 """One-step CRPS: a regression's network made to draw, trained by the almost-fair CRPS of a few members.
 
-A member is a network's answer to 32 normal numbers that shift its features (as in FGN, Alet et al. 2025), so
-a step costs one evaluation. Shape suffixes: B samples, M members, N numbers of noise, C channels, H rows, W
+A member is a network's answer to normal numbers that shift its features (as in FGN, Alet et al. 2025), so a
+step costs one evaluation. Shape suffixes: B samples, M members, N numbers of noise, C channels, H rows, W
 columns.
 """
 
@@ -92,17 +92,9 @@ class OneStepCrps(Kind):
         """
         from stormcast_train.data.keyed_random import normal
 
-        seed, positions, asked = setting.seed, batch.positions, step.objective
-        mirror = step.conditions.mirror(seed, positions)
-        batch = mirror.batch(batch) if mirror else batch
-        window = step.conditions.perturb(batch.window, seed, positions)
-        condition = step.conditions.assemble(window, offsets_BC11=step.conditions.offsets(seed, positions))
-        wanted_BCHW = step.target.encode(batch.target_BCHW, window)
-        example = setting.cropped(Example(condition, wanted_BCHW, batch.target_present_BCHW), batch)
-        noise_BMN = normal(
-            seed, ("members",), positions, (asked.members, asked.noise_size), step.conditions.device
-        )
-        return replace(example, noise=noise_BMN)
+        shape = (step.objective.members, step.objective.noise_size)
+        noise_BMN = normal(setting.seed, ("members",), batch.positions, shape, step.conditions.device)
+        return replace(setting.target_example(step, batch), noise=noise_BMN)
 
     def loss(self, step: DrawnStep, network: nn.Module, example: Example, count: FixedCount) -> LossTerms:
         """See `Kind.loss`: at every cell, plus `spectral` times the same of the cosine modes of the present

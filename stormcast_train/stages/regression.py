@@ -60,14 +60,7 @@ class Regression(Kind):
 
     def example(self, step: RegressionStep, batch: Batch, setting: Setting) -> Example:
         """See `Kind.example`; conditioning noise is keyed by the batch's positions."""
-        mirror = step.conditions.mirror(setting.seed, batch.positions)
-        batch = mirror.batch(batch) if mirror else batch
-        window = step.conditions.perturb(batch.window, setting.seed, batch.positions)
-        condition = step.conditions.assemble(
-            window, offsets_BC11=step.conditions.offsets(setting.seed, batch.positions)
-        )
-        wanted_BCHW = step.target.encode(batch.target_BCHW, window)
-        return setting.cropped(Example(condition, wanted_BCHW, batch.target_present_BCHW), batch)
+        return setting.target_example(step, batch)
 
     def loss(
         self, step: RegressionStep, network: nn.Module, example: Example, count: FixedCount

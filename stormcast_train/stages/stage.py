@@ -136,6 +136,18 @@ class Setting:
             return self.kept_mean(batch.dataset_indices)
         return self.mean(shown)
 
+    def target_example(self, step: Step, batch: Batch) -> Example:
+        """The encoded target and the condition as training shows it: mirrored, perturbed, with conditioning
+        noise, cropped; every draw keyed by the batch's positions.
+        """
+        conditions, positions = step.conditions, batch.positions
+        mirror = conditions.mirror(self.seed, positions)
+        batch = mirror.batch(batch) if mirror else batch
+        window = conditions.perturb(batch.window, self.seed, positions)
+        condition = conditions.assemble(window, offsets_BC11=conditions.offsets(self.seed, positions))
+        wanted_BCHW = step.target.encode(batch.target_BCHW, window)
+        return self.cropped(Example(condition, wanted_BCHW, batch.target_present_BCHW), batch)
+
     def cropped(self, example: Example, batch: Batch) -> Example:
         """The example's windows of the grid, drawn by the batch's positions;
         all of it where there are none.

@@ -32,9 +32,11 @@ def axes_around(bounds: tuple[float, float, float, float]) -> tuple[Array, Array
     """(latitudes descending, longitudes) on 0.25 degree points that reach 10 degrees beyond (south, north,
     west, east).
     """
-    south, west = (np.floor((v - BEYOND_DEGREES) / STEP_DEGREES) for v in (bounds[0], bounds[2]))
-    north, east = (np.ceil((v + BEYOND_DEGREES) / STEP_DEGREES) for v in (bounds[1], bounds[3]))
-    return np.arange(north, south - 1, -1) * STEP_DEGREES, np.arange(west, east + 1) * STEP_DEGREES
+    south, north, west, east = bounds
+    first_row, first_column = (np.floor((v - BEYOND_DEGREES) / STEP_DEGREES) for v in (south, west))
+    last_row, last_column = (np.ceil((v + BEYOND_DEGREES) / STEP_DEGREES) for v in (north, east))
+    lat = np.arange(last_row, first_row - 1, -1) * STEP_DEGREES
+    return lat, np.arange(first_column, last_column + 1) * STEP_DEGREES
 
 
 class Driver:

@@ -65,8 +65,10 @@ class Noise:
 
     def step(self, coefficients: Spectrum, rng: np.random.Generator, moved: tuple[float, float]) -> Spectrum:
         """One step later, `moved` (rows, columns) cells downstream."""
-        turn = np.exp(-1j * self.ky * moved[0])[:, None] * np.exp(-1j * self.kx * moved[1])[None, :]
-        return coefficients * (self.keep * turn).astype(np.complex64) + self._draw(rng) * self.fresh
+        rows, columns = moved
+        turn = np.exp(-1j * self.ky * rows)[:, None] * np.exp(-1j * self.kx * columns)[None, :]
+        kept = coefficients * (self.keep * turn).astype(np.complex64)
+        return kept + self._draw(rng) * self.fresh
 
     def fields(self, coefficients: Spectrum) -> Array:
         """The noises [count, y, x]."""

@@ -159,11 +159,7 @@ def _open(path: Path, axes: Axes, parameters: Sequence[Parameter]) -> Any:
 
 
 def _coordinates(file: Any, axes: Axes) -> None:
-    number = file.createVariable("number", "i8", ())
-    number.setncatts(
-        {"long_name": "ensemble member numerical id", "units": "1", "standard_name": "realization"}
-    )
-    number[...] = 0
+    _member_number(file)
     file.createDimension("valid_time", len(axes.times))
     time = file.createVariable("valid_time", "i8", ("valid_time",))
     time.setncatts(
@@ -199,6 +195,14 @@ def _coordinates(file: Any, axes: Axes) -> None:
     )
     expver = file.createVariable("expver", str, ("valid_time",))
     expver[:] = np.full(len(axes.times), axes.expver, dtype=object)
+
+
+def _member_number(file: Any) -> None:
+    number = file.createVariable("number", "i8", ())
+    number.setncatts(
+        {"long_name": "ensemble member numerical id", "units": "1", "standard_name": "realization"}
+    )
+    number[...] = 0
 
 
 def _axis(file: Any, name: str, values: NDArray[np.floating], facts: Mapping[str, str]) -> None:

@@ -20,8 +20,10 @@ lat = np.round(SOUTH + STEP * np.arange(ROWS), 4)
 
 def template(lat: NDArray[np.floating] = lat, lon: NDArray[np.floating] = lon) -> NDArray[np.uint8]:
     """All lines with the value `0.00`: characters [rows * columns, 36]."""
-    lines = [f"{i:6d}{x:10.4f}{y:10.4f}{0:9.2f}\n" for i, (y, x) in enumerate(product(lat, lon), start=1)]
-    return np.frombuffer("".join(lines).encode("ascii"), np.uint8).reshape(-1, WIDTH).copy()
+    points = enumerate(product(lat, lon), start=1)
+    lines = [f"{number:6d}{x:10.4f}{y:10.4f}{0:9.2f}\n" for number, (y, x) in points]
+    characters = np.frombuffer("".join(lines).encode("ascii"), np.uint8)
+    return characters.reshape(-1, WIDTH).copy()
 
 
 def text_file(rain_mm: NDArray[np.floating], lines: NDArray[np.uint8]) -> bytes:

@@ -72,6 +72,8 @@ def test_a_ratio_outside_its_range_alone_is_no_warning(both):
         if name.startswith("regression/residual_ratio")
     ]
     assert any(not 0.95 <= value <= 1.05 for value in ratios)
+    low, high = latest(events, "validate")[-1]["residual_ratio_intervals"]["t2m"]
+    assert (low, high) == (0.0, None)
     assert not [event for event in events if event["event"] == "warning" and event["about"] == "residual"]
 
 

@@ -43,7 +43,7 @@ from stormcast_train.training.validation.case_fields import CaseFields, case_pat
 from stormcast_train.training.validation.convergence import convergence_facts, unconverged
 from stormcast_train.training.validation.criterion import reduced_metrics
 from stormcast_train.training.validation.evaluation import Evaluation
-from stormcast_train.training.validation.overfitting import memorised, ratio_facts
+from stormcast_train.training.validation.overfitting import memorised, ratio_intervals, ratio_metrics
 from stormcast_train.training.validation.validation_cases import Validation
 
 LOG_LINES, VALIDATIONS, CHECKPOINTS = 400, 5, 10  # of a run whose periods are not given
@@ -216,13 +216,18 @@ class Attempt:
             gather(self._evaluation.sums(weights, (self._ranks.rank, self._ranks.world), how))
         )
         ratios = self._evaluation.ratios(weights)
-        metrics |= {
-            name: value for name, value in ratio_facts(self._run.kind.name, ratios).items() if "/" in name
-        }
+        metrics |= ratio_metrics(self._run.kind.name, ratios)
+        intervals = {"residual_ratio_intervals": ratio_intervals(ratios)} if ratios else {}
         self._watchdog.beat(samples)
         improved, broken = self._criterion.improves(metrics), self._criterion.broken(metrics)
         self._journal.write(
-            "validate", samples, **metrics, seconds=time.perf_counter() - began, best=improved, vetoes=broken
+            "validate",
+            samples,
+            **metrics,
+            **intervals,
+            seconds=time.perf_counter() - began,
+            best=improved,
+            vetoes=broken,
         )
         for sentence in memorised(ratios):
             self._journal.warn(samples, sentence, "residual")

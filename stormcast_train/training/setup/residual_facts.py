@@ -15,7 +15,13 @@ from stormcast_train.distributed.collectives import decided_by_first
 from stormcast_train.fields.times import Times
 from stormcast_train.training.setup.means import FrozenStage
 from stormcast_train.training.setup.residuals import measure
-from stormcast_train.training.validation.overfitting import Ratio, by_wavelength, memorised, ratios
+from stormcast_train.training.validation.overfitting import (
+    Ratio,
+    by_wavelength,
+    memorised,
+    ratio_intervals,
+    ratios,
+)
 from stormcast_train.training.validation.validation_plan import evenly
 
 CASES = 512  # of each split at most, evenly spaced
@@ -32,7 +38,8 @@ class ResidualFacts(Frozen):
     source: Literal["validation", "train", "cross_fitted"]
     std: dict[str, float]
     largest_variance: dict[str, float]
-    ratio: dict[str, tuple[float, float, float]]  # with its 95 % interval
+    ratio: dict[str, float]
+    ratio_interval: dict[str, tuple[float | None, float | None]]  # of 95 %; None: no bound
     ratio_by_wavelength: dict[str, dict[str, float]]
 
     @property
@@ -42,17 +49,16 @@ class ResidualFacts(Frozen):
 
     def warnings(self) -> list[str]:
         """What a person should know of the ratios."""
-        return memorised(
-            {name: Ratio(*found) for name, found in self.ratio.items()}, self.source == "cross_fitted"
-        )
+        found = {name: Ratio.bounded(value, *self.ratio_interval[name]) for name, value in self.ratio.items()}
+        return memorised(found, self.source == "cross_fitted")
 
     def watch(self) -> dict[str, Any]:
         """What a package records of the ratios; empty where one of the splits is empty."""
         if not self.ratio:
             return {}
         return {
-            "ratio": {name: found[0] for name, found in self.ratio.items()},
-            "ratio_interval": {name: list(found[1:]) for name, found in self.ratio.items()},
+            "ratio": self.ratio,
+            "ratio_interval": {name: list(ends) for name, ends in self.ratio_interval.items()},
             "ratio_by_wavelength": self.ratio_by_wavelength,
         }
 
@@ -76,7 +82,8 @@ def residual_facts(
         source=source,
         std=scaling.std(),
         largest_variance=scaling.largest_variance(),
-        ratio={name: (ratio.value, ratio.low, ratio.high) for name, ratio in found.items()},
+        ratio={name: ratio.value for name, ratio in found.items()},
+        ratio_interval=ratio_intervals(found),
         ratio_by_wavelength=by_wavelength(train, unseen) if found else {},
     )
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,6 +36,11 @@ class Ratio:
     value: float
     low: float
     high: float
+
+    @classmethod
+    def bounded(cls, value: float, low: float | None, high: float | None) -> Ratio:
+        """From the ends of `ratio_intervals`."""
+        return cls(value, 0.0 if low is None else low, math.inf if high is None else high)
 
     @property
     def unusual(self) -> bool:
@@ -109,15 +113,18 @@ def memorised(found: Mapping[str, Ratio], cross_fitted: bool = False) -> list[st
     return [f"{finding}: the regression has memorised hours, or the held-out ones are harder; {CURE}"]
 
 
-def ratio_facts(kind: str, found: Mapping[str, Ratio]) -> dict[str, Any]:
-    """What a validation's event records: the metric of each variable, and the intervals beside them; `kind`:
-    the stage's name.
-    """
-    if not found:
-        return {}
-    metrics: dict[str, Any] = {f"{kind}/residual_ratio/{name}": ratio.value for name, ratio in found.items()}
-    intervals = {name: [ratio.low, ratio.high] for name, ratio in found.items()}
-    return metrics | {"residual_ratio_intervals": intervals}
+def ratio_metrics(kind: str, found: Mapping[str, Ratio]) -> dict[str, float]:
+    """The metric of each variable; `kind`: the stage's name."""
+    return {f"{kind}/residual_ratio/{name}": ratio.value for name, ratio in found.items()}
+
+
+def ratio_intervals(found: Mapping[str, Ratio]) -> dict[str, tuple[float | None, float | None]]:
+    """The 95 % interval of each variable, as JSON has it: None for an end that is infinite."""
+    return {name: (_finite(ratio.low), _finite(ratio.high)) for name, ratio in found.items()}
+
+
+def _finite(end: float) -> float | None:
+    return end if math.isfinite(end) else None
 
 
 def _mean_squares(part: Residuals) -> Array:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import fitted_folds
 import numpy as np
 import pytest
@@ -12,7 +14,13 @@ from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.training.setup.build_stage import build_stage
 from stormcast_train.training.setup.residuals import Residuals
 from stormcast_train.training.validation.evaluation import Evaluation
-from stormcast_train.training.validation.overfitting import Ratio, memorised, ratio_facts, ratios
+from stormcast_train.training.validation.overfitting import (
+    Ratio,
+    memorised,
+    ratio_intervals,
+    ratio_metrics,
+    ratios,
+)
 
 
 def residuals(squares_NC, starts, names=("t2m", "rain1h")):
@@ -88,9 +96,12 @@ def test_a_stage_measures_its_own_ratio_on_training_and_held_out_starts(tiny_sto
         error = torch.where(present, target[:, 0] - replace_mean(stage, window)[:, 0], 0).double().square()
         expected.append(float((error.sum(dim=(1, 2)) / present.sum(dim=(1, 2))).mean()))
     assert found["t2m"].value == pytest.approx(expected[0] / expected[1], rel=1e-5)
-    facts = ratio_facts("regression", found)
-    assert facts["regression/residual_ratio/t2m"] == found["t2m"].value
-    assert facts["residual_ratio_intervals"]["t2m"] == [found["t2m"].low, found["t2m"].high]
+    assert ratio_metrics("regression", found)["regression/residual_ratio/t2m"] == found["t2m"].value
+
+
+def test_an_interval_without_an_end_has_none_in_json():
+    found = {"t2m": Ratio(0.9, 0.0, math.inf), "u10m": Ratio(0.8, 0.7, 0.9)}
+    assert ratio_intervals(found) == {"t2m": (0.0, None), "u10m": (0.7, 0.9)}
 
 
 def replace_mean(stage, window):
@@ -107,8 +118,7 @@ def test_a_diffusion_begins_with_the_ratios_of_its_regression_in_its_package(tin
     )
     assert set(stage.watch) == {"ratio", "ratio_interval", "ratio_by_wavelength", "from"}
     assert set(stage.watch["ratio"]) == {"t2m", "rain1h"}
-    low, high = stage.watch["ratio_interval"]["t2m"]
-    assert low < stage.watch["ratio"]["t2m"] < high
+    assert stage.watch["ratio_interval"]["t2m"] == [0.0, None]  # a single block of days
     assert set(stage.watch["ratio_by_wavelength"]["t2m"]) == {
         "114km",
         "229km",

@@ -19,7 +19,7 @@ from stormcast_train.training.setup.build_stage import build_stage
 from stormcast_train.training.validation.case_fields import case_path, kept_cases, read_case, write_case
 from stormcast_train.training.validation.criterion import Criterion, reduced_metrics
 from stormcast_train.training.validation.evaluation import Evaluation
-from stormcast_train.training.validation.overfitting import ratio_facts
+from stormcast_train.training.validation.overfitting import ratio_metrics
 from stormcast_train.training.validation.validation_cases import SEED, Validation
 from stormcast_train.training.validation.validation_plan import (
     ValidationSpec,
@@ -221,9 +221,7 @@ def test_the_names_are_known_before_anything_is_measured(kind, tiny_store, valid
         ratio=kind == "regression",
     )
     by_draw = f"{kind}/denoising_loss_at/"  # which noise levels are met depends on the draws
-    ratios = {
-        name for name in ratio_facts(kind, Evaluation(stages[kind]).ratios(weights[kind])) if "/" in name
-    }
+    ratios = set(ratio_metrics(kind, Evaluation(stages[kind]).ratios(weights[kind])))
     assert sorted(names) == sorted(
         ratios | {name for name in validated[0][kind] if not name.startswith(by_draw)}
     )
