@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import errno
-import importlib
 import gc
+import importlib
 import json
 import os
 import sys
