@@ -29,7 +29,7 @@ FEW = 4  # cases of what costs many evaluations of the network
 # Quantities of rollouts, at every lead.
 OF_FIELDS = ("rmse", "mae", "mse_skill")
 OF_ENSEMBLES = ("rmse", "crps_fair", "spread_skill", "crps_skill")
-BIAS_MM_H = (0.5, 20.0)  # rates of the frequency bias: drizzle, and what is heavy on Taiwan
+BIAS_MM_H = (0.5, 20.0)  # rates of the frequency bias: of drizzle and of heavy rain
 
 
 class ValidationSpec(Frozen):
