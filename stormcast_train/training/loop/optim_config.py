@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
@@ -13,8 +13,16 @@ from stormcast_train.forecast.profiles import WIDEST
 
 Number = TypeVar("Number", int, float)
 OTHER = "other"  # of a number by kind of stage: any kind that is not named
-Rates = dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
-Lengths = dict[str, Annotated[int, Field(ge=1)]]
+
+
+def _of_every_kind(numbers: Any) -> Any:
+    """A bare number is that of every kind of stage."""
+    return {OTHER: numbers} if isinstance(numbers, int | float) else numbers
+
+
+ByKind = BeforeValidator(_of_every_kind)
+Rates = Annotated[dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], ByKind]
+Lengths = Annotated[dict[str, Annotated[int, Field(ge=1)]], ByKind]
 
 
 def of_kind(numbers: Mapping[str, Number], kind: str, key: str) -> Number:

@@ -150,3 +150,9 @@ def test_a_length_is_rounded_up_to_whole_batches_and_overrides_replace_the_prese
 
 def test_the_presets_are_there():
     assert {"paper", "fast", "tiny"} <= set(choices("optim"))
+
+
+def test_a_bare_number_is_that_of_every_kind_of_stage():
+    config = OptimConfig(name="x", lr=3e-3, batch_size=16, total_samples=64)
+    assert {config.resolve(kind, None, None).total_samples for kind in ("regression", "crps")} == {64}
+    assert config.resolve("diffusion", None, None).lr == 3e-3
