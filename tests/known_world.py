@@ -27,7 +27,7 @@ from stormcast_train.fields.variables import describe
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.forecast.package import Package
 from stormcast_train.networks.config import NetworkConfig
-from stormcast_train.objectives.noise_config import EdmSpec, NoiseSpec
+from stormcast_train.objectives.edm_config import EdmSpec, NoiseSpec
 from stormcast_train.stages.regression import RegressionStep
 from stormcast_train.stages.residual_diffusion import ResidualStep
 from stormcast_train.store.writer import write_store

@@ -115,24 +115,24 @@ def test_every_word_is_explained_once() -> None:
 
 
 def test_the_source_of_the_readme_is_read_into_a_store(tmp_path: Path) -> None:
-    found = re.search(r"(?m)^    # my_site/lightning\.py\n((?:    .*\n|\n)+)", README)
+    found = re.search(r"(?m)^    # my_site/mosaic\.py\n((?:    .*\n|\n)+)", README)
     assert found, "the README shows a source"
     (tmp_path / "my_site").mkdir()
-    (tmp_path / "my_site" / "lightning.py").write_text(textwrap.dedent(found[1]))
-    line = re.search(r"`(readers: \{lightning: .*\})`", README)
+    (tmp_path / "my_site" / "mosaic.py").write_text(textwrap.dedent(found[1]))
+    line = re.search(r"`(readers: \{mosaic: .*\})`", README)
     assert line, "the README shows its line of a config"
     (tmp_path / "conf" / "source").mkdir(parents=True)
     (tmp_path / "conf" / "source" / "mine.yaml").write_text(
-        f'name: mine\n{line[1]}\nstate: {{"*": lightning}}\n'
+        f'name: mine\n{line[1]}\nstate: {{"*": mosaic}}\n'
     )
     (tmp_path / "conf" / "variables").mkdir()
     (tmp_path / "conf" / "variables" / "echo.yaml").write_text(
         "name: echo\nstep: 1h\nstate: [refc]\nbackground: []\nstatic: []\n"
     )
-    (tmp_path / "raw" / "lightning").mkdir(parents=True)
+    (tmp_path / "raw" / "mosaic").mkdir(parents=True)
     for hour in range(3):
         np.save(
-            tmp_path / "raw" / "lightning" / f"2021-06-01T{hour:02d}.npy",
+            tmp_path / "raw" / "mosaic" / f"2021-06-01T{hour:02d}.npy",
             np.full((561, 441), 10.0 + hour, np.float32),
         )
     words = [

@@ -10,7 +10,7 @@ import torch
 
 from stormcast_train.data.mix import FractionsMix
 from stormcast_train.networks.config import NetworkConfig
-from stormcast_train.objectives.noise_config import EdmConfig
+from stormcast_train.objectives.edm_config import EdmConfig
 from stormcast_train.training.setup.build_stage import build_stage
 from stormcast_train.training.setup.config import StageConfig, StageRequest
 from stormcast_train.training.validation.evaluation import Evaluation

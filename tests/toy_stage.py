@@ -32,12 +32,12 @@ from stormcast_train.distributed.deadline import Deadline
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.networks.config import NetworkConfig
-from stormcast_train.objectives.noise_config import EdmConfig
+from stormcast_train.objectives.edm_config import EdmConfig
 from stormcast_train.runs.run import RunDirectory
 from stormcast_train.stages.stage import LossTerms
 from stormcast_train.training.loop.optim_config import OptimSpec
 from stormcast_train.training.run.attempt import Subject
-from stormcast_train.training.run.run_stage import run_stage
+from stormcast_train.training.run.execute import run_stage
 from stormcast_train.training.run.stage_run import Execution, StageRun
 from stormcast_train.training.setup.config import StageConfig, StageRequest
 

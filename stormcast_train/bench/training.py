@@ -32,7 +32,7 @@ from stormcast_train.training.loop.loop import TrainPlan
 from stormcast_train.training.loop.optim_config import OptimSpec
 from stormcast_train.training.loop.parallel import replicate
 from stormcast_train.training.loop.precision import autocast
-from stormcast_train.training.setup.built_stage import Stage
+from stormcast_train.training.setup.prepared_stage import Stage
 
 LOOP_LIMIT, DDP_LIMIT = 1.03, 1.02
 LARGEST_BATCH = 1024

@@ -12,7 +12,7 @@ from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, mode
 
 from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.base.frozen import Frozen as Frozen
-from stormcast_train.fields.level_ranges import (
+from stormcast_train.fields.level_variables import (
     HYBRID_ETA,
     ON_HYBRID,
     ON_PRESSURE,

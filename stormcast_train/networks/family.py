@@ -1,6 +1,6 @@
-"""Which families of networks there are, and what a family builds. Torch-free.
+"""What a family of networks builds. Torch-free.
 
-`network.kind` is a name of NETWORKS, or `package.module:Thing` of a class anywhere.
+`network.kind` is a name of NETWORKS (config.py), or `package.module:Thing` of a class anywhere.
 Shape suffixes: B samples, C channels, H rows, W columns, N numbers of noise.
 """
 

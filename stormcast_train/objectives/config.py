@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias
 from pydantic import Field, TypeAdapter
 
 from stormcast_train.objectives.crps_config import CrpsConfig
-from stormcast_train.objectives.noise_config import EdmConfig, EdmSpec
+from stormcast_train.objectives.edm_config import EdmConfig, EdmSpec
 
 ObjectiveConfig: TypeAlias = Annotated[EdmConfig | CrpsConfig, Field(discriminator="kind")]
 ObjectiveSpec: TypeAlias = Annotated[EdmSpec | CrpsConfig, Field(discriminator="kind")]  # nothing left open

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from stormcast_train.base.quiet import library_noise
-from stormcast_train.objectives.noise_config import NoiseSpec
+from stormcast_train.objectives.edm_config import NoiseSpec
 
 with library_noise():
     from physicsnemo.diffusion.metrics.losses import WeightedMSEDSMLoss

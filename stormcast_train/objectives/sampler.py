@@ -17,7 +17,7 @@ from torch import Tensor
 
 from stormcast_train.base.quiet import library_noise
 from stormcast_train.objectives.edm import KeyedScheduler
-from stormcast_train.objectives.noise_config import NoiseSpec
+from stormcast_train.objectives.edm_config import NoiseSpec
 
 with library_noise():
     from physicsnemo.diffusion.samplers import sample

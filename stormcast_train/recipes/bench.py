@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from pydantic import Field
 
 from stormcast_train.base.console import Console
-from stormcast_train.base.device import Device
+from stormcast_train.base.device_key import Device
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
 from stormcast_train.bench.config import LoadSizes, PreprocessSizes, TrainSizes

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from stormcast_train.base.console import Console
-from stormcast_train.base.device import Device
+from stormcast_train.base.device_key import Device
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import Times, iso, parse_time

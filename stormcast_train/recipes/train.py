@@ -19,8 +19,8 @@ from stormcast_train.runs.run import STAGES as STAGES_FILE
 from stormcast_train.runs.run import describe_run
 from stormcast_train.stages.stage import kind_of
 from stormcast_train.training.run.checks import check_batch, check_metrics
+from stormcast_train.training.run.execute import run_stage
 from stormcast_train.training.run.identity import begin, identify, is_done
-from stormcast_train.training.run.run_stage import run_stage
 from stormcast_train.training.run.stage_run import StageRun
 from stormcast_train.training.setup.resolve import resolve
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
-from stormcast_train.objectives.noise_config import EdmConfig, EdmSpec, NoiseSpec
+from stormcast_train.objectives.edm_config import EdmConfig, EdmSpec, NoiseSpec
 from stormcast_train.stages.stage import (
     Example,
     Kind,

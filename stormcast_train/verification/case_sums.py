@@ -115,7 +115,7 @@ def ensemble(
         "error": _total(error, area_YX),
         "absolute_error": _total(np.abs(error), area_YX),
         "squared_error": _total(error**2, area_YX),
-        "crps_fair": _total(fair_crps(x, y), area_YX),
+        "crps_fair": _total(crps_fair_of_cells(x, y), area_YX),
     }
     if len(x) > 1:
         sums["variance"] = _total(x.var(axis=0, ddof=1), area_YX)
@@ -139,7 +139,7 @@ def _total(value_LYX: Array, area_YX: Array) -> Array:
     return total
 
 
-def fair_crps(x_MLYX: Array, y_LYX: Array) -> Array:
+def crps_fair_of_cells(x_MLYX: Array, y_LYX: Array) -> Array:
     """mean|x - y| - sum|xi - xj| / (2 M (M - 1)) at each cell (Ferro 2014); one member: |x - y|."""
     if len(x_MLYX) == 1:
         return np.abs(x_MLYX[0] - y_LYX)

@@ -9,7 +9,7 @@ from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.networks.songunet import SongUNets, padded_shape
 from stormcast_train.objectives.count import FixedCount
 from stormcast_train.objectives.edm import denoising_error, precondition, training_sigma
-from stormcast_train.objectives.noise_config import NoiseSpec
+from stormcast_train.objectives.edm_config import NoiseSpec
 from stormcast_train.objectives.sampler import draw_residual
 from stormcast_train.objectives.squared import squared_error
 

@@ -10,7 +10,7 @@ from stormcast_train.base.quiet import library_noise
 from stormcast_train.data.keyed_random import normal
 from stormcast_train.objectives.count import FixedCount
 from stormcast_train.objectives.edm import LEVEL_NAMES, KeyedScheduler, by_level, training_sigma
-from stormcast_train.objectives.noise_config import NoiseConfig, NoiseSpec
+from stormcast_train.objectives.edm_config import NoiseConfig, NoiseSpec
 from stormcast_train.objectives.sampler import Churned, draw_residual
 from stormcast_train.stages.residual_diffusion import keyed_noise
 

@@ -11,7 +11,7 @@ from scipy.fft import dctn, idctn
 
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.wavelengths import wavelength_bands
-from stormcast_train.objectives.noise_config import COVERED, NoiseConfig, NoiseSpec
+from stormcast_train.objectives.edm_config import COVERED, NoiseConfig, NoiseSpec
 from stormcast_train.objectives.sampler import draw_residual, exponential_weights
 
 MODES = (0.01, 0.05, 0.25, 1.0, 4.0, 16.0, 20.0)  # of a residual whose cells have the variance 0.25

@@ -12,9 +12,9 @@ from stormcast_train.fields.variables import describe
 from stormcast_train.verification import metrics
 from stormcast_train.verification.case_sums import (
     Measures,
+    crps_fair_of_cells,
     deterministic,
     ensemble,
-    fair_crps,
     fss_parts,
     measures,
     power,
@@ -53,11 +53,13 @@ def test_fair_crps_of_two_members_by_hand_and_by_scores() -> None:
     # members 1 and 3, truth 2: mean|x-y| = 1; |xi-xj| summed over i, j = 4, / (2 * 2 * 1) = 1 -> 0. Truth 5:
     # (4+2)/2 - 1 = 2
     x = np.array([row(1, 1), row(3, 3)])
-    np.testing.assert_allclose(fair_crps(x, row(2, 5))[0, 0], [0, 2])
+    np.testing.assert_allclose(crps_fair_of_cells(x, row(2, 5))[0, 0], [0, 2])
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(5, 2, 3, 4)), rng.normal(size=(2, 3, 4))
     pairs = np.abs(x[:, None] - x[None]).sum((0, 1))
-    np.testing.assert_allclose(fair_crps(x, y), np.abs(x - y).mean(0) - pairs / (2 * 5 * 4), atol=1e-12)
+    np.testing.assert_allclose(
+        crps_fair_of_cells(x, y), np.abs(x - y).mean(0) - pairs / (2 * 5 * 4), atol=1e-12
+    )
 
 
 def test_the_biased_crps_of_the_same_members_is_larger() -> None:
@@ -65,7 +67,7 @@ def test_the_biased_crps_of_the_same_members_is_larger() -> None:
 
     x = np.array([0.0, 1.0, 4.0])
     biased = crps_for_ensemble(xr.DataArray(x, dims="m"), xr.DataArray(1.0), "m", method="ecdf")
-    assert float(biased) > fair_crps(x[:, None, None, None], np.ones((1, 1, 1)))[0, 0, 0]
+    assert float(biased) > crps_fair_of_cells(x[:, None, None, None], np.ones((1, 1, 1)))[0, 0, 0]
 
 
 def test_spread_skill_takes_the_roots_last_and_corrects_for_the_members() -> None:

@@ -11,7 +11,7 @@ from stormcast_train.stages.stage import Example, LossTerms
 
 
 class Trainable(Protocol):
-    """Examples and their loss; `training.setup.built_stage.Stage` is one."""
+    """Examples and their loss; `training.setup.prepared_stage.Stage` is one."""
 
     @property
     def network(self) -> nn.Module:

@@ -24,8 +24,8 @@ from stormcast_train.objectives.count import FixedCount
 from stormcast_train.stages.encoder import with_encoder
 from stormcast_train.stages.stage import NetworkRequest, Parts, Setting
 from stormcast_train.training.setup.beneath import Beneath, load_beneath, mean_lookup, refuse_other
-from stormcast_train.training.setup.built_stage import Stage
 from stormcast_train.training.setup.config import StageRequest
+from stormcast_train.training.setup.prepared_stage import Stage
 from stormcast_train.training.setup.refusals import refuse_leak, training_part
 from stormcast_train.training.setup.residual_facts import ResidualFacts, kept, residual_facts
 from stormcast_train.training.setup.resolve import Setup, resolve

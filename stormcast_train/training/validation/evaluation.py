@@ -14,7 +14,7 @@ from stormcast_train.forecast import package as packages
 from stormcast_train.forecast.emulator import Emulator, load_weights
 from stormcast_train.stages.step import Step
 from stormcast_train.training.loop.parallel import unsharded_copy
-from stormcast_train.training.setup.built_stage import Stage
+from stormcast_train.training.setup.prepared_stage import Stage
 from stormcast_train.training.setup.residuals import measure
 from stormcast_train.training.validation.drizzle import with_fitted_drizzle
 from stormcast_train.training.validation.overfitting import CASES, Ratio, ratios

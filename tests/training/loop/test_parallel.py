@@ -17,7 +17,7 @@ from stormcast_train.runs.events import latest, read_events
 from stormcast_train.runs.run import describe_run
 from stormcast_train.training.loop.optim_config import EmaSpec
 from stormcast_train.training.loop.parallel import rows_of_each
-from stormcast_train.training.run.run_stage import check_batch
+from stormcast_train.training.run.execute import check_batch
 
 FACTS = ("loss", "grad_norm", "lr", "clipped_fraction")
 

@@ -14,8 +14,8 @@ from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.runs.events import read_events
 from stormcast_train.runs.run import describe_run
 from stormcast_train.training.loop.optim_config import EmaSpec
+from stormcast_train.training.run.execute import begin, identify
 from stormcast_train.training.run.inherit import comparable
-from stormcast_train.training.run.run_stage import begin, identify
 
 POWER = EmaSpec(sigma_rel=(0.05, 0.10), snapshot_every=40, snapshots_kept=4)
 

@@ -21,7 +21,7 @@ from stormcast_train.runs.run import RunDirectory
 from stormcast_train.training.loop.optimizer import Optimization
 from stormcast_train.training.run.attempt import Subject
 from stormcast_train.training.run.checkpoint import Keep, checkpoint_folders
-from stormcast_train.training.run.run_stage import run_stage
+from stormcast_train.training.run.execute import run_stage
 from stormcast_train.training.run.saving import Saver
 
 

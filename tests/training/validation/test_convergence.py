@@ -5,7 +5,7 @@ import json
 import pytest
 import tiny_stages
 
-from stormcast_train.objectives.noise_config import NoiseSpec
+from stormcast_train.objectives.edm_config import NoiseSpec
 from stormcast_train.stages.residual_diffusion import FINER
 from stormcast_train.training.setup.build_stage import build_stage
 from stormcast_train.training.validation.convergence import convergence_facts, unconverged

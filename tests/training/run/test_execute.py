@@ -16,7 +16,7 @@ from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.runs.events import latest, read_events
 from stormcast_train.runs.run import RunDirectory, describe_run, resolve_package, weights_sha256
-from stormcast_train.training.run.run_stage import begin, check_batch, identify, run_stage
+from stormcast_train.training.run.execute import begin, check_batch, identify, run_stage
 
 
 @pytest.fixture(scope="module")
