@@ -66,6 +66,11 @@ class Index:
         """Records that can supply the variable at exactly this time, the preferred first."""
         return tuple(r for r in self.records.get(reader, {}).get(time, ()) if name in r.names)
 
+    def files_at(self, readers: Iterable[str], time: int) -> str:
+        """The names of the files that these readers have at a time (seconds since 1970)."""
+        records = [record for reader in readers for record in self.records.get(reader, {}).get(time, ())]
+        return ", ".join(dict.fromkeys(record.path.name for record in records))
+
     def stamp(self, records: Sequence[Record]) -> str:
         """A text that changes when one of the files does (name, size, time of change; `sources.stamp`); empty
         without files.
