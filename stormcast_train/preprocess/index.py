@@ -71,6 +71,25 @@ class Index:
         records = [record for reader in readers for record in self.records.get(reader, {}).get(time, ())]
         return ", ".join(dict.fromkeys(record.path.name for record in records))
 
+    def doubled(self, reader: str, name: str) -> str | None:
+        """That several files (of analyses) give a variable at the same times, and which is taken; None where
+        none does.
+        """
+        found = [(int(time), self.candidates(reader, name, time)) for time in self.times_of(reader, name)]
+        times = [time for time, records in found if len(records) > 1 and records[0].reference_time is None]
+        if not times:
+            return None
+        taken, other = self.candidates(reader, name, times[0])[:2]
+        why = (
+            "it is final, the other preliminary"
+            if other.preliminary and not taken.preliminary
+            else "by its name"
+        )
+        return (
+            f"{len(times)} times of {name} are in more than one file; at {iso(np.datetime64(times[0], 's'))} "
+            f"{taken.path.name} is taken and not {other.path.name} ({why})"
+        )
+
     def stamp(self, records: Sequence[Record]) -> str:
         """A text that changes when one of the files does (name, size, time of change; `sources.stamp`); empty
         without files.

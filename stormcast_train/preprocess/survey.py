@@ -27,7 +27,7 @@ GROWN = 20  # times as long as a store is: what is longer is looked at as a new 
 @dataclass
 class Work:
     """What has been found out about a request: the archive's index, the axes of the roles, whether the store
-    exists, what the headers of the archive's files hold, and warnings of axes that would be half empty.
+    exists, what the headers of the archive's files hold, and what a person should know of it.
     """
 
     request: PreprocessRequest
@@ -64,7 +64,19 @@ def survey(request: PreprocessRequest) -> Work:
     work.index = scan(work.sources, readers, _period_to_scan(request, roles))
     for role in roles:
         work.axes[role] = _axis(work, role)
+    work.warnings += _doubled(work, roles)
     return work
+
+
+def _doubled(work: Work, roles: Sequence[str]) -> list[str]:
+    """Which variables several files give at the same times: an example of each pair of files."""
+    found: dict[str, str] = {}
+    for role in roles:
+        for name, supply in work.request.supplies(role).items():
+            text = work.index.doubled(supply.reader, name)
+            if text is not None:
+                found.setdefault(supply.reader, f"{role}: {text}")
+    return list(found.values())
 
 
 def _period_to_scan(request: PreprocessRequest, roles: Sequence[str]) -> Period | None:
