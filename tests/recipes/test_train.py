@@ -321,3 +321,16 @@ def test_a_variable_is_told_otherwise_and_another_dropped_by_a_word_and_the_stor
     assert open_store(store).manifest == before
     assert main(["train", *words]) == 0  # done already
     assert main(["train", *words[:-1]]) == 2  # another experiment
+
+
+def test_a_network_that_has_learned_nothing_says_so(store, tmp_path, capsys):
+    words = ["train", "stage=regression", "network=tiny", "optim=tiny", f"store={store}", "train.batch_size=8",
+             "train.total_samples=320", "log.every_samples=8", "validate.cases=2", "validate.ensemble.cases=1",
+             "log.report=false"]  # fmt: skip
+    said = "the network has learned nothing"
+    assert main([*words, f"run={tmp_path / 'idle'}", "optim.lr=1e-12"]) == 0
+    assert said in capsys.readouterr().err
+    warnings = [e["message"] for e in read_events(tmp_path / "idle") if e["event"] == "warning"]
+    assert any(text.startswith(said) and "optim.lr (1e-12)" in text for text in warnings)
+    assert main([*words, f"run={tmp_path / 'busy'}"]) == 0
+    assert said not in capsys.readouterr().err
