@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -127,6 +127,7 @@ def build_config(module: ModuleType, request: CommandLine) -> Any:
     composed = _composed(module, request)
     composed.update(dict(zip(module.POSITIONAL, request.positional, strict=False)))
     fields = module.Config.model_fields
+    _check_effect(request, fields)
     values = {key: value for key, value in composed.items() if key in fields and value != "???"}
     for key, value in values.items():
         if value is None and fields[key].is_required():
@@ -136,6 +137,18 @@ def build_config(module: ModuleType, request: CommandLine) -> Any:
     if "config_dir" in fields:
         values["config_dir"] = request.config_dir and str(request.config_dir)
     return typed(module.Config, values)
+
+
+def _check_effect(request: CommandLine, fields: Iterable[str]) -> None:
+    """RequestError for a word whose key the verb does not read: it would do nothing."""
+    for word in request.overrides:
+        key = word.split("=")[0].lstrip("+~")
+        top = key.split(".")[0].split("@")[0].split("/")[0]
+        if top not in {*fields, "experiment"}:
+            raise RequestError(
+                f"'{word}' has no effect: {request.verb} reads no {top}; `stormcast {request.verb} --help` "
+                "lists its keys"
+            )
 
 
 def _composed(module: ModuleType, request: CommandLine) -> dict[str, Any]:

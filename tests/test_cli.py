@@ -213,3 +213,42 @@ def test_help_and_a_list_of_no_runs_import_no_heavy_library(words: list[str], tm
     )
     assert "no runs in ." in done.stdout or "Verbs:" in done.stdout
     assert [name for name in heavy if name in done.stdout.splitlines()[-1].split()] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ["forecast", "run=r", "store=s", "out=o", "objective.noise.steps=64"],
+            "forecast reads no objective",
+        ),
+        (["verify", "forecast=f", "store=s", "out=o", "network=tiny"], "verify reads no network"),
+        (["train", "store=s", "run=r", "hydra.verbose=true"], "train reads no hydra"),
+        (["train", "store=s", "run=r", "~mix.crop"], "a key is not removed; give mix.crop=null"),
+    ],
+)
+def test_a_word_without_effect_is_refused(words: list[str], said: str, capsys) -> None:
+    assert main(words) == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (
+            "# @package _global_\ntrian:\n  total_samples: 16\n",
+            "no verb has the key 'trian'. Did you mean 'train'?",
+        ),
+        ("optim:\n  batch_size: 4\n", "does not begin with the line `# @package _global_`"),
+    ],
+)
+def test_a_key_without_effect_in_an_experiment_is_refused_with_the_files_name(
+    text: str, said: str, tmp_path: Path, capsys
+) -> None:
+    (tmp_path / "experiment").mkdir()
+    (tmp_path / "experiment" / "mine.yaml").write_text(text)
+    words = ["train", "--config-dir", str(tmp_path), "experiment=mine", "store=s", "run=r", "--dry-run"]
+    assert main(words) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert str(tmp_path / "experiment" / "mine.yaml") in err

@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from stormcast_train.base.errors import RequestError, nearest
 
+EXPERIMENT = "experiment"
 PACKAGED = Path(__file__).resolve().parents[1] / "conf"
 _OPEN = re.compile(
     r"(variables\.(override|groups|(add|drop)(_background)?)|dask\.slurm|"
@@ -51,6 +52,8 @@ def compose(verb: str, overrides: Sequence[str], config_dir: Path | None = None)
     """The resolved config of a verb as plain containers; a wrong group, choice or key is a RequestError."""
     overrides = [_without_plus(verb, word) for word in overrides]
     folders = search_path(config_dir)
+    for path in _experiments(overrides, folders):
+        _check_experiment(path, folders)
     extra = [f"hydra.searchpath=[{','.join('file://' + str(f) for f in folders)}]"]
     GlobalHydra.instance().clear()
     base = folders[-1]
@@ -62,6 +65,36 @@ def compose(verb: str, overrides: Sequence[str], config_dir: Path | None = None)
         return _plain(composed)
     except (HydraException, OmegaConfBaseException) as error:
         raise RequestError(_explain(verb, list(overrides), error, base, config_dir)) from error
+
+
+def _experiments(overrides: Sequence[str], folders: Sequence[Path]) -> list[Path]:
+    """The files of conf/experiment/ that the words choose; one that does not exist is Hydra's to refuse."""
+    chosen: list[str] = []
+    for word in overrides:
+        if word.startswith(f"{EXPERIMENT}="):
+            chosen = re.findall(r"[\w./-]+", word.removeprefix(f"{EXPERIMENT}="))
+    paths = [[folder / EXPERIMENT / f"{name}.yaml" for folder in folders] for name in chosen]
+    found = [next((path for path in places if path.is_file()), None) for places in paths]
+    return [path for path in found if path is not None]
+
+
+def _check_experiment(path: Path, folders: Sequence[Path]) -> None:
+    """RequestError where a file of conf/experiment/ has a key that no verb reads, or where Hydra would put
+    all of it below `experiment`.
+    """
+    text = path.read_text()
+    if not re.search(r"(?m)^# *@package +_global_ *$", text):
+        raise RequestError(
+            f"{path} does not begin with the line `# @package _global_`: none of its keys would have an effect"
+        )
+    known = {"defaults"}
+    for folder in folders:
+        known |= {group.name for group in folder.iterdir() if group.is_dir()}
+        for primary in folder.glob("*.yaml"):
+            known |= set(map(str, OmegaConf.load(primary)))
+    for key in map(str, OmegaConf.load(path)):
+        if key not in known:
+            raise RequestError(f"{path}: no verb has the key '{key}'.{nearest(key, known)}")
 
 
 def _without_plus(verb: str, word: str) -> str:
@@ -122,6 +155,8 @@ def quoted(word: str) -> str:
     (spaces, `=`, `~`).
     """
     parser = OverridesParser.create()
+    if word.startswith("~"):
+        raise RequestError(f"'{word}': a key is not removed; give {word[1:].split('=')[0]}=null for none")
     key, _, value = word.partition("=")
     if value in ("???", ""):
         raise RequestError(f"'{word}' gives no value: write {key}=VALUE")

@@ -31,6 +31,13 @@ def replacing(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def permit_like_folder(path: Path) -> None:
+    """Let those read and write a file who may its folder: safetensors writes files for their owner alone,
+    whatever the umask.
+    """
+    path.chmod(path.parent.stat().st_mode & 0o666)
+
+
 def write_bytes(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically."""
     with replacing(path) as temporary:

@@ -21,7 +21,7 @@ from safetensors.numpy import load_file as load_arrays
 from safetensors.numpy import save_file as save_arrays
 
 from stormcast_train.base.errors import RequestError, UnreadableError
-from stormcast_train.base.files import read_json, write_json
+from stormcast_train.base.files import permit_like_folder, read_json, write_json
 from stormcast_train.base.fingerprint import digest
 from stormcast_train.base.folders import read_folder, replace_folder
 from stormcast_train.data.condition_config import ConditionSpec, WindowNeeds
@@ -31,6 +31,7 @@ from stormcast_train.objectives.config import ObjectiveSpec, objective_spec
 from stormcast_train.stages.stage import Kind, kind_of
 
 FORMAT = 1
+NOT_FINGERPRINTED = ("fingerprint", "facts")  # of package.json
 NAMES = ("package.json", "weights.safetensors", "arrays.safetensors")
 # Names of format 1.
 RESIDUAL_STD = "residual_std"
@@ -95,12 +96,15 @@ class Package:
 
     def computed_fingerprint(self) -> str:
         """Of everything that a forecast depends on."""
-        arrays = self.arrays()
-        parts: list[Any] = []
-        for values in (dict(self.weights), arrays):
-            for name in sorted(values):
-                parts += [name, values[name]]
-        return digest(self.describe(), *parts)
+        return _fingerprint(self.describe(), self.weights, self.arrays())
+
+
+def _fingerprint(described: Any, *arrays: Mapping[str, NDArray[Any]]) -> str:
+    parts: list[Any] = []
+    for values in arrays:
+        for name in sorted(values):
+            parts += [name, values[name]]
+    return digest(described, *parts)
 
 
 def save(package: Package, directory: Path) -> str:
@@ -120,6 +124,8 @@ def _write(package: Package, directory: Path) -> str:
         {k: np.ascontiguousarray(v) for k, v in package.weights.items()}, directory / "weights.safetensors"
     )
     save_arrays(package.arrays(), directory / "arrays.safetensors")
+    for path in directory.glob("*.safetensors"):
+        permit_like_folder(path)
     fingerprint = package.computed_fingerprint()
     write_json(
         directory / "package.json",
@@ -131,8 +137,8 @@ def _write(package: Package, directory: Path) -> str:
 
 
 def load(directory: Path) -> Package:
-    """The package in `directory`; RequestError where there is none, UnreadableError where it is damaged or of
-    another format.
+    """The package in `directory`; RequestError where there is none, UnreadableError where it is damaged, of
+    another format, or changed since it was written.
     """
     return read_folder(directory, _load)
 
@@ -198,8 +204,27 @@ def _described(directory: Path) -> dict[str, Any]:
     return described
 
 
+def _check_unchanged(
+    described: Mapping[str, Any],
+    weights: Mapping[str, NDArray[Any]],
+    arrays: Mapping[str, NDArray[Any]],
+    directory: Path,
+) -> None:
+    """UnreadableError where the fingerprint that a package states is not that of its contents."""
+    contents = {name: value for name, value in described.items() if name not in NOT_FINGERPRINTED}
+    found = _fingerprint(contents, weights, arrays)
+    if found != described["fingerprint"]:
+        raise UnreadableError(
+            f"the package {directory} was changed after it was written: it states the fingerprint "
+            f"{described['fingerprint'][:12]}, and what it holds has {found[:12]}; forecasts would carry a "
+            "name that is not theirs. Write it again from its run (`train`), or use an unchanged copy",
+            path=str(directory),
+        )
+
+
 def _restore(described: Mapping[str, Any], directory: Path) -> Package:
-    arrays = load_arrays(directory / "arrays.safetensors")
+    weights, arrays = (load_arrays(directory / f"{name}.safetensors") for name in ("weights", "arrays"))
+    _check_unchanged(described, weights, arrays, directory)
     starts = {name: values for name, values in arrays.items() if name.startswith("split/")}
     splits = {name.removeprefix("split/"): values.astype("datetime64[s]") for name, values in starts.items()}
     scaled = {RESIDUAL_STD: described[RESIDUAL_STD]} if described[RESIDUAL_STD] else {}
@@ -210,7 +235,7 @@ def _restore(described: Mapping[str, Any], directory: Path) -> Package:
         conditions=ConditionSpec.model_validate(described["conditions"]),
         network=NetworkConfig.model_validate(described["network"]),
         scene=Scene.restore(described["scene"], arrays),
-        weights=load_arrays(directory / "weights.safetensors"),
+        weights=weights,
         store_fingerprint=described["store_fingerprint"],
         splits=splits,
         mix=described["mix"],

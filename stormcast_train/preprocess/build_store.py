@@ -68,6 +68,8 @@ def preprocess(request: PreprocessRequest, console: Console) -> dict[str, Any]:
 
 def _preprocess(request: PreprocessRequest, console: Console) -> dict[str, Any]:
     work = survey(request)
+    for text in work.warnings:
+        console.say(f"warning: {text}")
     if work.exists and not os.access(request.store, os.W_OK) and outstanding(work) == (0, True):
         return _done_already(request, console)  # a finished store may be on a read-only disk
     with opened_lock(request.store) as lock:

@@ -66,6 +66,30 @@ class Index:
         """Records that can supply the variable at exactly this time, the preferred first."""
         return tuple(r for r in self.records.get(reader, {}).get(time, ()) if name in r.names)
 
+    def files_at(self, readers: Iterable[str], time: int) -> str:
+        """The names of the files that these readers have at a time (seconds since 1970)."""
+        records = [record for reader in readers for record in self.records.get(reader, {}).get(time, ())]
+        return ", ".join(dict.fromkeys(record.path.name for record in records))
+
+    def doubled(self, reader: str, name: str) -> str | None:
+        """That several files (of analyses) give a variable at the same times, and which is taken; None where
+        none does.
+        """
+        found = [(int(time), self.candidates(reader, name, time)) for time in self.times_of(reader, name)]
+        times = [time for time, records in found if len(records) > 1 and records[0].reference_time is None]
+        if not times:
+            return None
+        taken, other = self.candidates(reader, name, times[0])[:2]
+        why = (
+            "it is final, the other preliminary"
+            if other.preliminary and not taken.preliminary
+            else "by its name"
+        )
+        return (
+            f"{len(times)} times of {name} are in more than one file; at {iso(np.datetime64(times[0], 's'))} "
+            f"{taken.path.name} is taken and not {other.path.name} ({why})"
+        )
+
     def stamp(self, records: Sequence[Record]) -> str:
         """A text that changes when one of the files does (name, size, time of change; `sources.stamp`); empty
         without files.

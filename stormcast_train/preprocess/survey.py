@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +14,20 @@ from stormcast_train.fields.times import Period, iso, parse_duration, seconds
 from stormcast_train.preprocess import plan as p
 from stormcast_train.preprocess.index import Index, nothing_found, scan
 from stormcast_train.preprocess.request import PreprocessRequest, check_store
+from stormcast_train.preprocess.sparse_axis import check_filled
 from stormcast_train.sources.memory import ArchiveMemory
 from stormcast_train.sources.policy import Accumulate
 from stormcast_train.sources.source import Source, build_sources
 from stormcast_train.store.layout import clock_of
 
 INDEX = "index.json"
+GROWN = 20  # times as long as a store is: what is longer is looked at as a new one
 
 
 @dataclass
 class Work:
     """What has been found out about a request: the archive's index, the axes of the roles, whether the store
-    exists, and what the headers of the archive's files hold.
+    exists, what the headers of the archive's files hold, and what a person should know of it.
     """
 
     request: PreprocessRequest
@@ -34,6 +36,7 @@ class Work:
     axes: dict[str, p.RoleAxis]
     exists: bool
     memory: ArchiveMemory
+    warnings: list[str] = field(default_factory=list)
 
     def readers(self, role: str) -> dict[str, str]:
         """The reader of each variable of a role."""
@@ -45,7 +48,7 @@ class Work:
 
 def survey(request: PreprocessRequest) -> Work:
     """Scan the archive and fix every role's axis; writes nothing. RequestError for an empty period or
-    archive.
+    archive, and where hardly anything of an axis would be filled.
     """
     exists = check_store(request)
     if not request.archive.is_dir():
@@ -61,19 +64,32 @@ def survey(request: PreprocessRequest) -> Work:
     work.index = scan(work.sources, readers, _period_to_scan(request, roles))
     for role in roles:
         work.axes[role] = _axis(work, role)
+    work.warnings += _doubled(work, roles)
     return work
+
+
+def _doubled(work: Work, roles: Sequence[str]) -> list[str]:
+    """Which variables several files give at the same times: an example of each pair of files."""
+    found: dict[str, str] = {}
+    for role in roles:
+        for name, supply in work.request.supplies(role).items():
+            text = work.index.doubled(supply.reader, name)
+            if text is not None:
+                found.setdefault(supply.reader, f"{role}: {text}")
+    return list(found.values())
 
 
 def _period_to_scan(request: PreprocessRequest, roles: Sequence[str]) -> Period | None:
     """The period, and as much on both sides as the policies reach."""
     if request.period is None:
         return None
-    reach_s = 0
-    for role in roles:
-        for name, supply in request.supplies(role).items():
-            reach_s = max(reach_s, supply.reach_s(name))
-    margin = np.timedelta64(reach_s, "s")
+    margin = np.timedelta64(max((_reach_s(request, role) for role in roles), default=0), "s")
     return Period(request.period.start - margin, request.period.end + margin)
+
+
+def _reach_s(request: PreprocessRequest, role: str) -> int:
+    """How far from a time a file may lie that gives one of the role's variables there."""
+    return max((supply.reach_s(name) for name, supply in request.supplies(role).items()), default=0)
 
 
 def _axis(work: Work, role: str) -> p.RoleAxis:
@@ -97,7 +113,19 @@ def _axis(work: Work, role: str) -> p.RoleAxis:
     new = p.axis_for(times, step, low, high)
     if new is None:
         raise nothing_found(work.sources, readers, request.archive, request.period, work.index)
-    return _joined(old, new)
+    joined = _joined(old, new)
+    if joined.rows > GROWN * (old.rows if old else 0):
+        found = work.index.times(readers)
+        warning = check_filled(
+            role,
+            joined,
+            found,
+            _reach_s(request, role),
+            request.period,
+            lambda time: work.index.files_at(readers, time),
+        )
+        work.warnings += [warning] if warning else []
+    return joined
 
 
 def _times(work: Work, role: str, step_s: int) -> NDArray[np.int64]:

@@ -51,7 +51,7 @@ def plan(config: Config) -> dict[str, Any]:
 
     work = survey(request_of(config))
     roles = config.variables.resolved().roles()
-    lines = []
+    lines = [f"warning: {text}" for text in work.warnings]
     for role, axis in work.axes.items():
         last = axis.start + (axis.rows - 1) * axis.step
         lines.append(

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stormcast_train.base.console import Console
+from stormcast_train.base.errors import FailedError
 from stormcast_train.base.files import write_json
 from stormcast_train.distributed.local import reporting, run_ranks
 from stormcast_train.distributed.ranks import must_launch, ranks_from_environment
@@ -71,7 +72,10 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         if all(found == "done" for found in _planned(config, runs)["begin"]):
             return _already_done(runs, console)
         if launches:
-            described = run_ranks(config.processes, command_words(config))
+            try:
+                described = run_ranks(config.processes, command_words(config))
+            except FailedError as error:
+                return _done_nevertheless(config, error, console)
             console.say(f"trained: {described['path']} ({described['samples']} samples)")
             return described
     if len(config.stage.kinds()) > 1 and ranks.is_first:
@@ -102,6 +106,17 @@ def _already_done(runs: Sequence[StageRun], console: Console) -> dict[str, Any]:
     last = [stage_run for stage_run in runs if stage_run.request.fold is None][-1]
     console.say(f"done already: {last.directory.path} ({last.optim.total_samples} samples)")
     return describe_run(last.directory.path)
+
+
+def _done_nevertheless(config: Config, error: FailedError, console: Console) -> dict[str, Any]:
+    """Describes the last run where all were done before a rank was lost (while it drew the page, say); else
+    raises the error again.
+    """
+    runs = stage_runs(config, open_asked_store(config))
+    if any(found != "done" for found in _planned(config, runs)["begin"]):
+        raise error
+    console.say(f"warning: rank {error.facts.get('rank', 0)} was lost after the training was done")
+    return _already_done(runs, console)
 
 
 def _awaited(stage_run: StageRun, before: Sequence[StageRun]) -> StageRun | None:

@@ -14,11 +14,12 @@ from stormcast_train.base.errors import RequestError, UnreadableError, nearest
 from stormcast_train.fields.times import Period, iso, parse_time
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import CfReader, CfVariable
-from stormcast_train.sources.cube import Cube
+from stormcast_train.sources.cube import Cube, preliminary_times
 from stormcast_train.sources.cube_axes import Coordinates
 from stormcast_train.sources.cubes import GriddedFile, open_gridded
 from stormcast_train.sources.era5 import common_times
 from stormcast_train.sources.file_search import find_files
+from stormcast_train.sources.leads import NO_TIMES
 from stormcast_train.sources.memory import FileContents, Held
 from stormcast_train.sources.opened import opened, reading
 from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, stacked
@@ -237,12 +238,13 @@ class Cf(Source):
                 refusals.append(Refusal(path, str(error)))
                 continue
             records += self._inside(contents, path, period)
-        return sorted(records, key=lambda r: (r.time, str(r.path))), refusals
+        return sorted(records, key=lambda r: (r.time, r.preliminary, str(r.path))), refusals
 
     def _look(self, path: Path) -> FileContents:
         """The declared variables that the file holds, and when; UnreadableError where it holds none."""
         file = opened(path, self._open)
         held: list[Held] = []
+        early = [NO_TIMES]
         problems: list[str] = []
         for name, declared in self.reader.variables.items():
             try:
@@ -253,9 +255,10 @@ class Cf(Source):
                 continue
             if describe(name).kind != "static":
                 held.append(Held((name,), cube.times + self._shift(name)))
+                early.append(preliminary_times([cube]) + self._shift(name))
         if len(problems) == len(self.reader.variables):
             raise UnreadableError("; ".join(problems), path=str(path))
-        return FileContents(tuple(held))
+        return FileContents(tuple(held), preliminary=np.unique(np.concatenate(early)))
 
     def _inside(self, contents: FileContents, path: Path, period: Period | None) -> list[Record]:
         """A record for each valid time of the period."""
@@ -266,7 +269,10 @@ class Cf(Source):
                 times = times[(times >= period.start) & (times < period.end)]
             for time in times:
                 by_time.setdefault(time, []).extend(held.names)
-        return [Record(time, path, tuple(names)) for time, names in by_time.items()]
+        early = set(contents.preliminary)
+        return [
+            Record(time, path, tuple(names), preliminary=time in early) for time, names in by_time.items()
+        ]
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         self._known(names)

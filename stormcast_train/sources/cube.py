@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stormcast_train.fields.times import Times
 from stormcast_train.sources.leads import NO_TIMES
 
+ERA5T = ("expver 0005", "expver 5")  # the final ERA5, expver 0001, replaces it within three months
 NO_LEVELS: NDArray[np.float64] = np.array([], np.float64)
 
 
@@ -64,3 +65,13 @@ class Cube:
 
     def version(self, row: int) -> str:
         return self.versions[row] if len(self.versions) > row else self.versions[0]
+
+
+def preliminary_times(cubes: Sequence[Cube]) -> Times:
+    """The times [N] at which one of the cubes holds data that a final version will replace."""
+    found = [NO_TIMES]
+    for cube in cubes:
+        early = np.array([version in ERA5T for version in cube.versions])
+        if early.any():
+            found.append(cube.times[np.broadcast_to(early, cube.times.shape)])
+    return np.unique(np.concatenate(found))

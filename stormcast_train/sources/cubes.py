@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ from stormcast_train.sources.leads import TimeAxes, TimeReader
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.places import check_places, touching
 from stormcast_train.sources.units import normalised
-from stormcast_train.sources.zarr_chunks import check_written, day_blocks, plane_of_block, zarr_chunk
+from stormcast_train.sources.zarr_chunks import day_blocks, plane_of_block, zarr_chunk
+from stormcast_train.sources.zarr_written import WrittenChunks, open_zarr
 
 CHUNK_CACHE_LIMIT = 64 << 20
 _NAMED = ("variable", "channel")  # a dimension along which each place is a variable of its own
@@ -62,7 +63,7 @@ class GriddedFile:
 def open_gridded(path: Path, coordinates: Coordinates = BY_CONVENTION) -> GriddedFile:
     """The cubes of a NetCDF, GRIB, ZIP or Zarr; the first bytes decide, not the name."""
     if path.is_dir():
-        store = xr.open_zarr(path, chunks=None, decode_times=False, consolidated=False)
+        store = open_zarr(path)
         return _from_datasets([store], [store.close], coordinates, 0, path)
     with open(path, "rb") as handle:
         magic = handle.read(8)
@@ -148,14 +149,11 @@ def _add_cubes(
 ) -> None:
     """Add the cubes of one variable of a dataset, or the reason why it is none."""
     for part in _parts(dataset, key, coordinates.member):
-        made = _cube(dataset, part.name, part.variable, coordinates, clock)
+        made = _cube(dataset, part, coordinates, clock, None if folder is None else (folder, key))
         if isinstance(made, str):
             found.skipped[part.name] = made
-            continue
-        if folder is not None and coordinates.forecasts:
-            dims = tuple(map(str, dataset.variables[key].dims))
-            made = _written(made, clock.axes(part.variable), folder, key, part.at, dims)
-        found.cubes.append(made)
+        else:
+            found.cubes.append(made)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,27 +201,21 @@ def _place_of_member(dataset: xr.Dataset, dim: str, member: int | None) -> int:
     return int(places[0])
 
 
-def _written(
-    cube: Cube, axes: TimeAxes, folder: Path, name: str, at: Mapping[str, int], dims: tuple[str, ...]
-) -> Cube:
-    """The cube, whose planes are refused where their chunks were never written."""
-
-    def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
-        check_written(folder, name, {**at, **axes.index(time_row)}, dims)
-        return cube.plane(time_row, level_row)
-
-    return replace(cube, plane=plane)
-
-
 def _cube(
-    dataset: xr.Dataset, name: str, variable: xr.Variable, coordinates: Coordinates, clock: TimeReader
+    dataset: xr.Dataset,
+    part: VariablePart,
+    coordinates: Coordinates,
+    clock: TimeReader,
+    array: tuple[Path, str] | None,
 ) -> Cube | str:
-    """The cube of one variable, or the reason why it is none."""
+    """The cube of one variable, or the reason why it is none. array: its folder and name in a Zarr."""
+    variable = part.variable
     horizontal = plane_axes(dataset, variable, coordinates)
     if horizontal is None:
         return "it has no latitude and longitude"
+    across = {dim: np.arange(dataset.sizes[dim]) for dim in horizontal.dims}
     if coordinates.box is not None:
-        horizontal, variable = _cut_out(horizontal, variable, coordinates.box)
+        horizontal, variable, across = _cut_out(horizontal, variable, coordinates.box)
     check_places(horizontal.lat, horizontal.lon)
     axes = clock.axes(variable)
     if axes.overlapping() and not coordinates.forecasts:
@@ -235,15 +227,19 @@ def _cube(
     if unknown:
         return f"its dimension {', '.join(unknown)} is neither time, level, latitude nor longitude"
     attrs = {str(k): v for k, v in variable.attrs.items()}
+    written = None
+    if array is not None:
+        dims = tuple(map(str, dataset.variables[array[1]].dims))
+        written = WrittenChunks.of(*array, dims, part.at, across, finished=coordinates.forecasts)
     return Cube(
-        name,
+        part.name,
         normalised(attrs.get("units", "")),
         axes.times,
         levels.values,
         levels.pressure,
         horizontal.lat,
         horizontal.lon,
-        _plane_reader(variable, horizontal.dims, levels.dim, axes, rest),
+        _plane_reader(variable, horizontal.dims, levels.dim, axes, rest, written),
         versions_of(dataset, variable),
         attrs=attrs,
         references=axes.references,
@@ -252,33 +248,47 @@ def _cube(
 
 def _cut_out(
     axes: PlaneAxes, variable: xr.Variable, box: tuple[float, float, float, float]
-) -> tuple[PlaneAxes, xr.Variable]:
-    """The rows and columns that touch a box (south, north, west, east; degrees)."""
+) -> tuple[PlaneAxes, xr.Variable, dict[str, NDArray[np.int64]]]:
+    """The rows and columns that touch a box (south, north, west, east; degrees), and their places in the
+    file.
+    """
     rows, columns = touching(axes.lat, axes.lon, box)
     if axes.lat.ndim == 1:
         lat, lon = axes.lat[rows], axes.lon[columns]
     else:
         lat, lon = axes.lat[rows, columns], axes.lon[rows, columns]
     y_dim, x_dim = axes.dims
-    return PlaneAxes(lat, lon, axes.dims), variable.isel({y_dim: rows, x_dim: columns})
+    across = {
+        y_dim: np.arange(variable.sizes[y_dim])[rows],
+        x_dim: np.arange(variable.sizes[x_dim])[columns],
+    }
+    return PlaneAxes(lat, lon, axes.dims), variable.isel({y_dim: rows, x_dim: columns}), across
 
 
 def _plane_reader(
-    variable: xr.Variable, plane_dims: tuple[str, str], level_dim: str, axes: TimeAxes, rest: Sequence[str]
+    variable: xr.Variable,
+    plane_dims: tuple[str, str],
+    level_dim: str,
+    axes: TimeAxes,
+    rest: Sequence[str],
+    written: WrittenChunks | None,
 ) -> Callable[[int, int], NDArray[np.float32]]:
     """What reads [y, x] at a time row and a level row; of the other dimensions the only place."""
     days = day_blocks(variable, axes.dims, plane_dims)
+
+    def values(rows: dict[str, int]) -> NDArray[np.float32]:
+        if level_dim and zarr_chunk(variable, level_dim) > 1:
+            return plane_of_block(variable, rows, level_dim, plane_dims)
+        if days is not None:
+            return days.plane(rows)
+        return _first_present(variable.isel(rows), plane_dims)
 
     def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
         rows = axes.index(time_row) if len(axes.times) else {}
         if level_dim:
             rows[level_dim] = level_row
         rows |= dict.fromkeys(rest, 0)
-        if level_dim and zarr_chunk(variable, level_dim) > 1:
-            return plane_of_block(variable, rows, level_dim, plane_dims)
-        if days is not None:
-            return days.plane(rows)
-        return _first_present(variable.isel(rows), plane_dims)
+        return values(rows) if written is None else written.masked(values(rows), rows)
 
     return plane
 

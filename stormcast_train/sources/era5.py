@@ -19,7 +19,7 @@ from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, Times, iso, parse_time
 from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import Era5Reader
-from stormcast_train.sources.cube import Cube
+from stormcast_train.sources.cube import Cube, preliminary_times
 from stormcast_train.sources.cubes import GriddedFile, open_gridded
 from stormcast_train.sources.era5_names import STATIC, SURFACE, Place, catalogue, other_sum
 from stormcast_train.sources.file_search import find_files
@@ -187,7 +187,10 @@ def _inside(contents: FileContents, path: Path, period: Period | None) -> list[R
         for time in times:
             by_time[time] = (*by_time.get(time, ()), place)
     names_at = {places: _names_at(contents, places) for places in set(by_time.values())}
-    return [Record(time, path, names_at[places]) for time, places in by_time.items()]
+    early = set(contents.preliminary)
+    return [
+        Record(time, path, names_at[places], preliminary=time in early) for time, places in by_time.items()
+    ]
 
 
 def _names_at(contents: FileContents, places: Sequence[int]) -> tuple[str, ...]:
@@ -222,7 +225,7 @@ class Era5(Source):
             records += [r for r in found if period is None or r.time in period]
             if not _HOURLY.match(path.name):
                 refusals += empty_part(contents.empty, path, period)
-        return sorted(records, key=lambda r: (r.time, str(r.path))), refusals
+        return sorted(records, key=lambda r: (r.time, r.preliminary, str(r.path))), refusals
 
     def _split(self, path: Path) -> list[Record] | None:
         """The record of an hourly `<var>_YYYYMMDDTHH.nc`, by its name alone; None for other names."""
@@ -251,7 +254,7 @@ class Era5(Source):
                 times = place.cube.times
                 clocks.setdefault(id(times), (times, set()))[1].add(name)
         held = tuple(Held(tuple(sorted(names)), times) for times, names in clocks.values())
-        return FileContents(held, file.empty)
+        return FileContents(held, file.empty, preliminary=preliminary_times(file.cubes))
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         return self.read_fields(record, names).dataset()

@@ -161,26 +161,76 @@ class TimeReader:
         """A coordinate as datetime64[s]; None where it is no time."""
         units = str(found.attrs.get("units", ""))
         if found.dtype.kind == "M":
-            return _to_seconds(found)
+            return _to_seconds(name, found)
         is_time = name in (*REFERENCES, "time", "valid_time") and found.dtype.kind in "iu"
         if is_time and not units and self._unitless:
             found, units = found.copy(deep=False), f"{self._unitless} since 1970-01-01"
             found.attrs = {**found.attrs, "units": units}
         if " since " not in units:
             return None
+        times = _to_seconds(name, _decoded(name, found))
+        return _without_rounding(name, found, times) if found.dtype == np.float32 else times
+
+
+ROUND_S = (3600, 1800, 600, 300, 60)  # what times given in float32 are multiples of
+STANDARD_CALENDARS = ("standard", "gregorian", "proleptic_gregorian")
+
+
+def _decoded(name: str, found: xr.Variable) -> xr.Variable:
+    """Numbers with a unit such as `hours since 2021-06-01` as times; UnreadableError where they are none of
+    UTC's.
+    """
+    calendar = str(found.attrs.get("calendar", "standard")).lower()
+    if calendar not in STANDARD_CALENDARS:
+        raise UnreadableError(
+            f"its '{name}' is in the calendar '{calendar}', whose dates are not those of UTC; convert it to "
+            "the standard calendar"
+        )
+    try:
         decoded = xr.decode_cf(xr.Dataset({"t": found}))["t"].variable
-        if decoded.dtype.kind != "M":
-            raise UnreadableError(
-                f"its '{name}' is in the calendar '{found.attrs.get('calendar')}', whose dates are not those "
-                "of UTC; convert it to the standard calendar"
-            )
-        return _to_seconds(decoded)
+    except (ValueError, OverflowError) as error:
+        raise UnreadableError(f"its '{name}' cannot be read as times: {error}") from error
+    if decoded.dtype.kind != "M":
+        numbers = np.ravel(found.values)
+        raise UnreadableError(
+            f"its '{name}' goes from {numbers.min()} to {numbers.max()} {found.attrs['units']}, which are no "
+            "times"
+        )
+    return decoded
 
 
-def _to_seconds(times: xr.Variable) -> xr.Variable:
-    """To the nearest second: float hours may miss it by a rounding."""
-    values = np.asarray(times.values).astype("datetime64[ns]") + np.timedelta64(500, "ms")
-    return xr.Variable(times.dims, values.astype("datetime64[s]"))
+def _to_seconds(name: str, times: xr.Variable) -> xr.Variable:
+    """To the nearest second: float hours may miss it by a rounding. UnreadableError where one is missing."""
+    values = np.asarray(times.values).astype("datetime64[us]")
+    missing = np.flatnonzero(np.isnat(values.ravel()))
+    if len(missing):
+        rows = ", ".join(str(row) for row in missing[:5].tolist()) + (", .." if len(missing) > 5 else "")
+        raise UnreadableError(
+            f"its '{name}' has no time in {len(missing)} of {values.size} rows (row {rows}, counted from 0)"
+        )
+    return xr.Variable(times.dims, (values + np.timedelta64(500, "ms")).astype("datetime64[s]"))
+
+
+def _without_rounding(name: str, numbers: xr.Variable, times: xr.Variable) -> xr.Variable:
+    """Times [T] that were given in float32 (which holds days since 1950 to four minutes), at the round time
+    of day that each of them can mean.
+
+    UnreadableError where they are not all multiples of a minute or more as far as float32 can tell.
+    """
+    unit = str(numbers.attrs["units"]).split(" since ")[0].strip().lower()
+    length_s = _SECONDS.get(unit, _SECONDS.get(unit.removesuffix("s"), 1.0))
+    step_s = float(np.spacing(np.abs(numbers.values).max())) * length_s
+    if step_s < 1:
+        return times
+    seconds = times.values.astype(np.int64)
+    for whole in ROUND_S:
+        rounded = (seconds + whole // 2) // whole * whole
+        if 4 * step_s <= whole and (np.abs(rounded - seconds) <= step_s / 2 + 1).all():
+            return xr.Variable(times.dims, rounded.astype("datetime64[s]"))
+    raise UnreadableError(
+        f"its '{name}' is in float32, which holds {numbers.attrs['units']} to {step_s:.0f} s only, and its "
+        "times are not whole hours or minutes: write it in float64 or in whole numbers"
+    )
 
 
 def _lead_seconds(name: str, found: xr.Variable, unitless: str | None) -> NDArray[np.timedelta64]:

@@ -1,7 +1,7 @@
 """What the files of an archive hold, as read in their headers, kept beside a store: a file that has not
 changed since is not opened again.
 
-    {"checksum": CRC-32 of all that follows, "format": 1, "made_by": DIGEST, "readers": {READER: {"config":
+    {"checksum": CRC-32 of all that follows, "format": 2, "made_by": DIGEST, "readers": {READER: {"config":
     DIGEST, "names": [[NAME, ..], ..],
      "files": {PATH: {"stamp": [..], "held": [[I, TIMES, REFERENCES], ..]} or {"stamp": [..], "refused":
      WHY}}}}}
@@ -36,7 +36,7 @@ from stormcast_train.sources.leads import NO_TIMES
 from stormcast_train.sources.opened import forget
 from stormcast_train.sources.stamp import facts_of
 
-FORMAT = 1
+FORMAT = 2
 LIBRARIES = ("netCDF4", "h5netcdf", "xarray", "zarr", "cfgrib", "eccodes")
 # Stands for the file's own path in a reason: the memory does not depend on where the archive lies.
 _OWN_PATH = "\0"
@@ -58,12 +58,13 @@ class FileContents:
     """What a file holds at all its times, as read in its header.
 
     empty: the times that it declares to hold no data, by a text that states it. left_out: which variables are
-    not read, and why.
+    not read, and why. preliminary: the times whose data another version will replace (ERA5T).
     """
 
     held: tuple[Held, ...]
     empty: Mapping[str, Period] = field(default_factory=dict)
     left_out: str = ""
+    preliminary: Times = field(default_factory=lambda: NO_TIMES)
 
 
 Look = Callable[[Path], FileContents]
@@ -241,6 +242,8 @@ def _encoded(contents: FileContents) -> dict[str, Any]:
         entry["empty"] = {
             text: [_seconds(period.start), _seconds(period.end)] for text, period in contents.empty.items()
         }
+    if len(contents.preliminary):
+        entry["preliminary"] = runs(contents.preliminary)
     return entry | ({"said": contents.left_out} if contents.left_out else {})
 
 
@@ -257,7 +260,7 @@ def _decoded(entry: Mapping[str, Any]) -> FileContents:
         text: Period(np.datetime64(low, "s"), np.datetime64(high, "s"))
         for text, (low, high) in entry.get("empty", {}).items()
     }
-    return FileContents(held, empty, entry.get("said", ""))
+    return FileContents(held, empty, entry.get("said", ""), times_of(entry.get("preliminary", [])))
 
 
 def runs(times: Times) -> list[int]:

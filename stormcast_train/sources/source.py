@@ -40,12 +40,16 @@ READ_LIMIT_BYTES = 8 << 30
 
 @dataclass(frozen=True)
 class Record:
-    """A file that supplies `names` (canonical) at the valid time `time` (UTC, datetime64[s])."""
+    """A file that supplies `names` (canonical) at the valid time `time` (UTC, datetime64[s]).
+
+    preliminary: another version will replace it.
+    """
 
     time: np.datetime64
     path: Path
     names: tuple[str, ...]
     reference_time: np.datetime64 | None = None
+    preliminary: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,20 +1,15 @@
-"""The chunks of a Zarr: the levels in one chunk are decoded together once (ARCO-ERA5 keeps 37), and a chunk
-that was never written is not taken for zeros.
+"""Several planes of a variable that are decoded together once: the levels of a Zarr's chunk (ARCO-ERA5 keeps
+37), the day of a NetCDF's small fields.
 """
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import xarray as xr
-import zarr
 from numpy.typing import NDArray
-
-from stormcast_train.base.errors import UnreadableError
 
 DAY = 24
 BLOCK_BYTES = 1 << 21
@@ -48,24 +43,6 @@ def plane_of_block(
         _kept.clear()
         _kept[key] = (variable, values)  # the variable too, so that its id stays its own
     return _kept[key][1][rows[level_dim] - first].copy()
-
-
-def check_written(folder: Path, name: str, rows: Mapping[str, int], dims: tuple[str, ...]) -> None:
-    """UnreadableError where no chunk of the plane at these rows is on disk: a forecast that is not finished
-    reads as zeros.
-    """
-    array = zarr.open_group(folder, mode="r", use_consolidated=False)[name]
-    assert isinstance(array, zarr.Array), "a variable of a Zarr is an array"
-    sizes = array.shards or array.chunks
-    along: list[Sequence[int]] = []
-    for dim, length, size in zip(dims, array.shape, sizes, strict=True):
-        along.append([rows[dim] // size] if dim in rows else range(math.ceil(length / size)))
-    keys = (array.metadata.encode_chunk_key(place) for place in itertools.product(*along))
-    if not any((folder / name / key).is_file() for key in keys):
-        raise UnreadableError(
-            f"{folder}: '{name}' is not written at {dict(rows)}; the forecast is not finished",
-            path=str(folder),
-        )
 
 
 class DayBlocks:

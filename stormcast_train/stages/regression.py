@@ -46,6 +46,7 @@ class Regression(Kind):
     name = "regression"
     conditions: ClassVar = {"regression": False, "noise": 0.05}
     best = "mse_skill"
+    ignorant_loss = 1.0  # the target is normalised
 
     def build_network(self, request: NetworkRequest) -> nn.Module:
         """See `Kind.build_network`."""

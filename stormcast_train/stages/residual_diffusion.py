@@ -119,6 +119,7 @@ class ResidualDiffusion(Kind):
     objective_kind = "edm"
     conditions: ClassVar = {"regression": True, "noise": 0.0}
     best = "denoising_loss"
+    ignorant_loss = 1.0  # of EDM's preconditioning, at every noise level
     own = (Own("denoising_loss"), Own("sampler_variance_ratio", by_wavelength=True))
 
     def objective(self, asked: ObjectiveConfig, largest_variance: float | None) -> EdmSpec:

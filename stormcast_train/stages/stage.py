@@ -169,7 +169,8 @@ class Kind(ABC):
     draws: its members differ. objective_kind: the kind of `objective=` that trains it, part of its
     science; None: its loss has nothing to choose. conditions: its own
     defaults of `stage.conditions`. best: the quantity that chooses its best package. own: quantities that its
-    validations measure beside those of rollouts.
+    validations measure beside those of rollouts. ignorant_loss: of a network that does not look at its
+    inputs, where that is one number.
     """
 
     name: ClassVar[str]
@@ -179,6 +180,7 @@ class Kind(ABC):
     conditions: ClassVar[Mapping[str, Any]] = {}
     best: ClassVar[str]
     own: ClassVar[tuple[Own, ...]] = ()
+    ignorant_loss: ClassVar[float | None] = None
 
     @property
     def may_lie_beneath(self) -> bool:

@@ -111,6 +111,38 @@ def test_repeating_the_command_says_done_and_imports_no_torch(two_ranks, store):
     assert b"done already" in done.stderr
 
 
+def children(parent: int) -> list[int]:
+    listed = Path(f"/proc/{parent}/task/{parent}/children").read_text()
+    return [int(pid) for pid in listed.split()]
+
+
+def test_a_rank_that_is_killed_after_the_run_is_done_fails_nothing(store, tmp_path):
+    """Rank 0 is killed while it draws the run's page: a job that waits for success goes on."""
+    run = tmp_path / "run"
+    words = [
+        *TINY,
+        "stage=regression",
+        "train.total_samples=16",
+        f"store={store}",
+        f"run={run}",
+        "processes=2",
+    ]
+    child = start(*words, "--json", log=tmp_path / "log")
+    deadline = time.monotonic() + 200
+    while not (run.is_dir() and any(event["event"] == "done" for event in read_events(run))):
+        assert time.monotonic() < deadline
+        assert child.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.01)
+    (first,) = [
+        pid for pid in children(child.pid) if b"RANK=0\0" in Path(f"/proc/{pid}/environ").read_bytes()
+    ]
+    os.kill(first, signal.SIGKILL)
+    out, _ = child.communicate(timeout=100)
+    assert child.returncode == 0, (tmp_path / "log").read_text()
+    assert json.loads(out)["state"] == "done"
+    assert "rank 0 was lost after the training was done" in (tmp_path / "log").read_text()
+
+
 def kill_at_second_checkpoint(child: subprocess.Popen[bytes], run: Path) -> None:
     deadline = time.monotonic() + 140
     while time.monotonic() < deadline and child.poll() is None:
@@ -289,3 +321,16 @@ def test_a_variable_is_told_otherwise_and_another_dropped_by_a_word_and_the_stor
     assert open_store(store).manifest == before
     assert main(["train", *words]) == 0  # done already
     assert main(["train", *words[:-1]]) == 2  # another experiment
+
+
+def test_a_network_that_has_learned_nothing_says_so(store, tmp_path, capsys):
+    words = ["train", "stage=regression", "network=tiny", "optim=tiny", f"store={store}", "train.batch_size=8",
+             "train.total_samples=320", "log.every_samples=8", "validate.cases=2", "validate.ensemble.cases=1",
+             "log.report=false"]  # fmt: skip
+    said = "the network has learned nothing"
+    assert main([*words, f"run={tmp_path / 'idle'}", "optim.lr=1e-12"]) == 0
+    assert said in capsys.readouterr().err
+    warnings = [e["message"] for e in read_events(tmp_path / "idle") if e["event"] == "warning"]
+    assert any(text.startswith(said) and "optim.lr (1e-12)" in text for text in warnings)
+    assert main([*words, f"run={tmp_path / 'busy'}"]) == 0
+    assert said not in capsys.readouterr().err

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stormcast_train.base.files import replacing
+from stormcast_train.base.files import permit_like_folder, replacing
 from stormcast_train.forecast.profiles import exponent, snapshot_files, snapshot_name
 from stormcast_train.training.loop.optim_config import OptimSpec
 from stormcast_train.training.loop.parallel import placed
@@ -100,6 +100,7 @@ def write_snapshot(
         hasher.update(name.encode() + value.numpy().tobytes())
     with replacing(directory / snapshot_name(samples)) as aside:
         save_file(halved, aside, {"sha256": hasher.hexdigest()})
+        permit_like_folder(aside)
     for old in spare(snapshot_files(directory), every, kept):
         old.unlink(missing_ok=True)
 

@@ -34,6 +34,7 @@ from stormcast_train.training.loop.trainable import Trainable
 from stormcast_train.training.run.checkpoint import Keep
 from stormcast_train.training.run.identity import RunIdentity
 from stormcast_train.training.run.journal import Journal
+from stormcast_train.training.run.learned import learned_nothing
 from stormcast_train.training.run.restoring import restored
 from stormcast_train.training.run.saving import Saver
 from stormcast_train.training.run.stage_run import StageRun
@@ -98,6 +99,7 @@ class Attempt:
         self._insight: insight.Insight | None = None
         self._profile: StepProfile | None = None
         self._samples = self._saved = -1
+        self._late_losses: list[float] = []  # of the last quarter of the run
 
     def work(self) -> None:
         """Restore and train to the end; StoppedError after a clean stop, NonFiniteError with the samples
@@ -189,6 +191,8 @@ class Attempt:
         """See `loop.Observer`."""
         inside = self._insight.step_facts(facts, self._device) if self._insight else {}
         self._journal.write("train", samples, **facts, **inside)
+        if 4 * samples > 3 * self._run.optim.total_samples:
+            self._late_losses.append(facts["loss"])
         self._journal.show(samples, f"loss {facts['loss']:.4f}")
 
     def _look_inside(self, samples: int) -> dict[str, Any]:
@@ -294,6 +298,8 @@ class Attempt:
         why = reasons[0] if reasons else "no reason given"
         self._saver.wait()
         if samples >= self._run.optim.total_samples:
+            for sentence in learned_nothing(self._late_losses, self._run.kind, self._run.optim.lr):
+                self._journal.warn(samples, sentence, "learning")
             self._journal.write("done", samples)
         else:
             self._journal.write("stopped", samples, reason=why)

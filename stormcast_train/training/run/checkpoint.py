@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from stormcast_train.base.errors import FailedError, RequestError
-from stormcast_train.base.files import read_json, write_json
+from stormcast_train.base.files import permit_like_folder, read_json, write_json
 from stormcast_train.base.folders import sync
 from stormcast_train.forecast.chosen import FACTS, OPTIM
 
@@ -91,6 +91,7 @@ def _write_files(folder: Path, checkpoint: Checkpoint) -> None:
     folder.mkdir(parents=True)
     for name, tensors in ((WEIGHTS, checkpoint.weights), (OPTIM, checkpoint.optim)):
         save_file(tensors, folder / name)
+        permit_like_folder(folder / name)
         sync(folder / name)
     hashes = {name: _sha256(folder / name) for name in (WEIGHTS, OPTIM)}
     write_json(folder / FACTS, {**checkpoint.facts, "sha256": hashes})

@@ -156,3 +156,10 @@ def test_a_checkpoint_of_another_experiment_is_refused_and_an_older_format_is_ta
     with pytest.raises(RequestError, match="another experiment"):
         refuse_foreign(newest, {**mine, "science_fingerprint": "c" * 64})
     refuse_foreign(tmp_path / "000000000016", mine)
+
+
+def test_whoever_may_list_a_checkpoint_may_read_its_tensors(tmp_path):
+    write_checkpoint(tmp_path, checkpoint(16))
+    (folder,) = checkpoint_folders(tmp_path)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {folder.stat().st_mode & 0o666}
+    assert folder.stat().st_mode & 0o044
