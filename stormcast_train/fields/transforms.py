@@ -94,6 +94,9 @@ class CubeRoot(Frozen):
         return floor * (floor * (floor + 3 * root) + 3 * root * root)
 
 
+OF_NON_NEGATIVE = (Log1p, SquareRoot, CubeRoot)  # what is below 0 becomes 0
+
+
 def _root(x: Any, scale: float, in_numpy: Callable[[Any], Any], in_torch: Callable[[Any], Any]) -> Any:
     """root(x + scale) - root(scale). In torch the slope at and below x = 0 is taken as 0: a root's own is
     infinite there.

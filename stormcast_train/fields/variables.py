@@ -20,7 +20,7 @@ from stormcast_train.fields.level_variables import (
     range_on_pressure,
 )
 from stormcast_train.fields.times import parse_duration, seconds
-from stormcast_train.fields.transforms import Identity, Log1p, Transform
+from stormcast_train.fields.transforms import OF_NON_NEGATIVE, Identity, Log1p, Transform
 
 Kind = Literal["instant", "accumulation", "reflectivity", "static"]
 DRIZZLE_MM = 0.1  # of any rain; also where a fitted cut-off begins
@@ -62,13 +62,19 @@ class Variable(Frozen):
         return given
 
     @model_validator(mode="after")
-    def _only_rain_drizzles(self) -> Variable:
+    def _consistent(self) -> Variable:
         if self.fit_drizzle and not self.is_rain:
             raise ValueError(
                 f"drizzle: fit is for rain in mm only; {self.name} is of kind {self.kind}, in {self.units}"
             )
         if not self.low <= self.high:
             raise ValueError(f"low={self.low:g} is above high={self.high:g}; exchange them")
+        if isinstance(self.transform, OF_NON_NEGATIVE) and self.low < 0:
+            raise ValueError(
+                f"transform {self.transform.kind} is for values of 0 and above, and {self.name} may be as low as "
+                f"{self.low:g} {self.units}: negative values would all be forecast as 0; take kind: identity, or "
+                "give low: 0 where it has none"
+            )
         return self
 
     @model_serializer(mode="wrap")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.transforms import Log1p, SquareRoot
@@ -108,3 +109,13 @@ def test_dropping_what_is_not_there_names_the_nearest() -> None:
         VariablesConfig(name="x", state=("t2m", "rain1h"), drop=("rain2h",)).resolved()
     with pytest.raises(RequestError, match="removes every state variable"):
         VariablesConfig(name="x", state=("t2m",), drop=("t2m",)).resolved()
+
+
+@pytest.mark.parametrize("kind", ["log1p", "sqrt", "cbrt"])
+def test_a_transform_of_amounts_is_refused_where_values_may_be_negative(kind: str) -> None:
+    with pytest.raises(
+        ValidationError, match=rf"transform {kind} is for values of 0 and above, and u10m may be"
+    ):
+        describe("u10m", {"transform": {"kind": kind}})
+    assert describe("u10m", {"transform": {"kind": kind}, "low": 0.0}).transform.kind == kind
+    assert describe("rain1h", {"transform": {"kind": kind}}).transform.kind == kind

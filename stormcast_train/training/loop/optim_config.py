@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -17,7 +18,11 @@ OTHER = "other"  # of a number by kind of stage: any kind that is not named
 
 def _of_every_kind(numbers: Any) -> Any:
     """A bare number is that of every kind of stage."""
-    return {OTHER: numbers} if isinstance(numbers, int | float) else numbers
+    if not isinstance(numbers, int | float):
+        return numbers
+    if not 0 < numbers < math.inf:
+        raise ValueError(f"{numbers} is not a finite number above 0")
+    return {OTHER: numbers}
 
 
 ByKind = BeforeValidator(_of_every_kind)

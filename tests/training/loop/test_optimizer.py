@@ -152,6 +152,12 @@ def test_the_presets_are_there():
     assert {"paper", "fast", "tiny"} <= set(choices("optim"))
 
 
+@pytest.mark.parametrize("rate", [0.0, -1e-3, float("inf"), float("nan")])
+def test_a_rate_that_is_none_is_refused_under_its_own_name(rate):
+    with pytest.raises(ValidationError, match=r"lr\n.*is not a finite number above 0"):
+        OptimConfig(name="x", lr=rate, batch_size=16, total_samples=64)
+
+
 def test_a_bare_number_is_that_of_every_kind_of_stage():
     config = OptimConfig(name="x", lr=3e-3, batch_size=16, total_samples=64)
     assert {config.resolve(kind, None, None).total_samples for kind in ("regression", "crps")} == {64}
