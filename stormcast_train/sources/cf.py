@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stormcast_train.base.errors import RequestError, UnreadableError, nearest
 from stormcast_train.fields.times import Period, iso, parse_time
 from stormcast_train.fields.variables import describe
+from stormcast_train.sources.bounds import check_interval
 from stormcast_train.sources.config import CfReader, CfVariable
 from stormcast_train.sources.cube import Cube, preliminary_times
 from stormcast_train.sources.cube_axes import Coordinates
@@ -135,6 +136,7 @@ def _fields(
                 path=str(path),
             )
         scale, offset = _scale(name, declared, cube, path)
+        check_interval(name, cube, path)
         with reading(path):
             values = cube.plane(row, level_row)
         if (scale, offset) != (1.0, 0.0):
@@ -223,9 +225,21 @@ class Cf(Source):
         self.reader = reader
         self._open = _opener(Coordinates(reader.time, reader.latitude, reader.longitude, box=reader.box))
 
-    def _shift(self, name: str) -> np.timedelta64:
-        """Valid time minus the file's stamp."""
-        share = {"end": 0.0, "start": 1.0, "middle": 0.5}[self.reader.stamp]
+    def _shift(self, name: str, cube: Cube) -> np.timedelta64:
+        """Valid time minus the file's stamp, which lies where the file's bounds say, else where `stamp` does.
+        UnreadableError where both are given and differ.
+        """
+        stamped = cube.attrs.get("stamped", self.reader.stamp)
+        if (
+            describe(name).interval_s
+            and stamped != self.reader.stamp
+            and "stamp" in self.reader.model_fields_set
+        ):
+            raise UnreadableError(
+                f"by its bounds '{cube.name}' is stamped at the {stamped} of its interval, and "
+                f"source.readers.{self.name}.stamp={self.reader.stamp}"
+            )
+        share = {"end": 0.0, "start": 1.0, "middle": 0.5}[stamped]
         return np.timedelta64(round(describe(name).interval_s * share - self.reader.utc_offset * 3600), "s")
 
     def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:
@@ -250,12 +264,14 @@ class Cf(Source):
             try:
                 cube = _find(file, path, declared)[0]
                 _scale(name, declared, cube, path)
+                check_interval(name, cube, path)
+                shift = self._shift(name, cube)
             except UnreadableError as error:
                 problems.append(str(error))
                 continue
             if describe(name).kind != "static":
-                held.append(Held((name,), cube.times + self._shift(name)))
-                early.append(preliminary_times([cube]) + self._shift(name))
+                held.append(Held((name,), cube.times + shift))
+                early.append(preliminary_times([cube]) + shift)
         if len(problems) == len(self.reader.variables):
             raise UnreadableError("; ".join(problems), path=str(path))
         return FileContents(tuple(held), preliminary=np.unique(np.concatenate(early)))
@@ -282,10 +298,7 @@ class Cf(Source):
             raise UnreadableError(
                 f"{record.path} holds none of {', '.join(names)} at {iso(record.time)}", path=str(record.path)
             )
-        parts = [
-            _fields(file, record.path, record.time - self._shift(n), {n: self.reader.variables[n]})
-            for n in present
-        ]
+        parts = [self._part(file, record, name) for name in present]
         lat, lon = parts[0]["lat"], parts[0]["lon"]
         if not all(part["lat"].equals(lat) and part["lon"].equals(lon) for part in parts):
             raise UnreadableError(
@@ -298,6 +311,11 @@ class Cf(Source):
                     units=describe(name).units
                 )
         return merged.assign_coords(valid_time=((), record.time.astype("datetime64[ns]")))
+
+    def _part(self, file: GriddedFile, record: Record, name: str) -> xr.Dataset:
+        declared = self.reader.variables[name]
+        stamp = record.time - self._shift(name, _find(file, record.path, declared)[0])
+        return _fields(file, record.path, stamp, {name: declared})
 
     def _known(self, names: Sequence[str]) -> None:
         unknown = [n for n in names if n not in self.reader.variables]

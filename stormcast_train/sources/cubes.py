@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Period
+from stormcast_train.sources.bounds import interval_facts
 from stormcast_train.sources.cube import Cube
 from stormcast_train.sources.cube_axes import (
     BY_CONVENTION,
@@ -226,7 +227,7 @@ def _cube(
     unknown = [f"{dim}={dataset.sizes[dim]}" for dim in rest if dataset.sizes[dim] > 1]
     if unknown:
         return f"its dimension {', '.join(unknown)} is neither time, level, latitude nor longitude"
-    attrs = {str(k): v for k, v in variable.attrs.items()}
+    attrs = {str(k): v for k, v in variable.attrs.items()} | interval_facts(dataset, axes.dims)
     written = None
     if array is not None:
         dims = tuple(map(str, dataset.variables[array[1]].dims))

@@ -217,8 +217,7 @@ def _without_rounding(name: str, numbers: xr.Variable, times: xr.Variable) -> xr
 
     UnreadableError where they are not all multiples of a minute or more as far as float32 can tell.
     """
-    unit = str(numbers.attrs["units"]).split(" since ")[0].strip().lower()
-    length_s = _SECONDS.get(unit, _SECONDS.get(unit.removesuffix("s"), 1.0))
+    length_s = unit_seconds(str(numbers.attrs["units"])) or 1.0
     step_s = float(np.spacing(np.abs(numbers.values).max())) * length_s
     if step_s < 1:
         return times
@@ -231,6 +230,12 @@ def _without_rounding(name: str, numbers: xr.Variable, times: xr.Variable) -> xr
         f"its '{name}' is in float32, which holds {numbers.attrs['units']} to {step_s:.0f} s only, and its "
         "times are not whole hours or minutes: write it in float64 or in whole numbers"
     )
+
+
+def unit_seconds(units: str) -> float | None:
+    """The seconds of the unit in `hours` or `hours since 2021-06-01`; None where it is none of time."""
+    unit = units.split(" since ")[0].strip().lower()
+    return _SECONDS.get(unit, _SECONDS.get(unit.removesuffix("s")))
 
 
 def _lead_seconds(name: str, found: xr.Variable, unitless: str | None) -> NDArray[np.timedelta64]:
@@ -248,7 +253,7 @@ def _lead_seconds(name: str, found: xr.Variable, unitless: str | None) -> NDArra
                 f"its leads '{name}' ({values.ravel()[:4].tolist()} ..) have no units; where the unit is "
                 "known, set for instance unitless: nanoseconds"
             )
-        factor = _SECONDS.get(unit.lower(), _SECONDS.get(unit.lower().removesuffix("s")))
+        factor = unit_seconds(unit)
         if factor is None or values.dtype.kind not in "iuf":
             raise UnreadableError(
                 f"its leads '{name}' are in '{unit}', which is no unit of time; known are "

@@ -1,0 +1,60 @@
+"""Which interval a file's own bounds give to the values of a time (CF conventions, section 7.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from stormcast_train.base.errors import UnreadableError
+from stormcast_train.fields.variables import describe
+from stormcast_train.sources.cube import Cube
+from stormcast_train.sources.leads import unit_seconds
+
+TOLERANCE_S = 1.0
+
+
+def interval_facts(dataset: xr.Dataset, time_dims: tuple[str, ...]) -> dict[str, Any]:
+    """`accumulated_s`, the length of the intervals (-1 where they differ), and `stamped`, where in its interval
+    a time lies: start, middle or end (absent where that differs); empty without bounds.
+    """
+    if len(time_dims) != 1 or time_dims[0] not in dataset.variables:
+        return {}
+    time = dataset.variables[time_dims[0]]
+    bounds = dataset.variables.get(str(time.attrs.get("bounds", "")))
+    unit_s = (
+        unit_seconds(str(bounds.attrs.get("units", time.attrs.get("units", ""))))
+        if bounds is not None
+        else None
+    )
+    if bounds is None or unit_s is None or bounds.shape != (*time.shape, 2) or time.dtype.kind not in "iuf":
+        return {}
+    ends_T2 = np.sort(np.asarray(bounds.values, np.float64), axis=1) * unit_s
+    stamps_T = np.asarray(time.values, np.float64) * unit_s
+    lengths_T = ends_T2[:, 1] - ends_T2[:, 0]
+    alike = bool((np.abs(lengths_T - lengths_T[0]) <= TOLERANCE_S).all())
+    facts: dict[str, Any] = {"accumulated_s": round(float(lengths_T[0])) if alike else -1}
+    places = {"end": ends_T2[:, 1], "start": ends_T2[:, 0], "middle": ends_T2.mean(axis=1)}
+    for stamped, at_T in places.items():
+        if (np.abs(stamps_T - at_T) <= TOLERANCE_S).all():
+            return {**facts, "stamped": stamped}
+    return facts
+
+
+def check_interval(name: str, cube: Cube, path: Path) -> None:
+    """UnreadableError where the file itself says that its sums are not of the variable's interval."""
+    wanted, found = describe(name).interval_s, cube.attrs.get("accumulated_s")
+    if not wanted or found is None or found == wanted:
+        return
+    runs = (
+        f"{found / 60:g} min"
+        if found > 0
+        else "other lengths from time to time (since a forecast's start, say)"
+    )
+    raise UnreadableError(
+        f"{path}: the sums of '{cube.name}' run over {runs}, as the file says, and {name} is of "
+        f"{wanted // 60} min; difference them first, or map them to the variable of that length",
+        path=str(path),
+    )

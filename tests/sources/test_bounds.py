@@ -1,0 +1,92 @@
+"""Sums whose interval and stamp the file itself declares (CF bounds), against what a mapping says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from stormcast_train.sources.cf import Cf
+from stormcast_train.sources.config import CfReader, CfVariable
+from stormcast_train.sources.opened import close_all
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    yield
+    close_all()
+
+
+def write(folder: Path, hours: np.ndarray, bounds: np.ndarray, unit: str = "hours") -> None:
+    """Rain of `hour` mm at the stamps `hours`, with these bounds [T, 2]."""
+    folder.mkdir(exist_ok=True)
+    rain = np.broadcast_to(hours.astype("f4")[:, None, None], (len(hours), 3, 2))
+    per_hour = {"hours": 1, "minutes": 60}[unit]
+    units = {"units": f"{unit} since 2021-06-01", "bounds": "time_bnds"}
+    xr.Dataset(
+        {
+            "pr": (("time", "lat", "lon"), rain, {"units": "mm", "cell_methods": "time: sum"}),
+            "time_bnds": (("time", "nv"), bounds * per_hour),
+        },
+        {
+            "time": ("time", hours * per_hour, units),
+            "lat": ("lat", [23.0, 24.0, 25.0], {"units": "degrees_north"}),
+            "lon": ("lon", [120.0, 121.0], {"units": "degrees_east"}),
+        },
+    ).to_netcdf(folder / "pr.nc")
+
+
+def source(folder: Path, **keys) -> Cf:
+    return Cf(
+        "r", folder, CfReader(kind="cf", root="", variables={"rain1h": CfVariable(source="pr")}, **keys)
+    )
+
+
+def intervals(stamps: np.ndarray, before: float, length: float) -> np.ndarray:
+    return np.stack([stamps - before, stamps - before + length], axis=1)
+
+
+@pytest.mark.parametrize("unit", ["hours", "minutes"])
+@pytest.mark.parametrize(("stamped", "before"), [("start", 0.0), ("middle", 0.5), ("end", 1.0)])
+def test_hourly_sums_are_at_the_end_of_the_interval_that_the_file_declares(tmp_path, stamped, before, unit):
+    stamps = np.arange(6.0) + (0.5 if stamped == "middle" else 0.0)
+    write(tmp_path / "a", stamps, intervals(stamps, before, 1.0), unit)
+    reader = source(tmp_path / "a")
+    records, refused = reader.scan()
+    assert refused == []
+    ends = [
+        np.datetime64("2021-06-01", "s") + np.timedelta64(round((s - before + 1) * 3600), "s") for s in stamps
+    ]
+    assert [record.time for record in records] == ends
+    found = reader.read(records[2], ["rain1h"])
+    assert float(found["rain1h"][0, 0]) == stamps[2]
+    assert found["valid_time"].values == ends[2]
+
+
+@pytest.mark.parametrize(("length", "said"), [(3.0, "run over 180 min"), (0.5, "run over 30 min")])
+def test_sums_of_another_length_are_refused(tmp_path, length, said):
+    stamps = np.arange(0.0, 24.0, length)
+    write(tmp_path / "a", stamps, intervals(stamps, 0.0, length))
+    records, refused = source(tmp_path / "a").scan()
+    assert records == []
+    assert said in refused[0].reason
+    assert "rain1h is of 60 min" in refused[0].reason
+
+
+def test_sums_since_a_start_are_refused(tmp_path):
+    stamps = np.arange(1.0, 7.0)
+    write(tmp_path / "a", stamps, np.stack([np.zeros(6), stamps], axis=1))
+    records, refused = source(tmp_path / "a").scan()
+    assert records == []
+    assert "run over other lengths from time to time" in refused[0].reason
+
+
+def test_a_stamp_that_contradicts_the_bounds_is_refused(tmp_path):
+    stamps = np.arange(6.0)
+    write(tmp_path / "a", stamps, intervals(stamps, 0.0, 1.0))
+    assert len(source(tmp_path / "a", stamp="start").scan()[0]) == 6
+    records, refused = source(tmp_path / "a", stamp="end").scan()
+    assert records == []
+    assert "stamped at the start of its interval, and source.readers.r.stamp=end" in refused[0].reason
