@@ -14,6 +14,7 @@ from stormcast_train.fields.times import Period, iso, parse_duration, seconds
 from stormcast_train.preprocess import plan as p
 from stormcast_train.preprocess.index import Index, nothing_found, scan
 from stormcast_train.preprocess.request import PreprocessRequest, check_store
+from stormcast_train.preprocess.running_totals import check_running_totals
 from stormcast_train.preprocess.sparse_axis import check_filled
 from stormcast_train.sources.memory import ArchiveMemory
 from stormcast_train.sources.policy import Accumulate
@@ -65,6 +66,11 @@ def survey(request: PreprocessRequest) -> Work:
     for role in roles:
         work.axes[role] = _axis(work, role)
     work.warnings += _doubled(work, roles)
+    if not exists:
+        for role in roles:
+            for name, supply in request.supplies(role).items():
+                read = supply.rule.of if isinstance(supply.rule, Accumulate) else name
+                check_running_totals(work.index, work.sources[supply.reader], supply.reader, read)
     return work
 
 

@@ -219,6 +219,8 @@ def _own(cubes: Sequence[Cube], time: np.datetime64 | None) -> xr.Dataset:
 class Cf(Source):
     """Files described by a mapping; accumulations stamped at their start or middle are moved to their end."""
 
+    may_hold_running_totals = True
+
     def __init__(self, name: str, archive: Path, reader: CfReader, no_echo_dbz: float = 0.0) -> None:
         super().__init__(name, reader.role, Clock(reader.utc_offset, reader.stamp))
         self.archive = archive

@@ -204,6 +204,8 @@ def _names_at(contents: FileContents, places: Sequence[int]) -> tuple[str, ...]:
 class Era5(Source):
     """The files of an archive; several may supply other names at the same time."""
 
+    may_hold_running_totals = True
+
     def __init__(
         self, name: str, archive: Path, reader: Era5Reader | None = None, no_echo_dbz: float = 0.0
     ) -> None:

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import xarray as xr
@@ -72,10 +72,11 @@ class Clock:
 
 class Source(ABC):
     """One kind of raw file below an archive folder. memory: what an earlier run read in the files' headers,
-    where that is kept.
+    where that is kept. may_hold_running_totals: its files do not say over which time a sum runs.
     """
 
     memory: Memory | None = None
+    may_hold_running_totals: ClassVar[bool] = False
 
     def __init__(
         self, name: str, role: Literal["analysis", "forecast"] = "analysis", clock: Clock | None = None
