@@ -47,6 +47,20 @@ def check_filled(
     return text
 
 
+def between_steps(role: str, axis: RoleAxis, times: Seconds, files_at: Callable[[int], str]) -> str | None:
+    """That some of the files' times [T] are not of the axis, so that nothing uses them; None where all are, or
+    where most are not: then a coarser step than the files' is meant.
+    """
+    start, step = int(axis.start.astype(np.int64)), seconds(axis.step)
+    off = times[(times > start) & (times < start + axis.rows * step) & ((times - start) % step != 0)]
+    if not len(off) or 2 * len(off) > len(times):
+        return None
+    return (
+        f"{role}: {len(off)} of {len(times)} times lie between those of the store, every {_length(step)}, and are "
+        f"not used, such as {_at(off[0])} ({files_at(int(off[0]))})"
+    )
+
+
 def _near(axis: RoleAxis, times: Seconds, reach_s: int) -> NDArray[np.bool_]:
     """Which rows lie at one of the times, or within `reach_s` of it."""
     rows = int(axis.start.astype(np.int64)) + np.arange(axis.rows) * seconds(axis.step)

@@ -15,7 +15,7 @@ from stormcast_train.preprocess import plan as p
 from stormcast_train.preprocess.index import Index, nothing_found, scan
 from stormcast_train.preprocess.request import PreprocessRequest, check_store
 from stormcast_train.preprocess.running_totals import check_running_totals
-from stormcast_train.preprocess.sparse_axis import check_filled
+from stormcast_train.preprocess.sparse_axis import between_steps, check_filled
 from stormcast_train.sources.memory import ArchiveMemory
 from stormcast_train.sources.policy import Accumulate
 from stormcast_train.sources.source import Source, build_sources
@@ -119,18 +119,15 @@ def _axis(work: Work, role: str) -> p.RoleAxis:
     new = p.axis_for(times, step, low, high)
     if new is None:
         raise nothing_found(work.sources, readers, request.archive, request.period, work.index)
-    joined = _joined(old, new)
+    joined, reach_s, found = _joined(old, new), _reach_s(request, role), work.index.times(readers)
+
+    def files_at(time: int) -> str:
+        return work.index.files_at(readers, time)
+
+    texts = [] if reach_s else [between_steps(role, joined, found, files_at)]
     if joined.rows > GROWN * (old.rows if old else 0):
-        found = work.index.times(readers)
-        warning = check_filled(
-            role,
-            joined,
-            found,
-            _reach_s(request, role),
-            request.period,
-            lambda time: work.index.files_at(readers, time),
-        )
-        work.warnings += [warning] if warning else []
+        texts.append(check_filled(role, joined, found, reach_s, request.period, files_at))
+    work.warnings += [text for text in texts if text]
     return joined
 
 

@@ -6,7 +6,7 @@ import pytest
 from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.times import Period
 from stormcast_train.preprocess.plan import RoleAxis
-from stormcast_train.preprocess.sparse_axis import check_filled
+from stormcast_train.preprocess.sparse_axis import between_steps, check_filled
 from stormcast_train.preprocess.survey import survey
 
 HOUR = np.timedelta64(1, "h")
@@ -81,3 +81,17 @@ def test_nothing_is_written_of_a_store_that_would_be_empty(asked, tiny_archive):
     with pytest.raises(RequestError, match=r"1900-01-01T00:00:00 \(analysis_19000101_00.npz\)"):
         survey(wanted)
     assert not wanted.store.exists()
+
+
+def test_a_few_times_between_the_steps_are_named_and_a_finer_archive_is_not():
+    axis = RoleAxis(np.datetime64("2021-06-01", "s"), HOUR, 24)
+    odd = np.sort(np.concatenate([span("2021-06-01", 24), hours("2021-06-01T02:50", "2021-06-01T06:30")]))
+
+    def said(times):
+        return between_steps("state", axis, times, lambda time: f"file_of_{time}.nc")
+
+    assert "2 of 26 times lie between those of the store, every 1h, and are not used" in said(odd)
+    assert "such as 2021-06-01T02:50:00 (file_of_1622515800.nc)" in said(odd)
+    assert said(span("2021-06-01", 24)) is None
+    every_ten_minutes = int(axis.start.astype(np.int64)) + 600 * np.arange(144)
+    assert said(every_ten_minutes) is None
