@@ -145,4 +145,4 @@ def _held_by(name: str, records: Sequence[Record], refusals: Sequence[Refusal]) 
     if not refusals:
         return f"'{name}' has no file"
     first = refusals[0]
-    return f"'{name}' has no file ({len(refusals)} refused, such as {first.path.name}: {first.reason})"
+    return f"'{name}' has no file ({len(refusals)} refused, such as {reason_of(first.path, first.reason)})"
