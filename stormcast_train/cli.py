@@ -142,7 +142,7 @@ def build_config(module: ModuleType, request: CommandLine) -> Any:
 def _check_effect(request: CommandLine, fields: Iterable[str]) -> None:
     """RequestError for a word whose key the verb does not read: it would do nothing."""
     for word in request.overrides:
-        key = word.split("=")[0].lstrip("+~")
+        key = word.split("=")[0].lstrip("+")
         top = key.split(".")[0].split("@")[0].split("/")[0]
         if top not in {*fields, "experiment"}:
             raise RequestError(
@@ -251,8 +251,8 @@ def _report(error: StormcastError, as_json: bool) -> int:
 def command() -> int:
     """`main` in a process of its own: the entry point of the console script.
 
-    PhysicsNeMo's imports leave a million objects that stay to the end. Looking for garbage among them takes a
-    quarter of the imports' time and five seconds at exit, so it is done rarely, and not at exit.
+    PhysicsNeMo's imports leave a million objects that stay to the end. Looking for garbage among them takes
+    time at the start and seconds at exit (decision 55), so it is done rarely, and not at exit.
     """
     gc.set_threshold(100_000)
     try:

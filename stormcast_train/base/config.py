@@ -85,7 +85,8 @@ def _check_experiment(path: Path, folders: Sequence[Path]) -> None:
     text = path.read_text()
     if not re.search(r"(?m)^# *@package +_global_ *$", text):
         raise RequestError(
-            f"{path} does not begin with the line `# @package _global_`: none of its keys would have an effect"
+            f"{path} does not begin with the line `# @package _global_`: none of its keys would have an "
+            "effect"
         )
     known = {"defaults"}
     for folder in folders:

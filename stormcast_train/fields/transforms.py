@@ -90,8 +90,10 @@ class CubeRoot(Frozen):
         return _root(x, self.scale, np.cbrt, lambda positive: positive.pow(1 / 3))
 
     def inverse(self, y: Any) -> Any:
-        floor, root = y.clip(0) if _is_numpy(y) else y.clamp(min=0), float(np.cbrt(self.scale))
-        return floor * (floor * (floor + 3 * root) + 3 * root * root)
+        root = float(np.cbrt(self.scale))
+        floor = y.clip(0) if _is_numpy(y) else y.clamp(min=0)
+        square_part = floor * (floor + 3 * root) + 3 * root * root
+        return floor * square_part
 
 
 OF_NON_NEGATIVE = (Log1p, SquareRoot, CubeRoot)  # what is below 0 becomes 0

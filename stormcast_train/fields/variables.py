@@ -71,9 +71,9 @@ class Variable(Frozen):
             raise ValueError(f"low={self.low:g} is above high={self.high:g}; exchange them")
         if isinstance(self.transform, OF_NON_NEGATIVE) and self.low < 0:
             raise ValueError(
-                f"transform {self.transform.kind} is for values of 0 and above, and {self.name} may be as low as "
-                f"{self.low:g} {self.units}: negative values would all be forecast as 0; take kind: identity, or "
-                "give low: 0 where it has none"
+                f"transform {self.transform.kind} is for values of 0 and above, and {self.name} may be as "
+                f"low as {self.low:g} {self.units}: negative values would all be forecast as 0; take kind: "
+                "identity, or give low: 0 where it has none"
             )
         return self
 

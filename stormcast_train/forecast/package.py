@@ -217,7 +217,7 @@ def _check_unchanged(
         raise UnreadableError(
             f"the package {directory} was changed after it was written: it states the fingerprint "
             f"{described['fingerprint'][:12]}, and what it holds has {found[:12]}; forecasts would carry a "
-            "name that is not theirs. Write it again from its run (`train`), or use an unchanged copy",
+            "name that is not theirs; use an unchanged copy, or another package of its run",
             path=str(directory),
         )
 

@@ -80,14 +80,10 @@ class Index:
         if not times:
             return None
         taken, other = self.candidates(reader, name, times[0])[:2]
-        why = (
-            "it is final, the other preliminary"
-            if other.preliminary and not taken.preliminary
-            else "by its name"
-        )
+        final = other.preliminary and not taken.preliminary
         return (
             f"{len(times)} times of {name} are in more than one file; at {iso(np.datetime64(times[0], 's'))} "
-            f"{taken.path.name} is taken and not {other.path.name} ({why})"
+            f"{taken.path.name} is taken and not {other.path.name}{', which is preliminary' if final else ''}"
         )
 
     def stamp(self, records: Sequence[Record]) -> str:

@@ -38,35 +38,37 @@ def check_filled(
         return None
     last = axis.start + (axis.rows - 1) * axis.step
     finding = (
-        f"{role}: the files give {filled} of the {axis.rows} times from {iso(axis.start)} to {iso(last)} every "
-        f"{_length(step)}"
+        f"{role}: the files give {filled} of the {axis.rows} times from {iso(axis.start)} to {iso(last)} "
+        f"every {_length(step)}"
     )
     text = "; ".join([finding, *_advice(times, step, files_at)])
     if period is None and filled < REFUSED * axis.rows:
-        raise RequestError(f"{text}; where all of them are meant, give period=", role=role, filled=filled)
+        whole = f"period={iso(axis.start)}/{iso(last + axis.step)}"
+        raise RequestError(f"{text}; if the whole axis is meant, give {whole}", role=role, filled=filled)
     return text
 
 
 def between_steps(role: str, axis: RoleAxis, times: Seconds, files_at: Callable[[int], str]) -> str | None:
-    """That some of the files' times [T] are not of the axis, so that nothing uses them; None where all are, or
-    where most are not: then a coarser step than the files' is meant.
+    """That some of one reader's times [T] are not of the axis, so that nothing uses them; None where all are,
+    or where half or more are not: then a coarser step than the files' is meant.
     """
     start, step = int(axis.start.astype(np.int64)), seconds(axis.step)
     off = times[(times > start) & (times < start + axis.rows * step) & ((times - start) % step != 0)]
-    if not len(off) or 2 * len(off) > len(times):
+    if not len(off) or 2 * len(off) >= len(times):
         return None
     return (
-        f"{role}: {len(off)} of {len(times)} times lie between those of the store, every {_length(step)}, and are "
-        f"not used, such as {_at(off[0])} ({files_at(int(off[0]))})"
+        f"{role}: {len(off)} of {len(times)} times lie between those of the store, every {_length(step)}, "
+        f"and are not used, such as {_at(off[0])} ({files_at(int(off[0]))})"
     )
 
 
 def _near(axis: RoleAxis, times: Seconds, reach_s: int) -> NDArray[np.bool_]:
     """Which rows lie at one of the times, or within `reach_s` of it."""
-    rows = int(axis.start.astype(np.int64)) + np.arange(axis.rows) * seconds(axis.step)
-    after = np.searchsorted(times, rows).clip(max=len(times) - 1)
-    nearest = np.minimum(np.abs(times[after] - rows), np.abs(rows - times[np.maximum(after - 1, 0)]))
-    return nearest <= reach_s
+    start = int(axis.start.astype(np.int64))
+    rows = start + np.arange(axis.rows) * seconds(axis.step)
+    at = np.searchsorted(times, rows)
+    after, before = times[at.clip(max=len(times) - 1)], times[(at - 1).clip(min=0)]
+    return np.minimum(np.abs(after - rows), np.abs(rows - before)) <= reach_s
 
 
 def _advice(times: Seconds, step: int, files_at: Callable[[int], str]) -> Iterator[str]:

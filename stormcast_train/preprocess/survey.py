@@ -49,7 +49,7 @@ class Work:
 
 def survey(request: PreprocessRequest) -> Work:
     """Scan the archive and fix every role's axis; writes nothing. RequestError for an empty period or
-    archive, and where hardly anything of an axis would be filled.
+    archive, where hardly anything of an axis would be filled, and for sums since midnight.
     """
     exists = check_store(request)
     if not request.archive.is_dir():
@@ -75,7 +75,7 @@ def survey(request: PreprocessRequest) -> Work:
 
 
 def _doubled(work: Work, roles: Sequence[str]) -> list[str]:
-    """Which variables several files give at the same times: an example of each pair of files."""
+    """That several files give a variable at the same times, an example for each reader."""
     found: dict[str, str] = {}
     for role in roles:
         for name, supply in work.request.supplies(role).items():
@@ -124,7 +124,10 @@ def _axis(work: Work, role: str) -> p.RoleAxis:
     def files_at(time: int) -> str:
         return work.index.files_at(readers, time)
 
-    texts = [] if reach_s else [between_steps(role, joined, found, files_at)]
+    texts = [
+        between_steps(role, joined, work.index.times([reader]), files_at)
+        for reader in (() if reach_s else readers)
+    ]
     if joined.rows > GROWN * (old.rows if old else 0):
         texts.append(check_filled(role, joined, found, reach_s, request.period, files_at))
     work.warnings += [text for text in texts if text]

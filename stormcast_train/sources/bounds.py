@@ -17,19 +17,17 @@ TOLERANCE_S = 1.0
 
 
 def interval_facts(dataset: xr.Dataset, time_dims: tuple[str, ...]) -> dict[str, Any]:
-    """`accumulated_s`, the length of the intervals (-1 where they differ), and `stamped`, where in its interval
-    a time lies: start, middle or end (absent where that differs); empty without bounds.
+    """`accumulated_s`, the length of the intervals (-1 where they differ), and `stamped`, where in its
+    interval a time lies: start, middle or end (absent where that differs); empty without bounds.
     """
     if len(time_dims) != 1 or time_dims[0] not in dataset.variables:
         return {}
     time = dataset.variables[time_dims[0]]
     bounds = dataset.variables.get(str(time.attrs.get("bounds", "")))
-    unit_s = (
-        unit_seconds(str(bounds.attrs.get("units", time.attrs.get("units", ""))))
-        if bounds is not None
-        else None
-    )
-    if bounds is None or unit_s is None or bounds.shape != (*time.shape, 2) or time.dtype.kind not in "iuf":
+    if bounds is None or not time.size or bounds.shape != (*time.shape, 2) or time.dtype.kind not in "iuf":
+        return {}
+    unit_s = unit_seconds(str(bounds.attrs.get("units", time.attrs.get("units", ""))))
+    if unit_s is None:
         return {}
     ends_T2 = np.sort(np.asarray(bounds.values, np.float64), axis=1) * unit_s
     stamps_T = np.asarray(time.values, np.float64) * unit_s
@@ -48,11 +46,8 @@ def check_interval(name: str, cube: Cube, path: Path) -> None:
     wanted, found = describe(name).interval_s, cube.attrs.get("accumulated_s")
     if not wanted or found is None or found == wanted:
         return
-    runs = (
-        f"{found / 60:g} min"
-        if found > 0
-        else "other lengths from time to time (since a forecast's start, say)"
-    )
+    varying = "other lengths from time to time (since a forecast's start, say)"
+    runs = f"{found / 60:g} min" if found > 0 else varying
     raise UnreadableError(
         f"{path}: the sums of '{cube.name}' run over {runs}, as the file says, and {name} is of "
         f"{wanted // 60} min; difference them first, or map them to the variable of that length",

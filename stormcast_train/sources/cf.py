@@ -239,7 +239,8 @@ class Cf(Source):
         ):
             raise UnreadableError(
                 f"by its bounds '{cube.name}' is stamped at the {stamped} of its interval, and "
-                f"source.readers.{self.name}.stamp={self.reader.stamp}"
+                f"source.readers.{self.name}.stamp={self.reader.stamp}: leave stamp out where the bounds are "
+                "right"
             )
         share = {"end": 0.0, "start": 1.0, "middle": 0.5}[stamped]
         return np.timedelta64(round(describe(name).interval_s * share - self.reader.utc_offset * 3600), "s")

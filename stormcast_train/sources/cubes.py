@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -228,10 +228,7 @@ def _cube(
     if unknown:
         return f"its dimension {', '.join(unknown)} is neither time, level, latitude nor longitude"
     attrs = {str(k): v for k, v in variable.attrs.items()} | interval_facts(dataset, axes.dims)
-    written = None
-    if array is not None:
-        dims = tuple(map(str, dataset.variables[array[1]].dims))
-        written = WrittenChunks.of(*array, dims, part.at, across, finished=coordinates.forecasts)
+    written = None if array is None else _written(dataset, *array, part.at, across, coordinates.forecasts)
     return Cube(
         part.name,
         normalised(attrs.get("units", "")),
@@ -245,6 +242,18 @@ def _cube(
         attrs=attrs,
         references=axes.references,
     )
+
+
+def _written(
+    dataset: xr.Dataset,
+    folder: Path,
+    name: str,
+    at: Mapping[str, int],
+    across: Mapping[str, NDArray[np.int64]],
+    refuse_absent: bool,
+) -> WrittenChunks | None:
+    dims = tuple(map(str, dataset.variables[name].dims))
+    return WrittenChunks.of(folder, name, dims, at, across, refuse_absent)
 
 
 def _cut_out(

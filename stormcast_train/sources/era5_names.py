@@ -68,6 +68,9 @@ def other_sum(cube: Cube) -> str:
         return f"it holds the sum of {int(several[1])} hours, never an hour's"
     if not set(known) & {"tp", "total_precipitation"}:
         return ""
+    stamped = cube.attrs.get("stamped", "end")
+    if stamped != "end":
+        return f"its bounds say that its sums are stamped at their {stamped}; read it with kind: cf"
     length = cube.attrs.get("accumulated_s", HOUR_S)
     if length == HOUR_S:
         return ""

@@ -217,6 +217,8 @@ def _without_rounding(name: str, numbers: xr.Variable, times: xr.Variable) -> xr
 
     UnreadableError where they are not all multiples of a minute or more as far as float32 can tell.
     """
+    if not numbers.size:
+        return times
     length_s = unit_seconds(str(numbers.attrs["units"])) or 1.0
     step_s = float(np.spacing(np.abs(numbers.values).max())) * length_s
     if step_s < 1:

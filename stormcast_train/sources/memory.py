@@ -3,8 +3,8 @@ changed since is not opened again.
 
     {"checksum": CRC-32 of all that follows, "format": 2, "made_by": DIGEST, "readers": {READER: {"config":
     DIGEST, "names": [[NAME, ..], ..],
-     "files": {PATH: {"stamp": [..], "held": [[I, TIMES, REFERENCES], ..]} or {"stamp": [..], "refused":
-     WHY}}}}}
+     "files": {PATH: {"stamp": [..], "held": [[I, TIMES, REFERENCES], ..], "preliminary": TIMES} or
+     {"stamp": [..], "refused": WHY}}}}}
 
 PATH is relative to the archive, I a place in `names`; times are runs [start, step, count] in seconds since
 1970, one after another.

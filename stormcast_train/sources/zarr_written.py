@@ -1,7 +1,7 @@
 """Which cells of a Zarr were ever written: the others read as its fill value, which may be 0.
 
-Zarr leaves a chunk out when all of it is the fill value, so a chunk of zeros that is not on disk may have been
-rain that did not fall, or an hour that never came. It is taken for the second.
+Zarr leaves a chunk out when all of it is the fill value, so a chunk of zeros that is not on disk may have
+been rain that did not fall, or an hour that never came. It is taken for the second.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ def _array(folder: Path, name: str) -> zarr.Array[Any]:
 class WrittenChunks:
     """The chunks on disk of one variable.
 
-    finished: a plane without any chunk is refused, as one of a forecast that still runs, instead of being
-    missing. dims: of the array; at: its place along dimensions that were taken away; across: the dimensions of a plane
-    with the array's places [y], [x] that are read.
+    refuse_absent: a plane without any chunk is refused, as one of a forecast that still runs, instead of
+    being missing. dims: of the array; at: its place along dimensions that were taken away; across: the dimensions
+    of a plane with the array's places [y], [x] that are read.
     """
 
     folder: Path
@@ -54,7 +54,7 @@ class WrittenChunks:
     dims: tuple[str, ...]
     at: Mapping[str, int]
     across: Mapping[str, Places]
-    finished: bool
+    refuse_absent: bool
     array: zarr.Array[Any]
 
     @classmethod
@@ -65,20 +65,22 @@ class WrittenChunks:
         dims: tuple[str, ...],
         at: Mapping[str, int],
         across: Mapping[str, Places],
-        finished: bool,
+        refuse_absent: bool,
     ) -> WrittenChunks | None:
         """None where what is not written reads as NaN anyway."""
         array = _array(folder, name)
-        if array.dtype.kind == "f" and np.isnan(array.fill_value):
+        if array.dtype.kind == "f" and array.fill_value is not None and np.isnan(array.fill_value):
             return None
-        return cls(folder, name, dims, at, across, finished, array)
+        return cls(folder, name, dims, at, across, refuse_absent, array)
 
     def masked(self, values_YX: NDArray[np.float32], rows: Mapping[str, int]) -> NDArray[np.float32]:
-        """The plane at these rows, NaN where its chunks are not on disk."""
+        """The plane at these rows, NaN where its chunks are not on disk; UnreadableError, with refuse_absent,
+        where none is.
+        """
         present_YX = self._present(rows)
         if present_YX.all():
             return values_YX
-        if self.finished and not present_YX.any():
+        if self.refuse_absent and not present_YX.any():
             raise UnreadableError(
                 f"{self.folder}: no chunk of '{self.name}' is on disk at {dict(rows)}: it was never written, "
                 f"or holds nothing but its fill value {self.array.fill_value}",

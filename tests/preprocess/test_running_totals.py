@@ -36,15 +36,15 @@ def since_midnight(rain: np.ndarray) -> np.ndarray:
     return np.concatenate([np.cumsum(day, axis=0) for day in np.split(rain, len(rain) // 24)])
 
 
-def write(folder: Path, rain: np.ndarray) -> None:
+def write(folder: Path, rain: np.ndarray, name: str = "tp.nc", hour: int = 1) -> None:
     folder.mkdir(exist_ok=True)
     coords = {
-        "time": ("time", np.arange(1, len(rain) + 1), {"units": "hours since 2021-06-01"}),
-        "latitude": ("latitude", LAT, {"units": "degrees_north"}),
+        "time": ("time", np.arange(hour, len(rain) + hour), {"units": "hours since 2021-06-01"}),
+        "latitude": ("latitude", LAT[: rain.shape[1]], {"units": "degrees_north"}),
         "longitude": ("longitude", LON, {"units": "degrees_east"}),
     }
     tp = (("time", "latitude", "longitude"), rain, {"units": "m", "GRIB_stepType": "accum"})
-    xr.Dataset({"tp": tp}, coords).to_netcdf(folder / "tp.nc")
+    xr.Dataset({"tp": tp}, coords).to_netcdf(folder / name)
 
 
 def check(folder: Path) -> None:
@@ -69,6 +69,14 @@ def test_rain_of_an_hour_is_not(tmp_path, scale):
 def test_a_few_hours_decide_nothing(tmp_path):
     write(tmp_path / "a", since_midnight(hourly(1))[:12])
     check(tmp_path / "a")
+
+
+def test_files_on_other_grids_within_a_day_are_no_obstacle(tmp_path):
+    sums = since_midnight(hourly())
+    write(tmp_path / "a", sums[:12], "first.nc")
+    write(tmp_path / "a", sums[12:, :-1], "rest.nc", hour=13)
+    with pytest.raises(RequestError, match="since 00 UTC"):
+        check(tmp_path / "a")
 
 
 def test_nothing_is_written_of_them(tmp_path, capsys):

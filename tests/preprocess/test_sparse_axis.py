@@ -95,3 +95,4 @@ def test_a_few_times_between_the_steps_are_named_and_a_finer_archive_is_not():
     assert said(span("2021-06-01", 24)) is None
     every_ten_minutes = int(axis.start.astype(np.int64)) + 600 * np.arange(144)
     assert said(every_ten_minutes) is None
+    assert said(every_ten_minutes[::3]) is None  # every half hour

@@ -9,7 +9,8 @@ import pytest
 import xarray as xr
 
 from stormcast_train.sources.cf import Cf
-from stormcast_train.sources.config import CfReader, CfVariable
+from stormcast_train.sources.config import CfReader, CfVariable, Era5Reader
+from stormcast_train.sources.era5 import Era5
 from stormcast_train.sources.opened import close_all
 
 
@@ -19,7 +20,7 @@ def _closed():
     close_all()
 
 
-def write(folder: Path, hours: np.ndarray, bounds: np.ndarray, unit: str = "hours") -> None:
+def write(folder: Path, hours: np.ndarray, bounds: np.ndarray, unit: str = "hours", name: str = "pr") -> None:
     """Rain of `hour` mm at the stamps `hours`, with these bounds [T, 2]."""
     folder.mkdir(exist_ok=True)
     rain = np.broadcast_to(hours.astype("f4")[:, None, None], (len(hours), 3, 2))
@@ -27,7 +28,7 @@ def write(folder: Path, hours: np.ndarray, bounds: np.ndarray, unit: str = "hour
     units = {"units": f"{unit} since 2021-06-01", "bounds": "time_bnds"}
     xr.Dataset(
         {
-            "pr": (("time", "lat", "lon"), rain, {"units": "mm", "cell_methods": "time: sum"}),
+            name: (("time", "lat", "lon"), rain, {"units": "mm", "cell_methods": "time: sum"}),
             "time_bnds": (("time", "nv"), bounds * per_hour),
         },
         {
@@ -90,3 +91,18 @@ def test_a_stamp_that_contradicts_the_bounds_is_refused(tmp_path):
     records, refused = source(tmp_path / "a", stamp="end").scan()
     assert records == []
     assert "stamped at the start of its interval, and source.readers.r.stamp=end" in refused[0].reason
+
+
+def test_the_reader_of_era5_refuses_sums_that_are_stamped_at_their_start(tmp_path):
+    stamps = np.arange(6.0)
+    write(tmp_path / "a", stamps, intervals(stamps, 0.0, 1.0), name="tp")
+    write(tmp_path / "b", stamps, intervals(stamps, 1.0, 1.0), name="tp")
+    records, refused = Era5("e", tmp_path / "a", Era5Reader(kind="era5", root="")).scan()
+    assert records == []
+    assert "stamped at their start; read it with kind: cf" in refused[0].reason
+    assert len(Era5("e", tmp_path / "b", Era5Reader(kind="era5", root="")).scan()[0]) == 6
+
+
+def test_a_file_without_any_time_is_no_obstacle(tmp_path):
+    write(tmp_path / "a", np.arange(0.0), np.empty((0, 2)))
+    assert source(tmp_path / "a").scan()[0] == []

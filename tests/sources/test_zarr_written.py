@@ -102,3 +102,19 @@ def test_a_folder_of_chunks_that_is_gone_is_missing_everywhere(tmp_path):
     folder = written(tmp_path / "a.zarr", 3)
     shutil.rmtree(folder / "tp" / "c")
     assert all(np.isnan(read(folder, hour)["rain1h"]).all() for hour in range(4))
+
+
+@pytest.mark.parametrize("zarr_format", [2, 3])
+def test_planes_of_whole_numbers_without_a_missing_value_are_known_by_their_chunks(tmp_path, zarr_format):
+    folder = written(tmp_path / "a.zarr", zarr_format, fill=0, rain=np.full((4, 9, 9), 2, "i2"))
+    chunk(folder, zarr_format, "tp", 2, 0, 0).unlink()
+    found = read(folder, 2)["rain1h"].values
+    assert np.isnan(found[4:]).all()
+    assert np.isfinite(found[:4]).all()
+
+
+def test_an_array_of_the_old_format_without_a_fill_value_is_read(tmp_path):
+    folder = written(tmp_path / "a.zarr", 2, fill=None)
+    chunk(folder, 2, "tp", 2, 0, 0).unlink()
+    assert np.isnan(read(folder, 2)["rain1h"].values[4:]).all()
+    np.testing.assert_allclose(read(folder, 1)["rain1h"], 2.0, rtol=1e-6)

@@ -99,7 +99,7 @@ class Attempt:
         self._insight: insight.Insight | None = None
         self._profile: StepProfile | None = None
         self._samples = self._saved = -1
-        self._late_losses: list[float] = []  # of the last quarter of the run
+        self._losses: list[tuple[int, float]] = []  # (samples, loss) of every logged step
 
     def work(self) -> None:
         """Restore and train to the end; StoppedError after a clean stop, NonFiniteError with the samples
@@ -191,8 +191,7 @@ class Attempt:
         """See `loop.Observer`."""
         inside = self._insight.step_facts(facts, self._device) if self._insight else {}
         self._journal.write("train", samples, **facts, **inside)
-        if 4 * samples > 3 * self._run.optim.total_samples:
-            self._late_losses.append(facts["loss"])
+        self._losses.append((samples, facts["loss"]))
         self._journal.show(samples, f"loss {facts['loss']:.4f}")
 
     def _look_inside(self, samples: int) -> dict[str, Any]:
@@ -221,18 +220,11 @@ class Attempt:
         )
         ratios = self._evaluation.ratios(weights)
         metrics |= ratio_metrics(self._run.kind.name, ratios)
-        intervals = {"residual_ratio_intervals": ratio_intervals(ratios)} if ratios else {}
         self._watchdog.beat(samples)
         improved, broken = self._criterion.improves(metrics), self._criterion.broken(metrics)
-        self._journal.write(
-            "validate",
-            samples,
-            **metrics,
-            **intervals,
-            seconds=time.perf_counter() - began,
-            best=improved,
-            vetoes=broken,
-        )
+        found = {**metrics, "residual_ratio_intervals": ratio_intervals(ratios)} if ratios else metrics
+        took_s = time.perf_counter() - began
+        self._journal.write("validate", samples, **found, seconds=took_s, best=improved, vetoes=broken)
         for sentence in memorised(ratios):
             self._journal.warn(samples, sentence, "residual")
         self._saver.sampler = convergence_facts(metrics, samples) or self._saver.sampler
@@ -298,7 +290,7 @@ class Attempt:
         why = reasons[0] if reasons else "no reason given"
         self._saver.wait()
         if samples >= self._run.optim.total_samples:
-            for sentence in learned_nothing(self._late_losses, self._run.kind, self._run.optim.lr):
+            for sentence in learned_nothing(self._losses, self._run.kind, self._run.optim):
                 self._journal.warn(samples, sentence, "learning")
             self._journal.write("done", samples)
         else:
