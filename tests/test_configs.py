@@ -9,6 +9,7 @@ import pytest
 from stormcast_train.base.config import choices, search_path
 from stormcast_train.base.errors import RequestError
 from stormcast_train.cli import build_config, parse, recipe
+from stormcast_train.fields.variables import describe
 
 GROUPS = [
     "site",
@@ -112,7 +113,7 @@ def test_a_fact_of_a_variable_is_changed_by_one_word_and_a_wrong_fact_is_named()
 
     rain = config("variables.override.rain1h.transform.kind=sqrt").variables.describe("rain1h")
     assert (rain.transform.kind, rain.units) == ("sqrt", "mm")
-    assert config("source.regrid={rain1h: nearest}").source.method_of("rain1h") == "nearest"
+    assert config("source.regrid={rain1h: nearest}").source.method_of(describe("rain1h")) == "nearest"
     with pytest.raises(
         RequestError,
         match=r"variables\.override\.rain1h: 'drizle' is not a known key\. Did you mean 'drizzle'",

@@ -31,7 +31,8 @@ from stormcast_train.bench.config import PreprocessSizes
 from stormcast_train.bench.preprocessing import Bench, together
 from stormcast_train.bench.result_rows import Measured
 from stormcast_train.fields.grid import NativeDomain
-from stormcast_train.fields.variables import VariablesConfig, split_level
+from stormcast_train.fields.variable_set import VariablesConfig
+from stormcast_train.fields.variables import split_level
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.store.reader import open_store
 from stormcast_train.synthetic import write_era5

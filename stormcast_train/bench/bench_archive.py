@@ -11,7 +11,7 @@ import numpy as np
 from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.grid import NativeDomain
 from stormcast_train.fields.times import Period, parse_time
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.synthetic import archive as synthetic
 from stormcast_train.synthetic.contents import contents_of
 from stormcast_train.synthetic.hours import Job

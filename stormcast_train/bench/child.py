@@ -24,7 +24,7 @@ from stormcast_train.bench.decode import decode as bare
 from stormcast_train.bench.timing import peak_mib, spin, tree_cpu
 from stormcast_train.fields.grid import DomainConfig
 from stormcast_train.fields.times import Period
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.sources.config import SourceConfig
 
 Task = dict[str, Any]

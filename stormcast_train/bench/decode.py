@@ -19,7 +19,8 @@ import numpy as np
 
 import stormcast_train.base.load_order  # noqa: F401
 from stormcast_train.fields.times import HOUR, Times
-from stormcast_train.fields.variables import VariablesConfig, split_level
+from stormcast_train.fields.variable_set import VariablesConfig
+from stormcast_train.fields.variables import split_level
 from stormcast_train.synthetic import write_era5, write_qpesums, write_rwrf
 from stormcast_train.synthetic.contents import RADAR
 

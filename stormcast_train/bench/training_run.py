@@ -20,7 +20,7 @@ from stormcast_train.distributed.collectives import barrier
 from stormcast_train.distributed.ranks import Ranks
 from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.fields.grid import DomainConfig, RegularDomain
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.runs.events import read_events

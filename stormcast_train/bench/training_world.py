@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from stormcast_train.fields.grid import Grid
-from stormcast_train.fields.variables import Variable, VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
+from stormcast_train.fields.variables import Variable
 from stormcast_train.store.writer import write_store
 
 START = np.datetime64("2021-06-01T00", "s")

@@ -5,10 +5,12 @@ vocabulary.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import Field, SerializerFunctionWrapHandler, ValidationError, model_serializer, model_validator
+from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
 from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.base.frozen import Frozen as Frozen
@@ -21,16 +23,41 @@ from stormcast_train.fields.level_variables import (
 )
 from stormcast_train.fields.times import parse_duration, seconds
 from stormcast_train.fields.transforms import OF_NON_NEGATIVE, Identity, Log1p, Transform
+from stormcast_train.fields.units import normalised
 
-Kind = Literal["instant", "accumulation", "reflectivity", "static"]
+Kind = Literal["instant", "rate", "accumulation", "reflectivity", "static"]
 DRIZZLE_MM = 0.1  # of any rain; also where a fitted cut-off begins
+ColourMap = Literal[
+    "viridis", "cividis", "magma", "YlGnBu", "Blues", "Greys", "BrBG", "PuOr", "PuOr_r", "RdYlBu", "RdYlBu_r"
+]
+
+
+class PaletteConfig(Frozen):
+    """How maps colour a variable: a scale that colour-blind people can read, in steps at `levels` (the
+    variable's unit) where they are given; `centred` makes it symmetric about 0.
+    """
+
+    cmap: ColourMap = "viridis"
+    levels: tuple[float, ...] | None = None
+    centred: bool = False
+
+    @model_validator(mode="after")
+    def _rising(self) -> PaletteConfig:
+        steps = self.levels
+        if steps is not None and (len(steps) < 2 or any(a >= b for a, b in pairwise(steps))):
+            raise ValueError(f"levels={list(steps)} must be two or more rising values")
+        return self
 
 
 class Variable(Frozen):
     """One physical quantity. `low`..`high` is the range outside which a value is not physical (same unit).
 
-    `drizzle: fit` in a config means fit_drizzle: the package's cut-off is chosen on validation cases
-    (`training.drizzle`).
+    kind: `rate` is an intensity at the valid time that is often zero (rain in mm h-1), `accumulation` an
+    amount over the interval that ends there. thresholds: of the events that are scored, in the variable's
+    unit, where `score` names none. palette: how it is drawn, where not as others of its kind.
+
+    In a config, `drizzle: fit` means fit_drizzle: the package's cut-off is chosen on validation cases
+    (`training.drizzle`); `interval: 15min` stands for interval_s.
     """
 
     name: str
@@ -48,24 +75,51 @@ class Variable(Frozen):
     no_echo: float | None = None  # reflectivity floor: covered, nothing seen
     loss_weight: float = Field(default=1.0, ge=0)
     transform: Transform = Identity()
+    thresholds: tuple[float, ...] = ()
+    palette: PaletteConfig | None = None
+
+    @property
+    def is_amount(self) -> bool:
+        """An amount over an interval or a rate: often zero, never negative, not smooth in time."""
+        return self.kind in ("accumulation", "rate")
+
+    @property
+    def is_intermittent(self) -> bool:
+        """What comes and goes and is judged by its events: amounts, rates, reflectivity."""
+        return self.is_amount or self.kind == "reflectivity"
 
     @property
     def is_rain(self) -> bool:
-        """An amount in mm: what has a histogram, a drizzle and a quantile map."""
-        return self.kind == "accumulation" and self.units == "mm"
+        """An amount in mm or a rate in mm h-1: what has a histogram, a drizzle and a quantile map."""
+        return (self.kind, self.units) in (("accumulation", "mm"), ("rate", RAIN_RATE))
+
+    @property
+    def hours_of_rain(self) -> float:
+        """How much of the variable's unit rain of 1 mm/h gives: the hours of its interval, 1 of a rate; 0 of
+        what is no rain.
+        """
+        if not self.is_rain:
+            return 0.0
+        return 1.0 if self.kind == "rate" else self.interval_s / 3600
 
     @model_validator(mode="before")
     @classmethod
-    def _drizzle_to_fit(cls, given: Any) -> Any:
-        if isinstance(given, dict) and given.get("drizzle") == "fit":
-            return {**given, "drizzle": DRIZZLE_MM, "fit_drizzle": True}
+    def _as_written(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        if given.get("drizzle") == "fit":
+            given = {**given, "drizzle": DRIZZLE_MM, "fit_drizzle": True}
+        if "interval" in given:
+            rest = {key: value for key, value in given.items() if key != "interval"}
+            given = {**rest, "interval_s": seconds(parse_duration(str(given["interval"])))}
         return given
 
     @model_validator(mode="after")
     def _consistent(self) -> Variable:
         if self.fit_drizzle and not self.is_rain:
             raise ValueError(
-                f"drizzle: fit is for rain in mm only; {self.name} is of kind {self.kind}, in {self.units}"
+                f"drizzle: fit is for rain in mm or mm h-1; {self.name} is of kind {self.kind}, in "
+                f"{self.units}"
             )
         if not self.low <= self.high:
             raise ValueError(f"low={self.low:g} is above high={self.high:g}; exchange them")
@@ -82,7 +136,7 @@ class Variable(Frozen):
         """Without the fields that later versions added, where they are at their default: the descriptions in
         earlier stores stay equal.
         """
-        later = {"clamp": True, "fit_drizzle": False}
+        later = {"clamp": True, "fit_drizzle": False, "thresholds": (), "palette": None}
         return {
             key: value for key, value in serialize(self).items() if key not in later or value != later[key]
         }
@@ -153,6 +207,11 @@ _SURFACE = {
         _v("wd10m", "degree", "10 m wind direction (from)", "wind_from_direction", 0, 360),
     )
 }
+RAIN_RATE = "mm h-1"
+MOST_RAIN_RATE = 2000.0  # mm h-1; the record of a minute is 31 mm
+MOST_RAIN_MM = 500.0  # of an hour, times the square root of the hours: the world's records follow
+# 425 mm (D / h) ** 0.47 (Jennings 1950, Monthly Weather Review 78, 4)
+_OWN_NAME = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 _LEVEL_NAME = re.compile(r"^([uvwtqzr])(\d{1,4})$")
 _HYBRID_NAME = re.compile(r"^([uvtqZp])(\d{1,2})hl$")
 
@@ -182,129 +241,68 @@ def _on_level(name: str) -> Variable | None:
     return None
 
 
-def describe(name: str, overrides: dict[str, Any] | None = None) -> Variable:
+def standard_variables() -> tuple[Variable, ...]:
+    """The variables that are known by name, without those on levels."""
+    return tuple(_SURFACE.values())
+
+
+def is_standard(name: str) -> bool:
+    """Whether the name is known without a config that defines it."""
+    return name in _SURFACE or _on_level(name) is not None
+
+
+def _usual(kind: str, units: str) -> dict[str, Any]:
+    """What a variable of this kind and unit has where its definition is silent."""
+    if (kind, units) in (("accumulation", "mm"), ("rate", RAIN_RATE)):
+        return {"low": 0.0, "drizzle": DRIZZLE_MM, "transform": Log1p(scale=1.0)}
+    if kind in ("rate", "accumulation"):
+        return {"low": 0.0}
+    return {"low": -35.0, "high": 85.0, "no_echo": 0.0} if kind == "reflectivity" else {}
+
+
+def own_variable(name: str, facts: Mapping[str, Any]) -> Variable:
+    """A variable that a config defines; what it does not give is as usual of its kind.
+
+    Rates and accumulations are 0 or more; rain (mm, mm h-1) has the transform, drizzle and range of the
+    standard rain. Raises ValueError (also a pydantic ValidationError) where a fact is missing or wrong.
+    """
+    if not _OWN_NAME.match(name):
+        raise ValueError(f"'{name}' is no name: write letters, digits and _, a letter first")
+    if is_standard(name):
+        raise ValueError(f"'{name}' is known already; change it under override, or take another name")
+    kind, units = facts.get("kind", "instant"), normalised(str(facts.get("units", "")))
+    if not units:
+        raise ValueError("units is missing; write for instance units: mm h-1, or units: '1' for none")
+    made = Variable.model_validate(
+        {"long_name": name, **_usual(kind, units), **facts, "name": name, "units": units}
+    )
+    if made.is_rain and "high" not in facts:
+        most = (
+            MOST_RAIN_RATE if made.kind == "rate" else MOST_RAIN_MM * float(np.sqrt(made.interval_s / 3600))
+        )
+        made = made.model_copy(update={"high": most})
+    if (made.kind == "accumulation") != bool(made.interval_s):
+        raise ValueError(
+            "kind: accumulation needs the interval that it is summed over (interval: 15min), and no other "
+            "kind has one"
+        )
+    return made
+
+
+def describe(
+    name: str, overrides: dict[str, Any] | None = None, own: Mapping[str, Variable] | None = None
+) -> Variable:
     """The variable of that name, with a config's overrides; an unknown name is a RequestError with a
     suggestion.
+
+    own: the variables that the config itself defines.
     """
-    variable = _SURFACE.get(name) or _on_level(name)
+    variable = (own or {}).get(name) or _SURFACE.get(name) or _on_level(name)
     if variable is None:
-        raise RequestError(f"no variable is called '{name}'.{nearest(name, _SURFACE)}", variable=name)
-    return Variable.model_validate({**variable.model_dump(), **(overrides or {})}) if overrides else variable
-
-
-RESERVED = ("state", "background", "static", "moments", "shards", "weights")
-DAY_S = 86400
-
-
-class RoleConfig(Frozen):
-    """An additional role of a store on the state's points with its own time step: ten-minute radar beside an
-    hourly state.
-    """
-
-    variables: tuple[str, ...] = Field(min_length=1)
-    step: str
-
-
-class VariablesConfig(Frozen):
-    """`variables=`: which channels each role of the store holds, in order; `override` changes the description
-    of a variable.
-
-    groups: additional roles by name, each with its own step. add, drop, add_background, drop_background:
-    changes of state and background; `resolved` carries them out.
-    """
-
-    name: str
-    step: str = "1h"
-    state: tuple[str, ...]
-    background: tuple[str, ...] = ()
-    static: tuple[str, ...] = ("orog", "lsm")
-    groups: dict[str, RoleConfig] = Field(default_factory=dict)
-    override: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    add: tuple[str, ...] = ()
-    add_background: tuple[str, ...] = ()
-    drop: tuple[str, ...] = ()
-    drop_background: tuple[str, ...] = ()
-
-    @model_validator(mode="after")
-    def _groups_are_new_roles(self) -> VariablesConfig:
-        for role, group in self.groups.items():
-            if role in RESERVED or not role.isidentifier():
-                raise ValueError(
-                    f"variables.groups.{role}: the name must be one word and none of "
-                    f"{', '.join(RESERVED)}; choose another"
-                )
-            if DAY_S % max(seconds(parse_duration(group.step)), 1):
-                raise ValueError(
-                    f"variables.groups.{role}.step={group.step} does not divide a day; write for instance "
-                    "5min, 10min, 30min, 1h or 3h"
-                )
-        return self
-
-    @model_validator(mode="after")
-    def _overrides_fit(self) -> VariablesConfig:
-        for name, changes in self.override.items():
-            try:
-                describe(name, changes)
-            except ValidationError as error:
-                from stormcast_train.base.typed import explain_validation
-
-                raise RequestError(
-                    f"variables.override.{name}: {explain_validation(error, Variable)}"
-                ) from None
-        return self
-
-    def describe(self, name: str) -> Variable:
-        """The variable with this set's overrides."""
-        return describe(name, self.override.get(name))
-
-    def resolved(self) -> VariablesConfig:
-        """The set that remains after add and drop; RequestError where what is dropped is not in it, or
-        nothing is left.
-        """
-        changed = {
-            "state": changed_names("state", self.state, self.add, self.drop),
-            "background": changed_names(
-                "background", self.background, self.add_background, self.drop_background
-            ),
-        }
-        if not changed["state"]:
-            raise RequestError(
-                f"variables.drop={','.join(self.drop)} removes every state variable of "
-                f"variables={self.name}; keep at least one"
-            )
-        return self.model_copy(
-            update={**changed, "add": (), "add_background": (), "drop": (), "drop_background": ()}
+        known = [*_SURFACE, *(own or {})]
+        raise RequestError(
+            f"no variable is called '{name}'.{nearest(name, known)} `stormcast variables` lists those that are "
+            "known, and variables.define adds one of your own",
+            variable=name,
         )
-
-    def step_of(self, role: str) -> str:
-        """The step of a role's clock (the background's is its source's own, never finer)."""
-        return self.groups[role].step if role in self.groups else self.step
-
-    def roles(self) -> dict[str, tuple[str, ...]]:
-        """Channel names by role, only the roles that have any."""
-        additional = {role: group.variables for role, group in self.groups.items()}
-        named = {"state": self.state, "background": self.background, "static": self.static, **additional}
-        return {role: names for role, names in named.items() if names}
-
-
-def changed_names(
-    role: str,
-    names: tuple[str, ...],
-    add: tuple[str, ...],
-    drop: tuple[str, ...],
-    known: tuple[str, ...] = (),
-) -> tuple[str, ...]:
-    """The names without those dropped, then those added that are not among them, each in its order.
-
-    known: names that may be dropped although they are not in `names`. A dropped name in neither is a
-    RequestError.
-    """
-    for name in drop:
-        if name not in names and name not in known:
-            raise RequestError(
-                f"variables.drop names '{name}', which is not in the {role}.{nearest(name, names)} It holds "
-                f"{', '.join(names) or 'nothing'}",
-                variable=name,
-            )
-    kept = tuple(name for name in names if name not in drop)
-    return (*kept, *(name for name in dict.fromkeys(add) if name not in kept))
+    return Variable.model_validate({**variable.model_dump(), **(overrides or {})}) if overrides else variable

@@ -9,11 +9,12 @@ from pydantic import field_validator
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import parse_duration, seconds
-from stormcast_train.fields.variables import VariablesConfig
-from stormcast_train.preprocess.draws import Supply
+from stormcast_train.fields.variable_set import VariablesConfig
+from stormcast_train.fields.variables import Variable
+from stormcast_train.preprocess.draws import Rule, Supply
 from stormcast_train.preprocess.driver_blur import BlurConfig
 from stormcast_train.sources.config import SourceConfig
-from stormcast_train.sources.policy import Exact, Interpolate, fitting
+from stormcast_train.sources.policy import Accumulate, Exact, Interpolate, fitting
 
 
 class BackgroundConfig(Frozen):
@@ -58,9 +59,10 @@ def supplies_of(
         )
     found: dict[str, Supply] = {}
     for name in variables.roles().get(role, ()):
-        rule = source.policy_of(role, name)
+        variable = variables.describe(name)
+        rule = source.policy_of(role, variable)
         if cadence is not None and isinstance(rule, Exact):
-            rule = fitting(Interpolate(gap=cadence), name)
+            rule = fitting(Interpolate(gap=cadence), variable)
         if cadence is not None and isinstance(rule, Exact):
             raise RequestError(
                 f"background.cadence={cadence} cannot give {name}: amounts and echoes are not interpolated "
@@ -68,5 +70,14 @@ def supplies_of(
             )
         reader = source.reader_of(role, name)
         analyses = getattr(source.readers[reader], "role", None) == "analysis"
-        found[name] = Supply(reader, rule, seconds(parse_duration(cadence)) if cadence else 1, analyses)
+        cadence_s = seconds(parse_duration(cadence)) if cadence else 1
+        found[name] = Supply(reader, rule, cadence_s, analyses, *_pieces(rule, variable, variables))
     return found
+
+
+def _pieces(rule: Rule, variable: Variable, variables: VariablesConfig) -> tuple[int, int]:
+    """How many accumulations make up the variable, and the length of each in seconds; (0, 0) of no sum."""
+    if not isinstance(rule, Accumulate):
+        return 0, 0
+    of = variables.describe(rule.of)
+    return rule.pieces(variable, of), of.interval_s

@@ -10,7 +10,8 @@ from typing import Any
 
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.regrid import Regrid
-from stormcast_train.fields.variables import Variable, VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
+from stormcast_train.fields.variables import Variable
 from stormcast_train.preprocess.background import BackgroundConfig
 from stormcast_train.preprocess.targets import Weights, base_path, method_for
 from stormcast_train.sources.config import SourceConfig
@@ -43,7 +44,7 @@ class Context:
 
     def sources(self) -> dict[str, Source]:
         if not self._sources:
-            self._sources = build_sources(self.source, self.archive)
+            self._sources = build_sources(self.source, self.archive, self.variables.own)
         return self._sources
 
     def layout(self, folder: Path, role: str) -> GroupLayout:

@@ -9,7 +9,6 @@ import numpy as np
 
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import iso, parse_duration, seconds
-from stormcast_train.fields.variables import describe
 from stormcast_train.preprocess.index import Index, reason_of
 from stormcast_train.sources.policy import Accumulate, Exact, Hold, Interpolate
 from stormcast_train.sources.source import Record
@@ -54,28 +53,30 @@ class Supply:
     `cadence_s`).
 
     analyses: whether the reader takes its files for analyses, also where each is the first hour of a forecast
-    of its own.
+    of its own. pieces, piece_s: how many accumulations of how many seconds each a summed variable has.
     """
 
     reader: str
     rule: Rule
     cadence_s: int = 1
     analyses: bool = False
+    pieces: int = 0
+    piece_s: int = 0
 
-    def reach_s(self, name: str) -> int:
+    def reach_s(self) -> int:
         """How far from a time (seconds) the files may lie that make it."""
         if isinstance(self.rule, Hold):
             return seconds(parse_duration(self.rule.limit))
         if isinstance(self.rule, Interpolate):
             return seconds(parse_duration(self.rule.gap))
-        return describe(name).interval_s if isinstance(self.rule, Accumulate) else 0
+        return self.pieces * self.piece_s
 
 
 def draw(index: Index, supply: Supply, name: str, time: int) -> Draw | Absence:
     """The draw of a variable at a time (seconds since 1970)."""
     rule = supply.rule
     if isinstance(rule, Accumulate):
-        return _summed(index, supply, rule, name, time)
+        return _summed(index, supply, rule, time)
     exact = index.candidates(supply.reader, name, time) if time % supply.cadence_s == 0 else ()
     if exact:
         return Draw((Term(exact),))
@@ -136,9 +137,8 @@ def _analyses(early: tuple[Record, ...], late: tuple[Record, ...], supply: Suppl
     return kept(early), kept(late)
 
 
-def _summed(index: Index, supply: Supply, rule: Accumulate, name: str, time: int) -> Draw | Absence:
-    step = describe(rule.of).interval_s
-    times = [time - k * step for k in range(rule.pieces(name))]
+def _summed(index: Index, supply: Supply, rule: Accumulate, time: int) -> Draw | Absence:
+    times = [time - k * supply.piece_s for k in range(supply.pieces)]
     terms = [Term(index.candidates(supply.reader, rule.of, t)) for t in times]
     missing = [t for t, term in zip(times, terms, strict=True) if not term.records]
     if missing:

@@ -97,7 +97,7 @@ class _Plans:
         period = self._work.request.period
         if period is None or time in period:
             return row_plan(self._work.index, self._supplies, time)
-        reach = np.timedelta64(max(supply.reach_s(name) for name, supply in self._supplies.items()), "s")
+        reach = np.timedelta64(max(supply.reach_s() for supply in self._supplies.values()), "s")
         around = Period(time - reach, time + reach + np.timedelta64(1, "s"))
         return row_plan(
             scan(self._work.sources, _readers(self._work, self._layout.role), around), self._supplies, time

@@ -14,6 +14,7 @@ from stormcast_train.fields.variables import Variable
 from stormcast_train.preprocess.radar_checks import absurd, speckle
 from stormcast_train.sources.quality_config import QualityConfig
 
+WEAKEST_DBZ = -90.0  # cloud radars report down to about -60
 ROUNDING = 1e-6  # of the variable's range: what packing in a file can put a value beyond its end
 DEFAULT = QualityConfig()
 Checked = tuple[NDArray[np.float32], NDArray[np.uint8]]
@@ -23,8 +24,9 @@ def check(variable: Variable, values_YX: NDArray[np.float32], in_range: bool = T
     """The field with NaN where it is unusable, and the reason of every cell (0: usable).
 
     A value outside by no more than the rounding of a packed file (-1e-19 mm of rain) is set to the end of the
-    range, and reflectivity below the no-echo floor to the floor: sources differ in how weak an echo they
-    still report. Without `in_range` only what is no number is refused.
+    range, and reflectivity below the no-echo floor to the floor before its range is looked at: sources differ
+    in how weak an echo they still report. Below WEAKEST_DBZ it is no echo but a code that nobody declared.
+    Without `in_range` only what is no number is refused.
     """
     low, high = (variable.low, variable.high) if in_range else (-np.inf, np.inf)
     least, most = values_YX.min(), values_YX.max()  # a NaN anywhere makes both NaN
@@ -43,6 +45,9 @@ def _clean(shape: tuple[int, ...]) -> NDArray[np.uint8]:
 def _checked(variable: Variable, values_YX: NDArray[np.float32], low: float, high: float) -> Checked:
     codes_YX = np.zeros(values_YX.shape, dtype=np.uint8)
     codes_YX[np.isnan(values_YX)] = Reason.NOT_IN_FILE
+    if variable.no_echo is not None:
+        weak_YX = (values_YX >= WEAKEST_DBZ) & (values_YX < variable.no_echo)
+        values_YX = np.where(weak_YX, np.float32(variable.no_echo), values_YX)
     if np.isfinite(low) and np.isfinite(high):
         slack = ROUNDING * (high - low)
         near = (values_YX >= low - slack) & (values_YX <= high + slack)
@@ -68,7 +73,7 @@ def examine(
     (`radar_checks.absurd`).
     """
     checked_YX, codes_YX = check(variable, values_YX, config.range.enabled)
-    if variable.kind not in ("accumulation", "reflectivity"):
+    if not variable.is_intermittent:
         return checked_YX, codes_YX  # the others are checks of radars
     found = (
         (Reason.SPECKLE, speckle(checked_YX, variable, config.speckle)),

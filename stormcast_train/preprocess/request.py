@@ -13,7 +13,8 @@ from stormcast_train.base.fingerprint import canonical
 from stormcast_train.fields.grid import NativeDomain, RegularDomain
 from stormcast_train.fields.times import Period
 from stormcast_train.fields.transforms import QuantileMap
-from stormcast_train.fields.variables import Variable, VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
+from stormcast_train.fields.variables import Variable
 from stormcast_train.preprocess.background import BackgroundConfig, supplies_of
 from stormcast_train.preprocess.draws import Supply
 from stormcast_train.preprocess.engine import DaskConfig, EngineConfig, Executor

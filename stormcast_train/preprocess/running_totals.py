@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import iso
-from stormcast_train.fields.variables import describe
 from stormcast_train.preprocess.index import Index
 from stormcast_train.sources.source import Source
 from stormcast_train.store.layout import DAY_S
@@ -28,7 +27,7 @@ def check_running_totals(index: Index, source: Source, reader: str, name: str) -
     """RequestError where the accumulation `name` of this reader never falls within the days that are looked
     at.
     """
-    if not source.may_hold_running_totals or describe(name).kind != "accumulation":
+    if not source.may_hold_running_totals or source.described(name).kind != "accumulation":
         return
     wet = fallen = 0
     days = _days(index.times_of(reader, name))

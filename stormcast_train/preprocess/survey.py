@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,9 +56,11 @@ def survey(request: PreprocessRequest) -> Work:
     if not request.archive.is_dir():
         raise RequestError(f"archive={request.archive} is not a folder", archive=str(request.archive))
     memory = ArchiveMemory(request.store / INDEX, request.archive)
-    work = Work(request, build_sources(request.source, request.archive), Index(), {}, exists, memory)
+    request.source.check_names(request.variables.describe)
+    own = request.variables.own
+    work = Work(request, build_sources(request.source, request.archive, own), Index(), {}, exists, memory)
     for name, source in work.sources.items():
-        source.memory = memory.of(name, request.source.readers[name].model_dump(mode="json"))
+        source.memory = memory.of(name, _read_by(request, name))
     roles = [role for role in request.variables.roles() if role != "static"]
     readers: list[str] = []
     for role in roles:
@@ -95,7 +98,7 @@ def _period_to_scan(request: PreprocessRequest, roles: Sequence[str]) -> Period 
 
 def _reach_s(request: PreprocessRequest, role: str) -> int:
     """How far from a time a file may lie that gives one of the role's variables there."""
-    return max((supply.reach_s(name) for name, supply in request.supplies(role).items()), default=0)
+    return max((supply.reach_s() for supply in request.supplies(role).values()), default=0)
 
 
 def _axis(work: Work, role: str) -> p.RoleAxis:
@@ -190,6 +193,12 @@ def _old_axis(store: Path, role: str) -> p.RoleAxis | None:
             axis = p.RoleAxis(*clock_of(folder, role), max(1, p.known_rows(folder, role)))
             found = axis if found is None else _joined(found, axis)
     return found
+
+
+def _read_by(request: PreprocessRequest, reader: str) -> dict[str, Any]:
+    """What decides what a reader finds in a file: its config, and the variables that the request defines."""
+    config = request.source.readers[reader].model_dump(mode="json")
+    return config | ({"define": request.variables.define} if request.variables.define else {})
 
 
 def _joined(old: p.RoleAxis | None, new: p.RoleAxis) -> p.RoleAxis:

@@ -159,7 +159,7 @@ def method_for(config: SourceConfig, variable: Variable, source: Grid, target: G
     ratio = float(np.sqrt(np.prod(target.spacing_m) / np.prod(source.spacing_m)))
     if variable.kind != "reflectivity" and ratio >= AREA_FROM:
         return "conservative"
-    return config.method_of(variable.name)
+    return config.method_of(variable)
 
 
 class Weights:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times, iso
-from stormcast_train.fields.variables import Variable, describe
+from stormcast_train.fields.units import normalised
+from stormcast_train.fields.variables import RAIN_RATE, Variable, describe
 
 if TYPE_CHECKING:
     pass
@@ -88,6 +89,9 @@ def described(name: str, attributes: dict[str, Any]) -> Variable:
         return describe(name)
     except RequestError:
         units, long_name = str(attributes.get("units", "1")), str(attributes.get("long_name", name))
+        units = normalised(units)
+        if units == RAIN_RATE:
+            return Variable(name=name, units=units, long_name=long_name, kind="rate")
         rainy = units == "mm" or "rain" in long_name.lower()
         return Variable(
             name=name, units=units, long_name=long_name, kind="accumulation" if rainy else "instant"

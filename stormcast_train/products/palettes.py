@@ -44,8 +44,11 @@ def palette(variable: Variable) -> Palette:
     """The palette of a variable, by what kind of quantity it is."""
     level = split_level(variable.name)
     letter = level[0] if level else ""
-    if variable.kind == "accumulation" and variable.units == "mm":
-        return Palette("YlGnBu", "mm", levels=_rain_levels(variable.interval_s))
+    own = variable.palette
+    if own is not None:
+        return Palette(own.cmap, variable.units, levels=own.levels, centred=own.centred)
+    if variable.is_rain:
+        return Palette("YlGnBu", variable.units, levels=_rain_levels(variable.hours_of_rain))
     if variable.kind == "reflectivity":
         return Palette("viridis", "dBZ", levels=ECHO_DBZ)
     if variable.units == "K":
@@ -66,8 +69,8 @@ def as_stored(variable: Variable) -> Palette:
     return replace(palette(variable), units=variable.units, factor=1.0, offset=0.0)
 
 
-def _rain_levels(interval_s: int) -> tuple[float, ...]:
-    hours = (interval_s or 3600) / 3600
+def _rain_levels(hours: float) -> tuple[float, ...]:
+    hours = hours or 1.0
     return RAIN_MM_H if hours >= 0.9 else tuple(float(f"{rate * hours:.2g}") for rate in RAIN_MM_H)
 
 

@@ -127,7 +127,7 @@ def _wet_from(variable: Variable) -> float | None:
     """Rain and echo that count, in the variable's unit."""
     if variable.kind == "reflectivity":
         return max(variable.no_echo or 0.0, 0.0) + 5.0
-    return 0.1 if variable.kind == "accumulation" and variable.units == "mm" else None
+    return 0.1 if variable.is_rain else None
 
 
 def _sampled(

@@ -83,11 +83,7 @@ class BaselineInputs:
     def _extrapolation(self, start: np.datetime64) -> Fields:
         from stormcast_train.verification.baselines import extrapolation, frames_needed
 
-        names = [
-            name
-            for name, variable in self.analysis.variables.items()
-            if variable.kind in ("accumulation", "reflectivity")
-        ]
+        names = [name for name, variable in self.analysis.variables.items() if variable.is_intermittent]
         past = start - np.arange(frames_needed(self.score.motion))[::-1] * self.analysis.step
         if not names or not self.analysis.whole(past).all():
             return {}

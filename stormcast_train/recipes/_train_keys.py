@@ -16,7 +16,7 @@ from stormcast_train.data.event_config import EventsConfig
 from stormcast_train.data.mix import MixConfig
 from stormcast_train.fields.grid import DomainConfig
 from stormcast_train.fields.times import parse_duration, seconds
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.training.loop.optim_config import Lengths, OptimConfig

@@ -21,7 +21,7 @@ from stormcast_train.bench.result_rows import Measured, append, default_folder, 
 from stormcast_train.distributed.local import reporting, run_ranks
 from stormcast_train.distributed.ranks import must_launch, ranks_from_environment
 from stormcast_train.fields.grid import DomainConfig
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.objectives.config import ObjectiveConfig
 from stormcast_train.sources.config import SourceConfig

@@ -12,7 +12,7 @@ from stormcast_train.base.console import Console
 from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.grid import DomainConfig
 from stormcast_train.fields.times import Period, iso
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.preprocess.background import BackgroundConfig
 from stormcast_train.preprocess.engine import DaskConfig, Executor
 from stormcast_train.preprocess.parts import Part

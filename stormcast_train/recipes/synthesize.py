@@ -13,7 +13,7 @@ from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.grid import DomainConfig, RegularDomain
 from stormcast_train.fields.times import HOUR, Period, Times, iso, parse_time
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 
 if TYPE_CHECKING:
     from stormcast_train.synthetic.archive import Archive

@@ -216,9 +216,7 @@ def score(
 
 
 def _interest(case: Case, question: Question) -> float:
-    amounts = [
-        name for name, variable in question.analysis.variables.items() if variable.kind == "accumulation"
-    ]
+    amounts = [name for name, variable in question.analysis.variables.items() if variable.is_amount]
     return float(np.nanmean(np.nan_to_num(case.truth[amounts[0]]))) if amounts else 0.0
 
 

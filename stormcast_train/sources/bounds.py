@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from stormcast_train.base.errors import UnreadableError
-from stormcast_train.fields.variables import describe
+from stormcast_train.fields.variables import Variable
 from stormcast_train.sources.cube import Cube
 from stormcast_train.sources.leads import unit_seconds
 
@@ -41,15 +41,15 @@ def interval_facts(dataset: xr.Dataset, time_dims: tuple[str, ...]) -> dict[str,
     return facts
 
 
-def check_interval(name: str, cube: Cube, path: Path) -> None:
+def check_interval(variable: Variable, cube: Cube, path: Path) -> None:
     """UnreadableError where the file itself says that its sums are not of the variable's interval."""
-    wanted, found = describe(name).interval_s, cube.attrs.get("accumulated_s")
+    wanted, found = variable.interval_s, cube.attrs.get("accumulated_s")
     if not wanted or found is None or found == wanted:
         return
     varying = "other lengths from time to time (since a forecast's start, say)"
     runs = f"{found / 60:g} min" if found > 0 else varying
     raise UnreadableError(
-        f"{path}: the sums of '{cube.name}' run over {runs}, as the file says, and {name} is of "
+        f"{path}: the sums of '{cube.name}' run over {runs}, as the file says, and {variable.name} is of "
         f"{wanted // 60} min; difference them first, or map them to the variable of that length",
         path=str(path),
     )

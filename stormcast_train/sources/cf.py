@@ -10,10 +10,11 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from stormcast_train.base.errors import RequestError, UnreadableError, nearest
+from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, iso, parse_time
-from stormcast_train.fields.variables import describe
+from stormcast_train.fields.variables import Variable, describe, is_standard
 from stormcast_train.sources.bounds import check_interval
+from stormcast_train.sources.cf_mapping import Mapped, find, kept_codes, scaling
 from stormcast_train.sources.config import CfReader, CfVariable
 from stormcast_train.sources.cube import Cube, preliminary_times
 from stormcast_train.sources.cube_axes import Coordinates
@@ -23,8 +24,7 @@ from stormcast_train.sources.file_search import find_files
 from stormcast_train.sources.leads import NO_TIMES
 from stormcast_train.sources.memory import FileContents, Held
 from stormcast_train.sources.opened import opened, reading
-from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, stacked
-from stormcast_train.sources.units import conversion, normalised
+from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, own_units, stacked
 
 
 @cache  # one function object per coordinates: the cache of open files distinguishes openers by identity
@@ -35,99 +35,21 @@ def _opener(coordinates: Coordinates) -> Callable[[Path], GriddedFile]:
     return open_with
 
 
-def _find(file: GriddedFile, path: Path, declared: CfVariable) -> tuple[Cube, int]:
-    """The cube and level row of a declared variable; UnreadableError names what the file holds instead."""
-    named = [c for c in file.cubes if declared.source in (c.name, *c.aliases)]
-    if not named:
-        held = [c.name for c in file.cubes]
-        why = f" ({file.skipped[declared.source]})" if declared.source in file.skipped else ""
-        hint = f"{nearest(declared.source, held)} It holds {', '.join(held) or 'none'}"
-        raise UnreadableError(f"{path} holds no field '{declared.source}'{why}.{hint}", path=str(path))
-    chosen = [cube for cube in named if _has_keys(cube, declared.keys)]
-    if not chosen:
-        raise UnreadableError(
-            f"{path}: no '{declared.source}' has the keys {declared.keys}; it has {_kinds(named)}",
-            path=str(path),
-        )
-    rows = [(cube, _level_row(cube, declared)) for cube in chosen]
-    found = [(cube, row) for cube, row in rows if row is not None] or rows
-    if len({_kind(cube) for cube, _ in found}) > 1:
-        raise UnreadableError(
-            f"{path} holds '{declared.source}' as {_kinds([cube for cube, _ in found])}; choose one with "
-            "keys:",
-            path=str(path),
-        )
-    return _checked(*found[0], path, declared)
-
-
-def _has_keys(cube: Cube, keys: Mapping[str, str | int | float]) -> bool:
-    attrs = cube.attrs
-    return all(str(attrs.get(f"GRIB_{key}", attrs.get(key))) == str(value) for key, value in keys.items())
-
-
-def _level_row(cube: Cube, declared: CfVariable) -> int | None:
-    """The row of the declared level, the first without one; None where the cube does not hold the level."""
-    return 0 if declared.level is None else cube.level_row(declared.level)
-
-
-def _kind(cube: Cube) -> tuple[str, str]:
-    return str(cube.attrs.get("GRIB_typeOfLevel")), str(cube.attrs.get("GRIB_stepType"))
-
-
-def _kinds(cubes: Sequence[Cube]) -> str:
-    """How cubes of one name differ, as `keys:` would name it."""
-    texts = []
-    for cube in cubes:
-        level, step = _kind(cube)
-        texts.append(f"{{typeOfLevel: {level}, stepType: {step}}} at {cube.levels.tolist()}")
-    return ", ".join(texts)
-
-
-def _checked(cube: Cube, row: int | None, path: Path, declared: CfVariable) -> tuple[Cube, int]:
-    """The cube and row where level and unit are as declared; UnreadableError where not."""
-    if declared.level is None and len(cube.levels) > 1:
-        raise UnreadableError(
-            f"{path}: '{cube.name}' has levels {cube.levels.tolist()}; choose one with level:", path=str(path)
-        )
-    if row is None:
-        raise UnreadableError(
-            f"{path}: '{cube.name}' has no level {declared.level}; it has {cube.levels.tolist()}",
-            path=str(path),
-        )
-    if declared.units is not None and normalised(declared.units) != cube.units:
-        raise UnreadableError(
-            f"{path}: '{cube.name}' is in '{cube.units}', and the config expects '{declared.units}'",
-            path=str(path),
-        )
-    return cube, row
-
-
-def _scale(name: str, declared: CfVariable, cube: Cube, path: Path) -> tuple[float, float]:
-    """(scale, offset) to the canonical unit: declared, or from the file's unit."""
-    if declared.scale is not None or declared.offset is not None:
-        return (1.0 if declared.scale is None else declared.scale), declared.offset or 0.0
-    found = conversion(cube.units or declared.units or "", describe(name).units)
-    if found is None:
-        wanted = describe(name).units
-        raise UnreadableError(
-            f"{path}: '{cube.name}' is in '{cube.units}', from which no conversion to {wanted} for {name} is "
-            "known; declare scale: and offset:",
-            path=str(path),
-        )
-    return found
-
-
 def _fields(
-    file: GriddedFile, path: Path, time: np.datetime64 | None, variables: Mapping[str, CfVariable]
+    file: GriddedFile,
+    path: Path,
+    time: np.datetime64 | None,
+    variables: Mapping[str, Mapped],
+    no_echo_dbz: float = 0.0,
 ) -> xr.Dataset:
-    """The declared variables at exactly this time (as stamped in the file); UnreadableError where one is
+    """The mapped variables at exactly this time (as stamped in the file); UnreadableError where one is
     missing.
     """
     found: dict[str, NDArray[np.float32]] = {}
     first: Cube | None = None
     version = ""
-    for name, declared in variables.items():
-        cube, level_row = _find(file, path, declared)
+    for name, mapped in variables.items():
+        cube, level_row = find(file, path, mapped.at)
         row = _time_row(cube, time, path)
         first, version = first or cube, version or cube.version(row)
         if not (np.array_equal(cube.lat, first.lat) and np.array_equal(cube.lon, first.lon)):
@@ -135,15 +57,15 @@ def _fields(
                 f"{path} holds {', '.join(variables)} on different grids; ask for them one by one",
                 path=str(path),
             )
-        scale, offset = _scale(name, declared, cube, path)
-        check_interval(name, cube, path)
+        scale = scaling(mapped, cube, path)
+        check_interval(mapped.variable, cube, path)
         with reading(path):
             values = cube.plane(row, level_row)
-        if (scale, offset) != (1.0, 0.0):
-            values = (values * np.float64(scale) + offset).astype(np.float32)
-        found[name] = values
+        found[name] = mapped.canonical(values, scale, no_echo_dbz)
     assert first is not None
-    return dataset(found, first.lat, first.lon, time, version or path.suffix.lstrip("."))
+    own = {name: mapped.variable for name, mapped in variables.items() if not is_standard(name)}
+    version = version or path.suffix.lstrip(".")
+    return dataset(found, first.lat, first.lon, time, version, units=own_units(list(found), own))
 
 
 def _time_row(cube: Cube, time: np.datetime64 | None, path: Path) -> int:
@@ -168,13 +90,13 @@ def read(
     over the times that all share. Times are the file's own. Raises UnreadableError.
     """
     path = Path(path)
-    file = opened(path, _opener(Coordinates()))
     if variables is None:
-        return _as_they_are(file, path, time)
-    declared = {name: _declared(given) for name, given in variables.items()}
+        return _as_they_are(opened(path, _opener(Coordinates())), path, time)
+    declared = {name: Mapped(describe(name), _declared(given)) for name, given in variables.items()}
+    file = opened(path, _opener(Coordinates(codes=kept_codes(declared.values()))))
     if time is not None:
         return _fields(file, path, parse_time(time), declared)
-    shared = common_times([_find(file, path, v)[0] for v in declared.values()])
+    shared = common_times([find(file, path, mapped.at)[0] for mapped in declared.values()])
     return stacked(
         [_fields(file, path, t, declared) for t in shared] or [_fields(file, path, None, declared)]
     )
@@ -225,25 +147,32 @@ class Cf(Source):
         super().__init__(name, reader.role, Clock(reader.utc_offset, reader.stamp))
         self.archive = archive
         self.reader = reader
-        self._open = _opener(Coordinates(reader.time, reader.latitude, reader.longitude, box=reader.box))
+        self.no_echo_dbz = no_echo_dbz
 
-    def _shift(self, name: str, cube: Cube) -> np.timedelta64:
+    def _open(self, path: Path) -> GriddedFile:
+        return opened(path, _opener(self._coordinates()))
+
+    def _coordinates(self) -> Coordinates:
+        reader = self.reader
+        codes = kept_codes(map(self._mapped, reader.variables))
+        return Coordinates(reader.time, reader.latitude, reader.longitude, box=reader.box, codes=codes)
+
+    def _mapped(self, name: str) -> Mapped:
+        return Mapped(self.described(name), self.reader.variables[name])
+
+    def _shift(self, variable: Variable, cube: Cube) -> np.timedelta64:
         """Valid time minus the file's stamp, which lies where the file's bounds say, else where `stamp` does.
         UnreadableError where both are given and differ.
         """
         stamped = cube.attrs.get("stamped", self.reader.stamp)
-        if (
-            describe(name).interval_s
-            and stamped != self.reader.stamp
-            and "stamp" in self.reader.model_fields_set
-        ):
+        if variable.interval_s and stamped != self.reader.stamp and "stamp" in self.reader.model_fields_set:
             raise UnreadableError(
                 f"by its bounds '{cube.name}' is stamped at the {stamped} of its interval, and "
                 f"source.readers.{self.name}.stamp={self.reader.stamp}: leave stamp out where the bounds are "
                 "right"
             )
         share = {"end": 0.0, "start": 1.0, "middle": 0.5}[stamped]
-        return np.timedelta64(round(describe(name).interval_s * share - self.reader.utc_offset * 3600), "s")
+        return np.timedelta64(round(variable.interval_s * share - self.reader.utc_offset * 3600), "s")
 
     def scan(self, period: Period | None = None) -> tuple[list[Record], list[Refusal]]:
         records: list[Record] = []
@@ -259,20 +188,21 @@ class Cf(Source):
 
     def _look(self, path: Path) -> FileContents:
         """The declared variables that the file holds, and when; UnreadableError where it holds none."""
-        file = opened(path, self._open)
+        file = self._open(path)
         held: list[Held] = []
         early = [NO_TIMES]
         problems: list[str] = []
-        for name, declared in self.reader.variables.items():
+        for name in self.reader.variables:
+            mapped = self._mapped(name)
             try:
-                cube = _find(file, path, declared)[0]
-                _scale(name, declared, cube, path)
-                check_interval(name, cube, path)
-                shift = self._shift(name, cube)
+                cube = find(file, path, mapped.at)[0]
+                scaling(mapped, cube, path)
+                check_interval(mapped.variable, cube, path)
+                shift = self._shift(mapped.variable, cube)
             except UnreadableError as error:
                 problems.append(str(error))
                 continue
-            if describe(name).kind != "static":
+            if mapped.variable.kind != "static":
                 held.append(Held((name,), cube.times + shift))
                 early.append(preliminary_times([cube]) + shift)
         if len(problems) == len(self.reader.variables):
@@ -295,7 +225,7 @@ class Cf(Source):
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         self._known(names)
-        file = opened(record.path, self._open)
+        file = self._open(record.path)
         present = [n for n in names if n in record.names]
         if not present:
             raise UnreadableError(
@@ -311,14 +241,14 @@ class Cf(Source):
         for name in names:
             if name not in merged:
                 merged[name] = xr.full_like(merged[present[0]], np.nan).assign_attrs(
-                    units=describe(name).units
+                    units=self.described(name).units
                 )
         return merged.assign_coords(valid_time=((), record.time.astype("datetime64[ns]")))
 
     def _part(self, file: GriddedFile, record: Record, name: str) -> xr.Dataset:
-        declared = self.reader.variables[name]
-        stamp = record.time - self._shift(name, _find(file, record.path, declared)[0])
-        return _fields(file, record.path, stamp, {name: declared})
+        mapped = self._mapped(name)
+        stamp = record.time - self._shift(mapped.variable, find(file, record.path, mapped.at)[0])
+        return _fields(file, record.path, stamp, {name: mapped}, self.no_echo_dbz)
 
     def _known(self, names: Sequence[str]) -> None:
         unknown = [n for n in names if n not in self.reader.variables]
@@ -332,9 +262,7 @@ class Cf(Source):
         self._known(names)
         for path in find_files(self.archive, self.reader.root, self.reader.pattern):
             try:
-                return _fields(
-                    opened(path, self._open), path, None, {n: self.reader.variables[n] for n in names}
-                )
+                return _fields(self._open(path), path, None, {n: self._mapped(n) for n in names})
             except UnreadableError:
                 continue  # the scan reports it
         raise RequestError(

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.base.frozen import Frozen
-from stormcast_train.fields.variables import describe
+from stormcast_train.fields.variables import Variable, describe, is_standard
 from stormcast_train.sources.policy import EXACT, Accumulate, Exact, Hold, Interpolate, Policy, fitting
 from stormcast_train.sources.quality_config import QualityConfig
 
@@ -17,6 +18,9 @@ def _tuple(value: Any) -> Any:
     return (value,) if isinstance(value, str) else value
 
 
+Codes = Annotated[
+    tuple[float, ...], BeforeValidator(lambda given: (given,) if isinstance(given, int | float) else given)
+]
 Words = Annotated[tuple[str, ...], BeforeValidator(_tuple)]
 Method = Literal["bilinear", "nearest", "conservative", "area", "max"]
 STANDARD_LEVELS_HPA = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
@@ -151,7 +155,10 @@ class CfVariable(Frozen):
 
     units: what the file must declare (null: anything; without scale and offset a known unit is converted).
     level: picked by value along the file's vertical coordinate. keys: GRIB keys that the message must have,
-    where the name alone is ambiguous (`{typeOfLevel: heightAboveGround}`).
+    where the name alone is ambiguous (`{typeOfLevel: heightAboveGround}`). missing: further values (in the
+    file's unit, before scale and offset) that stand for a missing one. no_echo: values that stand for "covered,
+    nothing seen", also where the file declares them missing: they become the floor of reflectivity
+    (`no_echo_dbz`) and 0 of amounts and rates; by default -99 of reflectivity, as in MRMS and CWA files.
     """
 
     source: str
@@ -160,6 +167,8 @@ class CfVariable(Frozen):
     offset: float | None = None
     level: float | None = None
     keys: dict[str, str | int | float] = Field(default={})
+    missing: Codes = ()
+    no_echo: Codes | None = None
 
 
 class CfReader(Frozen):
@@ -210,6 +219,7 @@ ReaderConfig = Annotated[
 DEFAULT_METHODS: dict[str, Method] = {
     "instant": "bilinear",
     "accumulation": "bilinear",
+    "rate": "bilinear",
     "reflectivity": "nearest",
     "static": "bilinear",
 }
@@ -262,10 +272,20 @@ class SourceConfig(Frozen):
                         f"policy.{name}: accumulate is for a variable (such as rain1h), and {name} is a "
                         "reader"
                     )
-                policy.pieces(name)
+                if is_standard(name) and is_standard(policy.of):
+                    policy.pieces(describe(name), describe(policy.of))
+        return self
+
+    def check_names(self, describe: Callable[[str], Variable]) -> None:
+        """RequestError for a policy of a variable that is not known, or a sum that its pieces do not make.
+
+        describe: gives the variable of a name, the config's own among them.
+        """
+        for name, policy in self.policy.items():
+            if isinstance(policy, Accumulate):
+                policy.pieces(describe(name), describe(policy.of))
             elif name not in self.readers:
                 describe(name)
-        return self
 
     def reader_of(self, role: str, variable: str) -> str:
         """The name of the reader that supplies this variable of this role."""
@@ -279,14 +299,15 @@ class SourceConfig(Frozen):
             )
         return reader
 
-    def policy_of(self, role: str, variable: str) -> Exact | Hold | Accumulate | Interpolate:
+    def policy_of(self, role: str, variable: Variable) -> Exact | Hold | Accumulate | Interpolate:
         """How a value of this variable at a time is made: by the variable's name, else by its reader, else
         exactly.
         """
-        found = self.policy.get(variable) or self.policy.get(self.reader_of(role, variable)) or EXACT
+        name = variable.name
+        found = self.policy.get(name) or self.policy.get(self.reader_of(role, name)) or EXACT
         return fitting(found, variable)
 
-    def method_of(self, variable: str) -> Method:
+    def method_of(self, variable: Variable) -> Method:
         """How this variable is regridded: by its name, else by its kind, else the default of its kind."""
-        kind = describe(variable).kind
-        return self.regrid.get(variable) or self.regrid.get(kind) or DEFAULT_METHODS[kind]
+        kind = variable.kind
+        return self.regrid.get(variable.name) or self.regrid.get(kind) or DEFAULT_METHODS[kind]

@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Period
+from stormcast_train.fields.units import normalised
 from stormcast_train.sources.bounds import interval_facts
+from stormcast_train.sources.codes import keep_codes
 from stormcast_train.sources.cube import Cube
 from stormcast_train.sources.cube_axes import (
     BY_CONVENTION,
@@ -32,7 +34,6 @@ from stormcast_train.sources.grib import grib_cubes
 from stormcast_train.sources.leads import TimeAxes, TimeReader
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.places import check_places, touching
-from stormcast_train.sources.units import normalised
 from stormcast_train.sources.zarr_chunks import day_blocks, plane_of_block, zarr_chunk
 from stormcast_train.sources.zarr_written import WrittenChunks, open_zarr
 
@@ -64,7 +65,7 @@ class GriddedFile:
 def open_gridded(path: Path, coordinates: Coordinates = BY_CONVENTION) -> GriddedFile:
     """The cubes of a NetCDF, GRIB, ZIP or Zarr; the first bytes decide, not the name."""
     if path.is_dir():
-        store = open_zarr(path)
+        store = open_zarr(path, coordinates.codes)
         return _from_datasets([store], [store.close], coordinates, 0, path)
     with open(path, "rb") as handle:
         magic = handle.read(8)
@@ -73,7 +74,7 @@ def open_gridded(path: Path, coordinates: Coordinates = BY_CONVENTION) -> Gridde
     if magic.startswith(b"GRIB"):
         cubes, skipped = grib_cubes(path, coordinates.forecasts, coordinates.member)
         return GriddedFile(cubes, skipped, [])
-    return _from_datasets(*_as_dataset(open_netcdf(path)), coordinates, 0)
+    return _from_datasets(*_as_dataset(open_netcdf(path), coordinates), coordinates, 0)
 
 
 def _open_zip(path: Path, coordinates: Coordinates) -> GriddedFile:
@@ -86,7 +87,7 @@ def _open_zip(path: Path, coordinates: Coordinates) -> GriddedFile:
     with zipfile.ZipFile(path) as archive:
         for member in sorted(n for n in archive.namelist() if n.lower().endswith((".nc", ".nc4"))):
             content = archive.read(member)
-            opened, closing = _as_dataset(open_netcdf(Path(member), content))
+            opened, closing = _as_dataset(open_netcdf(Path(member), content), coordinates)
             datasets, closers, held = [*datasets, *opened], [*closers, *closing], held + len(content)
         if not datasets:
             raise UnreadableError(
@@ -96,10 +97,15 @@ def _open_zip(path: Path, coordinates: Coordinates) -> GriddedFile:
     return _from_datasets(datasets, closers, coordinates, held)
 
 
-def _as_dataset(handle: netCDF4.Dataset) -> tuple[list[xr.Dataset], list[Callable[[], Any]]]:
+def _as_dataset(
+    handle: netCDF4.Dataset, coordinates: Coordinates
+) -> tuple[list[xr.Dataset], list[Callable[[], Any]]]:
     for variable in handle.variables.values():
         _cache_one_time(variable)
     store: Any = xr.backends.NetCDF4DataStore
+    if coordinates.codes:
+        raw = xr.open_dataset(store(handle), decode_cf=False, cache=False)
+        return [keep_codes(raw, coordinates.codes)], [handle.close]
     dataset = xr.open_dataset(store(handle), decode_times=False, cache=False)
     return [dataset], [handle.close]
 

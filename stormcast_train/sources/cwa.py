@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, iso, parse_duration, seconds
-from stormcast_train.fields.variables import describe
+from stormcast_train.fields.variables import Variable, describe
 from stormcast_train.sources.config import CwaReader
 from stormcast_train.sources.cwa_document import (
     ROOTS,
@@ -34,7 +34,7 @@ from stormcast_train.sources.file_search import find_files
 from stormcast_train.sources.memory import FileContents, Held
 from stormcast_train.sources.opened import reading
 from stormcast_train.sources.qpesums import NO_ECHO_CODE, radar_set
-from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset
+from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, own_units
 
 OUTSIDE_CODE = -999.0  # dBZ: out of every radar's range, or removed by CWA's quality control
 _HISTORY = re.compile(r"^(?P<stamp>\d{12})[._-]?(?P<stem>\D.*?)\.(?:xml|json)(?:\.gz)?$", re.IGNORECASE)
@@ -50,12 +50,17 @@ def recognised(head: bytes) -> bool:
 
 
 def read(
-    path: Path | str, variable: str | None = None, no_echo_dbz: float = 0.0, reader: CwaReader | None = None
+    path: Path | str,
+    variable: str | None = None,
+    no_echo_dbz: float = 0.0,
+    reader: CwaReader | None = None,
+    own: Mapping[str, Variable] | None = None,
 ) -> xr.Dataset:
     """One file on its own grid: `refc` dBZ or `rain1h` mm [y, x], the contributing radars (where the file
     names them) in `attrs["radars"]`.
 
-    variable: by default by the data id, else by the file name, else by the unit. Reflectivity -99 (covered,
+    variable: by default by the data id, else by the file name, else by the unit. own: the variables that the
+    config defines. Reflectivity -99 (covered,
     nothing seen) becomes `no_echo_dbz`, -999 and any negative rain NaN; other negative reflectivities are
     data.
     Raises UnreadableError for a truncated file, a count of numbers other than nx * ny, another product, or a
@@ -67,7 +72,8 @@ def read(
         tree = parse(_unpacked(path))
         head = parse_head(tree, reader.utc_offset)
         values = parse_numbers(value_at(tree, "dataset", "contents", "content"), head.shape)
-    name = _variable(path, head, variable, reader.products)
+    described = _variable(path, head, variable, reader.products, own or {})
+    name = described.name
     if named is not None and named != head.time:
         raise UnreadableError(
             f"{path} is named for {iso(named)} and holds {iso(head.time)} (both in UTC, the name taken as "
@@ -79,12 +85,13 @@ def read(
     product = head.data_id or name
     version = f"CWA {product} {head.shape[1]}x{head.shape[0]}{radar_set(head.radars)}"
     attrs = {"radars": ",".join(head.radars), "product": product}
-    return dataset({name: _physical(values, name, no_echo_dbz)}, lat, lon, head.time, version, attrs)
+    fields, units = {name: _physical(values, described, no_echo_dbz)}, own_units([name], own)
+    return dataset(fields, lat, lon, head.time, version, attrs, units)
 
 
-def _physical(values: NDArray[np.float64], name: str, no_echo_dbz: float) -> NDArray[np.float32]:
+def _physical(values: NDArray[np.float64], variable: Variable, no_echo_dbz: float) -> NDArray[np.float32]:
     """[y, x] in the variable's unit; codes replaced."""
-    if describe(name).kind == "reflectivity":
+    if variable.kind == "reflectivity":
         values[values == NO_ECHO_CODE] = no_echo_dbz
         values[values == OUTSIDE_CODE] = np.nan
     else:
@@ -92,8 +99,10 @@ def _physical(values: NDArray[np.float64], name: str, no_echo_dbz: float) -> NDA
     return values.astype(np.float32)
 
 
-def _variable(path: Path, head: CwaHead, asked: str | None, products: Mapping[str, str]) -> str:
-    """The canonical name: by the data id, else by the name's stem, else by the unit; its unit must be the
+def _variable(
+    path: Path, head: CwaHead, asked: str | None, products: Mapping[str, str], own: Mapping[str, Variable]
+) -> Variable:
+    """The variable: by the data id, else by the name's stem, else by the unit; its unit must be the
     head's.
     """
     data_id, history = _DATA_ID.search(head.data_id), _HISTORY.match(path.name)
@@ -105,14 +114,15 @@ def _variable(path: Path, head: CwaHead, asked: str | None, products: Mapping[st
             path=str(path),
         )
     by_name = products.get(history["stem"] if history else "")
-    by_unit = next((v for v in products.values() if describe(v).units == head.units), None)
+    by_unit = next((v for v in products.values() if describe(v, own=own).units == head.units), None)
     name = asked or by_id or by_name or by_unit
-    if name is None or describe(name).units != head.units or (by_id and by_id != name):
-        wanted = f"{name} ({describe(name).units})" if name else "one of the reader's products"
+    variable = describe(name, own=own) if name else None
+    if variable is None or variable.units != head.units or (by_id and by_id != name):
+        wanted = f"{name} ({variable.units})" if variable else "one of the reader's products"
         raise UnreadableError(
             f"{path} should hold {wanted} and holds '{head.data_id}' in '{head.units}'", path=str(path)
         )
-    return name
+    return variable
 
 
 def _stamp(path: Path, reader: CwaReader) -> np.datetime64 | None:
@@ -168,7 +178,7 @@ class Cwa(Source):
     def _look(self, path: Path) -> FileContents:
         with reading(path):
             head = self._head(path)
-        name = _variable(path, head, None, self.reader.products)
+        name = _variable(path, head, None, self.reader.products, self.own_variables).name
         return FileContents((Held((name,), np.array([head.time], "datetime64[s]")),))
 
     def _head(self, path: Path) -> CwaHead:
@@ -187,4 +197,4 @@ class Cwa(Source):
         unknown = [n for n in names if n not in record.names]
         if unknown:
             raise RequestError(f"{record.path} holds {', '.join(record.names)}, not {', '.join(unknown)}")
-        return read(record.path, record.names[0], self.no_echo_dbz, self.reader)
+        return read(record.path, record.names[0], self.no_echo_dbz, self.reader, self.own_variables)

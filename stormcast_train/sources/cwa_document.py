@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.sources.units import normalised
+from stormcast_train.fields.units import normalised
 
 ROOTS = ("cwbopendata", "cwaopendata")
 _LABELS = {"左下角": "corner", "解析度": "spacing", "時間": "time", "維度": "shape", "單位": "units"}

@@ -17,7 +17,9 @@ from numpy.typing import NDArray
 
 from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, Times, iso, parse_time
-from stormcast_train.fields.variables import describe, split_level
+from stormcast_train.fields.units import conversion
+from stormcast_train.fields.variables import Variable, describe, split_level
+from stormcast_train.sources.bounds import check_interval
 from stormcast_train.sources.config import Era5Reader
 from stormcast_train.sources.cube import Cube, preliminary_times
 from stormcast_train.sources.cubes import GriddedFile, open_gridded
@@ -33,9 +35,9 @@ from stormcast_train.sources.source import (
     Source,
     check_size,
     collect,
+    own_units,
     stacked,
 )
-from stormcast_train.sources.units import conversion
 
 DEFAULT_UNITS = {"orog": "m2 s-2"}  # of files that declare none; all others: the canonical unit
 PACKING_NOISE_M = 1e-6  # packed accumulations may fall this far below zero
@@ -51,9 +53,11 @@ def _skipped(file: GriddedFile) -> str:
     return "; ".join(f"'{name}' is left out: {reason}" for name, reason in reasons.items())
 
 
-def _values(name: str, place: Place, row: int, path: Path) -> NDArray[np.float32]:
-    """[y, x] in the canonical unit; UnreadableError where the file's unit cannot become it."""
-    wanted = describe(name).units
+def _values(variable: Variable, place: Place, row: int, path: Path) -> NDArray[np.float32]:
+    """[y, x] in the variable's unit; UnreadableError where the file's unit cannot become it."""
+    name, wanted = variable.name, variable.units
+    if name not in ("tp", "rain1h"):
+        check_interval(variable, place.cube, path)
     found = place.cube.units or DEFAULT_UNITS.get(name) or ("m" if name == "rain1h" else wanted)
     factor = conversion(found, wanted)
     if factor is None:
@@ -75,8 +79,9 @@ def _fields(
     time: np.datetime64 | None,
     names: Sequence[str],
     other_names: Mapping[str, str],
+    own: Mapping[str, Variable] | None = None,
 ) -> Fields:
-    return fields(_catalogue_of(file, other_names), path, time, names)
+    return fields(_catalogue_of(file, other_names), path, time, names, own=own)
 
 
 def _catalogue_of(file: GriddedFile, other_names: Mapping[str, str]) -> dict[str, list[Place]]:
@@ -95,12 +100,13 @@ def fields(
     names: Sequence[str],
     model: str = "ERA5",
     reference: np.datetime64 | None = None,
+    own: Mapping[str, Variable] | None = None,
 ) -> Fields:
     """The named fields at exactly this time (static ones at any); one that the file does not hold then is all
     NaN.
 
     model: what the source's version begins with. reference: the reference time of the forecast that is meant.
-    Raises UnreadableError where none of the names is held, or where grids differ.
+    own: the variables that the config defines. Raises UnreadableError where none of the names is held, or where grids differ.
     """
     found: dict[str, NDArray[np.float32]] = {}
     used: list[tuple[Cube, int]] = []
@@ -109,7 +115,7 @@ def fields(
             any_time = time is None or (name in STATIC and len(place.cube.times) < 2)
             row = 0 if time is None or any_time else place.cube.row(time, reference)
             if row is not None:
-                found[name] = _values(name, place, row, path)
+                found[name] = _values(describe(name, own=own), place, row, path)
                 used.append((place.cube, row))
                 break
     if not used:
@@ -125,7 +131,8 @@ def fields(
         )
     absent = np.full_like(next(iter(found.values())), np.nan)
     versions = sorted({f"{model} {c.version(row)}".strip() for c, row in used})
-    return collect({n: found.get(n, absent) for n in names}, first.lat, first.lon, time, ", ".join(versions))
+    planes, units = {n: found.get(n, absent) for n in names}, own_units(names, own)
+    return collect(planes, first.lat, first.lon, time, ", ".join(versions), units=units)
 
 
 def _on_one_grid(cube: Cube, other: Cube) -> bool:
@@ -262,7 +269,9 @@ class Era5(Source):
         return self.read_fields(record, names).dataset()
 
     def read_fields(self, record: Record, names: Sequence[str]) -> Fields:
-        return _fields(opened(record.path, _open), record.path, record.time, names, self.reader.names)
+        return _fields(
+            opened(record.path, _open), record.path, record.time, names, self.reader.names, self.own_variables
+        )
 
     def read_static(self, names: Sequence[str]) -> xr.Dataset:
         for path in find_files(self.archive, self.reader.root, self.reader.pattern):
@@ -271,7 +280,7 @@ class Era5(Source):
             try:
                 file = opened(path, _open)
                 if set(names) <= set(catalogue(file.cubes, self.reader.names)):
-                    return _fields(file, path, None, names, self.reader.names).dataset()
+                    return _fields(file, path, None, names, self.reader.names, self.own_variables).dataset()
             except UnreadableError:
                 continue  # the scan reports it
         raise RequestError(f"no readable ERA5 file of {self.archive} holds {', '.join(names)} together")

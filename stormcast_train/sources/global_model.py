@@ -19,7 +19,7 @@ import xarray as xr
 
 from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import HOUR, SECOND, Period, Times, iso, parse_duration, parse_time
-from stormcast_train.fields.variables import describe
+from stormcast_train.fields.variables import Variable, describe
 from stormcast_train.sources import era5, era5_names
 from stormcast_train.sources.config import GlobalModelReader
 from stormcast_train.sources.cube import Cube
@@ -108,16 +108,16 @@ def clocks(places: Mapping[str, Sequence[Place]]) -> tuple[Held, ...]:
 
 
 def forecasts(
-    held: Sequence[Held], wanted: Wanted
+    held: Sequence[Held], wanted: Wanted, own: Mapping[str, Variable] | None = None
 ) -> dict[tuple[np.datetime64, np.datetime64], tuple[str, ...]]:
     """(valid time, reference time) -> names. A sum over an interval is held from the lead at which the
-    interval lies in the forecast.
+    interval lies in the forecast. own: the variables that the config defines.
     """
     found: dict[tuple[np.datetime64, np.datetime64], frozenset[str]] = {}
     for one in held:
         taken = wanted.rows(one.times, one.references)
         all_names = frozenset(one.names)
-        instant_names = frozenset(_without_sums(one.names))
+        instant_names = frozenset(_without_sums(one.names, own or {}))
         for valid, reference in zip(one.times[taken], one.references[taken], strict=True):
             names = all_names if valid - reference >= HOUR else instant_names
             found[valid, reference] = found.get((valid, reference), frozenset()) | names
@@ -125,9 +125,9 @@ def forecasts(
     return {pair: ordered[names] for pair, names in found.items() if names}
 
 
-def _without_sums(names: Sequence[str]) -> tuple[str, ...]:
+def _without_sums(names: Sequence[str], own: Mapping[str, Variable]) -> tuple[str, ...]:
     """The names that are no sums over an interval: held from the first lead on."""
-    return tuple(name for name in names if not describe(name).interval_s)
+    return tuple(name for name in names if not describe(name, own=own).interval_s)
 
 
 @dataclass(frozen=True)
@@ -156,7 +156,11 @@ def parse_name(path: Path) -> ForecastName | None:
 
 
 def _fields(
-    file: GriddedFile, record: Record, names: Sequence[str], other_names: Mapping[str, str]
+    file: GriddedFile,
+    record: Record,
+    names: Sequence[str],
+    other_names: Mapping[str, str],
+    own: Mapping[str, Variable] | None = None,
 ) -> xr.Dataset:
     """The fields of one forecast at one valid time; UnreadableError where its clock disagrees with the file's
     name.
@@ -166,7 +170,7 @@ def _fields(
     named = parse_name(record.path)
     reference = record.reference_time if named is None else _checked(named, places, record)
     model = "forecast" if named is None else named.model
-    field = era5.fields(places, record.path, record.time, names, model, reference).dataset()
+    field = era5.fields(places, record.path, record.time, names, model, reference, own).dataset()
     when = {"standard_name": "forecast_reference_time"}
     return field.assign_coords(
         forecast_reference_time=((), record.reference_time.astype("datetime64[ns]"), when)
@@ -286,7 +290,10 @@ class GlobalModel(Source):
             raise UnreadableError(
                 f"{path} is named for {iso(named.reference)} and holds forecasts from {inside}"
             )
-        return [Record(t, path, names, r) for (t, r), names in forecasts(contents.held, wanted).items()]
+        return [
+            Record(t, path, names, r)
+            for (t, r), names in forecasts(contents.held, wanted, self.own_variables).items()
+        ]
 
     def _look(self, path: Path) -> FileContents:
         """What the file holds, by its header; why it holds nothing known, where that is so."""
@@ -309,7 +316,7 @@ class GlobalModel(Source):
         held = self._first_names(paths, unreadable) | self._first_names(paths[::-1], unreadable)
         refusals += [Refusal(path, reason) for path, reason in unreadable.items()]
         all_names = tuple(sorted(held))
-        instant_names = _without_sums(all_names)
+        instant_names = _without_sums(all_names, self.own_variables)
         records: list[Record] = []
         for path, time, reference in taken:
             names = all_names if time - reference >= HOUR else instant_names
@@ -331,4 +338,4 @@ class GlobalModel(Source):
         return set()
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
-        return _fields(opened(record.path, self._open), record, names, self.reader.names)
+        return _fields(opened(record.path, self._open), record, names, self.reader.names, self.own_variables)

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Times
+from stormcast_train.fields.units import normalised
 from stormcast_train.sources.cube import NO_LEVELS, Cube
 from stormcast_train.sources.grib_grid import Geometry, geometry, relative_to_grid, turned
-from stormcast_train.sources.units import normalised
 
 _KEYS = ("shortName", "typeOfLevel", "stepType")
 _STEP_KEYS = ("startStep:int", "endStep:int", "stepUnits:int")

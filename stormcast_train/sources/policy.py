@@ -8,9 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import parse_duration, seconds
-from stormcast_train.fields.variables import describe
+from stormcast_train.fields.variables import Variable
 
 
 def _positive(text: str) -> str:
@@ -44,13 +45,13 @@ class Accumulate(Frozen):
     kind: Literal["accumulate"] = "accumulate"
     of: str
 
-    def pieces(self, variable: str) -> int:
-        """How many intervals of `of` the variable's own interval has; ValueError unless they are whole."""
-        whole, part = describe(variable).interval_s, describe(self.of).interval_s
+    def pieces(self, variable: Variable, of: Variable) -> int:
+        """How many intervals of `of` the variable's own interval has; RequestError unless they are whole."""
+        whole, part = variable.interval_s, of.interval_s
         if part == 0 or whole == 0 or whole % part or whole == part:
-            raise ValueError(
-                f"{variable} ({whole} s) is no sum of {self.of} ({part} s): both must be accumulations, and "
-                "the first interval a multiple of the second"
+            raise RequestError(
+                f"{variable.name} ({whole} s) is no sum of {of.name} ({part} s): both must be accumulations, "
+                f"and the first interval a multiple of the second; mend source.policy.{variable.name}"
             )
         return whole // part
 
@@ -58,7 +59,7 @@ class Accumulate(Frozen):
 class Interpolate(Frozen):
     """Linear in time between two values at most `gap` apart, of one forecast or of analyses.
 
-    Never for accumulations nor reflectivity: they stay exact.
+    Never for accumulations, rates nor reflectivity: they stay exact.
     """
 
     kind: Literal["interpolate"] = "interpolate"
@@ -72,14 +73,13 @@ EXACT = Exact()
 
 
 def fitting(
-    policy: Exact | Hold | Accumulate | Interpolate, variable: str
+    policy: Exact | Hold | Accumulate | Interpolate, variable: Variable
 ) -> Exact | Hold | Accumulate | Interpolate:
-    """The policy as it applies to this variable: amounts of a time are neither held nor interpolated, echoes
-    not interpolated.
+    """The policy as it applies to this variable: amounts of a time are neither held nor interpolated, rates
+    and echoes not interpolated.
     """
-    kind = describe(variable).kind
-    if kind == "accumulation" and policy.kind in ("hold", "interpolate"):
+    if variable.kind == "accumulation" and policy.kind in ("hold", "interpolate"):
         return EXACT
-    if kind == "reflectivity" and policy.kind == "interpolate":
+    if variable.is_intermittent and policy.kind == "interpolate":
         return EXACT
     return policy

@@ -11,7 +11,7 @@ from __future__ import annotations
 import gzip
 import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,11 +21,12 @@ from numpy.typing import NDArray
 
 from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, iso, parse_duration, seconds
-from stormcast_train.fields.variables import describe
+from stormcast_train.fields.units import normalised
+from stormcast_train.fields.variables import Variable, describe
 from stormcast_train.sources.config import QpesumsReader
 from stormcast_train.sources.file_search import find_files
 from stormcast_train.sources.opened import reading
-from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset
+from stormcast_train.sources.source import Clock, Record, Refusal, Source, dataset, own_units
 
 NO_ECHO_CODE = -99.0  # dBZ: covered, nothing seen
 _STAMP = re.compile(
@@ -114,11 +115,13 @@ def read(
     variable: str | None = None,
     no_echo_dbz: float = 0.0,
     reader: QpesumsReader | None = None,
+    own: Mapping[str, Variable] | None = None,
 ) -> xr.Dataset:
     """One file on its own grid: `rain1h` mm or `refc` dBZ [y, x], the contributing radars in
     `attrs["radars"]`.
 
-    variable: by default by the file name, else by the header. Missing and uncovered cells are NaN; covered
+    variable: by default by the file name, else by the header. own: the variables that the config defines.
+    Missing and uncovered cells are NaN; covered
     cells without echo become `no_echo_dbz`; all other values, weak negative echoes among them, are data.
     Several heights become the maximum of the column. A nowcast carries its stamp in
     `attrs["reference_time"]`. Raises UnreadableError for a truncated file or one whose header contradicts its
@@ -132,7 +135,8 @@ def read(
         if len(content) != header.size:
             raise ValueError(f"its header asks for {header.size} bytes and it has {len(content)}")
         raw = np.frombuffer(content, "<i2", offset=header.data_at).reshape(header.shape)
-    name = _variable(path, header, variable, reader)
+    described = _variable(path, header, variable, reader, own)
+    name = described.name
     stamped = header.time - _offset(reader)
     named = _stamp(path, reader)
     if named is not None and named != stamped:
@@ -141,13 +145,14 @@ def read(
             path=str(path),
         )
     with reading(path):
-        values = _physical(raw, header, name, no_echo_dbz)
+        values = _physical(raw, header, described, no_echo_dbz)
     lat, lon = header.lat + reader.shift_degrees[0], header.lon + reader.shift_degrees[1]
     attrs = {"radars": ",".join(header.radars), "product": header.product}
     lead = _lead(path, reader)
     if lead:
         attrs["reference_time"] = iso(stamped)
-    return dataset({name: values}, lat, lon, stamped + lead, _version(header), attrs)
+    units = own_units([name], own)
+    return dataset({name: values}, lat, lon, stamped + lead, _version(header), attrs, units)
 
 
 def _version(header: QpesumsHeader) -> str:
@@ -162,16 +167,18 @@ def radar_set(radars: Sequence[str]) -> str:
 
 
 def _physical(
-    raw: NDArray[np.int16], header: QpesumsHeader, name: str, no_echo_dbz: float
+    raw: NDArray[np.int16], header: QpesumsHeader, variable: Variable, no_echo_dbz: float
 ) -> NDArray[np.float32]:
     """[y, x] in the variable's unit. Several heights become the column's strongest echo (reflectivity only).
 
     The maximum is taken of the codes as stored: dBZ grow with the linear reflectivity, so it is the same cell
     either way. A column has no echo where some height is covered and none has an echo.
     """
-    reflectivity = describe(name).kind == "reflectivity"
+    reflectivity = variable.kind == "reflectivity"
     if len(raw) > 1 and not reflectivity:
-        raise ValueError(f"it holds '{name}' at {len(raw)} heights; only reflectivity may have several")
+        raise ValueError(
+            f"it holds '{variable.name}' at {len(raw)} heights; only reflectivity may have several"
+        )
     nothing = (raw == round(NO_ECHO_CODE * header.scale)) & reflectivity
     column = np.where(nothing | (raw == header.missing * header.scale), _NO_VALUE, raw).max(axis=0)
     values: NDArray[np.float32] = (column / np.float64(header.scale)).astype(np.float32)
@@ -180,8 +187,14 @@ def _physical(
     return values
 
 
-def _variable(path: Path, header: QpesumsHeader, asked: str | None, reader: QpesumsReader) -> str:
-    """The canonical name: as asked, else by the file name, else by the header. The unit must agree."""
+def _variable(
+    path: Path,
+    header: QpesumsHeader,
+    asked: str | None,
+    reader: QpesumsReader,
+    own: Mapping[str, Variable] | None,
+) -> Variable:
+    """The variable: as asked, else by the file name, else by the header. The unit must agree."""
     found = _STAMP.match(path.name)
     name = asked or reader.products.get(found["product"] if found else "")
     text, units = header.product.lower(), header.units.lower()
@@ -203,13 +216,13 @@ def _variable(path: Path, header: QpesumsHeader, asked: str | None, reader: Qpes
             f"{', '.join(reader.products)}",
             path=str(path),
         )
-    if not units.startswith(describe(name).units.lower()):
+    variable = describe(name, own=own)
+    if not (units.startswith(variable.units.lower()) or normalised(units) == variable.units):
         raise UnreadableError(
-            f"{path} should hold {name} ({describe(name).units}), and its header gives the unit "
-            f"'{header.units}'",
+            f"{path} should hold {name} ({variable.units}), and its header gives the unit '{header.units}'",
             path=str(path),
         )
-    return name
+    return variable
 
 
 def _offset(reader: QpesumsReader) -> np.timedelta64:
@@ -283,4 +296,4 @@ class Qpesums(Source):
         unknown = [n for n in names if n not in record.names]
         if unknown:
             raise RequestError(f"{record.path} holds {', '.join(record.names)}, not {', '.join(unknown)}")
-        return read(record.path, record.names[0], self.no_echo_dbz, self.reader)
+        return read(record.path, record.names[0], self.no_echo_dbz, self.reader, self.own_variables)

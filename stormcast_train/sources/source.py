@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.base.named import named_object
 from stormcast_train.fields.grid import Grid, orient, orientation
 from stormcast_train.fields.times import Period, parse_time
-from stormcast_train.fields.variables import describe
+from stormcast_train.fields.variables import Variable, describe, is_standard
 from stormcast_train.sources.config import PluginReader, ReaderConfig, SourceConfig
 from stormcast_train.sources.memory import FileContents, Look, Memory
 
@@ -72,10 +73,12 @@ class Clock:
 
 class Source(ABC):
     """One kind of raw file below an archive folder. memory: what an earlier run read in the files' headers,
-    where that is kept. may_hold_running_totals: its files do not say over which time a sum runs.
+    where that is kept. own_variables: those that the config defines, by name. may_hold_running_totals: its
+    files do not say over which time a sum runs.
     """
 
     memory: Memory | None = None
+    own_variables: Mapping[str, Variable] = MappingProxyType({})
     may_hold_running_totals: ClassVar[bool] = False
 
     def __init__(
@@ -106,6 +109,10 @@ class Source(ABC):
         """What `read` gives, without the wrapping: what preprocessing takes, many thousand times."""
         return Fields.of(self.read(record, names))
 
+    def described(self, name: str) -> Variable:
+        """The variable of that name, standard or the config's own; RequestError where there is none."""
+        return describe(name, own=self.own_variables)
+
     def contents(self, path: Path, look: Look) -> FileContents:
         """What a file holds: as remembered where the file has not changed since, else as `look` reads it now.
         Raises UnreadableError.
@@ -127,7 +134,7 @@ class Fields:
     """The fields of one time: planes float32 [y, x] by name on one grid, rows south to north, NaN where
     missing.
 
-    units: of planes that are not canonical (by name), left as the file has them.
+    units: of planes that `fields.variables` does not know, or that are left as the file has them, by name.
     """
 
     grid: Grid
@@ -155,7 +162,8 @@ class Fields:
         return xr.Dataset(data, coords=coords, attrs={"source_version": self.version, **self.attrs})
 
     def _attributes(self, name: str) -> dict[str, Any]:
-        return {"units": self.units[name]} if self.units else _attributes(name)
+        units = (self.units or {}).get(name)
+        return {"units": units} if units is not None else _attributes(name)
 
     @classmethod
     def of(cls, read: xr.Dataset) -> Fields:
@@ -196,12 +204,19 @@ def dataset(
     """Fields [y, x] on their own grid as the Dataset that readers return, oriented, with units and names of
     `fields.variables`.
 
-    units: of fields that are not canonical (by name), left as the file has them.
+    units: of fields that `fields.variables` does not know, or that are left as the file has them, by name.
     """
     return collect(fields, lat, lon, valid_time, version, attrs, units).dataset()
 
 
+def own_units(names: Sequence[str], own: Mapping[str, Variable] | None) -> dict[str, str]:
+    """The units of those among the names that the config defines."""
+    return {name: own[name].units for name in names if name in own} if own else {}
+
+
 def _attributes(name: str) -> dict[str, Any]:
+    if not is_standard(name):
+        return {}  # a config's own variable: whoever reads it knows its unit
     variable = describe(name)
     attributes: dict[str, Any] = {"units": variable.units, "long_name": variable.long_name}
     if variable.standard_name:
@@ -211,9 +226,16 @@ def _attributes(name: str) -> dict[str, Any]:
     return attributes
 
 
-def build_sources(config: SourceConfig, archive: Path) -> dict[str, Source]:
-    """The readers of a config by name; none touches the archive before `scan`."""
-    return {name: _built(name, reader, config, Path(archive)) for name, reader in config.readers.items()}
+def build_sources(
+    config: SourceConfig, archive: Path, own: Mapping[str, Variable] | None = None
+) -> dict[str, Source]:
+    """The readers of a config by name; none touches the archive before `scan`. own: the variables that the
+    config defines (`VariablesConfig.own`).
+    """
+    built = {name: _built(name, reader, config, Path(archive)) for name, reader in config.readers.items()}
+    for source in built.values():
+        source.own_variables = own or {}
+    return built
 
 
 def _built(name: str, reader: ReaderConfig, config: SourceConfig, archive: Path) -> Source:

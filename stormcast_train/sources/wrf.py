@@ -15,8 +15,8 @@ from typing import final
 import numpy as np
 from numpy.typing import NDArray
 
+from stormcast_train.fields.units import STANDARD_GRAVITY
 from stormcast_train.fields.variables import split_level
-from stormcast_train.sources.units import STANDARD_GRAVITY
 from stormcast_train.sources.wrf_file import WrfFile
 
 Plane = NDArray[np.float64]

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from stormcast_train.fields.units import conversion
 from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.source import Fields, collect
-from stormcast_train.sources.units import conversion
 from stormcast_train.sources.wrf import RawHour, derivable, derivable_names
 from stormcast_train.sources.wrf_file import WrfFile
 from stormcast_train.sources.wrf_rain import has_rain, hourly_rain

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Times, iso
+from stormcast_train.fields.units import normalised
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.opened import reading
-from stormcast_train.sources.units import normalised
 
 Kind = Literal["interp", "wrfout", "wrfinput"]
 # The order in which files of one time are preferred.

@@ -6,7 +6,7 @@ been rain that did not fall, or an hour that never came. It is taken for the sec
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,12 +17,13 @@ import zarr
 from numpy.typing import NDArray
 
 from stormcast_train.base.errors import UnreadableError
+from stormcast_train.sources.codes import keep_codes
 
 Places = NDArray[np.int64]
 
 
-def open_zarr(folder: Path) -> xr.Dataset:
-    """The folder as it is; a fill value of 0 is a value and not a missing one.
+def open_zarr(folder: Path, codes: Sequence[tuple[str, float]] = ()) -> xr.Dataset:
+    """The folder as it is; a fill value of 0 is a value and not a missing one, nor are the codes (by variable).
 
     In the second version of the format xarray takes every fill value for a missing value, also the 0 that is
     the format's default.
@@ -31,7 +32,7 @@ def open_zarr(folder: Path) -> xr.Dataset:
     for name, variable in raw.data_vars.items():
         if variable.attrs.get("_FillValue") == 0 and "_FillValue" not in _array(folder, str(name)).attrs:
             del variable.attrs["_FillValue"]
-    return xr.decode_cf(raw, decode_times=False)
+    return keep_codes(raw, codes)
 
 
 def _array(folder: Path, name: str) -> zarr.Array[Any]:

@@ -17,7 +17,7 @@ from stormcast_train.fields.variables import Variable
 
 KINDS = ("value", "transformed", "tendency")
 QUANTITIES = ("count", "mean", "m2", "minimum", "maximum")
-# mm: dry, then eight bins a decade.
+# mm or mm h-1: dry, then eight bins a decade.
 EDGES = np.concatenate([[0.0], np.round(0.1 * 10 ** (np.arange(0, 33) / 8), 6), [np.inf]])
 WET_MM = 0.1
 ECHO_DB = 5.0  # above the floor: seen
@@ -27,17 +27,17 @@ Moments = NDArray[np.float64]
 
 
 def counted(variables: Sequence[Variable]) -> tuple[str, ...]:
-    """The variables that have a histogram: accumulations of rain in mm."""
-    return tuple(v.name for v in variables if v.kind == "accumulation" and v.units == "mm")
+    """The variables that have a histogram: rain in mm or mm h-1."""
+    return tuple(v.name for v in variables if v.is_rain)
 
 
 def wettable(variables: Sequence[Variable]) -> list[tuple[int, float]]:
-    """(channel, threshold) of the variables whose wet cells are counted: rain from 0.1 mm, reflectivity above
-    its no-echo floor.
+    """(channel, threshold) of the variables whose wet cells are counted: rain from 0.1 mm or mm h-1,
+    reflectivity above its no-echo floor.
     """
     found = []
     for channel, v in enumerate(variables):
-        if v.kind == "accumulation" and v.units == "mm":
+        if v.is_rain:
             found.append((channel, WET_MM))
         elif v.kind == "reflectivity":
             found.append((channel, (v.no_echo or 0.0) + ECHO_DB))

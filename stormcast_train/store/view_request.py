@@ -6,7 +6,8 @@ from collections.abc import Collection
 from typing import Any
 
 from stormcast_train.base.errors import RequestError, nearest
-from stormcast_train.fields.variables import Variable, VariablesConfig, changed_names
+from stormcast_train.fields.variable_set import VariablesConfig, changed_names
+from stormcast_train.fields.variables import Variable
 from stormcast_train.store.reader import Store
 from stormcast_train.store.view import ROLES, StoreView, with_overrides
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from stormcast_train.base.errors import RequestError, nearest
-from stormcast_train.fields.variables import VariablesConfig, split_level
+from stormcast_train.fields.variable_set import VariablesConfig
+from stormcast_train.fields.variables import split_level
 from stormcast_train.synthetic import driver, write_qpepre, write_qpesums, write_rwrf
 from stormcast_train.synthetic.faults import fault_of
 

@@ -84,7 +84,7 @@ def dressed(field_LYX: Array, errors_ELYX: Array, drawn_M: Array, variable: Vari
     not (another case's gap) adds nothing there.
     """
     errors = np.nan_to_num(errors_ELYX[drawn_M], nan=0.0)
-    low = 0.0 if variable.kind == "accumulation" else variable.low
+    low = 0.0 if variable.is_amount else variable.low
     members: Array = np.clip(field_LYX[None] + errors, low, variable.high)
     return members
 
@@ -105,7 +105,7 @@ def extrapolation(frames_FYX: Array, leads_in_steps: list[int], variable: Variab
     last = np.asarray(frames_FYX[-1], np.float64)
     dry = variable.no_echo if variable.no_echo is not None else 0.0
     frames = np.where(np.isfinite(frames_FYX), frames_FYX, dry).astype(np.float64)
-    seen = variable.transform.forward(frames) if variable.kind == "accumulation" else frames
+    seen = variable.transform.forward(frames) if variable.is_amount else frames
     if float(np.ptp(seen)) == 0.0 or min(last.shape) < SMALLEST_LEVEL:
         return np.broadcast_to(last, (len(leads_in_steps), *last.shape)).copy()
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):

@@ -166,7 +166,7 @@ def ensemble_forecasts(members: Fields, variables: dict[str, Variable]) -> dict[
     found: dict[str, Fields] = {"ensemble": members}
     if len(next(iter(members.values()))) > 1:
         found["mean"] = {name: field.mean(axis=0) for name, field in members.items()}
-        amounts = [name for name in members if variables[name].kind in ("accumulation", "reflectivity")]
+        amounts = [name for name in members if variables[name].is_intermittent]
         found["pmm"] = {name: probability_matched_mean(members[name]) for name in amounts}
     return found
 

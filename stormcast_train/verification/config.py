@@ -30,8 +30,8 @@ class BootstrapConfig(Frozen):
 
 
 class ScoreConfig(Frozen):
-    """Thresholds by variable (`rain`: a rate in mm/h for every accumulation), windows, spectra, regions,
-    intervals.
+    """Thresholds by variable (`rain`: in mm/h, for every variable of rain without its own), windows, spectra,
+    regions, intervals.
 
     `fss_windows_cells` adds windows counted in cells, for grids too coarse for the windows in km.
     `motion` is the pysteps method of the extrapolation baseline (those that need no opencv).
@@ -55,7 +55,7 @@ class ScoreConfig(Frozen):
         """
         if variable.name in self.thresholds:
             return self.thresholds[variable.name]
-        if variable.kind == "accumulation" and variable.units == "mm" and variable.interval_s:
-            hours = variable.interval_s / 3600
-            return tuple(round(rate * hours, 6) for rate in self.thresholds.get("rain", ()))
-        return ()
+        if variable.thresholds:
+            return variable.thresholds
+        hours = variable.hours_of_rain
+        return tuple(round(rate * hours, 6) for rate in self.thresholds.get("rain", ())) if hours else ()

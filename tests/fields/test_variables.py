@@ -9,7 +9,8 @@ from pydantic import ValidationError
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.transforms import Log1p, SquareRoot
-from stormcast_train.fields.variables import Variable, VariablesConfig, describe, split_hybrid, split_level
+from stormcast_train.fields.variable_set import VariablesConfig
+from stormcast_train.fields.variables import Variable, describe, split_hybrid, split_level
 
 
 def test_levels_are_understood_by_their_letter_and_hpa() -> None:

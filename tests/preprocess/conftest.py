@@ -10,7 +10,7 @@ import pytest
 
 from stormcast_train.fields.grid import RegularDomain
 from stormcast_train.fields.times import Period
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.preprocess.request import PreprocessRequest
 from stormcast_train.sources.config import SourceConfig
 

@@ -19,7 +19,7 @@ from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.scene import build_scene
 from stormcast_train.data.window import WindowReader
 from stormcast_train.fields.grid import Grid, RegularDomain
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.preprocess.build_store import preprocess
 from stormcast_train.preprocess.request import PreprocessRequest
 from stormcast_train.store.reader import Store, open_store

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from stormcast_train.fields.reasons import Reason
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.preprocess.background import BackgroundConfig, supplies_of
 from stormcast_train.preprocess.draws import Absence, Draw, Supply, draw, stamp
 from stormcast_train.preprocess.index import Index

@@ -15,7 +15,8 @@ from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import HOUR
-from stormcast_train.fields.variables import Variable, VariablesConfig, describe
+from stormcast_train.fields.variable_set import VariablesConfig
+from stormcast_train.fields.variables import Variable, describe
 from stormcast_train.preprocess.background import BackgroundConfig
 from stormcast_train.preprocess.context import Context
 from stormcast_train.preprocess.driver_blur import BlurConfig

@@ -16,7 +16,8 @@ from stormcast_train.base.console import Console
 from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import Period
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
+from stormcast_train.fields.variables import describe
 from stormcast_train.preprocess import build_store
 from stormcast_train.preprocess.background import BackgroundConfig
 from stormcast_train.preprocess.request import PreprocessRequest
@@ -146,14 +147,14 @@ def test_echoes_are_held_and_not_interpolated_and_amounts_are_neither(
     name: str, hold: bool, interpolate: bool
 ) -> None:
     for policy, fits in ((Hold(limit="2h"), hold), (Interpolate(gap="2h"), interpolate)):
-        assert fitting(policy, name) == (policy if fits else Exact())
+        assert fitting(policy, describe(name)) == (policy if fits else Exact())
 
 
 def test_a_policy_of_a_variable_counts_before_that_of_its_reader(asked: Ask) -> None:
     chosen = source(asked, analysis={"kind": "hold", "limit": "2h"}, t2m={"kind": "interpolate", "gap": "3h"})
-    assert chosen.policy_of("state", "t2m") == Interpolate(gap="3h")
-    assert chosen.policy_of("state", "u10m") == Hold(limit="2h")
-    assert chosen.policy_of("background", "msl") == Exact()
+    assert chosen.policy_of("state", describe("t2m")) == Interpolate(gap="3h")
+    assert chosen.policy_of("state", describe("u10m")) == Hold(limit="2h")
+    assert chosen.policy_of("background", describe("msl")) == Exact()
 
 
 def test_a_value_after_the_period_is_the_later_end_of_its_last_hours(asked: Ask) -> None:

@@ -16,7 +16,7 @@ from stormcast_train.base.console import Console
 from stormcast_train.base.errors import FailedError, RequestError
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import Period
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.preprocess import build_store
 from stormcast_train.preprocess.index import Index
 from stormcast_train.preprocess.locks import locked

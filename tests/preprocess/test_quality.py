@@ -8,7 +8,8 @@ import pytest
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.typed import typed
 from stormcast_train.fields.reasons import Reason
-from stormcast_train.fields.variables import VariablesConfig, describe
+from stormcast_train.fields.variable_set import VariablesConfig
+from stormcast_train.fields.variables import describe
 from stormcast_train.preprocess.quality import check, examine
 from stormcast_train.preprocess.request import PreprocessRequest
 from stormcast_train.sources.config import SourceConfig

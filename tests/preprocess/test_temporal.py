@@ -15,7 +15,7 @@ from stormcast_train.base.console import Console
 from stormcast_train.fields.grid import Grid, RegularDomain
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import Period
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.preprocess import build_store
 from stormcast_train.preprocess.request import PreprocessRequest
 from stormcast_train.preprocess.temporal import blocked_cells, spikes, stuck

@@ -14,7 +14,7 @@ from stormcast_train.base.console import Console
 from stormcast_train.base.errors import RequestError
 from stormcast_train.cli import main
 from stormcast_train.fields.grid import RegularDomain
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.preprocess import build_store
 from stormcast_train.preprocess.background import BackgroundConfig
 from stormcast_train.preprocess.driver_blur import BlurConfig

@@ -8,6 +8,7 @@ import yaml
 from stormcast_train.base.config import CHECKOUT
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.typed import typed
+from stormcast_train.fields.variables import describe
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.opened import MAX_BYTES, MAX_FILES, close_all, opened
 from stormcast_train.sources.source import Source, build_sources
@@ -35,15 +36,15 @@ def test_rain_comes_from_one_product_only():
 
 
 def test_reflectivity_is_never_averaged_by_default():
-    assert shipped("taiwan").method_of("refc") == "nearest"
-    assert shipped("india").method_of("u10m") == "bilinear"
+    assert shipped("taiwan").method_of(describe("refc")) == "nearest"
+    assert shipped("india").method_of(describe("u10m")) == "bilinear"
 
 
 def test_a_method_is_chosen_by_the_name_of_a_variable_before_its_kind():
     chosen = SourceConfig.model_validate(
         {**shipped("taiwan").model_dump(), "regrid": {"accumulation": "area", "rain1h": "conservative"}}
     )
-    assert [chosen.method_of(name) for name in ("rain1h", "rain10m", "t2m", "refc")] == [
+    assert [chosen.method_of(describe(name)) for name in ("rain1h", "rain10m", "t2m", "refc")] == [
         "conservative",
         "area",
         "bilinear",

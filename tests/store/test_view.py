@@ -8,7 +8,8 @@ import tiny_world
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.transforms import CubeRoot, QuantileMap, SquareRoot
-from stormcast_train.fields.variables import VariablesConfig, describe
+from stormcast_train.fields.variable_set import VariablesConfig
+from stormcast_train.fields.variables import describe
 from stormcast_train.store import sampling
 from stormcast_train.store.reader import open_store
 from stormcast_train.store.view import StoreView

@@ -46,7 +46,7 @@ def shown_variables(variables: tuple[Variable, ...]) -> tuple[Variable, ...]:
     """The variables whose fields are kept: rain or echo first, then the state's own order; at most
     SHOWN_VARIABLES.
     """
-    ordered = sorted(variables, key=lambda v: v.kind not in ("accumulation", "reflectivity"))
+    ordered = sorted(variables, key=lambda v: not v.is_intermittent)
     return tuple(ordered[:SHOWN_VARIABLES])
 
 

@@ -126,7 +126,7 @@ def drawn_starts(cases: Cases, how: Validation) -> set[np.datetime64]:
         return set()
     starts, steps = rollout_starts(cases.starts, scene.step, spec.steps)
     rolled = evenly(starts, spec.ensemble_cases)
-    rain = next((c for c, v in enumerate(scene.state) if v.kind == "accumulation"), None)
+    rain = next((c for c, v in enumerate(scene.state) if v.is_amount), None)
     if rain is None:
         return set(evenly(rolled, spec.maps))
     amounts = []

@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import pytest
 
-from stormcast_train.sources import units
-from stormcast_train.sources.units import conversion, normalised
+from stormcast_train.fields import units
+from stormcast_train.fields.units import conversion, normalised
 
 AMOUNTS = [
     ("hPa", "Pa", 1013.25, 101325.0),  # 1 hPa = 100 Pa
@@ -19,6 +19,10 @@ AMOUNTS = [
     ("kg m-2", "mm", 12.5, 12.5),  # 1 kg of water on 1 m2 is 1 mm deep: 1e-3 m3 / m2
     ("mm", "kg m-2", 12.5, 12.5),
     ("kg m-2", "m", 12.5, 0.0125),
+    ("kg m-2 s-1", "mm h-1", 0.002, 7.2),  # 1 h = 3600 s
+    ("mm s-1", "mm h-1", 0.002, 7.2),
+    ("m s-1", "mm h-1", 2e-6, 7.2),  # 2e-6 m s-1 = 0.002 mm s-1
+    ("kg m-2 h-1", "mm h-1", 7.2, 7.2),
     ("m", "m2 s-2", 5500.0, 53936.575),  # 5500 m * 9.80665 m s-2
     ("m2 s-2", "m", 53936.575, 5500.0),
     ("g kg-1", "kg kg-1", 12.5, 0.0125),  # 1 g = 0.001 kg
@@ -34,6 +38,9 @@ SPELLINGS = {
     "mm": ("mm", "millimeter", "millimeters"),
     "dBZ": ("dBZ", "dbz"),
     "m s-1": ("m s-1", "m/s", "m s**-1", "m s^-1", " m  s-1 "),
+    "mm h-1": ("mm h-1", "mm/h", "mm/hr", "mm h**-1", "mm/hour", "mm hour-1", "mm hr-1", "MM/H"),
+    "mm s-1": ("mm s-1", "mm/s"),
+    "kg m-2 s-1": ("kg m-2 s-1", "kg/m2/s", "kg m**-2 s**-1", "kg/m^2/s"),
     "m2 s-2": ("m2 s-2", "m2/s2", "m**2 s**-2", "m^2 s^-2"),
     "kg kg-1": ("kg kg-1", "kg/kg", "kg kg**-1"),
     "kg m-2": ("kg m-2", "kg/m2", "kg m**-2"),
