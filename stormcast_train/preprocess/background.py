@@ -11,10 +11,10 @@ from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import parse_duration, seconds
 from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.fields.variables import Variable
-from stormcast_train.preprocess.draws import Rule, Supply
+from stormcast_train.preprocess.draws import Supply
 from stormcast_train.preprocess.driver_blur import BlurConfig
 from stormcast_train.sources.config import SourceConfig
-from stormcast_train.sources.policy import Accumulate, Exact, Interpolate, fitting
+from stormcast_train.sources.policy import Accumulate, Difference, Exact, Interpolate, Rule, fitting
 
 
 class BackgroundConfig(Frozen):
@@ -69,14 +69,30 @@ def supplies_of(
                 "in time. Leave it out of the background variables"
             )
         reader = source.reader_of(role, name)
+        if isinstance(rule, Difference) and rule.since == "start" and _without_starts(source, reader):
+            raise RequestError(
+                f"source.policy of {name}: since: start needs a reader that knows when a forecast began, and "
+                f"'{reader}' is of kind {source.readers[reader].kind}; read it with kind: global_model, or take "
+                "since: day where each file begins at 00 UTC"
+            )
         analyses = getattr(source.readers[reader], "role", None) == "analysis"
         cadence_s = seconds(parse_duration(cadence)) if cadence else 1
         found[name] = Supply(reader, rule, cadence_s, analyses, *_pieces(rule, variable, variables))
     return found
 
 
+def _without_starts(source: SourceConfig, reader: str) -> bool:
+    """Whether a reader's records carry no reference time."""
+    return source.readers[reader].kind in ("cf", "era5", "cwa", "qpepre")
+
+
 def _pieces(rule: Rule, variable: Variable, variables: VariablesConfig) -> tuple[int, int]:
-    """How many accumulations make up the variable, and the length of each in seconds; (0, 0) of no sum."""
+    """How many accumulations make up the variable, and the length of each in seconds; (1, its own) where sums
+    are differenced, (0, 0) of everything else.
+    """
+    if isinstance(rule, Difference):
+        rule.check(variable)
+        return 1, variable.interval_s
     if not isinstance(rule, Accumulate):
         return 0, 0
     of = variables.describe(rule.of)

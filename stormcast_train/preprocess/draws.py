@@ -10,10 +10,8 @@ import numpy as np
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import iso, parse_duration, seconds
 from stormcast_train.preprocess.index import Index, reason_of
-from stormcast_train.sources.policy import Accumulate, Exact, Hold, Interpolate
+from stormcast_train.sources.policy import DAY_S, Accumulate, Difference, Hold, Interpolate, Rule
 from stormcast_train.sources.source import Record
-
-Rule = Exact | Hold | Accumulate | Interpolate
 
 
 @dataclass(frozen=True)
@@ -27,12 +25,14 @@ class Term:
 @dataclass(frozen=True)
 class Draw:
     """value = sum of weight * field over the terms. `of`: the variable that is read, where it is another one;
-    `made`: how the value is made, empty where it is read as it is.
+    `made`: how the value is made, empty where it is read as it is. totals: whether the terms are sums that run
+    on, so that only their difference has the variable's range.
     """
 
     terms: tuple[Term, ...]
     of: str | None = None
     made: str = ""
+    totals: bool = False
 
     def records(self) -> tuple[Record, ...]:
         """Every file that may be read."""
@@ -53,7 +53,8 @@ class Supply:
     `cadence_s`).
 
     analyses: whether the reader takes its files for analyses, also where each is the first hour of a forecast
-    of its own. pieces, piece_s: how many accumulations of how many seconds each a summed variable has.
+    of its own. pieces, piece_s: how many accumulations of how many seconds each a summed variable has; of a
+    difference of sums, its own interval.
     """
 
     reader: str
@@ -77,6 +78,8 @@ def draw(index: Index, supply: Supply, name: str, time: int) -> Draw | Absence:
     rule = supply.rule
     if isinstance(rule, Accumulate):
         return _summed(index, supply, rule, time)
+    if isinstance(rule, Difference):
+        return _differenced(index, supply, rule, name, time)
     exact = index.candidates(supply.reader, name, time) if time % supply.cadence_s == 0 else ()
     if exact:
         return Draw((Term(exact),))
@@ -147,6 +150,48 @@ def _summed(index: Index, supply: Supply, rule: Accumulate, time: int) -> Draw |
         count = f"{len(missing)} of {len(times)} {rule.of} are missing ({first})"
         return Absence(refused.reason, f"{count}; {refused.detail}" if refused.detail else count)
     return Draw(tuple(terms), of=rule.of, made=f"sum of {len(terms)} {rule.of}")
+
+
+def _differenced(index: Index, supply: Supply, rule: Difference, name: str, time: int) -> Draw | Absence:
+    """The running sum at this time less that of one interval before; alone at the first interval."""
+    before = time - supply.piece_s
+    now = index.candidates(supply.reader, name, time)
+    if not now:
+        return why_absent(index, supply, name, time)
+    earlier = index.candidates(supply.reader, name, before)
+    if rule.since == "day":
+        first = before % DAY_S == 0
+        pairs = [(now, earlier)] if first or earlier else []
+    else:
+        first, pairs = _of_one_forecast(now, earlier, supply.piece_s)
+    if not pairs and earlier:
+        ends = " and ".join(iso(np.datetime64(t, "s")) for t in (before, time))
+        return Absence(Reason.NOT_RECEIVED, f"no forecast of '{supply.reader}' holds the sums at {ends}")
+    if not pairs:
+        missing = why_absent(index, supply, name, before)
+        detail = (
+            f"the sum at {iso(np.datetime64(before, 's'))} is missing, from which this one is differenced"
+        )
+        return Absence(missing.reason, f"{detail}; {missing.detail}" if missing.detail else detail)
+    taken, from_which = pairs[0]
+    if first:
+        return Draw((Term(taken),), made="sum of its first interval", totals=True)
+    return Draw((Term(taken), Term(from_which, -1.0)), made="difference of two sums that run on", totals=True)
+
+
+def _of_one_forecast(
+    now: tuple[Record, ...], earlier: tuple[Record, ...], interval_s: int
+) -> tuple[bool, list[Ends]]:
+    """The preferred forecast that holds this sum and the one before, or begins with this interval (True)."""
+    for record in now:
+        if record.reference_time is None:
+            continue
+        if seconds(record.time - record.reference_time) == interval_s:
+            return True, [((record,), ())]
+        same = tuple(r for r in earlier if r.reference_time == record.reference_time)
+        if same:
+            return False, [((record,), same)]
+    return False, []
 
 
 def _around(index: Index, supply: Supply, name: str, time: int) -> tuple[int | None, int | None]:

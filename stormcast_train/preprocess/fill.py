@@ -15,9 +15,11 @@ from stormcast_train.fields.variables import Variable
 from stormcast_train.preprocess.context import Context
 from stormcast_train.preprocess.index import reason_of
 from stormcast_train.preprocess.nan_pattern import nan_pattern
-from stormcast_train.preprocess.quality import examine
+from stormcast_train.preprocess.quality import check, examine
 from stormcast_train.sources.source import Fields, Record
 from stormcast_train.store.layout import GroupLayout
+
+PACKING = 1e-4  # of an amount's range: what the packing of a file can make a sum that runs on fall
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,12 +46,28 @@ class Planes:
             self.notes,
         )
 
+    def differenced(self, variables: Sequence[Variable]) -> Planes:
+        """Differences of sums that run on, checked as amounts: what packing makes fall is 0, all other falls
+        and what is beyond the range are missing.
+        """
+        found = [_amount(*one) for one in zip(variables, self.values_NYX, self.mask_NYX, strict=True)]
+        return Planes([v for v, _ in found], [mask for _, mask in found], self.version, self.notes)
+
     def plus(self, other: Planes, weight: float) -> Planes:
         """This and `weight` times another; missing where either is."""
         values = [a + b * np.float32(weight) for a, b in zip(self.values_NYX, other.values_NYX, strict=True)]
         masks = [np.maximum(a, b) for a, b in zip(self.mask_NYX, other.mask_NYX, strict=True)]
         version = ", ".join(sorted({self.version, other.version}))
         return Planes(values, masks, version, self.notes | other.notes)
+
+
+def _amount(
+    variable: Variable, values_YX: NDArray[np.float32], mask_YX: NDArray[np.uint8]
+) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    most = variable.high if np.isfinite(variable.high) else np.nanmax(values_YX, initial=0.0)
+    fell_YX = (values_YX < 0) & (values_YX >= -PACKING * most)
+    checked_YX, codes_YX = check(variable, np.where(fell_YX, np.float32(0), values_YX))
+    return checked_YX, np.where(mask_YX == 0, codes_YX, mask_YX)
 
 
 def planes_of(
@@ -60,23 +78,30 @@ def planes_of(
     reader: str,
     *,
     keep: bool,
+    totals: bool = False,
 ) -> Planes | str:
     """The named fields from the first of these files that can be read; a text with every reason where none
     can.
 
-    keep: remember them, because the next time will ask for them again (interpolation).
+    keep: remember them, because the next time will ask for them again (interpolation). totals: they are sums
+    that run on, whose difference will be checked instead.
     """
-    key = (layout.role, records, tuple(names))
+    key = (layout.role, records, tuple(names), totals)
     if key in context.recent:
         return context.recent[key]
-    found = _read(context, layout, records, names, reader)
+    found = _read(context, layout, records, names, reader, totals)
     if keep:
         context.remember(key, found)
     return found
 
 
 def _read(
-    context: Context, layout: GroupLayout, records: tuple[Record, ...], names: Sequence[str], reader: str
+    context: Context,
+    layout: GroupLayout,
+    records: tuple[Record, ...],
+    names: Sequence[str],
+    reader: str,
+    totals: bool,
 ) -> Planes | str:
     problems = []
     for record in records:
@@ -87,7 +112,9 @@ def _read(
             continue
         known = {v.name: v for v in layout.variables}
         found = [
-            on_grid(context, layout, known.get(n) or context.describe(n), fields.grid, fields.planes[n])
+            on_grid(
+                context, layout, known.get(n) or context.describe(n), fields.grid, fields.planes[n], totals
+            )
             for n in names
         ]
         notes = _patterns(context, fields)
@@ -112,11 +139,21 @@ def _patterns(context: Context, fields: Fields) -> dict[str, str]:
 
 
 def on_grid(
-    context: Context, layout: GroupLayout, variable: Variable, grid: Grid, values_YX: NDArray[np.float32]
+    context: Context,
+    layout: GroupLayout,
+    variable: Variable,
+    grid: Grid,
+    values_YX: NDArray[np.float32],
+    totals: bool = False,
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """A source field checked and on the role's grid, and the reasons of its cells."""
+    """A source field checked (where it is no sum that runs on) and on the role's grid, and the reasons of its
+    cells.
+    """
     regrid = context.regrid(layout, variable, grid)
-    checked, codes = examine(variable, values_YX, context.source.quality)
+    if totals:
+        checked, codes = check(variable, values_YX, in_range=False)
+    else:
+        checked, codes = examine(variable, values_YX, context.source.quality)
     values = regrid.apply(checked, decibel=variable.kind == "reflectivity", copy=False)
     cutoff_km = context.background.cutoff_km(variable.name) if layout.role == "background" else 0.0
     if cutoff_km:

@@ -27,7 +27,11 @@ def check_running_totals(index: Index, source: Source, reader: str, name: str) -
     """RequestError where the accumulation `name` of this reader never falls within the days that are looked
     at.
     """
-    if not source.may_hold_running_totals or source.described(name).kind != "accumulation":
+    if (
+        not source.may_hold_running_totals
+        or source.gives_totals(name)
+        or source.described(name).kind != "accumulation"
+    ):
         return
     wet = fallen = 0
     days = _days(index.times_of(reader, name))
@@ -42,8 +46,8 @@ def check_running_totals(index: Index, source: Source, reader: str, name: str) -
         raise RequestError(
             f"'{reader}' gives {name} whose values never fall within a day ({wet} wet cells and hours of "
             f"{len(days)} days, such as {first}): these are sums since "
-            "00 UTC, as ERA5-Land has them, and not of an hour. Take their differences (value minus that of "
-            "the hour before; at 01 UTC the value itself) before preprocessing",
+            "00 UTC, as ERA5-Land has them, and not of an hour. To take their differences (value minus that of "
+            f"the hour before; at 01 UTC the value itself), give source.policy.{name}={{kind: difference}}",
             reader=reader,
             variable=name,
         )

@@ -110,7 +110,8 @@ def _fill(context: Context, layout: GroupLayout, row: StoreRow, draw: Draw, name
             term.records,
             [draw.of] * len(names) if draw.of else names,
             reader,
-            keep=len(draw.terms) > 1,
+            keep=len(draw.terms) > 1 or draw.totals,
+            totals=draw.totals,
         )
         if isinstance(found, str):
             for name in names:
@@ -119,6 +120,8 @@ def _fill(context: Context, layout: GroupLayout, row: StoreRow, draw: Draw, name
             return
         summed = found.weighted(term.weight) if summed is None else summed.plus(found, term.weight)
     assert summed is not None
+    if draw.totals:
+        summed = summed.differenced([layout.variables[layout.names.index(name)] for name in names])
     row.add_version(reader, summed.version)
     for n, name in enumerate(names):
         channel = layout.names.index(name)

@@ -196,9 +196,13 @@ def _old_axis(store: Path, role: str) -> p.RoleAxis | None:
 
 
 def _read_by(request: PreprocessRequest, reader: str) -> dict[str, Any]:
-    """What decides what a reader finds in a file: its config, and the variables that the request defines."""
-    config = request.source.readers[reader].model_dump(mode="json")
-    return config | ({"define": request.variables.define} if request.variables.define else {})
+    """What decides what a reader finds in a file: its config, the variables that the request defines, and
+    which of them are sums that run on.
+    """
+    found: dict[str, Any] = request.source.readers[reader].model_dump(mode="json")
+    totals = sorted(request.source.totals_of(reader))
+    found |= {"define": request.variables.define} if request.variables.define else {}
+    return found | ({"totals": totals} if totals else {})
 
 
 def _joined(old: p.RoleAxis | None, new: p.RoleAxis) -> p.RoleAxis:

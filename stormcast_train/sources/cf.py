@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, iso, parse_time
 from stormcast_train.fields.variables import Variable, describe, is_standard
-from stormcast_train.sources.bounds import check_interval
 from stormcast_train.sources.cf_mapping import Mapped, find, kept_codes, scaling
 from stormcast_train.sources.config import CfReader, CfVariable
 from stormcast_train.sources.cube import Cube, preliminary_times
@@ -58,7 +57,7 @@ def _fields(
                 path=str(path),
             )
         scale = scaling(mapped, cube, path)
-        check_interval(mapped.variable, cube, path)
+        mapped.check_interval(cube, path)
         with reading(path):
             values = cube.plane(row, level_row)
         found[name] = mapped.canonical(values, scale, no_echo_dbz)
@@ -158,7 +157,7 @@ class Cf(Source):
         return Coordinates(reader.time, reader.latitude, reader.longitude, box=reader.box, codes=codes)
 
     def _mapped(self, name: str) -> Mapped:
-        return Mapped(self.described(name), self.reader.variables[name])
+        return Mapped(self.described(name), self.reader.variables[name], self.gives_totals(name))
 
     def _shift(self, variable: Variable, cube: Cube) -> np.timedelta64:
         """Valid time minus the file's stamp, which lies where the file's bounds say, else where `stamp` does.
@@ -197,7 +196,7 @@ class Cf(Source):
             try:
                 cube = find(file, path, mapped.at)[0]
                 scaling(mapped, cube, path)
-                check_interval(mapped.variable, cube, path)
+                mapped.check_interval(cube, path)
                 shift = self._shift(mapped.variable, cube)
             except UnreadableError as error:
                 problems.append(str(error))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stormcast_train.base.errors import RequestError, UnreadableError, nearest
 from stormcast_train.fields.units import conversion, normalised
 from stormcast_train.fields.variables import Variable
+from stormcast_train.sources.bounds import check_interval
 from stormcast_train.sources.codes import marked, no_echo_codes
 from stormcast_train.sources.config import CfVariable
 from stormcast_train.sources.cube import Cube
@@ -20,10 +21,11 @@ from stormcast_train.sources.cubes import GriddedFile
 
 @dataclass(frozen=True)
 class Mapped:
-    """A variable, and where the mapping says that it is in a file."""
+    """A variable, and where the mapping says that it is in a file. totals: its values are sums that run on."""
 
     variable: Variable
     at: CfVariable
+    totals: bool = False
 
     def __post_init__(self) -> None:
         if self.at.no_echo and not self.variable.is_intermittent:
@@ -31,6 +33,11 @@ class Mapped:
                 f"no_echo is for reflectivity, rates and amounts, and {self.variable.name} is of kind "
                 f"{self.variable.kind}: name its codes under missing"
             )
+
+    def check_interval(self, cube: Cube, path: Path) -> None:
+        """UnreadableError where the file says that its sums are not of the variable's interval."""
+        if not self.totals:
+            check_interval(self.variable, cube, path)
 
     @property
     def no_echo(self) -> tuple[float, ...]:

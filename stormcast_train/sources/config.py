@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.variables import Variable, describe, is_standard
-from stormcast_train.sources.policy import EXACT, Accumulate, Exact, Hold, Interpolate, Policy, fitting
+from stormcast_train.sources.policy import EXACT, Accumulate, Difference, Policy, Rule, fitting
 from stormcast_train.sources.quality_config import QualityConfig
 
 
@@ -284,8 +284,15 @@ class SourceConfig(Frozen):
         for name, policy in self.policy.items():
             if isinstance(policy, Accumulate):
                 policy.pieces(describe(name), describe(policy.of))
+            elif isinstance(policy, Difference) and name not in self.readers:
+                policy.check(describe(name))
             elif name not in self.readers:
                 describe(name)
+
+    def totals_of(self, reader: str) -> frozenset[str]:
+        """The variables that this reader gives as sums that run on, to be differenced; `*`: every amount."""
+        differenced = {name for name, policy in self.policy.items() if isinstance(policy, Difference)}
+        return frozenset({"*"} if reader in differenced else differenced - set(self.readers))
 
     def reader_of(self, role: str, variable: str) -> str:
         """The name of the reader that supplies this variable of this role."""
@@ -299,7 +306,7 @@ class SourceConfig(Frozen):
             )
         return reader
 
-    def policy_of(self, role: str, variable: Variable) -> Exact | Hold | Accumulate | Interpolate:
+    def policy_of(self, role: str, variable: Variable) -> Rule:
         """How a value of this variable at a time is made: by the variable's name, else by its reader, else
         exactly.
         """

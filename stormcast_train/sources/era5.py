@@ -53,10 +53,10 @@ def _skipped(file: GriddedFile) -> str:
     return "; ".join(f"'{name}' is left out: {reason}" for name, reason in reasons.items())
 
 
-def _values(variable: Variable, place: Place, row: int, path: Path) -> NDArray[np.float32]:
+def _values(variable: Variable, place: Place, row: int, path: Path, totals: bool) -> NDArray[np.float32]:
     """[y, x] in the variable's unit; UnreadableError where the file's unit cannot become it."""
     name, wanted = variable.name, variable.units
-    if name not in ("tp", "rain1h"):
+    if name not in ("tp", "rain1h") and not totals:
         check_interval(variable, place.cube, path)
     found = place.cube.units or DEFAULT_UNITS.get(name) or ("m" if name == "rain1h" else wanted)
     factor = conversion(found, wanted)
@@ -80,15 +80,16 @@ def _fields(
     names: Sequence[str],
     other_names: Mapping[str, str],
     own: Mapping[str, Variable] | None = None,
+    totals: bool = False,
 ) -> Fields:
-    return fields(_catalogue_of(file, other_names), path, time, names, own=own)
+    return fields(_catalogue_of(file, other_names, totals), path, time, names, own=own, totals=totals)
 
 
-def _catalogue_of(file: GriddedFile, other_names: Mapping[str, str]) -> dict[str, list[Place]]:
+def _catalogue_of(file: GriddedFile, other_names: Mapping[str, str], totals: bool) -> dict[str, list[Place]]:
     """The file's catalogue, made once."""
-    key = tuple(sorted(other_names.items()))
+    key = (totals, *sorted(other_names.items()))
     if key not in file.catalogues:
-        file.catalogues[key] = catalogue(file.cubes, other_names)
+        file.catalogues[key] = catalogue(file.cubes, other_names, totals)
     found: dict[str, list[Place]] = file.catalogues[key]
     return found
 
@@ -101,12 +102,13 @@ def fields(
     model: str = "ERA5",
     reference: np.datetime64 | None = None,
     own: Mapping[str, Variable] | None = None,
+    totals: bool = False,
 ) -> Fields:
     """The named fields at exactly this time (static ones at any); one that the file does not hold then is all
     NaN.
 
     model: what the source's version begins with. reference: the reference time of the forecast that is meant.
-    own: the variables that the config defines. Raises UnreadableError where none of the names is held, or where grids differ.
+    own: the variables that the config defines. totals: whether amounts may be sums that run on. Raises UnreadableError where none of the names is held, or where grids differ.
     """
     found: dict[str, NDArray[np.float32]] = {}
     used: list[tuple[Cube, int]] = []
@@ -115,7 +117,7 @@ def fields(
             any_time = time is None or (name in STATIC and len(place.cube.times) < 2)
             row = 0 if time is None or any_time else place.cube.row(time, reference)
             if row is not None:
-                found[name] = _values(describe(name, own=own), place, row, path)
+                found[name] = _values(describe(name, own=own), place, row, path, totals)
                 used.append((place.cube, row))
                 break
     if not used:
@@ -254,7 +256,7 @@ class Era5(Source):
     def _look(self, path: Path) -> FileContents:
         """What the file holds, by its header; UnreadableError where nothing is known."""
         file = opened(path, _open)
-        places = catalogue(file.cubes, self.reader.names)
+        places = catalogue(file.cubes, self.reader.names, bool(self.totals))
         if not places:
             raise UnreadableError(f"it holds no known variable {_skipped(file)}".strip(), path=str(path))
         clocks: dict[int, tuple[Times, set[str]]] = {}  # variables of one file share the array of their times
@@ -269,9 +271,11 @@ class Era5(Source):
         return self.read_fields(record, names).dataset()
 
     def read_fields(self, record: Record, names: Sequence[str]) -> Fields:
-        return _fields(
-            opened(record.path, _open), record.path, record.time, names, self.reader.names, self.own_variables
-        )
+        return _fields(opened(record.path, _open), record.path, record.time, names, *self._how())
+
+    def _how(self) -> tuple[Mapping[str, str], Mapping[str, Variable], bool]:
+        """Other names, the config's own variables, and whether sums run on."""
+        return self.reader.names, self.own_variables, bool(self.totals)
 
     def read_static(self, names: Sequence[str]) -> xr.Dataset:
         for path in find_files(self.archive, self.reader.root, self.reader.pattern):

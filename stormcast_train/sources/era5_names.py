@@ -44,14 +44,17 @@ class Place:
     level_row: int
 
 
-def catalogue(cubes: Sequence[Cube], other_names: Mapping[str, str] | None = None) -> dict[str, list[Place]]:
+def catalogue(
+    cubes: Sequence[Cube], other_names: Mapping[str, str] | None = None, totals: bool = False
+) -> dict[str, list[Place]]:
     """Canonical name -> where it is, for all cubes that have one; levels by their value in hPa.
 
-    other_names: names in the files -> canonical names, before those known here.
+    other_names: names in the files -> canonical names, before those known here. totals: whether precipitation
+    may be a sum that runs on.
     """
     places: dict[str, list[Place]] = {}
     for cube in cubes:
-        if other_sum(cube):
+        if other_sum(cube) and not totals:
             continue
         for name, row in _names(cube, other_names or {}):
             places.setdefault(name, []).append(Place(cube, row))
@@ -75,7 +78,10 @@ def other_sum(cube: Cube) -> str:
     if length == HOUR_S:
         return ""
     if length < 0:
-        return "its sums run over more hours from step to step, never an hour"
+        return (
+            "its sums run over more hours from step to step, never an hour; policy: {rain1h: {kind: difference}} "
+            "takes their differences"
+        )
     return f"its sums run over {length / HOUR_S:g} h, never an hour"
 
 

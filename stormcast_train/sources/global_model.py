@@ -44,14 +44,17 @@ def _opener(member: int, unitless: str | None) -> Callable[[Path], GriddedFile]:
     return open_with
 
 
-def catalogue(cubes: Sequence[Cube], other_names: Mapping[str, str] | None = None) -> dict[str, list[Place]]:
+def catalogue(
+    cubes: Sequence[Cube], other_names: Mapping[str, str] | None = None, totals: bool = False
+) -> dict[str, list[Place]]:
     """Canonical name -> where it is, for all cubes that are forecasts and have one; static fields aside.
 
-    other_names: names in the files -> canonical names, before those known here.
+    other_names: names in the files -> canonical names, before those known here. totals: whether precipitation
+    may be a sum that runs on.
     """
     other_names = other_names or {}
-    known = [cube for cube in cubes if len(cube.references) and not unread(cube, other_names)]
-    found = era5_names.catalogue(known, NAMES | dict(other_names))
+    known = [c for c in cubes if len(c.references) and (totals or not unread(c, other_names))]
+    found = era5_names.catalogue(known, NAMES | dict(other_names), totals)
     return {name: places for name, places in found.items() if name not in STATIC}
 
 
@@ -161,16 +164,17 @@ def _fields(
     names: Sequence[str],
     other_names: Mapping[str, str],
     own: Mapping[str, Variable] | None = None,
+    totals: bool = False,
 ) -> xr.Dataset:
     """The fields of one forecast at one valid time; UnreadableError where its clock disagrees with the file's
     name.
     """
     assert record.reference_time is not None, "a forecast has a reference time"
-    places = catalogue(file.cubes, other_names)
+    places = catalogue(file.cubes, other_names, totals)
     named = parse_name(record.path)
     reference = record.reference_time if named is None else _checked(named, places, record)
     model = "forecast" if named is None else named.model
-    field = era5.fields(places, record.path, record.time, names, model, reference, own).dataset()
+    field = era5.fields(places, record.path, record.time, names, model, reference, own, totals).dataset()
     when = {"standard_name": "forecast_reference_time"}
     return field.assign_coords(
         forecast_reference_time=((), record.reference_time.astype("datetime64[ns]"), when)
@@ -298,7 +302,7 @@ class GlobalModel(Source):
     def _look(self, path: Path) -> FileContents:
         """What the file holds, by its header; why it holds nothing known, where that is so."""
         file = opened(path, self._open)
-        held = clocks(catalogue(file.cubes, self.reader.names))
+        held = clocks(catalogue(file.cubes, self.reader.names, bool(self.totals)))
         return FileContents(held, left_out="" if held else _left_out(file, self.reader.names))
 
     def _single(
@@ -338,4 +342,5 @@ class GlobalModel(Source):
         return set()
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
-        return _fields(opened(record.path, self._open), record, names, self.reader.names, self.own_variables)
+        file, other_names = opened(record.path, self._open), self.reader.names
+        return _fields(file, record, names, other_names, self.own_variables, bool(self.totals))

@@ -68,16 +68,37 @@ class Interpolate(Frozen):
     _gap = field_validator("gap")(_positive)
 
 
-Policy = Annotated[Exact | Hold | Accumulate | Interpolate, Field(discriminator="kind")]
+class Difference(Frozen):
+    """Of sums that run on: the sum minus that of one interval before, and the sum itself at the first interval.
+
+    since: where they begin; `day`: at 00 UTC, as in ERA5-Land (the sum at 00 UTC is that of the whole day
+    before); `start`: with each forecast of a model (`kind: global_model`).
+    """
+
+    kind: Literal["difference"] = "difference"
+    since: Literal["day", "start"] = "day"
+
+    def check(self, variable: Variable) -> None:
+        """RequestError unless a day is a whole number of the variable's intervals."""
+        if not variable.interval_s or DAY_S % variable.interval_s:
+            raise RequestError(
+                f"{variable.name} cannot be the difference of two sums: it must be an accumulation over a part "
+                f"of a day; mend source.policy.{variable.name}"
+            )
+
+
+Rule = Exact | Hold | Accumulate | Interpolate | Difference
+Policy = Annotated[Rule, Field(discriminator="kind")]
+DAY_S = 86400
 EXACT = Exact()
 
 
-def fitting(
-    policy: Exact | Hold | Accumulate | Interpolate, variable: Variable
-) -> Exact | Hold | Accumulate | Interpolate:
+def fitting(policy: Rule, variable: Variable) -> Rule:
     """The policy as it applies to this variable: amounts of a time are neither held nor interpolated, rates
-    and echoes not interpolated.
+    and echoes not interpolated, and only amounts are differences of sums.
     """
+    if policy.kind == "difference" and variable.kind != "accumulation":
+        return EXACT
     if variable.kind == "accumulation" and policy.kind in ("hold", "interpolate"):
         return EXACT
     if variable.is_intermittent and policy.kind == "interpolate":

@@ -73,12 +73,14 @@ class Clock:
 
 class Source(ABC):
     """One kind of raw file below an archive folder. memory: what an earlier run read in the files' headers,
-    where that is kept. own_variables: those that the config defines, by name. may_hold_running_totals: its
+    where that is kept. own_variables: those that the config defines, by name. totals: the variables whose
+    files hold sums that run on (`policy: difference`), `*` for every amount. may_hold_running_totals: its
     files do not say over which time a sum runs.
     """
 
     memory: Memory | None = None
     own_variables: Mapping[str, Variable] = MappingProxyType({})
+    totals: frozenset[str] = frozenset()
     may_hold_running_totals: ClassVar[bool] = False
 
     def __init__(
@@ -112,6 +114,10 @@ class Source(ABC):
     def described(self, name: str) -> Variable:
         """The variable of that name, standard or the config's own; RequestError where there is none."""
         return describe(name, own=self.own_variables)
+
+    def gives_totals(self, name: str) -> bool:
+        """Whether the files' values of this variable are sums that run on, which preprocessing differences."""
+        return name in self.totals or ("*" in self.totals and self.described(name).kind == "accumulation")
 
     def contents(self, path: Path, look: Look) -> FileContents:
         """What a file holds: as remembered where the file has not changed since, else as `look` reads it now.
@@ -233,8 +239,8 @@ def build_sources(
     config defines (`VariablesConfig.own`).
     """
     built = {name: _built(name, reader, config, Path(archive)) for name, reader in config.readers.items()}
-    for source in built.values():
-        source.own_variables = own or {}
+    for name, source in built.items():
+        source.own_variables, source.totals = own or {}, config.totals_of(name)
     return built
 
 

@@ -15,7 +15,7 @@ from stormcast_train.preprocess.background import BackgroundConfig, supplies_of
 from stormcast_train.preprocess.draws import Absence, Draw, Supply, draw, stamp
 from stormcast_train.preprocess.index import Index
 from stormcast_train.sources.config import SourceConfig
-from stormcast_train.sources.policy import Exact, Hold, Interpolate
+from stormcast_train.sources.policy import Difference, Exact, Hold, Interpolate
 from stormcast_train.sources.source import Record, Refusal
 
 START = np.datetime64("2021-06-01T00", "s")
@@ -153,3 +153,22 @@ def test_a_refused_file_is_the_reason_for_its_own_time_and_a_lacking_variable_fo
     assert draw(held, exact, "msl", at(5)) == Absence(Reason.UNREADABLE, "msl_20210601T05.nc: it is cut")
     assert draw(held, exact, "msl", at(4)) == Absence(Reason.NOT_RECEIVED)
     assert draw(held, exact, "t2m", at(0)) == Absence(Reason.NOT_IN_FILE, "the files of 'driver' hold no t2m")
+
+
+def test_a_sum_since_midnight_is_differenced_within_its_day() -> None:
+    held = index(*((hour, None) for hour in (1, 2, 3, 5, 24, 23, 25)))
+    day = Supply("driver", Difference(), pieces=1, piece_s=3600)
+    assert drawn(held, 1, day) == [(["1h"], 1.0)]  # the first hour of the day
+    assert drawn(held, 2, day) == [(["2h"], 1.0), (["1h"], -1.0)]
+    assert drawn(held, 24, day) == [(["24h"], 1.0), (["23h"], -1.0)]  # at 00 UTC: the whole day before
+    assert drawn(held, 25, day) == [(["25h"], 1.0)]
+    assert "the sum at 2021-06-01T04:00:00 is missing" in drawn(held, 5, day)
+
+
+def test_a_sum_since_a_forecasts_start_is_differenced_within_that_forecast() -> None:
+    held = index((6, 6), (7, 6), (7, 0), (8, 0), (8, 6), (1, 0), (9, 3))
+    start = Supply("driver", Difference(since="start"), pieces=1, piece_s=3600)
+    assert drawn(held, 1, start) == [(["1h of 0h"], 1.0)]
+    assert drawn(held, 7, start) == [(["7h of 6h"], 1.0)]  # the first hour of the newer forecast
+    assert drawn(held, 8, start) == [(["8h of 0h"], 1.0), (["7h of 0h"], -1.0)]  # in the order of preference
+    assert "holds the sums at 2021-06-01T08:00:00 and 2021-06-01T09:00:00" in drawn(held, 9, start)

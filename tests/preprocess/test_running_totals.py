@@ -15,6 +15,7 @@ from stormcast_train.preprocess.running_totals import check_running_totals
 from stormcast_train.sources.config import Era5Reader
 from stormcast_train.sources.era5 import Era5
 from stormcast_train.sources.opened import close_all
+from stormcast_train.store.reader import open_store
 
 LAT, LON = np.arange(27.0, 20.0, -0.5), np.arange(118.0, 124.0, 0.5)
 
@@ -37,7 +38,7 @@ def since_midnight(rain: np.ndarray) -> np.ndarray:
 
 
 def write(folder: Path, rain: np.ndarray, name: str = "tp.nc", hour: int = 1) -> None:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     coords = {
         "time": ("time", np.arange(hour, len(rain) + hour), {"units": "hours since 2021-06-01"}),
         "latitude": ("latitude", LAT[: rain.shape[1]], {"units": "degrees_north"}),
@@ -79,26 +80,66 @@ def test_files_on_other_grids_within_a_day_are_no_obstacle(tmp_path):
         check(tmp_path / "a")
 
 
-def test_nothing_is_written_of_them(tmp_path, capsys):
-    write(tmp_path / "archive", since_midnight(hourly()))
+def words_of(tmp_path: Path, policy: str = "") -> list[str]:
+    """A preprocess of the archive in this folder; configs of its own beside it."""
     for group, text in {
-        "source": "readers:\n  e: {kind: era5, root: ''}\nstate: {'*': e}\n",
+        "source": f"readers:\n  e: {{kind: era5, root: ''}}\nstate: {{'*': e}}\n{policy}",
         "variables": "step: 1h\nstate: [rain1h]\nstatic: []\n",
     }.items():
-        (tmp_path / "conf" / group).mkdir(parents=True)
+        (tmp_path / "conf" / group).mkdir(parents=True, exist_ok=True)
         (tmp_path / "conf" / group / "mine.yaml").write_text(f"name: mine\n{text}")
-    words = [
+    folders = [f"archive={tmp_path / 'archive'}", f"store={tmp_path / 'store'}"]
+    groups = ["domain=taiwan_tiny", "variables=mine", "source=mine"]
+    return [
         "preprocess",
         "--config-dir",
         str(tmp_path / "conf"),
-        "domain=taiwan_tiny",
-        "variables=mine",
-        "source=mine",
+        *groups,
+        *folders,
+        "workers=1",
+        "report=false",
     ]
-    words += [f"archive={tmp_path / 'archive'}", f"store={tmp_path / 'store'}", "workers=1", "report=false"]
+
+
+def test_nothing_is_written_of_them(tmp_path, capsys):
+    write(tmp_path / "archive", since_midnight(hourly()))
+    words = words_of(tmp_path)
     assert main(words) == 2
-    assert "as ERA5-Land has them" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "as ERA5-Land has them" in told
+    assert "source.policy.rain1h={kind: difference}" in told
     assert not (tmp_path / "store").exists()
     close_all()
     write(tmp_path / "archive", hourly())
     assert main(words) == 0
+
+
+def test_sums_since_a_start_need_files_that_know_it(tmp_path, capsys):
+    write(tmp_path / "archive", since_midnight(hourly()))
+    assert main(words_of(tmp_path, "policy: {rain1h: {kind: difference, since: start}}\n")) == 2
+    assert "read it with kind: global_model, or take since: day" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("of", ["rain1h", "e"], ids=["by variable", "by reader"])
+def test_their_differences_are_the_rain_of_the_hours(tmp_path, of):
+    """450 mm in a day: more than the range of an hour, which holds for the differences only."""
+    rain = hourly(2)
+    rain[5:10] = 0.09  # m: 90 mm in each of five hours
+    rain[30, 5, 5] = 0.4  # 400 mm in an hour is out of range
+    sums = since_midnight(rain)
+    sums[12] -= np.float32(5e-6)  # packing makes a sum fall by 0.005 mm
+    sums[35, 7, 7] -= np.float32(0.05)  # a sum that falls by 50 mm is no sum
+    write(tmp_path / "archive", sums)
+    assert main(words_of(tmp_path, f"policy: {{{of}: {{kind: difference}}}}\n")) == 0
+    folder = tmp_path / "differenced"
+    write(folder / "archive", rain)
+    assert main(words_of(folder)) == 0
+    got, expected = (open_store(at / "store").dataset("state")["rain1h"].values for at in (tmp_path, folder))
+    bad = np.zeros(got.shape, bool)
+    bad[35] = np.isnan(got[35])
+    assert bad[35].any()
+    assert not bad[35].all()
+    at = ~bad & ~np.isnan(expected)
+    at[[35, 36]] &= ~bad[35]  # the hour after a sum that fell is 50 mm too much there
+    np.testing.assert_allclose(got[at], expected[at], atol=0.02)  # float32 sums, and the packing
+    assert np.isnan(got[30]).any()
