@@ -90,13 +90,18 @@ def overview() -> str:
     lines = [USAGE, "", "Verbs:"]
     lines += [f"  {name:<12}{text}" for name, text in HELP.items()]
     return "\n".join(
-        [*lines, "", "`stormcast <verb> --help` shows a verb's keys with their defaults and one example."]
+        [
+            *lines,
+            "",
+            "`stormcast <verb> --help` shows a verb's keys with their defaults and one example; with a choice "
+            "(`source=knmi --help`) that choice's keys, explained.",
+        ]
     )
 
 
-def verb_help(verb: str, config_dir: Path | None) -> str:
+def verb_help(verb: str, config_dir: Path | None, words: Sequence[str] = ()) -> str:
     """A verb's keys with defaults (its primary config is the manual), the groups with their choices, one
-    example.
+    example. words: choices of groups, whose keys are shown and explained instead of the defaults'.
     """
     from stormcast_train.base.config import search_path
     from stormcast_train.base.manual import lines_of_groups
@@ -116,7 +121,7 @@ def verb_help(verb: str, config_dir: Path | None) -> str:
         "Keys (??? must be given):",
     ]
     lines += [f"  {line}" for line in keys]
-    lines += ["", *lines_of_groups(verb, module.Config.model_fields, module.EXAMPLE, config_dir)]
+    lines += ["", *lines_of_groups(verb, module.Config.model_fields, module.EXAMPLE, config_dir, words)]
     return "\n".join([*lines, "", "Example:", f"  {module.EXAMPLE}"])
 
 
@@ -210,7 +215,7 @@ def main(words: Sequence[str] | None = None) -> int:
         elif not request.verb or (request.help and request.verb not in HELP):
             print(overview())
         elif request.help:
-            print(verb_help(request.verb, request.config_dir))
+            print(verb_help(request.verb, request.config_dir, request.overrides))
         else:
             result = execute(request)
             if request.as_json:

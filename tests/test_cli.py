@@ -27,6 +27,7 @@ VERBS = {
     "runs",
     "doctor",
     "bench",
+    "variables",
 }
 
 
@@ -193,6 +194,14 @@ def test_values_people_type_reach_the_config_as_they_are(word: str) -> None:
     parsed = OverridesParser.create().parse_override(quoted(word))
     value = parsed.value()
     assert str(getattr(value, "text", value)) == word.split("=", 1)[1]
+
+
+def test_help_of_a_source_explains_its_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["preprocess", "source=knmi", "--help"]) == 0
+    told = capsys.readouterr().out
+    assert "source.readers.knmi: {kind: cf" in told
+    assert "source.readers.knmi.variables.rain5m:" in told
+    assert "no_echo: values that stand for" in told
 
 
 def test_help_and_dry_run_never_import_torch() -> None:

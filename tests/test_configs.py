@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import yaml
 
-from stormcast_train.base.config import choices, search_path
+from stormcast_train.base.config import CHECKOUT, choices, search_path
 from stormcast_train.base.errors import RequestError
 from stormcast_train.cli import build_config, parse, recipe
 from stormcast_train.fields.variables import describe
+from stormcast_train.sources.config import CfReader, CfVariable, SourceConfig
 
 GROUPS = [
     "site",
@@ -120,7 +122,7 @@ def test_a_fact_of_a_variable_is_changed_by_one_word_and_a_wrong_fact_is_named()
     ):
         config("variables.override.rain1h.drizle=0.2")
     with pytest.raises(RequestError, match="no variable is called 'rain1x'"):
-        config("variables.override.rain1x.drizzle=0.2")
+        config("variables.override.rain1x.drizzle=0.2").variables.resolved()
 
 
 def _variables(*words: str) -> Any:
@@ -191,3 +193,12 @@ def test_what_a_mix_does_besides_is_asked_for_by_one_word_each() -> None:
     ):
         with pytest.raises(RequestError, match=r"typhon|rain\.least=|oversampel"):
             build_config(recipe("train"), parse(["train", *NEEDED["train"], word]))
+
+
+def test_the_template_of_a_mapping_shows_every_key() -> None:
+    written = yaml.safe_load((CHECKOUT / "source" / "template.yaml").read_text())
+    mapping = written["readers"]["mine"]
+    shown = set().union(*(variable.keys() for variable in mapping["variables"].values()))
+    assert set(mapping) == set(CfReader.model_fields)
+    assert shown == set(CfVariable.model_fields)
+    assert set(written) >= set(SourceConfig.model_fields) - {"groups", "quality"}

@@ -22,7 +22,7 @@ from stormcast_train.base.errors import RequestError, nearest
 EXPERIMENT = "experiment"
 PACKAGED = Path(__file__).resolve().parents[1] / "conf"
 _OPEN = re.compile(
-    r"(variables\.(override|groups|(add|drop)(_background)?)|dask\.slurm|"
+    r"(variables\.(define|override|groups|(add|drop)(_background)?)|dask\.slurm|"
     r"source\.(readers|state|background|static|regrid|groups|policy|quality)|"
     r"background\.blur\.cutoff_km|optim\.(lr|total_samples)|mix\.(oversample\.(events|rain)|source_version))[.=]"
 )  # their keys are the user's own names

@@ -5,7 +5,8 @@ few lines as are legible.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,19 @@ def _filled(group: str, config_dir: Path | None) -> str:
 
 
 def lines_of_groups(
-    verb: str, fields: Mapping[str, FieldInfo], example: str, config_dir: Path | None
+    verb: str,
+    fields: Mapping[str, FieldInfo],
+    example: str,
+    config_dir: Path | None,
+    words: Sequence[str] = (),
 ) -> list[str]:
-    """The groups with their choices, then their keys as they are with the defaults (and with the example's
-    choice where there is no default).
+    """The groups with their choices, then their keys as they are with the choices among `words`, the
+    example's, and the defaults. What a chosen source's readers understand is explained below.
     """
     groups = groups_of(fields, config_dir)
-    chosen = [word for word in example.split() if word.partition("=")[0] in groups]
+    asked = {word.partition("=")[0]: word for word in words if word.partition("=")[0] in groups}
+    exemplary = {word.partition("=")[0]: word for word in example.split() if "=" in word}
+    chosen = list({group: word for group, word in (exemplary | asked).items() if group in groups}.values())
     composed = compose(verb, chosen, config_dir)
     lines = ["Groups it reads:"]
     lines += [f"  {group}= {' | '.join(choices(group, config_dir))}" for group in (*groups, "experiment")]
@@ -50,7 +57,37 @@ def lines_of_groups(
     for key in dict.fromkeys(groups.values()):
         value = _complete(fields[key].annotation, composed.get(key))
         lines += [f"  {line}" for line in _lines(key, value)] if isinstance(value, dict) else []
+        if key in {groups[group] for group in asked}:
+            lines += ["", f"What the keys of {key} mean:"]
+            lines += [f"  {line}" for line in _explained(key, fields[key].annotation, composed.get(key))]
     return lines
+
+
+def _explained(key: str, annotation: Any, value: Any) -> Iterator[str]:
+    """What the keys of a choice mean, from the configs' own docstrings: each kind of config in it once."""
+    try:
+        typed = TypeAdapter(annotation).validate_python(value)
+    except ValidationError:
+        return
+    seen: set[type[BaseModel]] = set()
+    for place, part in _parts(key, typed):
+        if type(part) in seen or not type(part).__doc__:
+            continue
+        seen.add(type(part))
+        text = " ".join(str(type(part).__doc__).split())
+        yield f"{place}:"
+        yield from textwrap.wrap(text, WIDTH - 2, initial_indent="  ", subsequent_indent="  ")
+
+
+def _parts(place: str, value: Any) -> Iterator[tuple[str, BaseModel]]:
+    """A config and the configs in it with their keys, outermost first."""
+    if isinstance(value, BaseModel):
+        yield place, value
+        for name in type(value).model_fields:
+            yield from _parts(f"{place}.{name}", getattr(value, name))
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _parts(f"{place}.{name}", inner)
 
 
 def _complete(annotation: Any, value: Any) -> Any:

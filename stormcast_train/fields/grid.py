@@ -95,8 +95,8 @@ class Grid:
 
 
 class RegularDomain(Frozen):
-    """A regular latitude-longitude grid, both ends included: `shape` rows and columns from south-west to
-    north-east.
+    """A regular latitude-longitude grid: `shape` rows and columns of points from the south-west one to the
+    north-east one, both included. The points are the centres of cells, which reach half a spacing further.
 
     A domain across the date line is written west=177 east=183 or west=177 east=-178; its longitudes then run
     to 183.

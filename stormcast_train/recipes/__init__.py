@@ -13,6 +13,7 @@ HELP = {
     "runs": "list the runs below a folder, or show one of them",
     "synthesize": "write a synthetic archive: moving weather over Taiwan in the sources' own file formats",
     "train": "train a regression, or the residual diffusion on top of one; repeat the command to resume",
+    "variables": "list the variables that are known by name, and what a set of them holds",
     "verify": "score a forecast against a store, with baselines: scores.csv, scores.nc, maps and report.html",
 }
 KEYS_ONLY = frozenset({"runs"})  # verbs that read no config group: their Config holds every default

@@ -50,6 +50,7 @@ def check_interval(variable: Variable, cube: Cube, path: Path) -> None:
     runs = f"{found / 60:g} min" if found > 0 else varying
     raise UnreadableError(
         f"{path}: the sums of '{cube.name}' run over {runs}, as the file says, and {variable.name} is of "
-        f"{wanted // 60} min; difference them first, or map them to the variable of that length",
+        f"{wanted // 60} min; give policy: {{{variable.name}: {{kind: difference}}}} "
+        "where they run on, or map them to a variable of that length (variables.define adds one)",
         path=str(path),
     )

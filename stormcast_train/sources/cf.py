@@ -154,7 +154,14 @@ class Cf(Source):
     def _coordinates(self) -> Coordinates:
         reader = self.reader
         codes = kept_codes(map(self._mapped, reader.variables))
-        return Coordinates(reader.time, reader.latitude, reader.longitude, box=reader.box, codes=codes)
+        return Coordinates(
+            reader.time,
+            reader.latitude,
+            reader.longitude,
+            member=reader.member,
+            box=reader.box,
+            codes=codes,
+        )
 
     def _mapped(self, name: str) -> Mapped:
         return Mapped(self.described(name), self.reader.variables[name], self.gives_totals(name))

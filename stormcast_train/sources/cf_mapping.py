@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.base.errors import RequestError, UnreadableError, nearest
+from stormcast_train.fields.times import parse_duration, seconds
 from stormcast_train.fields.units import conversion, normalised
 from stormcast_train.fields.variables import Variable
 from stormcast_train.sources.bounds import check_interval
@@ -32,6 +33,14 @@ class Mapped:
             raise RequestError(
                 f"no_echo is for reflectivity, rates and amounts, and {self.variable.name} is of kind "
                 f"{self.variable.kind}: name its codes under missing"
+            )
+
+        given = self.at.interval
+        if given is not None and seconds(parse_duration(given)) != self.variable.interval_s:
+            raise RequestError(
+                f"the mapping of {self.variable.name} says that its sums run over {given}, and "
+                f"{self.variable.name} is of {self.variable.interval_s} s; map it to a variable of that interval "
+                "(variables.define adds one)"
             )
 
     def check_interval(self, cube: Cube, path: Path) -> None:

@@ -159,6 +159,8 @@ class CfVariable(Frozen):
     file's unit, before scale and offset) that stand for a missing one. no_echo: values that stand for "covered,
     nothing seen", also where the file declares them missing: they become the floor of reflectivity
     (`no_echo_dbz`) and 0 of amounts and rates; by default -99 of reflectivity, as in MRMS and CWA files.
+    interval: the time that the file's sums run over, which must be the variable's (null: the file's own bounds
+    are compared where it has any).
     """
 
     source: str
@@ -169,14 +171,16 @@ class CfVariable(Frozen):
     keys: dict[str, str | int | float] = Field(default={})
     missing: Codes = ()
     no_echo: Codes | None = None
+    interval: str | None = None
 
 
 class CfReader(Frozen):
     """Any CF NetCDF, Zarr or GRIB.
 
-    variables: canonical name -> where it is in the file. stamp: whether an accumulation's time is its end,
-    start or middle.
-    box: (south, north, west, east); only the rows and columns around it are read (of a satellite's disk: none
+    variables: canonical name -> where it is in the file. time, latitude, longitude: names of the coordinates,
+    where the file's own conventions do not give them. stamp: whether an accumulation's time is its end, start
+    or middle. utc_offset: hours that the times are ahead of UTC. member: which one of an ensemble, by its
+    number. box: (south, north, west, east); only the rows and columns around it are read (of a satellite's disk: none
     that sees space).
     """
 
@@ -191,6 +195,7 @@ class CfReader(Frozen):
     utc_offset: float = 0.0
     role: Literal["analysis", "forecast"] = "analysis"
     box: tuple[float, float, float, float] | None = None
+    member: int | None = Field(default=None, ge=0)
 
 
 class PluginReader(Frozen):

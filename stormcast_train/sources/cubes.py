@@ -232,7 +232,8 @@ def _cube(
     rest = [dim for dim in map(str, variable.dims) if dim not in used]
     unknown = [f"{dim}={dataset.sizes[dim]}" for dim in rest if dataset.sizes[dim] > 1]
     if unknown:
-        return f"its dimension {', '.join(unknown)} is neither time, level, latitude nor longitude"
+        members = "; member: 0 in its mapping picks the first" if set(rest) & set(_MEMBERS) else ""
+        return f"its dimension {', '.join(unknown)} is neither time, level, latitude nor longitude{members}"
     attrs = {str(k): v for k, v in variable.attrs.items()} | interval_facts(dataset, axes.dims)
     written = None if array is None else _written(dataset, *array, part.at, across, coordinates.forecasts)
     return Cube(
