@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,13 @@ import numpy as np
 import xarray as xr
 
 from stormcast_train.base.errors import UnreadableError
-from stormcast_train.fields.variables import Variable
+from stormcast_train.fields.variables import Variable, is_standard
 from stormcast_train.sources.cube import Cube
 from stormcast_train.sources.leads import unit_seconds
 
 TOLERANCE_S = 1.0
+OVER_TIME = ("mean", "maximum", "minimum", "sum", "range", "median", "standard_deviation", "variance")
+_TIME_METHOD = re.compile(r"\b(?:time|valid_time|step): *(\w+)")
 
 
 def interval_facts(dataset: xr.Dataset, time_dims: tuple[str, ...]) -> dict[str, Any]:
@@ -39,6 +42,29 @@ def interval_facts(dataset: xr.Dataset, time_dims: tuple[str, ...]) -> dict[str,
         if (np.abs(stamps_T - at_T) <= TOLERANCE_S).all():
             return {**facts, "stamped": stamped}
     return facts
+
+
+def check_method(variable: Variable, cube: Cube, path: Path, scaled: bool = False) -> None:
+    """UnreadableError where the file's `cell_methods` (CF conventions, section 7.3) make its values another thing
+    than the variable: a mean that is not a sum, a maximum that is no value at a time.
+
+    scaled: whether a mapping gives a factor, which turns a mean rate into a sum. A variable of a config's own may
+    be any of them.
+    """
+    found = _TIME_METHOD.search(str(cube.attrs.get("cell_methods", "")))
+    method = found[1] if found else ""
+    if variable.kind == "accumulation":
+        wrong = method in ("point", "maximum", "minimum") or (method == "mean" and not scaled)
+        meant = f"a sum over {variable.interval_s // 60} min"
+    else:
+        wrong = method in OVER_TIME and variable.kind != "static" and is_standard(variable.name)
+        meant = "the value at a time"
+    if wrong:
+        raise UnreadableError(
+            f"{path}: by its cell_methods '{cube.name}' is a {method} over time, and {variable.name} is {meant}; "
+            "map it to a variable of your own (variables.define)",
+            path=str(path),
+        )
 
 
 def check_interval(variable: Variable, cube: Cube, path: Path) -> None:

@@ -57,7 +57,7 @@ def _fields(
                 path=str(path),
             )
         scale = scaling(mapped, cube, path)
-        mapped.check_interval(cube, path)
+        mapped.check(cube, path)
         with reading(path):
             values = cube.plane(row, level_row)
         found[name] = mapped.canonical(values, scale, no_echo_dbz)
@@ -203,7 +203,7 @@ class Cf(Source):
             try:
                 cube = find(file, path, mapped.at)[0]
                 scaling(mapped, cube, path)
-                mapped.check_interval(cube, path)
+                mapped.check(cube, path)
                 shift = self._shift(mapped.variable, cube)
             except UnreadableError as error:
                 problems.append(str(error))

@@ -13,7 +13,7 @@ from stormcast_train.base.errors import RequestError, UnreadableError, nearest
 from stormcast_train.fields.times import parse_duration, seconds
 from stormcast_train.fields.units import conversion, normalised
 from stormcast_train.fields.variables import Variable
-from stormcast_train.sources.bounds import check_interval
+from stormcast_train.sources.bounds import check_interval, check_method
 from stormcast_train.sources.codes import marked, no_echo_codes
 from stormcast_train.sources.config import CfVariable
 from stormcast_train.sources.cube import Cube
@@ -43,8 +43,11 @@ class Mapped:
                 "(variables.define adds one)"
             )
 
-    def check_interval(self, cube: Cube, path: Path) -> None:
-        """UnreadableError where the file says that its sums are not of the variable's interval."""
+    def check(self, cube: Cube, path: Path) -> None:
+        """UnreadableError where the file says that its values are another thing than the variable: of another
+        interval, or a mean, or a maximum.
+        """
+        check_method(self.variable, cube, path, scaled=self.at.scale is not None)
         if not self.totals:
             check_interval(self.variable, cube, path)
 

@@ -19,7 +19,7 @@ from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, Times, iso, parse_time
 from stormcast_train.fields.units import conversion
 from stormcast_train.fields.variables import Variable, describe, split_level
-from stormcast_train.sources.bounds import check_interval
+from stormcast_train.sources.bounds import check_interval, check_method
 from stormcast_train.sources.config import Era5Reader
 from stormcast_train.sources.cube import Cube, preliminary_times
 from stormcast_train.sources.cubes import GriddedFile, open_gridded
@@ -58,6 +58,7 @@ def _values(variable: Variable, place: Place, row: int, path: Path, totals: bool
     name, wanted = variable.name, variable.units
     if name not in ("tp", "rain1h") and not totals:
         check_interval(variable, place.cube, path)
+    check_method(variable, place.cube, path)
     found = place.cube.units or DEFAULT_UNITS.get(name) or ("m" if name == "rain1h" else wanted)
     factor = conversion(found, wanted)
     if factor is None:

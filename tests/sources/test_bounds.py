@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from stormcast_train.fields.variables import own_variable
 from stormcast_train.sources.cf import Cf
 from stormcast_train.sources.config import CfReader, CfVariable, Era5Reader
 from stormcast_train.sources.era5 import Era5
@@ -106,3 +107,41 @@ def test_the_reader_of_era5_refuses_sums_that_are_stamped_at_their_start(tmp_pat
 def test_a_file_without_any_time_is_no_obstacle(tmp_path):
     write(tmp_path / "a", np.arange(0.0), np.empty((0, 2)))
     assert source(tmp_path / "a").scan()[0] == []
+
+
+@pytest.mark.parametrize(
+    ("name", "units", "methods", "said"),
+    [
+        ("rain1h", "mm", "time: mean", "is a mean over time, and rain1h is a sum over 60 min"),
+        ("rain1h", "mm", "area: mean time: point", "is a point over time"),
+        ("rain1h", "mm", "time: sum (interval: 1 hour)", None),
+        ("t2m", "K", "time: maximum", "is a maximum over time, and t2m is the value at a time"),
+        ("t2m", "K", "area: mean time: mean", "is a mean over time"),
+        ("t2m", "K", "time: point area: mean", None),
+        ("t2m", "K", "area: mean", None),
+        ("t2m_max", "K", "time: maximum", None),  # a variable of one's own is what its owner says
+    ],
+)
+def test_cell_methods_are_believed(tmp_path, name, units, methods, said):
+    write(tmp_path, np.arange(1.0, 4.0), intervals(np.arange(1.0, 4.0), 1.0, 1.0))
+    with xr.open_dataset(tmp_path / "pr.nc", decode_cf=False) as held:
+        changed = held.load()
+    changed["pr"].attrs |= {"units": units, "cell_methods": methods}
+    changed.to_netcdf(tmp_path / "pr.nc")
+    reader = Cf("c", tmp_path, CfReader(variables={name: CfVariable(source="pr")}))
+    reader.own_variables = {"t2m_max": own_variable("t2m_max", {"units": "K"})}
+    records, refusals = reader.scan()
+    assert bool(records) == (said is None)
+    assert said is None or said in refusals[0].reason
+
+
+def test_a_mean_rate_becomes_a_sum_by_its_factor(tmp_path):
+    write(tmp_path, np.arange(1.0, 4.0), intervals(np.arange(1.0, 4.0), 1.0, 1.0))
+    with xr.open_dataset(tmp_path / "pr.nc", decode_cf=False) as held:
+        changed = held.load()
+    changed["pr"].attrs |= {"units": "kg m-2 s-1", "cell_methods": "time: mean"}
+    changed.to_netcdf(tmp_path / "pr.nc")
+    mapped = CfVariable(source="pr", units="kg m-2 s-1", scale=3600.0)
+    reader = Cf("c", tmp_path, CfReader(variables={"rain1h": mapped}))
+    records, _ = reader.scan()
+    assert float(reader.read(records[0], ["rain1h"])["rain1h"][0, 0]) == 3600.0
