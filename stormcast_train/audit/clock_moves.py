@@ -29,9 +29,7 @@ FLOOR = 0.1  # of the record's squared error is added: a dry part fits at every 
 CHANCE = 0.05  # of a false change among all parts and lags, were each a trial of its own
 LEAST_FILLED = 0.25  # of a part's usual number of values
 NEAR_H = 36.0  # either side of a change, where its moment is looked for
-MOMENT_PRICE = (
-    6.0  # a moment that costs this much more than the best is ruled out, in units of one time's cost
-)
+MOMENT_PRICE = 4.0  # a moment that costs so much more than the best is ruled out, in units of one hour's cost
 
 
 @dataclass(frozen=True)
@@ -193,7 +191,8 @@ def _change(record: Record, line: _Line, rows: tuple[int, int, int], shifts: Seq
     gain_T = np.concatenate(
         [[0.0], np.cumsum(before_T - after_T)]
     )  # of a change before each row over one at `low`
-    fits = np.flatnonzero(gain_T <= gain_T.min() + MOMENT_PRICE) + low
+    price = MOMENT_PRICE / min(record.step_h, 1.0)  # minutes that follow each other tell the same
+    fits = np.flatnonzero(gain_T <= gain_T.min() + price) + low
     at = int(np.argmin(gain_T)) + low
     times = np.concatenate(list(record.times))
     lags_h = [record.phase_h + shift * record.step_h for shift in shifts]

@@ -69,18 +69,30 @@ def judged(
     rng: np.random.Generator,
 ) -> list[Stretch]:
     """The record as a whole where nothing moves; else each stretch between the moves by itself."""
+    whole = compare(series, periods, blocks, rng) if blocks is not None else []
     edges = _moments(found)
     if blocks is None or not edges:
-        comparisons = compare(series, periods, blocks, rng) if blocks is not None else []
-        return [Stretch(None, None, tuple(periods), tuple(comparisons), culprits(comparisons))]
+        return [Stretch(None, None, tuple(periods), tuple(whole), culprits(whole))]
+    steady = {(c.first, c.second): c for c in whole if (c.first, c.second) not in {m.pair for m in found}}
     judgements = []
     for begins, ends in zip([None, *edges], [*edges, None], strict=True):
         start = min(begins.change.latest, begins.change.at + MARGIN) if begins else periods[0].start
         end = max(ends.change.earliest, ends.change.at - MARGIN) if ends else periods[-1].end
         held, spans = cropped(series, periods, Period(start, end))
-        comparisons = compare(held, spans, blocks, rng, SHORT_DAYS) if spans else []
+        compared = compare(held, spans, blocks, rng, SHORT_DAYS) if spans else []
+        comparisons = [_sober(c, steady.get((c.first, c.second))) for c in compared]
         judgements.append(Stretch(begins, ends, tuple(spans), tuple(comparisons), culprits(comparisons)))
     return judgements
+
+
+def _sober(of_stretch: Comparison, of_whole: Comparison | None) -> Comparison:
+    """Two series that do not move are not shifted in a stretch of days if they are not in the whole record: a coarse
+    model misplaces the few weather systems of a stretch.
+    """
+    if of_whole is None or of_stretch.verdict != "shifted" or of_whole.verdict == "shifted":
+        return of_stretch
+    why = f"{of_stretch.why}; but they do not move beyond chance, and in all that was read: {of_whole.why}"
+    return replace(of_stretch, verdict="cannot tell", why=why)
 
 
 def _moments(found: Sequence[Move]) -> list[Move]:

@@ -192,3 +192,35 @@ def test_an_archive_of_one_unrelated_source_has_nothing_to_compare(tmp_path: Pat
         compare_clocks(
             tmp_path, "archive", source, None, 240, lambda text, total: nullcontext(lambda n=1: None)
         )
+
+
+@pytest.mark.slow
+def test_an_archive_whose_rain_moves_by_an_hour_half_way_does_not_agree(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the third day on the files of an hour's rain carry the hour's beginning, by name and by header."""
+    import gzip
+    import shutil
+
+    from stormcast_train.synthetic.write_qpesums import decode, encode, file_name, packed
+
+    moved = shutil.copytree(archive, tmp_path / "moved")
+    changed = np.datetime64("2021-06-03T00", "s")
+    for path in sorted(moved.glob("qpesums/*/CB_GC_PCP_1H_RAD.*.gz")):
+        header, raw = decode(gzip.decompress(path.read_bytes()))
+        stamp = np.datetime64(f"{header.stamp[0]}-{header.stamp[1]:02d}-{header.stamp[2]:02d}", "s")
+        stamp = stamp + header.stamp[3] * HOUR
+        if stamp >= changed:
+            path.unlink()
+        if stamp > changed:
+            earlier = path.parent.parent / str(stamp - HOUR)[:10].replace("-", "")
+            content = packed(encode(header.at(stamp - HOUR), raw))
+            (earlier / file_name("CB_GC_PCP_1H_RAD", stamp - HOUR)).write_bytes(content)
+    assert main(["inspect", str(moved), "--clock", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["clocks_agree"] is False
+    assert told["clock_offsets"]["qpesums"] is None
+    (wrong,) = told["clock_warnings"]
+    assert (wrong["source"], wrong["lag_h"], wrong["ends"]) == ("qpesums.rain1h", -1, None)
+    assert wrong["begins"]["earliest"] <= "2021-06-03T00:00:00" <= wrong["begins"]["latest"]
+    assert len(told["clock_stretches"]) == 2
