@@ -1,11 +1,12 @@
 """When the clock of two series moves: each stretch of time is judged, not the record as a whole.
 
 The record is cut into parts of 6 h. In each part the first series, moved by a lag, is regressed on the second
-with one slope for the whole record; the cost of that lag there is the logarithm of the mean squared error, so that
-a storm counts no more than a shower. Dynamic programming divides the record into stretches, each with the lag that
-it fits best, for the least cost with a price for every change (optimal partitioning: Jackson et al. 2005, IEEE
-Signal Process. Lett. 12, 105). A change stays where the two lags differ by more than sound clocks may, and where
-on both sides that side's lag beats the other's by more standard errors than chance reaches anywhere in the record.
+with one slope for the whole record; the cost of that lag there is the logarithm of the mean squared error, so
+that a storm counts no more than a shower. Dynamic programming divides the record into stretches, each with
+the lag that it fits best, for the least cost with a price for every change (optimal partitioning: Jackson et
+al. 2005, IEEE Signal Process. Lett. 12, 105). A change stays where the two lags differ by more than sound
+clocks may, and where on both sides that side's lag beats the other's by more standard errors than chance
+reaches anywhere in the record.
 
 Arrays: T times, B blocks, P parts, K lags, M moments.
 """
@@ -34,7 +35,8 @@ MOMENT_PRICE = 4.0  # a moment that costs so much more than the best is ruled ou
 
 @dataclass(frozen=True)
 class Change:
-    """The lag was `before_h` and is `after_h` from `at` on, or from any moment between `earliest` and `latest`.
+    """The lag was `before_h` and is `after_h` from `at` on, or from any moment between `earliest` and
+    `latest`.
 
     Lags: hours by which the first series' stamps are later than the second's.
     """
@@ -75,7 +77,9 @@ class _Span:
 
 @dataclass(frozen=True)
 class _Line:
-    """What the first series is expected to be: `slope` times the second, with a mean squared error of `noise`."""
+    """What the first series is expected to be: `slope` times the second, with a mean squared error of
+    `noise`.
+    """
 
     slope: float
     noise: float
@@ -88,7 +92,9 @@ class _Line:
         return cls(float(slope), float((yy - slope * xy) / max(n, 1)))
 
     def costs(self, sums_PKM: Array) -> Array:
-        """The logarithm of the mean squared error [P, K] less its mean over the lags; 0 where too little is there."""
+        """The logarithm of the mean squared error [P, K] less its mean over the lags; 0 where too little is
+        there.
+        """
         n, _, _, xx, yy, xy = np.moveaxis(sums_PKM, -1, 0)[:6]
         usual = np.median(n[n > 0]) if (n > 0).any() else 1.0
         filled = n >= LEAST_FILLED * usual
@@ -164,7 +170,9 @@ def _kept(cost_PK: Array, spans: list[_Span], lags_K: Array, tolerance_h: float)
 
 
 def _strength(cost_PK: Array, before: _Span, after: _Span, lags_K: Array, tolerance_h: float) -> float:
-    """By how many standard errors each span's own lag is better there than the other's: the lesser of the two."""
+    """By how many standard errors each span's own lag is better there than the other's: the lesser of the
+    two.
+    """
     if abs(lags_K[before.lag] - lags_K[after.lag]) <= tolerance_h:
         return 0.0
     gains_P = cost_PK[:, after.lag] - cost_PK[:, before.lag]

@@ -1,5 +1,5 @@
-"""What of an archive is read to compare its clocks: stretches spread over all of it, and more wherever a clock moved
-in between.
+"""What of an archive is read to compare its clocks: stretches spread over all of it, and more wherever a
+clock moved in between.
 """
 
 from __future__ import annotations

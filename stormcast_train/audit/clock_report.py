@@ -29,10 +29,10 @@ def compare_clocks(
     progress: Progress,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """What `--json` gives: `clocks` (comparisons, each in one stretch), `clock_stretches` (from one move to the
-    next, with the hours by source), `clock_moves` (where the lag of two series changes), `clock_offsets` (hours by
-    source that hold in every stretch), `clock_warnings`, `clocks_agree`, `clock_periods` (what was read),
-    `clock_hours` (read, and held), and in `clock_left_out` why a source took no part.
+    """What `--json` gives: `clocks` (comparisons, each in one stretch), `clock_stretches` (from one move to
+    the next, with the hours by source), `clock_moves` (where the lag of two series changes), `clock_offsets`
+    (hours by source that hold in every stretch), `clock_warnings`, `clocks_agree`, `clock_periods` (what was
+    read), `clock_hours` (read, and held), and in `clock_left_out` why a source took no part.
 
     kind: `archive` or `store`. hours: how many are read at most, besides those between which a clock moved.
     `clocks_agree` is None where no comparison has a verdict. RequestError where nothing can be compared.
@@ -83,8 +83,8 @@ def _agree(found: Sequence[Stretch], warned: Sequence[Any]) -> bool | None:
 
 
 def _lasting(findings: Sequence[Finding]) -> dict[str, float | None]:
-    """By source the hours that its stamps are late in every stretch in which it could be judged; None where they are
-    not always the same.
+    """By source the hours that its stamps are late in every stretch in which it could be judged; None where
+    they are not always the same.
     """
     held: dict[str, set[float | None]] = {}
     for finding in findings:

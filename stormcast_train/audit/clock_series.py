@@ -245,8 +245,8 @@ def collect(
     advance: Callable[[int], None],
     blocks: Boxes | None = None,
 ) -> tuple[list[Series], Boxes | None]:
-    """Every feed's series on these blocks, or on those of the area that all share; None instead of blocks where
-    there is no such area.
+    """Every feed's series on these blocks, or on those of the area that all share; None instead of blocks
+    where there is no such area.
     """
     grids = {feed.name: _first_grid(feed, periods) for feed in feeds}
     readable = [f for f in feeds if grids[f.name] is not None]

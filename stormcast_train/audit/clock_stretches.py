@@ -1,5 +1,5 @@
-"""The stretches between the moments at which any clock moves, each with its comparisons and whose clock is wrong in
-it.
+"""The stretches between the moments at which any clock moves, each with its comparisons and whose clock is
+wrong in it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from stormcast_train.audit.clock import Comparison
-from stormcast_train.audit.clock_culprits import Finding, culprits
+from stormcast_train.audit.clock_culprits import Finding, culprits, source_of
 from stormcast_train.audit.clock_moves import Change
 from stormcast_train.audit.clock_pairs import SHORT_DAYS, compare, moved
 from stormcast_train.audit.clock_series import Boxes, Series
@@ -25,12 +25,15 @@ MARGIN = np.timedelta64(
 
 @dataclass(frozen=True)
 class Move:
-    """Two series whose lag changes, by what they are compared, and how."""
+    """Two series whose lag changes, and how. sources: of these and of others whose lag changes at that
+    moment.
+    """
 
     first: str
     second: str
     by: str
     change: Change
+    sources: frozenset[str] = frozenset()
 
     @property
     def pair(self) -> tuple[str, str]:
@@ -43,7 +46,9 @@ class Move:
 
 @dataclass(frozen=True)
 class Stretch:
-    """The time from one move to the next; `begins` and `ends` are None where nothing was read before or after."""
+    """The time from one move to the next; `begins` and `ends` are None where nothing was read before or
+    after.
+    """
 
     begins: Move | None
     ends: Move | None
@@ -86,8 +91,8 @@ def judged(
 
 
 def _sober(of_stretch: Comparison, of_whole: Comparison | None) -> Comparison:
-    """Two series that do not move are not shifted in a stretch of days if they are not in the whole record: a coarse
-    model misplaces the few weather systems of a stretch.
+    """Two series that do not move are not shifted in a stretch of days if they are not in the whole record: a
+    coarse model misplaces the few weather systems of a stretch.
     """
     if of_whole is None or of_stretch.verdict != "shifted" or of_whole.verdict == "shifted":
         return of_stretch
@@ -98,7 +103,8 @@ def _sober(of_stretch: Comparison, of_whole: Comparison | None) -> Comparison:
 def _moments(found: Sequence[Move]) -> list[Move]:
     """One move for each moment, the one whose moment is known best, in the order of time.
 
-    Each move belongs to the nearest moment that it fits and at which its own two series have not moved already.
+    Each move belongs to the nearest moment that it fits and at which its own two series have not moved
+    already.
     """
     groups: list[list[Move]] = []
     for move in sorted(found, key=lambda m: m.width):
@@ -107,7 +113,11 @@ def _moments(found: Sequence[Move]) -> list[Move]:
             min(near, key=lambda g: abs(g[0].change.at - move.change.at)).append(move)
         else:
             groups.append([move])
-    return sorted((group[0] for group in groups), key=lambda m: m.change.at)
+    return sorted(map(_of_group, groups), key=lambda m: m.change.at)
+
+
+def _of_group(group: Sequence[Move]) -> Move:
+    return replace(group[0], sources=frozenset(source_of(label) for m in group for label in m.pair))
 
 
 def _same(move: Move, group: Sequence[Move]) -> bool:

@@ -1,4 +1,6 @@
-"""What a person is told of clocks that are wrong: whose, by how much, when, the likely cause, and what mends it."""
+"""What a person is told of clocks that are wrong: whose, by how much, when, the likely cause, and what mends
+it.
+"""
 
 from __future__ import annotations
 
@@ -18,27 +20,52 @@ Warned = dict[str, Any]
 
 
 def warnings_of(found: Sequence[Stretch], source: SourceConfig | None) -> list[Warned]:
-    """One for each clock that is not right, with when it begins and ends to be wrong (None: not within what was
-    read), and for each move that no wrong clock of the stretches beside it explains.
+    """One for each clock that is not right, with when it begins and ends to be wrong (None: not within what
+    was read), and for each move that no wrong clock of the stretches beside it explains.
     """
-    told = [warnings(one.finding, one.comparisons, source) for one in found]
-    keys = [[(w["source"], w["lag_h"]) for w in stretch] for stretch in told]
+    told = [
+        {(w["source"], w["lag_h"]): one for w in warnings(one.finding, one.comparisons, source)}
+        for one in found
+    ]
+    keys = list(dict.fromkeys(key for stretch in told for key in stretch))
+    held = {key: _held(key[0], [key in stretch for stretch in told], found) for key in keys}
     warned: list[Warned] = []
-    for key in dict.fromkeys(k for stretch in keys for k in stretch):
-        for wrong, run in groupby(range(len(found)), key=lambda i: key in keys[i]):
+    for key in keys:
+        for wrong, run in groupby(range(len(found)), key=held[key].__getitem__):
             if wrong:
-                first, *_, last = [*run] * 2
-                when = _when(found[first].begins, found[last].ends)
-                one = found[first]
-                text = warnings(one.finding, one.comparisons, source, when)[keys[first].index(key)]
-                warned.append(text | _moments(found[first].begins, found[last].ends))
-    return [*warned, *_unexplained_moves(found, keys)]
+                places = list(run)
+                begins, ends = found[places[0]].begins, found[places[-1]].ends
+                one = next(told[i][key] for i in places if key in told[i])
+                said = warnings(one.finding, one.comparisons, source, _when(begins, ends))
+                text = next(w for w in said if (w["source"], w["lag_h"]) == key)
+                warned.append(text | _moments(begins, ends))
+    wrong_in = [{key for key in keys if held[key][i]} for i in range(len(found))]
+    return [*warned, *_unexplained_moves(found, wrong_in)]
 
 
-def _unexplained_moves(found: Sequence[Stretch], keys: Sequence[Sequence[Any]]) -> Iterator[Warned]:
+def _held(who: str, seen: Sequence[bool], found: Sequence[Stretch]) -> list[bool]:
+    """In which stretches a warning holds: a source that has no part in a move is as wrong after it as before
+    it, also where the stretch is too short to see it.
+    """
+    sources = {
+        name.partition(".")[0]
+        for name in who.replace(" or ", " and ").replace(" against ", " and ").split(" and ")
+    }
+    held = list(seen)
+    edges = list(range(1, len(found)))
+    for i in edges:
+        begins = found[i].begins
+        held[i] = held[i] or (held[i - 1] and begins is not None and not sources & begins.sources)
+    for i in reversed(edges):
+        begins = found[i].begins
+        held[i - 1] = held[i - 1] or (held[i] and begins is not None and not sources & begins.sources)
+    return held
+
+
+def _unexplained_moves(found: Sequence[Stretch], wrong_in: Sequence[set[Any]]) -> Iterator[Warned]:
     """The moves between stretches of which the same clocks are wrong; one for a move and the move back."""
     moves = [one.begins for one in found[1:]]
-    unexplained = [a == b for a, b in pairwise(keys)]
+    unexplained = [a == b for a, b in pairwise(wrong_in)]
     back = False
     for i, move in enumerate(moves):
         ends = None
@@ -62,7 +89,7 @@ def _when(begins: Move | None, ends: Move | None) -> str:
 
 
 def moment(change: Change) -> str:
-    """`2021-06-11T00:00 (known to lie between ... and ...)`."""
+    """`2021-06-11T00:00 (somewhere between ... and ...)`."""
     at, earliest, latest = (
         str(t.astype("datetime64[m]")) for t in (change.at, change.earliest, change.latest)
     )
@@ -94,8 +121,8 @@ def _unexplained_move(move: Move, ends: Move | None) -> Warned:
 def warnings(
     finding: Finding, comparisons: Sequence[Comparison], source: SourceConfig | None, when: str = ""
 ) -> list[Warned]:
-    """One for each clock that is not right: `source` (who; `a or b` where it may be either), `lag_h`, `text` with the
-    likely cause. when: the part of the record that it is about, for the text.
+    """One for each clock that is not right: `source` (who; `a or b` where it may be either), `lag_h`, `text`
+    with the likely cause. when: the part of the record that it is about, for the text.
     """
     if not finding.alternatives:
         return [_unexplained(c, when) for c in comparisons if c.verdict == "shifted"]
@@ -119,8 +146,8 @@ def _unexplained(comparison: Comparison, when: str) -> Warned:
     assert comparison.lag is not None
     who = f"{comparison.first} against {comparison.second}"
     text = (
-        f"{who}: {comparison.lag.lag_h:+.1f} h by {comparison.by}{when}, and no one or two wrong clocks explain "
-        "all comparisons"
+        f"{who}: {comparison.lag.lag_h:+.1f} h by {comparison.by}{when}, and no one or two wrong clocks "
+        "explain all comparisons"
     )
     return {"source": who, "lag_h": round(comparison.lag.lag_h, 1), "text": text}
 

@@ -1,4 +1,6 @@
-"""Clocks that move within a record: found with the moment, told by stretch, and no false alarm where clocks agree."""
+"""Clocks that move within a record: found with the moment, told by stretch, and no false alarm where clocks
+agree.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from stormcast_train.audit.clock_culprits import Finding
+from stormcast_train.audit.clock_culprits import Culprit, Finding
 from stormcast_train.audit.clock_moves import Change, Record, changes
 from stormcast_train.audit.clock_reading import Reading
 from stormcast_train.audit.clock_series import Boxes, ClockSeries, Series, collect, stretches
@@ -33,7 +35,9 @@ def weather(
 
 
 def shifted(values: np.ndarray, steps: int, first: int = 0, end: int | None = None) -> np.ndarray:
-    """What happened at `first` to `end` is stamped `steps` later (at these times), what is left open is missing."""
+    """What happened at `first` to `end` is stamped `steps` later (at these times), what is left open is
+    missing.
+    """
     found, end = values.copy(), len(values) if end is None else end
     found[first:end] = np.nan
     taken = np.arange(max(first, first - steps), min(end, end - steps))
@@ -209,6 +213,17 @@ def test_a_move_that_no_stretch_explains_is_told_with_its_way_back() -> None:
     assert "is +1.0 h instead of +0.0 h from 2021-06-05T04:00" in wrong["text"]
     assert wrong["ends"]["at"] == "2021-06-06T20:00:00"
     assert [w["ends"] for w in warnings_of(found[:2], None)] == [None]
+
+
+def test_a_source_that_has_no_part_in_a_move_is_as_wrong_in_a_stretch_too_short_to_see_it() -> None:
+    radar = Change(*(START + h * HOUR for h in (100, 99, 101)), 0.0, 1.0)
+    away = Move("radar.rain1h", "radar.refc", "rain", radar, frozenset({"radar"}))
+    late = Finding(((Culprit("driver", 8.0),),), 0, frozenset({"driver"}))
+    unseen = Finding((), 0, frozenset())
+    found = [Stretch(None, away, (), (), unseen), Stretch(away, None, (), (), late)]
+    driver, move = warnings_of(found, None)
+    assert (driver["source"], driver["begins"], driver["ends"]) == ("driver", None, None)
+    assert move["source"] == "radar.rain1h against radar.refc"
 
 
 class Radar(ClockSeries):
