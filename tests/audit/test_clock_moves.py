@@ -190,6 +190,23 @@ def test_a_clock_wrong_all_along_is_told_once_beside_one_that_moves() -> None:
     assert "8 h behind:" in wrong["driver"]["text"]
 
 
+def test_a_scale_that_changes_is_no_move_and_hides_none() -> None:
+    """Rain in other units and temperature in degrees Celsius from the sixth day on, as a new version may
+    bring.
+    """
+
+    def in_new_units(series: list[Series]) -> list[Series]:
+        rain, echo, warm, driver = series
+        late = np.arange(240)[:, None] >= 120
+        rain = replace(rain, stretches=(np.where(late, 0.1, 1.0) * rain.stretches[0],))
+        warm = replace(warm, stretches=(warm.stretches[0] - 273.15 * late,))
+        return [rain, echo, warm, driver]
+
+    assert told(in_new_units(world())) == []
+    (wrong,) = told(in_new_units(with_shift(world(), "model", 8, 120)))
+    assert (wrong["source"], wrong["lag_h"]) == ("model", 8)
+
+
 def test_of_two_that_move_against_each_other_either_may_be_wrong_but_when_is_known() -> None:
     truth = np.exp(1.5 * weather(240, 4))
     pair = [Series(feed, "rain1h", 3600, 0, False, (truth,)) for feed in ("a", "b")]
