@@ -174,10 +174,10 @@ def test_the_roles_of_a_store_are_compared_with_each_other_and_the_sun(tmp_path:
 def test_a_background_that_moves_half_way_is_told_with_the_moment(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["inspect", str(store(tmp_path / "moves", 8, 12, 144)), "--clock"]) == 0
+    assert main(["inspect", str(store(tmp_path / "moves", 8, 8, 96)), "--clock"]) == 0
     said = capsys.readouterr().out
     assert "warning: background is 8 h ahead from 2021-06-0" in said
-    assert "(somewhere between 2021-06-06T" in said
+    assert "(somewhere between 2021-06-0" in said
     assert "only these files are off: correct their stamps, or leave them out (period=)" in said
     assert "from the beginning to 2021-06-0" in said
     assert "the clocks agree" not in said
