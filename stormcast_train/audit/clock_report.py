@@ -55,15 +55,18 @@ def compare_clocks(
     rng = generator(seed, "clock")
     found = judged(reading.series, reading.periods, reading.blocks, reading.moves, rng)
     warned = warnings_of(found, source if kind == "archive" else plan_source(path))
+    return {"clock_left_out": left_out, **_found(reading, found, warned)}
+
+
+def _found(reading: Reading, found: Sequence[Stretch], warned: Sequence[dict[str, Any]]) -> dict[str, Any]:
     return {
         "clocks": [_plain(c) | _span(one) for one in found for c in one.comparisons],
         "clock_periods": [str(p) for p in reading.periods],
         "clock_hours": {"read": reading.hours, "held": reading.hours_held},
-        "clock_left_out": left_out,
         "clock_moves": [_plain_move(move) for move in reading.moves],
         "clock_stretches": [_span(one) | {"offsets": one.finding.offsets()} for one in found],
         "clock_offsets": _lasting([one.finding for one in found]),
-        "clock_warnings": warned,
+        "clock_warnings": list(warned),
         "clocks_agree": _agree(found, warned),
     }
 
