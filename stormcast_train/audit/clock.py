@@ -115,10 +115,10 @@ def best_lag(
     those of the second. The range comes from resampling parts of 12 h (Kuensch 1989), the fraction of a step
     from a parabola through the best three.
     """
-    shifts = _shifts(step_h, phase_h)
+    shifts = shifts_within(step_h, phase_h)
     lags_K = np.array([phase_h + k * step_h for k in shifts])
     parts_PKM = np.concatenate(
-        [_moments(a, b, shifts, round(PART_H / step_h)) for a, b in zip(firsts, seconds, strict=True)]
+        [moments(a, b, shifts, round(PART_H / step_h)) for a, b in zip(firsts, seconds, strict=True)]
     )
     parts_PKM = parts_PKM[parts_PKM[:, :, 0].max(axis=1) > 0]
     if (days := len(parts_PKM) * PART_H / 24) < least_days:
@@ -149,13 +149,13 @@ def _resampled(parts: int, rng: np.random.Generator) -> NDArray[np.int64]:
     return np.asarray(drawn_RP)
 
 
-def _shifts(step_h: float, phase_h: float) -> list[int]:
+def shifts_within(step_h: float, phase_h: float) -> list[int]:
     """The shifts in steps whose lag is at most `LONGEST_H` either way."""
     count = int((LONGEST_H + abs(phase_h)) // step_h)
     return [k for k in range(-count, count + 1) if abs(phase_h + k * step_h) <= LONGEST_H + 1e-9]
 
 
-def _moments(first_TB: Array, second_TB: Array, shifts: Sequence[int], part: int) -> Array:
+def moments(first_TB: Array, second_TB: Array, shifts: Sequence[int], part: int) -> Array:
     """Sums [P, K, M] over parts of the second's time: count, x, y, xx, yy, xy, times with any pair."""
     first_TB, second_TB = first_TB - _mean(first_TB), second_TB - _mean(second_TB)
     starts = np.arange(0, len(second_TB), part)

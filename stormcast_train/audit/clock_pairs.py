@@ -26,6 +26,7 @@ from stormcast_train.audit.clock import (
     without_daily_course,
 )
 from stormcast_train.audit.clock_culprits import SUN
+from stormcast_train.audit.clock_moves import Change, Record, changes
 from stormcast_train.audit.clock_series import Boxes, Series
 from stormcast_train.fields.times import Period
 from stormcast_train.fields.variables import describe
@@ -36,6 +37,7 @@ WIND = ("u10m", "v10m", "msl", "sp")
 LEAST_MM = 0.1
 DIURNAL_H, SHOWER_H, SUN_H, COARSE_RAIN_H, WIND_H = 0.5, 0.6, 2.0, 4.0, 5.0  # tolerances
 LEAST_DAYS = 3
+SHORT_DAYS = 1.5  # of a stretch that is told from its neighbours by rain, or by a day's course
 FEW_SYSTEMS_DAYS = 6  # a coarse model's rain and wind follow weather systems, of which three days hold one
 SUN_AHEAD_H = 1.5  # the day's course of 2 m temperature over land runs this much behind the sun's
 
@@ -49,29 +51,68 @@ class Pair:
     by: str
     tolerance_h: float
 
+    @property
+    def labels(self) -> tuple[str, str]:
+        return _label(self.first), _label(self.second)
+
+    def least_days(self, otherwise: float) -> float:
+        """Days that are needed to compare them; `otherwise` where no weather system takes part."""
+        return FEW_SYSTEMS_DAYS if self.tolerance_h > SUN_H else otherwise
+
 
 def compare(
-    series: Sequence[Series], periods: Sequence[Period], blocks: Boxes, rng: np.random.Generator
+    series: Sequence[Series],
+    periods: Sequence[Period],
+    blocks: Boxes,
+    rng: np.random.Generator,
+    least_days: float = LEAST_DAYS,
 ) -> list[Comparison]:
     """Every pair of series that can be compared, each with its lag and a verdict."""
-    return [_compared(pair, rng) for pair in pairs(series, periods, blocks)]
+    return [_compared(pair, rng, least_days) for pair in pairs(series, periods, blocks)]
 
 
-def _compared(pair: Pair, rng: np.random.Generator) -> Comparison:
-    first, second = _label(pair.first), _label(pair.second)
-    step_s = max(pair.first.step_s, pair.second.step_s)
-    if step_s % pair.first.step_s or step_s % pair.second.step_s:
-        steps = f"steps of {pair.first.step_s} s and {pair.second.step_s} s do not fit into each other"
+def moved(
+    series: Sequence[Series], periods: Sequence[Period], blocks: Boxes
+) -> Iterator[tuple[Pair, list[Change]]]:
+    """Every pair of series that can be compared, with the moments at which its lag changes."""
+    for pair in pairs(series, periods, blocks):
+        if _unfit(pair) is None:
+            days = SHORT_DAYS if pair.tolerance_h < SUN_H else LEAST_DAYS
+            yield pair, changes(_record(pair, periods), pair.tolerance_h, pair.least_days(days))
+
+
+def _record(pair: Pair, periods: Sequence[Period]) -> Record:
+    a, b = _aligned(pair)
+    step, phase = np.timedelta64(b.step_s, "s"), np.timedelta64(b.phase_s, "s")
+    times = [p.start + phase + step * np.arange(len(s)) for p, s in zip(periods, b.stretches, strict=True)]
+    return Record(a.stretches, b.stretches, times, a.step_s / 3600, (a.phase_s - b.phase_s) / 3600)
+
+
+def _compared(pair: Pair, rng: np.random.Generator, least_days: float) -> Comparison:
+    first, second = pair.labels
+    if (steps := _unfit(pair)) is not None:
         return Comparison(first, second, pair.by, pair.tolerance_h, None, "cannot tell", steps)
-    phase_s = max(pair.first, pair.second, key=lambda s: s.step_s).phase_s
-    a, b = _thinned(pair.first, step_s, phase_s), _thinned(pair.second, step_s, phase_s)
-    least_days = FEW_SYSTEMS_DAYS if pair.tolerance_h > SUN_H else LEAST_DAYS
-    lag, why = best_lag(
-        a.stretches, b.stretches, step_s / 3600, (a.phase_s - b.phase_s) / 3600, rng, least_days
-    )
+    a, b = _aligned(pair)
+    step_h, phase_h = a.step_s / 3600, (a.phase_s - b.phase_s) / 3600
+    lag, why = best_lag(a.stretches, b.stretches, step_h, phase_h, rng, pair.least_days(least_days))
     if lag is None:
         return Comparison(first, second, pair.by, pair.tolerance_h, None, "cannot tell", why)
     return Comparison(first, second, pair.by, pair.tolerance_h, lag, *judge(lag, pair.tolerance_h))
+
+
+def _unfit(pair: Pair) -> str | None:
+    """Why the two steps cannot be brought together; None where they can."""
+    step_s = max(pair.first.step_s, pair.second.step_s)
+    if step_s % pair.first.step_s or step_s % pair.second.step_s:
+        return f"steps of {pair.first.step_s} s and {pair.second.step_s} s do not fit into each other"
+    return None
+
+
+def _aligned(pair: Pair) -> tuple[Series, Series]:
+    """Both at the longer of their steps."""
+    longer = max(pair.first, pair.second, key=lambda s: s.step_s)
+    first, second = (_thinned(s, longer.step_s, longer.phase_s) for s in (pair.first, pair.second))
+    return first, second
 
 
 def _label(series: Series) -> str:

@@ -33,6 +33,7 @@ STRETCH_H = 120  # consecutive hours at least: a lag of 12 h and a mean over 24 
 COARSE_M = 12000.0  # a model with wider spacing makes its own showers, not the observed ones
 BLOCKS_ACROSS = 12
 LONGEST_STEP_S = 6 * 3600
+BEGIN_H = 6  # a stretch begins at 00, 06, 12 or 18 UTC, or a clock of six hours would not meet it
 DEGREE_M = 111195.0
 LEAST_DBZ = 5.0
 
@@ -206,15 +207,20 @@ def stretches(feeds: Sequence[ClockSeries], hours: int) -> list[Period]:
     """Up to `hours` hours, in stretches of at least 120 h spread over the
     time that most of the feeds share.
     """
-    first, end = _shared(feeds)
+    first, end = shared(feeds)
     available = int((end - first) / HOUR)
     count = max(1, hours // STRETCH_H) if available > hours else 1
-    length = min(available, hours) // count
-    begins = [first + round(i * (available - length) / max(count - 1, 1)) * HOUR for i in range(count)]
+    if count == 1:
+        return [Period(first, first + min(available, hours) * HOUR)]
+    length = hours // count // BEGIN_H * BEGIN_H
+    begins = [
+        first + round(i * (available - length) / (count - 1)) // BEGIN_H * BEGIN_H * HOUR
+        for i in range(count)
+    ]
     return [Period(b, b + length * HOUR) for b in begins]
 
 
-def _shared(feeds: Sequence[ClockSeries]) -> tuple[np.datetime64, np.datetime64]:
+def shared(feeds: Sequence[ClockSeries]) -> tuple[np.datetime64, np.datetime64]:
     """The whole hours that most feeds cover; the longest of these."""
     spans = [f.span() for f in feeds]
     ends = product([start for start, _ in spans], [end for _, end in spans])
@@ -225,7 +231,8 @@ def _shared(feeds: Sequence[ClockSeries]) -> tuple[np.datetime64, np.datetime64]
         return sum(bool(a <= start and b >= end) for a, b in spans), end - start
 
     first, last = max(candidates, key=cover)
-    return _whole_hour(first), _whole_hour(last + HOUR)
+    start = _whole_hour(first)
+    return start - start.astype(np.int64) // 3600 % BEGIN_H * HOUR, _whole_hour(last + HOUR)
 
 
 def _whole_hour(time: np.datetime64) -> np.datetime64:
@@ -233,14 +240,17 @@ def _whole_hour(time: np.datetime64) -> np.datetime64:
 
 
 def collect(
-    feeds: Sequence[ClockSeries], periods: Sequence[Period], advance: Callable[[int], None]
+    feeds: Sequence[ClockSeries],
+    periods: Sequence[Period],
+    advance: Callable[[int], None],
+    blocks: Boxes | None = None,
 ) -> tuple[list[Series], Boxes | None]:
-    """Every feed's series on the blocks of the area that all share; None instead of blocks where there is no
-    such area.
+    """Every feed's series on these blocks, or on those of the area that all share; None instead of blocks
+    where there is no such area.
     """
     grids = {feed.name: _first_grid(feed, periods) for feed in feeds}
     readable = [f for f in feeds if grids[f.name] is not None]
-    blocks = _blocks([g for g in grids.values() if g is not None])
+    blocks = blocks or _blocks([g for g in grids.values() if g is not None])
     if blocks is None:
         return [], None
     series: list[Series] = []

@@ -31,7 +31,7 @@ class Config(Frozen):
     verify: bool = False
     clock: bool = False
     period: str | None = None
-    clock_hours: int = Field(default=240, ge=72)
+    clock_hours: int = Field(default=480, ge=72)
     report: bool = False
 
 

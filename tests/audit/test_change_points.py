@@ -105,6 +105,17 @@ def test_a_gross_change_of_unit_is_found_in_eight_months_and_the_march_of_the_se
     assert point.month == "2019-12"
 
 
+@pytest.mark.parametrize(("statistic", "factor"), [("mean", 0.1), ("std", 0.1), ("mean", 25.4)])
+def test_a_scale_that_changes_half_way_is_found_in_the_months_of_rain(statistic: str, factor: float) -> None:
+    """Rain of 0.30 mm an hour, 0.03 mm more or less between months, in other units from the second year on."""
+    axis = np.datetime64("2019-08", "M") + np.arange(24)
+    rain = 0.3 + np.random.default_rng(1).normal(0, 0.03, 24)
+    rain[12:] *= factor
+    (point,) = scan(Monthly(axis, {("rain1h", statistic): rain})).found
+    assert (point.month, point.statistic) == ("2020-08", statistic)
+    assert point.after / point.before == pytest.approx(factor, rel=0.3)
+
+
 def test_less_than_six_months_cannot_tell() -> None:
     reported = scan(shifted(temperature(5), "2019-10", 100.0))
     assert reported.found == ()

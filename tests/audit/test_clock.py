@@ -17,8 +17,8 @@ from stormcast_train.audit.clock import (
 )
 from stormcast_train.audit.clock_culprits import Culprit, culprits
 from stormcast_train.audit.clock_pairs import compare
-from stormcast_train.audit.clock_report import warnings
 from stormcast_train.audit.clock_series import Boxes, ClockSeries, Series, _blocks, stretches
+from stormcast_train.audit.clock_warnings import warnings
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Period
 from stormcast_train.sources.config import SourceConfig

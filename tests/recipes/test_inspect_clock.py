@@ -140,9 +140,11 @@ def test_a_period_is_compared_alone_and_one_too_short_cannot_tell(archive: Path,
     assert {p["verdict"] for p in told["clocks"]} == {"cannot tell"}
 
 
-def store(path: Path, late_h: int) -> Path:
-    """Five days of a warm land's temperature in the state, and in the background `late_h` hours late."""
-    times = np.datetime64("2021-06-01T00", "s") + np.arange(120) * HOUR
+def store(path: Path, late_h: int, days: int = 5, late_from: int = 0) -> Path:
+    """Days of a warm land's temperature in the state, and in the background `late_h` hours late from the hour
+    `late_from` on.
+    """
+    times = np.datetime64("2021-06-01T00", "s") + np.arange(24 * days) * HOUR
     inner, outer = (
         Grid(np.linspace(22, 25, 16), np.linspace(120, 122, 12)),
         Grid(np.arange(20.0, 28.0, 0.5), np.arange(118.0, 125.0, 0.5)),
@@ -156,9 +158,9 @@ def store(path: Path, late_h: int) -> Path:
             + np.random.default_rng(0).normal(0, 0.5, (len(hours), *grid.shape))
         )
 
-    hours = np.arange(120.0)
+    hours = np.arange(24.0 * days)
     state = (inner, times, {"t2m": warmth(inner, hours)}, None)
-    background = (outer, times, {"t2m": warmth(outer, hours - late_h)}, None)
+    background = (outer, times, {"t2m": warmth(outer, hours - late_h * (hours >= late_from))}, None)
     return write_store(path, {"state": state, "background": background})
 
 
@@ -167,6 +169,18 @@ def test_the_roles_of_a_store_are_compared_with_each_other_and_the_sun(tmp_path:
     told = asked(str(store(tmp_path / "wrong", 8)))
     assert told["clocks_agree"] is False
     assert [(w["source"], w["lag_h"]) for w in told["clock_warnings"]] == [("background", 8)]
+
+
+def test_a_background_that_moves_half_way_is_told_with_the_moment(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["inspect", str(store(tmp_path / "moves", 8, 8, 96)), "--clock"]) == 0
+    said = capsys.readouterr().out
+    assert "warning: background is 8 h ahead from 2021-06-0" in said
+    assert "(somewhere between 2021-06-0" in said
+    assert "only these files are off: correct their stamps, or leave them out (period=)" in said
+    assert "from the beginning to 2021-06-0" in said
+    assert "the clocks agree" not in said
 
 
 def test_only_an_archive_or_a_store_has_clocks_to_compare(
@@ -192,3 +206,35 @@ def test_an_archive_of_one_unrelated_source_has_nothing_to_compare(tmp_path: Pat
         compare_clocks(
             tmp_path, "archive", source, None, 240, lambda text, total: nullcontext(lambda n=1: None)
         )
+
+
+@pytest.mark.slow
+def test_an_archive_whose_rain_moves_by_an_hour_half_way_does_not_agree(
+    archive: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """From the third day on the files of an hour's rain carry the hour's beginning, by name and by header."""
+    import gzip
+    import shutil
+
+    from stormcast_train.synthetic.write_qpesums import decode, encode, file_name, packed
+
+    moved = shutil.copytree(archive, tmp_path / "moved")
+    changed = np.datetime64("2021-06-03T00", "s")
+    for path in sorted(moved.glob("qpesums/*/CB_GC_PCP_1H_RAD.*.gz")):
+        header, raw = decode(gzip.decompress(path.read_bytes()))
+        stamp = np.datetime64(f"{header.stamp[0]}-{header.stamp[1]:02d}-{header.stamp[2]:02d}", "s")
+        stamp = stamp + header.stamp[3] * HOUR
+        if stamp >= changed:
+            path.unlink()
+        if stamp > changed:
+            earlier = path.parent.parent / str(stamp - HOUR)[:10].replace("-", "")
+            content = packed(encode(header.at(stamp - HOUR), raw))
+            (earlier / file_name("CB_GC_PCP_1H_RAD", stamp - HOUR)).write_bytes(content)
+    assert main(["inspect", str(moved), "--clock", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["clocks_agree"] is False
+    assert told["clock_offsets"]["qpesums"] is None
+    (wrong,) = told["clock_warnings"]
+    assert (wrong["source"], wrong["lag_h"], wrong["ends"]) == ("qpesums.rain1h", -1, None)
+    assert wrong["begins"]["earliest"] <= "2021-06-03T00:00:00" <= wrong["begins"]["latest"]
+    assert len(told["clock_stretches"]) == 2
