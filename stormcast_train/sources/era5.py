@@ -8,7 +8,9 @@ Names become the canonical ones with levels picked by value; `tp` (m, hour endin
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -237,7 +239,31 @@ class Era5(Source):
             records += [r for r in found if period is None or r.time in period]
             if not _HOURLY.match(path.name):
                 refusals += empty_part(contents.empty, path, period)
+        records = self._with_versions(records)
         return sorted(records, key=lambda r: (r.time, r.preliminary, str(r.path))), refusals
+
+    def _with_versions(self, records: list[Record]) -> list[Record]:
+        """Hourly files are known by their names; those that supply what another file supplies too are opened,
+        for the final version comes first.
+        """
+        supplied = Counter((record.time, name) for record in records for name in record.names)
+        doubled = {(record.time, record.path) for record in records if self._doubled(record, supplied)}
+        return [
+            replace(record, preliminary=self._preliminary(record))
+            if (record.time, record.path) in doubled
+            else record
+            for record in records
+        ]
+
+    def _doubled(self, record: Record, supplied: Mapping[tuple[np.datetime64, str], int]) -> bool:
+        several = any(supplied[record.time, name] > 1 for name in record.names)
+        return several and bool(_HOURLY.match(record.path.name))
+
+    def _preliminary(self, record: Record) -> bool:
+        try:
+            return record.time in self.contents(record.path, self._look).preliminary
+        except UnreadableError:
+            return False  # reading it says why
 
     def _split(self, path: Path) -> list[Record] | None:
         """The record of an hourly `<var>_YYYYMMDDTHH.nc`, by its name alone; None for other names."""

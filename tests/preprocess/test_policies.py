@@ -21,6 +21,7 @@ from stormcast_train.fields.variables import describe
 from stormcast_train.preprocess import build_store
 from stormcast_train.preprocess.background import BackgroundConfig
 from stormcast_train.preprocess.request import PreprocessRequest
+from stormcast_train.preprocess.survey import survey
 from stormcast_train.sources.config import SourceConfig
 from stormcast_train.sources.policy import Exact, Hold, Interpolate, fitting
 from stormcast_train.store.reader import Store, open_store
@@ -264,10 +265,12 @@ def test_a_policy_that_makes_no_sense_is_refused_by_name(asked: Ask) -> None:
         ({"rain1h": {"kind": "accumulate", "of": "t2m"}}, "no sum"),
         ({"radar": {"kind": "accumulate", "of": "rain10m"}}, "is for a variable"),
     ):
-        with pytest.raises(ValidationError, match=reported):
+        with pytest.raises((ValidationError, RequestError), match=reported):
             source(asked, **wrong)
     with pytest.raises(RequestError, match="no variable is called"):
-        source(asked, nonsense={"kind": "exact"})
+        survey(asked(source=source(asked, nonsense={"kind": "exact"})))
+    with pytest.raises(RequestError, match="cannot be the difference of two sums"):
+        survey(asked(source=source(asked, t2m={"kind": "difference"})))
 
 
 def test_two_workers_interpolate_to_the_same_bits_as_one(asked: Ask, tmp_path: Path, bytes_of: Bytes) -> None:

@@ -90,3 +90,18 @@ def test_a_remembered_header_knows_what_is_preliminary(tmp_path):
 def test_one_file_of_each_hour_is_no_double_supply(tmp_path):
     write(tmp_path / "a.nc", [FINAL] * 3, 280.0)
     assert scan({"e": source_of("era5", tmp_path)}, ["e"], None).doubled("e", "t2m") is None
+
+
+@pytest.mark.parametrize("first", [EARLY, FINAL])
+def test_hourly_files_that_are_there_twice_are_opened_for_their_version(tmp_path, first):
+    second = FINAL if first == EARLY else EARLY
+    for folder, version in (("a", first), ("b", second)):
+        (tmp_path / folder).mkdir()
+        write(tmp_path / folder / "t2m_20210601T00.nc", [version], {EARLY: 280.0, FINAL: 290.0}[version])
+    write(tmp_path / "a" / "t2m_20210601T01.nc", [EARLY], 280.0)  # once: by its name alone
+    records, _ = Era5("e", tmp_path, Era5Reader(kind="era5", root="")).scan()
+    assert [(r.path.parent.name, r.preliminary) for r in records] == [
+        ("a" if first == FINAL else "b", False),
+        ("b" if first == FINAL else "a", True),
+        ("a", False),
+    ]
