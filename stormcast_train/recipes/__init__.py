@@ -15,4 +15,4 @@ HELP = {
     "train": "train a regression, or the residual diffusion on top of one; repeat the command to resume",
     "verify": "score a forecast against a store, with baselines: scores.csv, scores.nc, maps and report.html",
 }
-KEYS_ONLY = frozenset({"runs"})  # verbs that read no config group: their Config holds every default
+KEYS_ONLY = frozenset({"runs", "inspect"})  # verbs whose Config holds every default, also of a group

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Times
 from stormcast_train.sources.cube import NO_LEVELS, Cube
+from stormcast_train.sources.grib_axes import remember_axes
 from stormcast_train.sources.grib_grid import Geometry, geometry, relative_to_grid, turned
 from stormcast_train.sources.units import normalised
 
@@ -115,6 +116,7 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
     """
     from cfgrib.dataset import open_from_index
 
+    remember_axes(index)
     opened = open_from_index(index, time_dims=("valid_time",), errors="raise", squeeze=False)
     name, variable = _data_variable(opened)
     dims = list(variable.dimensions)

@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-import zarr
 from numpy.typing import NDArray
 
 from stormcast_train.base.errors import UnreadableError
+
+if TYPE_CHECKING:
+    import zarr
 
 Places = NDArray[np.int64]
 
@@ -35,6 +37,8 @@ def open_zarr(folder: Path) -> xr.Dataset:
 
 
 def _array(folder: Path, name: str) -> zarr.Array[Any]:
+    import zarr  # here: a NetCDF or GRIB file does without its half second
+
     array = zarr.open_group(folder, mode="r", use_consolidated=False)[name]
     assert isinstance(array, zarr.Array), "a variable of a Zarr is an array"
     return array
