@@ -13,6 +13,7 @@ import numpy as np
 from stormcast_train.audit.describe_files import describe_archive, grid_facts, time_span
 from stormcast_train.audit.file_notes import notes_on
 from stormcast_train.audit.folder_listing import Listing, NameGroup, grouped, listing, sampled
+from stormcast_train.audit.shipped_sources import known_sources, reader_for
 from stormcast_train.audit.source_text import FileGroup, offered, propose_source
 from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import iso
@@ -83,8 +84,13 @@ class _Looked:
 def _foreign(path: Path, found: Listing, source: SourceConfig) -> dict[str, Any]:
     """Groups of files, and a source that reads them."""
     looked, unopened = _look(path, grouped(found.files, MOST_GROUPS))
-    groups = [_merged(path, alike, source) for alike in _alike(looked)]
+    groups = [_merged(alike, source) for alike in _alike(looked)]
     readable = [group for group in groups if group.kind is not None]
+    shipped = {source.name: source} | known_sources() if readable else {}
+    for group in readable:
+        by = reader_for(group, shipped)
+        if by:
+            group.facts["read_by"] = by
     facts: dict[str, Any] = {
         "kind": "folder",
         "path": str(path),
@@ -141,7 +147,7 @@ def _alike(looked: Sequence[_Looked]) -> list[list[_Looked]]:
     return list(found.values())
 
 
-def _merged(path: Path, alike: Sequence[_Looked], source: SourceConfig) -> FileGroup:
+def _merged(alike: Sequence[_Looked], source: SourceConfig) -> FileGroup:
     headers = [header for one in alike for header in one.headers]
     files = tuple(file for one in alike for file in one.names.files)
     facts: dict[str, Any] = {

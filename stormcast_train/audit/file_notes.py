@@ -5,22 +5,37 @@ moves.
 from __future__ import annotations
 
 import fnmatch
+import re
+
+import numpy as np
 
 from stormcast_train.fields.times import iso
 from stormcast_train.sources.config import CfReader, CwaReader, QpepreReader, QpesumsReader, SourceConfig
 from stormcast_train.sources.file_header import FileHeader
 
 SHOWN = 8
+_BESIDES = re.compile(r"(bnds|bounds|crs|spatial_ref|grid_mapping)$", re.IGNORECASE)  # no fields of their own
 
 
 def notes_on(header: FileHeader, source: SourceConfig | None) -> list[str]:
     """Sentences, each with what to do where something is to be done."""
-    notes = [*_members(header), *_preliminary(header), *_clock(header, source)]
-    if header.left_out:
-        listed = [f"'{name}' ({reason})" for name, reason in list(header.left_out.items())[:SHOWN]]
-        more = f" and {len(header.left_out) - SHOWN} more" if len(header.left_out) > SHOWN else ""
+    notes = [*_members(header), *_preliminary(header), *_gap(header), *_clock(header, source)]
+    left_out = {name: why for name, why in header.left_out.items() if not _BESIDES.search(name)}
+    if left_out:
+        listed = [f"'{name}' ({reason})" for name, reason in list(left_out.items())[:SHOWN]]
+        more = f" and {len(left_out) - SHOWN} more" if len(left_out) > SHOWN else ""
         notes.append(f"left out: {', '.join(listed)}{more}")
     return notes
+
+
+def _gap(header: FileHeader) -> list[str]:
+    """The longest step, where it is more than twice the commonest."""
+    steps = np.diff(header.times.astype("datetime64[s]").astype(np.int64))
+    if len(steps) < 2 or steps.max() <= 2 * np.median(steps):
+        return []
+    longest = int(steps.argmax())
+    first, last = iso(header.times[longest]), iso(header.times[longest + 1])
+    return [f"its longest gap: no time between {first} and {last}"]
 
 
 def _members(header: FileHeader) -> list[str]:

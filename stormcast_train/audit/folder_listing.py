@@ -12,6 +12,7 @@ MOST_ENTRIES = 200_000
 MOST_SHAPES = 8  # more names that differ in a short number are taken for a series
 _DIGITS = re.compile(r"(\d+)")
 _ZARR = {"zarr.json", ".zgroup", ".zarray", ".zmetadata"}
+_BESIDE_RUNS = {"stages.json"}
 _MARKS = {  # a folder that holds this file is one thing of this kind, and is not entered
     "manifest.json": "stores",
     "plan.json": "stores",
@@ -71,7 +72,7 @@ def listing(folder: Path) -> Listing:
 
 def _sort_in(held: Sequence[os.DirEntry[str]], relative: str, found: Listing, waiting: list[str]) -> None:
     for entry in held:
-        if entry.name.startswith("."):
+        if entry.name.startswith(".") or entry.name in _BESIDE_RUNS:
             continue
         path = f"{relative}/{entry.name}" if relative else entry.name
         if entry.is_dir(follow_symlinks=False):

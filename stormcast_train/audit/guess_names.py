@@ -41,6 +41,8 @@ _CMIP = {
     "tas": "t2m", "tdps": "d2m", "uas": "u10m", "vas": "v10m", "psl": "msl", "ps": "sp", "prw": "tcwv",
     "tos": "sst", "orog": "orog",
 }  # fmt: skip
+_CMIP_LEVELS = {"ta": "t", "ua": "u", "va": "v", "zg": "z", "hus": "q", "hur": "r", "wap": "w"}
+UNKNOWN_UNITS = ("", "unknown", "undef", "~")
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def guess(held: HeldField, step_s: int | None) -> Guess:
     for found in (_rain(held, cube, text, step_s), _rate(held, text), _known(held, cube, text)):
         if found is not None:
             return found
-    return _own(held, cube, {"units": held.units or "'1'", "kind": "instant"})
+    units = "'1'" if held.units in UNKNOWN_UNITS else held.units
+    return _own(held, cube, {"units": units, "kind": "instant"})
 
 
 def _words(cube: Cube) -> str:
@@ -93,7 +96,8 @@ def _rain(held: HeldField, cube: Cube, text: str, step_s: int | None) -> Guess |
     if interval in RAIN_BY_INTERVAL_S and held.level is None:
         by = "the interval that it declares" if declared else "the step of its times"
         return Guess(RAIN_BY_INTERVAL_S[interval], f"an amount in {held.units}, and {by}")
-    length = f"{interval // 60}min" if interval and interval > 0 else "1h"
+    minutes = interval // 60 if interval and interval > 0 else 60
+    length = f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}min"
     return _own(held, cube, {"units": "mm", "kind": "accumulation", "interval": length})
 
 
@@ -111,7 +115,8 @@ def _known(held: HeldField, cube: Cube, text: str) -> Guess | None:
     names = [cube.name, *cube.aliases]
     standard = str(cube.attrs.get("standard_name", cube.attrs.get("GRIB_cfName", "")))
     if len(cube.levels) > 1 or cube.pressure:
-        letter = next((LEVELS[n] for n in names if n in LEVELS), _STANDARD_LEVELS.get(standard))
+        known = LEVELS | _CMIP_LEVELS
+        letter = next((known[n] for n in names if n in known), _STANDARD_LEVELS.get(standard))
         level = float(cube.levels[held.level_row]) if len(cube.levels) else 0.5
         whole = letter is not None and cube.pressure and level.is_integer()
         name = f"{letter}{int(level)}" if whole else ""

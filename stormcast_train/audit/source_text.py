@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from stormcast_train.audit.folder_listing import NameGroup
-from stormcast_train.audit.guess_names import Guess, guess
+from stormcast_train.audit.guess_names import UNKNOWN_UNITS, Guess, guess
 from stormcast_train.base.config import choices
-from stormcast_train.fields.variables import describe
+from stormcast_train.fields.variables import describe, split_level
 from stormcast_train.sources.config import CfReader
 from stormcast_train.sources.file_header import FileHeader, HeldField
 
 _PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_.]*( [A-Za-z0-9_.-]+)*$")
 _WORDS = {"y", "n", "yes", "no", "on", "off", "true", "false", "null", "none"}
 _STATIC = ("orog", "lsm")
+_OF_PRODUCTS = ("qpesums", "cwa", "qpepre")  # a reader of these takes several products, each on its own grid
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,7 @@ def propose_source(folder: Path, groups: Sequence[FileGroup], files: Sequence[st
     """The name of a source, its file's text, and where it belongs. files: all below the folder."""
     name = _free_name(folder)
     readers: dict[str, FileGroup] = {}
-    for group in groups:
+    for group in _by_reader(groups):
         readers[_reader_name(group, readers)] = group
     lines = [
         f"# To begin with: what is below {folder.name}/. Check units, names and times; a guess is marked.",
@@ -82,6 +83,31 @@ def propose_source(folder: Path, groups: Sequence[FileGroup], files: Sequence[st
     for reader, group in readers.items():
         lines += [f"  {line}" for line in _reader_lines(reader, group, files)]
     return {"name": name, "file": f"conf/source/{name}.yaml", "text": "\n".join([*lines, *_roles(readers)])}
+
+
+def _by_reader(groups: Sequence[FileGroup]) -> list[FileGroup]:
+    """Groups that one reader can read as one: of a known kind, on the same grid (radar products have their
+    own).
+    """
+    found: dict[tuple[Any, ...], list[FileGroup]] = {}
+    for group in groups:
+        grid = group.facts["grid"]
+        own = [one.pattern for one in group.names] if group.kind == "cf" else []
+        place = () if group.kind in _OF_PRODUCTS else (*grid["shape"], *grid["bounds"])
+        found.setdefault((group.kind, *own, *place), []).append(group)
+    return [_joined(alike) for alike in found.values()]
+
+
+def _joined(alike: Sequence[FileGroup]) -> FileGroup:
+    first = alike[0]
+    variables = [facts for group in alike for facts in group.facts["variables"]]
+    return FileGroup(
+        first.kind,
+        tuple(one for group in alike for one in group.names),
+        tuple(header for group in alike for header in group.headers),
+        first.step_s,
+        first.facts | {"variables": variables},
+    )
 
 
 def _free_name(folder: Path) -> str:
@@ -106,6 +132,9 @@ def _reader_lines(reader: str, group: FileGroup, files: Sequence[str]) -> list[s
     lines = [f"{reader}:", f"  kind: {group.kind}", f"  root: {json.dumps(root)}", f"  pattern: {listed}"]
     if group.kind == "rwrp":
         lines += _of_wrf(group)
+    minutes = {int(t.astype("datetime64[m]").astype(int)) % 60 for h in group.headers for t in h.times}
+    if group.kind in ("qpesums", "cwa") and minutes - {0}:
+        lines.append("  every: null  # all times; without this line those of the full hour")
     return lines + ([f"  {line}" for line in _mapping_lines(group)] if group.kind == "cf" else [])
 
 
@@ -178,8 +207,8 @@ def _entry(held: HeldField, group: FileGroup) -> str:
     cube = held.cube
     assert cube is not None, "a CF file is gridded"
     keys = [f"source: {_quoted(cube.name)}"]
-    if held.units:
-        keys.append(f"units: {_quoted(held.units)}")
+    known = held.units not in UNKNOWN_UNITS
+    keys.append(f"units: {_quoted(held.units)}" if known else "scale: 1.0")
     if held.level is not None:
         keys.append(f"level: {held.level:g}")
     namesakes = [f for f in group.held().values() if f.cube is not None and f.cube.name == cube.name]
@@ -212,16 +241,24 @@ def _roles(readers: Mapping[str, FileGroup]) -> list[str]:
     analyses = [name for name in readers if name not in models]
     chosen: dict[str, str] = {}
     for name in analyses[1:]:
-        for facts in readers[name].facts["variables"]:
-            known = facts.get("canonical") or facts.get("guess")
-            if known and known not in _names_of(readers[analyses[0]]):
+        for known in _surface_names(readers[name]):
+            if known not in _names_of(readers[analyses[0]]):
                 chosen.setdefault(known, name)
     state = {"*": analyses[0]} if analyses else {}
-    lines = [f"state: {_flow(state | chosen)}"]
+    lines = ["state:", *(f"  {_quoted(key)}: {name}" for key, name in (state | chosen).items())]
+    lines = lines if state else ["state: {}"]
+    if len(analyses) > 1:
+        lines.append("  # and others, such as levels, likewise: NAME: READER")
     drivers = [*models, *(n for n in analyses if readers[n].kind == "era5")]
     lines += [f"background: {_flow({'*': drivers[0]})}"] if drivers else []
     static = [name for name in analyses if set(_STATIC) & _names_of(readers[name])]
     return lines + ([f"static: {_flow({'*': static[0]})}"] if static else [])
+
+
+def _surface_names(group: FileGroup) -> list[str]:
+    """What a further reader supplies: of a mapping all, of others what is on no level."""
+    names = [facts.get("canonical") or facts.get("guess") for facts in group.facts["variables"]]
+    return [n for n in names if n and n not in _STATIC and (group.kind == "cf" or not split_level(n))]
 
 
 def _names_of(group: FileGroup) -> set[str]:

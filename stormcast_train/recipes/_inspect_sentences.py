@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
 MOST_VARIABLES = 40
+_LEVEL = re.compile(r"_?\d+(\.\d+)?$")
 SHOWN = 12  # gaps, refusals and times listed before "and N more"
 
 
@@ -100,8 +102,7 @@ def _of_archive(described: dict[str, Any]) -> Iterator[str]:
             yield f"    {variable:<8} {span['count']} times {span['first']} to {span['last']}{missing}"
         yield from _refused(reader["refused"])
     if "besides" in described:
-        yield f"  besides, what source={described['source']} does not read:"
-        yield from of_folder(described["besides"])
+        yield from _besides(described["besides"], described["source"])
 
 
 def _of_file(described: dict[str, Any]) -> Iterator[str]:
@@ -159,20 +160,44 @@ def step_text(seconds: int) -> str:
     return f"{seconds} s"
 
 
+def _besides(described: dict[str, Any], source: str) -> Iterator[str]:
+    """What lies in an archive beside the files that its source reads, a line for each group that can be read."""
+    readable = [group for group in described["groups"] if group["kind"] is not None]
+    rest = described["files"] - sum(group["files"] for group in readable)
+    if readable:
+        yield f"  besides, what source={source} does not read:"
+    for group in readable[:SHOWN]:
+        by = f", read by {group['read_by']}" if "read_by" in group else ""
+        yield f"    {_patterns(group)}: {_files(group['files'])}, {group['kind']}{by}"
+    yield from _more(readable, "groups of files")
+    if rest:
+        yield f"  besides, {_files(rest)} that no reader reads"
+
+
+def _patterns(group: dict[str, Any]) -> str:
+    patterns = group["patterns"]
+    more = f" and {len(patterns) - 4} more names" if len(patterns) > 4 else ""
+    return f"{', '.join(patterns[:4])}{more}"
+
+
 def of_folder(described: dict[str, Any]) -> Iterator[str]:
     """Groups of files, and a source to begin with."""
     cut = " (and more: the listing was cut there)" if described["listing_cut"] else ""
-    yield (
-        f"  {described['files']} files{cut} in {described['folders']} folders; {described['opened']} of them "
-        "were opened, the others are judged by their names"
-    )
+    if described["files"]:
+        counted = f"{_files(described['files'])}{cut} in {described['folders']} folders"
+        yield f"  {counted}; {described['opened']} opened, the others are judged by their names"
     for folder in described["unlisted"][:SHOWN]:
         yield f"  {folder} could not be listed"
     for kind in ("stores", "runs", "packages"):
         held = described.get(kind, [])
         if held:
             more = f" and {len(held) - SHOWN} more" if len(held) > SHOWN else ""
-            yield f"  {len(held)} {kind}: {', '.join(held[:SHOWN])}{more} (`stormcast inspect` of one says more)"
+            says = (
+                f"runs list {described['path']}` compares them"
+                if kind == "runs"
+                else "inspect` of one says more"
+            )
+            yield f"  {len(held)} {kind}: {', '.join(held[:SHOWN])}{more}; `stormcast {says}"
     for group in described["groups"]:
         yield from _of_group(group)
     left = described["not_looked_at"]
@@ -187,18 +212,16 @@ def of_folder(described: dict[str, Any]) -> Iterator[str]:
 
 
 def _of_group(group: dict[str, Any]) -> Iterator[str]:
-    patterns = group["patterns"]
-    more = f" and {len(patterns) - 4} more names" if len(patterns) > 4 else ""
     kind = group["kind"] or "not read"
-    yield f"  {', '.join(patterns[:4])}{more}: {group['files']} files, {kind}; {group['opened']} opened"
+    yield f"  {_patterns(group)}: {_files(group['files'])}, {kind}; {group['opened']} opened"
     if group["kind"] is not None:
         moves = " at the first time; the grid moves (a moving nest)" if group["grid"]["moves"] else ""
         yield f"    {grid_sentence(group['grid'])}{moves}"
         yield f"    {_times_of_group(group)}"
-        for facts in group["variables"][:MOST_VARIABLES]:
-            yield f"      {_variable(facts)}"
-        if len(group["variables"]) > MOST_VARIABLES:
-            yield f"      and {len(group['variables']) - MOST_VARIABLES} more variables"
+        lines = [_variable(facts) for facts in _levels_joined(group["variables"])]
+        yield from (f"      {line}" for line in lines[:MOST_VARIABLES])
+        if len(lines) > MOST_VARIABLES:
+            yield f"      and {len(lines) - MOST_VARIABLES} more variables"
         if group["not_in_every_file"]:
             yield "    not every file that was opened holds all of these"
         for note in group["notes"]:
@@ -210,12 +233,35 @@ def _of_group(group: dict[str, Any]) -> Iterator[str]:
         yield f"    {names[0]}{f' and {len(names) - 1} more' if len(names) > 1 else ''}: {reason}"
 
 
+def _files(count: int) -> str:
+    return "1 file" if count == 1 else f"{count} files"
+
+
 def _times_of_group(group: dict[str, Any]) -> str:
     span = group["times"]
     if not span["count"]:
         return "no times"
     every = f", every {step_text(span['step_seconds'])}" if span["step_seconds"] else ""
-    return f"{span['first']} to {span['last']} in the files opened, {span['per_file']} times a file{every}"
+    each = "one time" if span["per_file"] == 1 else f"{span['per_file']} times"
+    return f"{span['first']} to {span['last']} in the files opened, {each} a file{every}"
+
+
+def _levels_joined(variables: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The variables, those that differ in their level alone as one: `t1000 .. t200 (12 levels)`."""
+    found: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for facts in variables:
+        stem = _LEVEL.sub("", facts["name"])
+        found.setdefault((stem, facts["units"]), []).append(facts)
+    joined = []
+    for alike in found.values():
+        if len(alike) < 3:
+            joined += alike
+            continue
+        names = {key: alike[0][key] for key in ("guess", "canonical") if key in alike[0]}
+        ends = {key: f"{name} .. {alike[-1].get(key)}" for key, name in names.items()}
+        name = f"{alike[0]['name']} .. {alike[-1]['name']} ({len(alike)} levels)"
+        joined.append(alike[0] | ends | {"name": name})
+    return joined
 
 
 def _variable(facts: dict[str, Any]) -> str:

@@ -86,7 +86,8 @@ def read_header(path: Path | str) -> FileHeader:
     if kind in ("era5", "global_model", "cf"):
         return _of_gridded(path, kind)
     read = detect.read(path)
-    times = np.atleast_1d(read["valid_time"].values).astype("datetime64[s]")
+    stamped = [read["valid_time"].values] if "valid_time" in read.coords else []
+    times = np.array(stamped, "datetime64[s]")
     fields = tuple(HeldField(str(n), str(a.attrs.get("units", "")), times) for n, a in read.data_vars.items())
     grid = Grid(np.asarray(read["lat"].values, np.float64), np.asarray(read["lon"].values, np.float64))
     return FileHeader(path, kind, fields, times, grid)
@@ -119,9 +120,19 @@ def _of_gridded(path: Path, kind: detect.Kind) -> FileHeader:
     assert cube is not None
     grid = orientation(cube.lat, cube.lon).grid
     early = preliminary_times(file.cubes)
-    return FileHeader(
-        path, kind, fields, np.unique(first.times), grid, False, members, dict(file.skipped), early
-    )
+    left_out = dict(file.skipped) | (_unnamed(file.cubes) if kind == "era5" else {})
+    return FileHeader(path, kind, fields, np.unique(first.times), grid, False, members, left_out, early)
+
+
+def _unnamed(cubes: Sequence[Cube]) -> dict[str, str]:
+    """The fields for which the reader of ERA5 has no name, and why."""
+    known = {id(place.cube) for places in era5_names.catalogue(cubes).values() for place in places}
+    return {
+        cube.name: era5_names.other_sum(cube)
+        or "kind: era5 has no name for it; a mapping (kind: cf) reads it"
+        for cube in cubes
+        if id(cube) not in known
+    }
 
 
 def _fields_of(kind: detect.Kind, cubes: Sequence[Cube]) -> tuple[HeldField, ...]:
