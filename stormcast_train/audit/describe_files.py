@@ -26,38 +26,42 @@ def describe_file(path: Path, source: SourceConfig | None = None) -> dict[str, A
     """
     header = read_header(path)
     first = header.times[0] if len(header.times) else None
+    variables, version = _by_plane(header, first) if header.kind == "cf" else _as_read(header, first)
     return {
         "kind": f"{header.kind} file",
         "path": str(path),
-        "variables": _by_plane(header, first) if header.kind == "cf" else _as_read(header, first),
+        "variables": variables,
         "times": [iso(time) for time in header.times],
         "span": time_span(header.times),
         "grid": grid_facts(header.grid) | {"moves": header.moves},
         "notes": notes_on(header, source),
+        "source_version": version,
     }
 
 
-def _as_read(header: FileHeader, time: np.datetime64 | None) -> dict[str, Any]:
-    """What the reader of the file's kind gives at a time, by canonical name and unit."""
+def _as_read(header: FileHeader, time: np.datetime64 | None) -> tuple[dict[str, Any], str]:
+    """What the reader of the file's kind gives at a time, by canonical name and unit; and what wrote it."""
     gridded = header.kind in ("era5", "global_model")
     names = [f.name for f in header.fields if time is None or not len(f.times) or time in f.times]
     field = detect.read(header.path, names if gridded else None, time)
-    return {
+    found = {
         str(name): {"units": array.attrs.get("units", ""), **_range(array.values)}
         for name, array in field.data_vars.items()
     }
+    return found, str(field.attrs.get("source_version", ""))
 
 
-def _by_plane(header: FileHeader, time: np.datetime64 | None) -> dict[str, Any]:
-    """Each variable as the file has it, at a time (at its own first where it does not have that one); of
-    several levels the first.
+def _by_plane(header: FileHeader, time: np.datetime64 | None) -> tuple[dict[str, Any], str]:
+    """Each variable as the file has it, at a time (at its own first where it does not have that one), of
+    several levels the first; and what wrote it.
     """
     found: dict[str, Any] = {}
+    version = ""
     for held in header.fields:
         cube = held.cube
         if cube is None or held.level_row:
             continue
-        elsewhen = len(held.times) and cube.row(time or held.times[0]) is None
+        elsewhen = time is not None and len(held.times) > 0 and cube.row(time) is None
         at = held.times[0] if elsewhen else time
         with reading(header.path):
             facts = {"units": held.units, **_range(held.plane(at))}
@@ -66,7 +70,8 @@ def _by_plane(header: FileHeader, time: np.datetime64 | None) -> dict[str, Any]:
         if held.level is not None:
             facts["levels"] = cube.levels.tolist()
         found[held.name] = facts
-    return found
+        version = version or cube.version(0)
+    return found, version
 
 
 def grid_facts(grid: Grid) -> dict[str, Any]:
@@ -139,7 +144,8 @@ def describe_archive(path: Path, source: SourceConfig) -> dict[str, Any]:
     if not readers:
         raise RequestError(
             f"{path} is no store, run, package or forecast, nor an archive of source={source.name} "
-            f"({'; '.join(absent)})"
+            f"({'; '.join(absent)})",
+            absent=absent,
         )
     return {"kind": "archive", "path": str(path), "source": source.name, "readers": readers}
 

@@ -22,7 +22,6 @@ from stormcast_train.sources.file_header import FileHeader, read_header
 from stormcast_train.sources.file_search import find_files
 
 MOST_GROUPS = 40
-MOST_OPENED = 80
 SECONDS = 60.0  # after so long no other file is opened
 
 
@@ -32,8 +31,9 @@ def describe_folder(path: Path, source: SourceConfig) -> dict[str, Any]:
     """
     try:
         archive = describe_archive(path, source)
-    except RequestError:
-        return _foreign(path, listing(path), source)
+    except RequestError as error:
+        reasons = [why for why in error.facts.get("absent", ()) if "has no folder" not in why]
+        return _foreign(path, listing(path), source) | {"not_an_archive": reasons}
     read = _read_by(source, path)
     if read is None:
         return archive
@@ -113,7 +113,7 @@ def _foreign(path: Path, found: Listing, source: SourceConfig) -> dict[str, Any]
 
 def _look(path: Path, groups: Sequence[NameGroup]) -> tuple[list[_Looked], list[NameGroup]]:
     """A few files of each group, and the groups for which no time was left."""
-    each = max(1, min(4, MOST_OPENED // max(len(groups), 1)))
+    each = 4 if 2 * len(groups) <= MOST_GROUPS else 3
     until = time.monotonic() + SECONDS
     looked: list[_Looked] = []
     unopened: list[NameGroup] = []
@@ -184,6 +184,9 @@ def _step_s(alike: Sequence[_Looked]) -> int | None:
                 return int(time_span(header.times)["step_seconds"])
     for one in alike:
         stamps = [header.times[0] for header in one.headers[:2] if len(header.times)]
-        if len(stamps) == 2 and not one.refused and stamps[1] > stamps[0]:
+        neighbours = not set(one.names.files[:2]) & set(
+            one.refused
+        )  # the first two files of a group are opened
+        if len(stamps) == 2 and neighbours and stamps[1] > stamps[0]:
             return int((stamps[1] - stamps[0]) / np.timedelta64(1, "s"))
     return None

@@ -5,7 +5,7 @@ the definition of a variable of one's own to begin with.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.variables import describe
@@ -48,12 +48,13 @@ UNKNOWN_UNITS = ("", "unknown", "undef", "~")
 @dataclass(frozen=True)
 class Guess:
     """name: canonical, or one's own where `define` (its units, kind and more) is given. why: what it was
-    guessed from.
+    guessed from. scale: from the file's unit to that of `define`, where no conversion is known.
     """
 
     name: str
     why: str
     define: dict[str, str] | None = None
+    scale: float | None = None
 
 
 def guess(held: HeldField, step_s: int | None) -> Guess:
@@ -96,7 +97,12 @@ def _rain(held: HeldField, cube: Cube, text: str, step_s: int | None) -> Guess |
     if interval in RAIN_BY_INTERVAL_S and held.level is None:
         by = "the interval that it declares" if declared else "the step of its times"
         return Guess(RAIN_BY_INTERVAL_S[interval], f"an amount in {held.units}, and {by}")
-    minutes = interval // 60 if interval and interval > 0 else 60
+    if interval is None or interval < 0:
+        why = "write the interval of its sums in the place of 1h"
+        if interval is not None:
+            why = "its sums run over other lengths from time to time: difference them first"
+        return _own(held, cube, {"units": "mm", "kind": "accumulation", "interval": "1h"}, why)
+    minutes = interval // 60
     length = f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}min"
     return _own(held, cube, {"units": "mm", "kind": "accumulation", "interval": length})
 
@@ -105,10 +111,9 @@ def _rate(held: HeldField, text: str) -> Guess | None:
     factor = _RATES.get(held.units)
     if factor is None or (held.units == "kg m-2 s-1" and not _RAIN.search(text)):
         return None
-    facts = {"units": "mm h-1", "kind": "rate"}
-    assert held.cube is not None
-    own = _own(held, held.cube, facts)
-    return Guess(own.name, "a rate" if factor == 1.0 else f"a rate, times {factor:g}", own.define)
+    assert held.cube is not None, "only fields of gridded files are guessed"
+    own = _own(held, held.cube, {"units": "mm h-1", "kind": "rate"})
+    return own if held.units == "mm h-1" else replace(own, scale=factor)
 
 
 def _known(held: HeldField, cube: Cube, text: str) -> Guess | None:
@@ -134,7 +139,7 @@ def _known(held: HeldField, cube: Cube, text: str) -> Guess | None:
     return next((Guess(name, why) for name, why in candidates if _converts(held.units, name)), None)
 
 
-def _own(held: HeldField, cube: Cube, facts: dict[str, str]) -> Guess:
+def _own(held: HeldField, cube: Cube, facts: dict[str, str], why: str = "") -> Guess:
     """A definition of one's own, named as the file names the field."""
     name = re.sub(r"\W+", "_", held.name).strip("_") or "field"
     name = name if name[0].isalpha() else f"x{name}"
@@ -145,4 +150,4 @@ def _own(held: HeldField, cube: Cube, facts: dict[str, str]) -> Guess:
         name = f"{name}_own"  # a known name may not be defined anew
     except RequestError:
         pass
-    return Guess(name, "", facts | more)
+    return Guess(name, why, facts | more)

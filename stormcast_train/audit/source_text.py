@@ -76,7 +76,7 @@ def propose_source(folder: Path, groups: Sequence[FileGroup], files: Sequence[st
     for group in _by_reader(groups):
         readers[_reader_name(group, readers)] = group
     lines = [
-        f"# To begin with: what is below {folder.name}/. Check units, names and times; a guess is marked.",
+        f"# To begin with: what is below {folder.resolve().name}/. Check units, names and times; a guess is marked.",
         f"name: {name}",
         "readers:",
     ]
@@ -111,7 +111,7 @@ def _joined(alike: Sequence[FileGroup]) -> FileGroup:
 
 
 def _free_name(folder: Path) -> str:
-    name = re.sub(r"\W+", "_", folder.resolve().name.lower()).strip("_") or "mine"
+    name = re.sub(r"\W+", "_", folder.resolve().name.lower(), flags=re.ASCII).strip("_") or "mine"
     return f"{name}_files" if name in choices("source") else name
 
 
@@ -224,10 +224,11 @@ def _entry(held: HeldField, group: FileGroup) -> str:
 def _comment(entry: str, guessed: Guess, held: HeldField) -> str:
     if not guessed.define:
         return f"  # {entry}  # another field that may be {guessed.name}"
-    if guessed.why.startswith("a rate, times"):
-        entry = entry.removesuffix("}") + f", scale: {guessed.why.rsplit(' ', 1)[1]}}}"
+    if guessed.scale is not None:
+        entry = entry.removesuffix("}") + f", scale: {guessed.scale:g}}}"
+    why = f"; {guessed.why}" if guessed.why else ""
     facts = ", ".join(f"{key}: {_quoted(value)}" for key, value in guessed.define.items())
-    return f"  # {entry}  # with define: {{{guessed.name}: {{{facts}}}}} in your conf/variables/ file"
+    return f"  # {entry}  # with define: {{{guessed.name}: {{{facts}}}}} in your conf/variables/ file{why}"
 
 
 def _quoted(text: str) -> str:

@@ -185,7 +185,10 @@ def of_folder(described: dict[str, Any]) -> Iterator[str]:
     cut = " (and more: the listing was cut there)" if described["listing_cut"] else ""
     if described["files"]:
         counted = f"{_files(described['files'])}{cut} in {described['folders']} folders"
-        yield f"  {counted}; {described['opened']} opened, the others are judged by their names"
+        opened, rest = described["opened"], "the others are judged by their names"
+        yield f"  {counted}; {f'{opened} opened, {rest}' if opened < described['files'] else 'all opened'}"
+    for why in described.get("not_an_archive", ()):
+        yield f"  as an archive it is refused: {why}"
     for folder in described["unlisted"][:SHOWN]:
         yield f"  {folder} could not be listed"
     for kind in ("stores", "runs", "packages"):
