@@ -125,7 +125,7 @@ def _reader_name(group: FileGroup, taken: Mapping[str, Any]) -> str:
 
 def _reader_lines(reader: str, group: FileGroup, files: Sequence[str]) -> list[str]:
     root = _common_folder(group.files)
-    globs = [_glob(one, root, group.files, files) for one in group.names]
+    globs = list(dict.fromkeys(_glob(one, root, group.files, files) for one in group.names))
     if len(globs) > 8:
         globs = sorted({f"**/*{os.path.splitext(file)[1]}" for file in group.files})
     listed = json.dumps(globs[0]) if len(globs) == 1 else json.dumps(globs)

@@ -246,7 +246,8 @@ def _times_of_group(group: dict[str, Any]) -> str:
         return "no times"
     every = f", every {step_text(span['step_seconds'])}" if span["step_seconds"] else ""
     each = "one time" if span["per_file"] == 1 else f"{span['per_file']} times"
-    return f"{span['first']} to {span['last']} in the files opened, {each} a file{every}"
+    until = "" if span["last"] == span["first"] else f" to {span['last']}"
+    return f"{span['first']}{until} in the files opened, {each} a file{every}"
 
 
 def _levels_joined(variables: list[dict[str, Any]]) -> list[dict[str, Any]]:
