@@ -85,7 +85,7 @@ def grid_facts(grid: Grid) -> dict[str, Any]:
 
 
 def _spacing_m(grid: Grid) -> tuple[float, float]:
-    """`Grid.spacing_m`; of a regular grid from its axes alone, as that of millions of points takes seconds."""
+    """`Grid.spacing_m`; of a regular grid from its axes alone: over millions of points it takes seconds."""
     if not grid.regular or min(grid.shape) < 2:
         return grid.spacing_m
     north = np.radians(np.abs(np.diff(grid.lat)).mean())

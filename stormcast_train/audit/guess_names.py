@@ -1,5 +1,5 @@
-"""What a field of an unknown file may be: a canonical name by its unit and its own words, marked as a guess, or
-the definition of a variable of one's own to begin with.
+"""What a field of an unknown file may be: a canonical name by its unit and its own words, marked as a guess,
+or the definition of a variable of one's own to begin with.
 """
 
 from __future__ import annotations

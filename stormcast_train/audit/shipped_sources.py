@@ -33,8 +33,8 @@ def known_sources() -> dict[str, SourceConfig]:
 
 
 def reader_for(group: FileGroup, sources: Mapping[str, SourceConfig]) -> str:
-    """`source=NAME (reader R)` for the first source with a reader of this kind that finds all these files; empty
-    where there is none.
+    """`source=NAME (reader R)` for the first source with a reader of this kind that finds all these files;
+    empty where there is none.
     """
     for name, source in sources.items():
         for reader_name, reader in source.readers.items():

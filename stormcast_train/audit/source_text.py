@@ -26,8 +26,8 @@ _OF_PRODUCTS = ("qpesums", "cwa", "qpepre")  # a reader of these takes several p
 
 @dataclass(frozen=True, eq=False)
 class FileGroup:
-    """Files of one kind with the same fields on the same grid. kind: None where none of them is read. headers:
-    of those that were opened. step_s: from time to time. facts: the description, as plain data.
+    """Files of one kind with the same fields on the same grid. kind: None where none of them is read.
+    headers: of those that were opened. step_s: from time to time. facts: the description, as plain data.
     """
 
     kind: str | None
@@ -50,8 +50,8 @@ class FileGroup:
 
 
 def offered(group: FileGroup) -> list[dict[str, Any]]:
-    """Each field with its unit, its own words, and what it is in a store: a canonical name, guessed or known, or
-    a definition to begin with.
+    """Each field with its unit, its own words, and what it is in a store: a canonical name, guessed or known,
+    or a definition to begin with.
     """
     found = []
     for held in group.held().values():
@@ -75,8 +75,9 @@ def propose_source(folder: Path, groups: Sequence[FileGroup], files: Sequence[st
     readers: dict[str, FileGroup] = {}
     for group in _by_reader(groups):
         readers[_reader_name(group, readers)] = group
+    below = folder.resolve().name
     lines = [
-        f"# To begin with: what is below {folder.resolve().name}/. Check units, names and times; a guess is marked.",
+        f"# To begin with: what is below {below}/. Check units, names and times; a guess is marked.",
         f"name: {name}",
         "readers:",
     ]
@@ -156,8 +157,8 @@ def _common_folder(files: Sequence[str]) -> str:
 
 
 def _glob(names: NameGroup, root: str, own: Sequence[str], files: Sequence[str]) -> str:
-    """A pattern of names below the root: `*` for each number that varies, `[0-9]*` where the first would match
-    others' files too.
+    """A pattern of names below the root: `*` for each number that varies, `[0-9]*` where the first would
+    match others' files too.
     """
     name = os.path.basename(names.pattern) if "*" not in names.pattern else f"*{os.path.splitext(own[0])[1]}"
     literal = re.sub(r"([\[?])", r"[\1]", name)
@@ -237,7 +238,7 @@ def _quoted(text: str) -> str:
 
 
 def _roles(readers: Mapping[str, FileGroup]) -> list[str]:
-    """Which reader supplies which role: the first analysis the state, the first global model the background."""
+    """Which reader supplies which role: the first analysis the state, the first model the background."""
     models = [name for name, group in readers.items() if group.kind == "global_model"]
     analyses = [name for name in readers if name not in models]
     chosen: dict[str, str] = {}

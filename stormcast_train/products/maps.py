@@ -169,8 +169,8 @@ def draw(axis: Any, grid: Grid, shown: Array, cmap: Any, norm: Any, within: Grid
 
 
 def drawn_stride(grid: Grid, within: Grid, width: float, height: float) -> int:
-    """Every how many rows and columns are drawn on so many pixels: 1 as long as fewer than CELLS_A_PIXEL cells
-    lie on a pixel along either axis, within the box that is shown.
+    """Every how many rows and columns are drawn on so many pixels: 1 as long as fewer than CELLS_A_PIXEL
+    cells lie on a pixel along either axis, within the box that is shown.
     """
     if grid.shape[0] < 2 * CELLS_A_PIXEL * height and grid.shape[1] < 2 * CELLS_A_PIXEL * width:
         return 1

@@ -161,7 +161,7 @@ def step_text(seconds: int) -> str:
 
 
 def _besides(described: dict[str, Any], source: str) -> Iterator[str]:
-    """What lies in an archive beside the files that its source reads, a line for each group that can be read."""
+    """What lies in an archive beside what its source reads, a line for each group that can be read."""
     readable = [group for group in described["groups"] if group["kind"] is not None]
     rest = described["files"] - sum(group["files"] for group in readable)
     if readable:
@@ -209,7 +209,8 @@ def of_folder(described: dict[str, Any]) -> Iterator[str]:
     proposed = described.get("source")
     if proposed:
         yield ""
-        yield f"To read them, write {proposed['file']} (or --config-dir DIR, DIR/source/) and say source={proposed['name']}:"
+        where = f"{proposed['file']} (or DIR/source/ with --config-dir DIR)"
+        yield f"To read them, write {where} and say source={proposed['name']}:"
         yield ""
         yield from proposed["text"].splitlines()
 

@@ -52,8 +52,8 @@ class HeldField:
 
 @dataclass(frozen=True, eq=False)
 class FileHeader:
-    """times: [T] sorted, those of the first field with any. moves: whether the grid, which is that of the first
-    time, lies elsewhere later. left_out: what is not read, and why. preliminary: times of ERA5T.
+    """times: [T] sorted, those of the first field with any. moves: whether the grid, which is that of the
+    first time, lies elsewhere later. left_out: what is not read, and why. preliminary: times of ERA5T.
     """
 
     path: Path
@@ -76,8 +76,8 @@ def _forecasts(path: Path) -> GriddedFile:
 
 
 def read_header(path: Path | str) -> FileHeader:
-    """The header of a raw file of any kind. Raises UnreadableError, with the true reason, where no reader reads
-    it.
+    """The header of a raw file of any kind. Raises UnreadableError, with the true reason, where no reader
+    reads it.
     """
     path = Path(path)
     kind = detect.detect(path)

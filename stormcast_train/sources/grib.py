@@ -61,6 +61,8 @@ def grib_cubes(
 def _cubes_of(index: Any, reference: int | None) -> list[tuple[str, Cube | str]]:
     """The cube of each variable of an index by its short name, or the reason why it is none."""
     parts = [index.subindex(**query) for query in _variables(index)]
+    for part in parts:
+        remember_axes(part)
     found = [_cube(part, reference) for part in parts]
     stored = [cube for cube in found if isinstance(cube, Cube)]
     turned_to_earth = [_earth_relative(cube, part, stored) for cube, part in zip(found, parts, strict=True)]
@@ -116,7 +118,6 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
     """
     from cfgrib.dataset import open_from_index
 
-    remember_axes(index)
     opened = open_from_index(index, time_dims=("valid_time",), errors="raise", squeeze=False)
     name, variable = _data_variable(opened)
     dims = list(variable.dimensions)

@@ -1,5 +1,5 @@
-"""The axes of a large regular GRIB grid, which ecCodes lists by walking every point twice: eight seconds for a
-radar mosaic of 3500 x 7000.
+"""The axes of a large regular GRIB grid, which ecCodes lists by walking every point twice: eight seconds for
+a radar mosaic of 3500 x 7000.
 
 They depend on the rows and columns alone. A copy of the message's header with two columns has the same
 latitudes, one with two rows the same longitudes, and ecCodes lists both at once, bit for bit as before.
