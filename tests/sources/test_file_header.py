@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 import xarray as xr
 
+from stormcast_train.base.errors import UnreadableError
 from stormcast_train.sources.file_header import read_header
 from stormcast_train.sources.grib import grib_cubes
-from stormcast_train.sources.grib_axes import LARGE_POINTS
+from stormcast_train.sources.grib_axes import LARGE_POINTS, _axes
 
 TIMES = np.datetime64("2021-06-01T00", "ns") + np.arange(3) * np.timedelta64(3600 * 10**9, "ns")
 LAT, LON = np.linspace(22.0, 25.0, 4), np.linspace(120.0, 122.0, 3)
@@ -44,7 +45,7 @@ def test_each_level_is_a_field_by_its_name(tmp_path: Path) -> None:
 
 def test_a_file_without_a_readable_field_says_why(tmp_path: Path) -> None:
     path = netcdf(tmp_path / "a.nc", ("time", "lat", "lon"), lon=("lon", [np.nan, 1.0, 2.0], {}))
-    with pytest.raises(ValueError, match=r"longitude"):
+    with pytest.raises(UnreadableError, match="no latitude or longitude"):
         read_header(path)
 
 
@@ -66,6 +67,7 @@ def test_the_axes_of_a_large_grib_grid_are_those_that_ecCodes_lists(
     message = gm.regular(np.zeros((rows, columns)), scanning, bitsPerValue=1, **grid)
     lat = eccodes.codes_get_array(message, "distinctLatitudes")
     lon = eccodes.codes_get_array(message, "distinctLongitudes")
+    assert _axes(message, rows, columns) is not None
     cubes, skipped = grib_cubes(gm.write(tmp_path / "a.grib2", [message]))
     assert not skipped
     np.testing.assert_array_equal(cubes[0].lat, lat)
