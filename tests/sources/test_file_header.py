@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import eccodes
-import grib_messages as gm
 import numpy as np
 import pytest
 import xarray as xr
@@ -14,6 +14,9 @@ from stormcast_train.base.errors import UnreadableError
 from stormcast_train.sources.file_header import read_header
 from stormcast_train.sources.grib import grib_cubes
 from stormcast_train.sources.grib_axes import LARGE_POINTS, _axes
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import grib_messages as gm
 
 TIMES = np.datetime64("2021-06-01T00", "ns") + np.arange(3) * np.timedelta64(3600 * 10**9, "ns")
 LAT, LON = np.linspace(22.0, 25.0, 4), np.linspace(120.0, 122.0, 3)
