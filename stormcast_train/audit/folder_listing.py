@@ -108,7 +108,7 @@ def _shape(path: str) -> str:
     """The path with `#` for its numbers, but for short ones behind a word, which name things: `u10`, `d02`,
     `t850`; the hour of `20210601T06` is a number.
     """
-    return re.sub(r"(?<![A-Za-z])\d+|(?<=[A-Za-z])\d{4,}|(?<=\d[A-Za-z])\d+", "#", path)
+    return re.sub(r"(?<![A-Za-z\d])\d+|(?<=[A-Za-z])\d{4,}|(?<=\d[A-Za-z])\d+", "#", path)
 
 
 def _ext(path: str) -> str:

@@ -131,11 +131,9 @@ def test_a_rate_is_offered_as_a_variable_of_ones_own(
 def test_a_folder_that_a_shipped_source_reads_names_it(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "qpepre").mkdir()
-    lines = "\n".join(f"120.0 22.0 {i} 0" for i in range(3))
-    (tmp_path / "qpepre" / "qpepre_202106010000-202106010100_1_h.txt").write_text(lines)
+    radar_file(tmp_path / "2021" / "knmi_a.nc", 5, name="rain")
     found = inspected(capsys, str(tmp_path))
-    assert found["groups"][0]["read_by"] == "source=qpepre (reader qpepre)"
+    assert found["groups"][0]["read_by"] == "source=knmi (reader knmi)"
     assert "source" not in found
 
 
