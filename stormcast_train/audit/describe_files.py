@@ -64,7 +64,7 @@ def _by_plane(header: FileHeader, time: np.datetime64 | None) -> tuple[dict[str,
         elsewhen = time is not None and len(held.times) > 0 and cube.row(time) is None
         at = held.times[0] if elsewhen else time
         with reading(header.path):
-            facts = {"units": held.units, **_range(held.plane(at))}
+            facts: dict[str, Any] = {"units": held.units, **_range(held.plane(at))}
         if elsewhen:
             facts["time"] = iso(held.times[0])
         if held.level is not None:

@@ -53,7 +53,7 @@ def offered(group: FileGroup) -> list[dict[str, Any]]:
     """Each field with its unit, its own words, and what it is in a store: a canonical name, guessed or known,
     or a definition to begin with.
     """
-    found = []
+    found: list[dict[str, Any]] = []
     for held in group.held().values():
         facts: dict[str, Any] = {"name": held.name, "units": held.units}
         if held.cube is not None and held.level is not None:
@@ -64,8 +64,8 @@ def offered(group: FileGroup) -> list[dict[str, Any]]:
         assert held.cube is not None, "a CF file is gridded"
         guessed = guess(held, group.step_s)
         facts["long_name"] = str(held.cube.attrs.get("long_name") or held.cube.attrs.get("GRIB_name") or "")
-        key = {"define": guessed.define} if guessed.define else {"guess": guessed.name, "why": guessed.why}
-        found.append(facts | key)
+        known = {"guess": guessed.name, "why": guessed.why}
+        found.append(facts | ({"define": guessed.define} if guessed.define else known))
     return found
 
 
@@ -173,8 +173,11 @@ def _glob(names: NameGroup, root: str, own: Sequence[str], files: Sequence[str])
 
 def _mapping_lines(group: FileGroup) -> list[str]:
     """`variables:` with what could be guessed, and the rest as comments."""
-    header, taken = group.headers[0], set()
-    active, comments, stamp = [], [], []
+    header = group.headers[0]
+    taken: set[str] = set()
+    active: list[str] = []
+    comments: list[str] = []
+    stamp: list[str] = []
     for held in group.held().values():
         guessed = guess(held, group.step_s)
         entry = f"{guessed.name}: {{{_entry(held, group)}}}"
