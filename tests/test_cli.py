@@ -37,8 +37,8 @@ def test_the_verbs_of_the_interface_exist_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("verb", sorted(recipes.KEYS_ONLY))
-def test_a_verb_without_groups_has_the_same_defaults_in_its_yaml_and_its_config(verb: str) -> None:
-    fields = recipe(verb).Config.model_fields
+def test_a_verb_that_is_not_composed_has_the_same_defaults_in_its_yaml_and_its_config(verb: str) -> None:
+    fields = {key: f for key, f in recipe(verb).Config.model_fields.items() if key != "source"}
     written = {key: value for key, value in compose(verb, []).items() if key in fields}
     assert written == {k: "???" if f.is_required() else f.default for k, f in fields.items()}
 

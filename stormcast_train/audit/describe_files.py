@@ -9,50 +9,117 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stormcast_train.audit.file_notes import notes_on
 from stormcast_train.base.errors import RequestError
-from stormcast_train.fields.times import iso
-from stormcast_train.preprocess.targets import grid_of
+from stormcast_train.fields.grid import EARTH_RADIUS_M, Grid
+from stormcast_train.fields.times import Times, iso
 from stormcast_train.sources import detect
 from stormcast_train.sources.config import SourceConfig
+from stormcast_train.sources.file_header import FileHeader, read_header
+from stormcast_train.sources.opened import reading
 from stormcast_train.sources.source import Record, build_sources
 
 
-def describe_file(path: Path) -> dict[str, Any]:
-    """A raw file, read whole: its kind, grid, times, and each variable's unit and range. UnreadableError when
-    it is broken.
+def describe_file(path: Path, source: SourceConfig | None = None) -> dict[str, Any]:
+    """A raw file: its kind, grid and times, and each variable's unit and range at the first of them.
+    UnreadableError when it is broken. source: whose readers may move the file's times, which is said.
     """
-    kind, field = detect.detect(path), detect.read(path)
-    grid = grid_of(field)
-    dy, dx = grid.spacing_m
-    stamped: Any = next((field[c].values for c in ("time", "valid_time") if c in field.coords), [])
-    variables = {}
-    for name, array in field.data_vars.items():
-        variables[str(name)] = {"units": array.attrs.get("units", ""), **_range(array.values)}
+    header = read_header(path)
+    first = header.times[0] if len(header.times) else None
+    variables, version = _by_plane(header, first) if header.kind == "cf" else _as_read(header, first)
     return {
-        "kind": f"{kind} file",
+        "kind": f"{header.kind} file",
         "path": str(path),
         "variables": variables,
-        "times": [iso(t.astype("datetime64[s]")) for t in np.atleast_1d(stamped)],
-        "grid": {
-            "shape": list(grid.shape),
-            "bounds": grid.bounds(),
-            "regular": grid.regular,
-            "spacing_m": [dy, dx],
-        },
-        "source_version": field.attrs.get("source_version", ""),
+        "times": [iso(time) for time in header.times],
+        "span": time_span(header.times),
+        "grid": grid_facts(header.grid) | {"moves": header.moves},
+        "notes": notes_on(header, source),
+        "source_version": version,
     }
 
 
+def _as_read(header: FileHeader, time: np.datetime64 | None) -> tuple[dict[str, Any], str]:
+    """What the reader of the file's kind gives at a time, by canonical name and unit; and what wrote it."""
+    gridded = header.kind in ("era5", "global_model")
+    names = [f.name for f in header.fields if time is None or not len(f.times) or time in f.times]
+    field = detect.read(header.path, names if gridded else None, time)
+    found = {
+        str(name): {"units": array.attrs.get("units", ""), **_range(array.values)}
+        for name, array in field.data_vars.items()
+    }
+    return found, str(field.attrs.get("source_version", ""))
+
+
+def _by_plane(header: FileHeader, time: np.datetime64 | None) -> tuple[dict[str, Any], str]:
+    """Each variable as the file has it, at a time (at its own first where it does not have that one), of
+    several levels the first; and what wrote it.
+    """
+    found: dict[str, Any] = {}
+    version = ""
+    for held in header.fields:
+        cube = held.cube
+        if cube is None or held.level_row:
+            continue
+        elsewhen = time is not None and len(held.times) > 0 and cube.row(time) is None
+        at = held.times[0] if elsewhen else time
+        with reading(header.path):
+            facts: dict[str, Any] = {"units": held.units, **_range(held.plane(at))}
+        if elsewhen:
+            facts["time"] = iso(held.times[0])
+        if held.level is not None:
+            facts["levels"] = cube.levels.tolist()
+        found[held.name] = facts
+        version = version or cube.version(0)
+    return found, version
+
+
+def grid_facts(grid: Grid) -> dict[str, Any]:
+    """Shape, corners (cell centres, degrees) and mean spacing of a grid."""
+    return {
+        "shape": list(grid.shape),
+        "bounds": grid.bounds(),
+        "regular": grid.regular,
+        "spacing_m": list(_spacing_m(grid)),
+    }
+
+
+def _spacing_m(grid: Grid) -> tuple[float, float]:
+    """`Grid.spacing_m`; of a regular grid from its axes alone: over millions of points it takes seconds."""
+    if not grid.regular or min(grid.shape) < 2:
+        return grid.spacing_m
+    north = np.radians(np.abs(np.diff(grid.lat)).mean())
+    east = np.radians(np.abs(np.diff(grid.lon)).mean()) * np.cos(np.radians(grid.lat.mean()))
+    return float(north) * EARTH_RADIUS_M, float(east) * EARTH_RADIUS_M
+
+
 def _range(values: NDArray[Any]) -> dict[str, float]:
-    present = values[np.isfinite(values)]
-    facts = {"missing_fraction": 1.0 - present.size / max(values.size, 1)}
-    if present.size:
+    present = np.isfinite(values)
+    facts = {"missing_fraction": 1.0 - np.count_nonzero(present) / max(values.size, 1)}
+    if present.any():
+        there = values if present.all() else values[present]
         facts |= {
-            "minimum": float(present.min()),
-            "mean": float(present.mean(dtype=np.float64)),
-            "maximum": float(present.max()),
+            "minimum": float(there.min()),
+            "mean": float(there.mean(dtype=np.float64)),
+            "maximum": float(there.max()),
         }
     return facts
+
+
+def time_span(times: Times) -> dict[str, Any]:
+    """First, last, count and commonest step of sorted times [T]; `others`: how many steps differ from it."""
+    if not len(times):
+        return {"count": 0, "first": None, "last": None, "step_seconds": None, "others": 0}
+    facts = {"count": len(times), "first": iso(times[0]), "last": iso(times[-1])}
+    steps, counts = np.unique(np.diff(times.astype("datetime64[s]").astype(np.int64)), return_counts=True)
+    if not len(steps):
+        return {**facts, "step_seconds": None, "others": 0}
+    commonest = int(np.argmax(counts))
+    return {
+        **facts,
+        "step_seconds": int(steps[commonest]),
+        "others": int(counts.sum() - counts[commonest]),
+    }
 
 
 def describe_archive(path: Path, source: SourceConfig) -> dict[str, Any]:
@@ -77,7 +144,8 @@ def describe_archive(path: Path, source: SourceConfig) -> dict[str, Any]:
     if not readers:
         raise RequestError(
             f"{path} is no store, run, package or forecast, nor an archive of source={source.name} "
-            f"({'; '.join(absent)})"
+            f"({'; '.join(absent)})",
+            absent=absent,
         )
     return {"kind": "archive", "path": str(path), "source": source.name, "readers": readers}
 

@@ -17,6 +17,8 @@ from numpy.typing import NDArray
 
 Lines = list[NDArray[Any]]
 COAST, BORDERS = "gshhs", "countries"
+WIDE_DEGREES = 20.0  # of latitude: in so high a box islands and lakes below a pixel are left out
+MOST_LINES_HIGH = 1000  # pixels of the highest map, with room
 
 
 @cache
@@ -35,10 +37,7 @@ def _index(kind: str) -> NDArray[Any]:
     folder = _folder()
     if folder is None or not (folder / f"{kind}meta_h.dat").is_file():
         return np.empty((0, 5))
-    with open(folder / f"{kind}meta_h.dat") as handle:
-        # line by line: the words of all lines at once take 150 MB
-        columns = (line.split() for line in handle if line.strip())
-        return np.fromiter(([float(c[i]) for i in (0, 2, 3, 4, 5)] for c in columns), dtype=(np.float64, 5))
+    return np.loadtxt(folder / f"{kind}meta_h.dat", usecols=(0, 2, 3, 4, 5), ndmin=2, dtype=np.float64)
 
 
 @cache
@@ -62,6 +61,8 @@ def _lines(kind: str, south: float, north: float, west: float, east: float) -> L
     if not len(index) or folder is None:
         return []
     near = index[(index[:, 2] <= north) & (index[:, 3] >= south)]
+    if kind == COAST and north - south >= WIDE_DEGREES:
+        near = near[near[:, 3] - near[:, 2] >= (north - south) / MOST_LINES_HIGH]
     content = np.memmap(folder / f"{kind}_h.dat", dtype="<f4", mode="r")
     found = []
     for _, points, _, _, first in near:

@@ -20,6 +20,7 @@ from stormcast_train.products.palettes import FAINT, INK, MASKED, Palette, colou
 
 Array = NDArray[Any]
 DPI = 110
+CELLS_A_PIXEL = 2  # along each axis; more cannot be seen
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,10 +136,18 @@ def _draw_group(
 
 def draw(axis: Any, grid: Grid, shown: Array, cmap: Any, norm: Any, within: Grid) -> Any:
     """A field [y, x], in the unit that is shown, with coastlines, borders and a light graticule on one axes,
-    in the box of `within`; masked cells are grey.
+    in the box of `within`; masked cells are grey. Of a grid with several cells to a pixel every nth row and
+    column is drawn, which is written into the map.
     """
     from matplotlib.collections import LineCollection
 
+    stride = drawn_stride(grid, within, axis.bbox.width, axis.bbox.height)
+    if stride > 1:
+        grid, shown = (
+            grid.crop(slice(None, None, stride), slice(None, None, stride)),
+            shown[::stride, ::stride],
+        )
+        axis.text(0.01, 0.01, f"drawn: 1 of {stride} x {stride} points", transform=axis.transAxes, fontsize=6)
     lat, lon = (grid.lat, grid.lon) if grid.regular else (grid.lat2d, grid.lon2d)
     mesh = axis.pcolormesh(
         lon, lat, np.ma.masked_invalid(shown), cmap=cmap, norm=norm, shading="nearest", rasterized=True
@@ -157,6 +166,22 @@ def draw(axis: Any, grid: Grid, shown: Array, cmap: Any, norm: Any, within: Grid
     axis.set_ylim(south, north)
     _graticule(axis)
     return mesh
+
+
+def drawn_stride(grid: Grid, within: Grid, width: float, height: float) -> int:
+    """Every how many rows and columns are drawn on so many pixels: 1 as long as fewer than CELLS_A_PIXEL
+    cells lie on a pixel along either axis, within the box that is shown.
+    """
+    if grid.shape[0] < 2 * CELLS_A_PIXEL * height and grid.shape[1] < 2 * CELLS_A_PIXEL * width:
+        return 1
+    south, north, west, east = within.bounds()
+    in_lat, in_lon = (grid.lat >= south) & (grid.lat <= north), (grid.lon >= west) & (grid.lon <= east)
+    if grid.regular:
+        rows, columns = np.count_nonzero(in_lat), np.count_nonzero(in_lon)
+    else:
+        inside = in_lat & in_lon
+        rows, columns = np.count_nonzero(inside.any(axis=1)), np.count_nonzero(inside.any(axis=0))
+    return max(1, int(min(rows / height, columns / width) / CELLS_A_PIXEL))
 
 
 def _graticule(axis: Any) -> None:

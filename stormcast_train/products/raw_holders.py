@@ -14,64 +14,72 @@ from stormcast_train.fields.variables import describe
 
 if TYPE_CHECKING:
     from stormcast_train.sources.config import SourceConfig
+    from stormcast_train.sources.file_header import HeldField
 
 from stormcast_train.products.holder import Holder, Shown, described
 
 
 class FileHolder(Holder):
-    """A raw file, read by the reader that its content asks for."""
+    """A raw file, read by the reader that its content asks for, one time at a time."""
 
     def __init__(self, path: Path) -> None:
-        from stormcast_train.sources.detect import detect
+        from stormcast_train.sources.file_header import read_header
 
-        self.kind, self.path = f"{detect(path)} file", path
-        self._read: dict[str, Any] = {}
-
-    def _dataset(self, variable: str | None = None) -> Any:
-        from stormcast_train.sources import detect
-
-        if "" not in self._read:
-            self._read[""] = detect.read(self.path)
-        if variable is None or variable in self._read[""].data_vars:
-            return self._read[""]
-        if variable not in self._read:
-            self._read[variable] = detect.read(self.path, [variable])
-        return self._read[variable]
+        self._header = read_header(path)
+        self.kind, self.path = f"{self._header.kind} file", path
+        self._read: tuple[tuple[str, np.datetime64 | None], Any] | None = None
+        self._shown: tuple[tuple[str, np.datetime64 | None], Shown] | None = None
 
     def variables(self) -> tuple[str, ...]:
-        return tuple(str(name) for name in self._dataset().data_vars)
+        return tuple(held.name for held in self._header.fields)
 
     def checked(self, variable: str | None) -> str:
-        known = self.variables()
-        if variable is None or variable in known:
-            return known[0] if variable is None else variable
+        if variable is None or variable in self.variables():
+            return super().checked(variable)
         try:
             describe(variable)
-            self._dataset(
-                variable
-            )  # a file may hold more than the fields that are read unasked (pressure levels)
+            found = self._dataset(variable, None if not len(self._header.times) else self._header.times[0])
         except UnreadableError:
             raise
         except (RequestError, KeyError):
             return super().checked(variable)
-        return variable if variable in self._dataset(variable).data_vars else super().checked(variable)
+        return variable if variable in found.data_vars else super().checked(variable)
+
+    def _dataset(self, variable: str, time: np.datetime64 | None) -> Any:
+        """The variable at a time, the last one read kept: a file may hold more than its header lists (any
+        pressure level of a raw WRF file).
+        """
+        from stormcast_train.sources import detect
+
+        if self._read is None or self._read[0] != (variable, time):
+            self._read = (variable, time), detect.read(self.path, [variable], time)
+        return self._read[1]
 
     def times(self, variable: str) -> Times:
-        found = self._dataset(variable)
-        named = "time" if "time" in found.coords else "valid_time"
-        return (
-            np.atleast_1d(found[named].values).astype("datetime64[s]")
-            if named in found.coords
-            else np.array([], "datetime64[s]")
-        )
+        held = next((held for held in self._header.fields if held.name == variable), None)
+        return self._header.times if held is None else np.unique(held.times)
 
     def at(self, variable: str, time: np.datetime64 | None) -> list[Shown]:
-        found = self._dataset(variable)
-        field = found[variable]
-        if "time" in field.dims:
-            field = field.isel(time=int(np.flatnonzero(self.times(variable) == time)[0]))
+        held = next((held for held in self._header.fields if held.name == variable), None)
+        if held is not None and held.cube is not None and self._header.kind == "cf":
+            if self._shown is None or self._shown[0] != (variable, time):
+                self._shown = (variable, time), self._plane(held, time)
+            return [self._shown[1]]
+        found = self._dataset(variable, time)
         grid = Grid(np.asarray(found["lat"].values, np.float64), np.asarray(found["lon"].values, np.float64))
+        field = found[variable]
         return [Shown(self.path.name, grid, field.values, described(variable, field.attrs))]
+
+    def _plane(self, held: HeldField, time: np.datetime64 | None) -> Shown:
+        """A field under its own name and unit, of an ensemble's first member."""
+        from stormcast_train.fields.grid import orientation
+        from stormcast_train.sources.opened import reading
+
+        assert held.cube is not None, "a CF file is gridded"
+        turn = orientation(held.cube.lat, held.cube.lon)
+        with reading(self.path):
+            values = turn.turn(held.plane(time))
+        return Shown(self.path.name, turn.grid, values, described(held.name, {"units": held.units}))
 
 
 class ArchiveHolder(Holder):

@@ -16,4 +16,4 @@ HELP = {
     "variables": "list the variables that are known by name, and what a set of them holds",
     "verify": "score a forecast against a store, with baselines: scores.csv, scores.nc, maps and report.html",
 }
-KEYS_ONLY = frozenset({"runs"})  # verbs that read no config group: their Config holds every default
+KEYS_ONLY = frozenset({"runs", "inspect"})  # verbs whose Config holds every default, also of a group

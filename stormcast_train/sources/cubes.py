@@ -39,7 +39,7 @@ from stormcast_train.sources.zarr_written import WrittenChunks, open_zarr
 
 CHUNK_CACHE_LIMIT = 64 << 20
 _NAMED = ("variable", "channel")  # a dimension along which each place is a variable of its own
-_MEMBERS = ("ensemble", "member", "number", "realization")
+ENSEMBLE_DIMS = ("ensemble", "member", "number", "realization")
 FIRST_MEMBER = -1
 
 
@@ -178,7 +178,7 @@ def _parts(dataset: xr.Dataset, name: str, member: int | None) -> list[VariableP
     """
     variable = dataset.variables[name]
     at: dict[str, int] = {}
-    for dim in _MEMBERS if member is not None else ():
+    for dim in ENSEMBLE_DIMS if member is not None else ():
         if dim in variable.dims or dim in dataset.variables:
             place = _place_of_member(dataset, dim, member)
             at |= {dim: place} if dim in variable.dims else {}

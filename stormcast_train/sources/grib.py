@@ -17,6 +17,7 @@ from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Times
 from stormcast_train.fields.units import normalised
 from stormcast_train.sources.cube import NO_LEVELS, Cube
+from stormcast_train.sources.grib_axes import remember_axes
 from stormcast_train.sources.grib_grid import Geometry, geometry, relative_to_grid, turned
 
 _KEYS = ("shortName", "typeOfLevel", "stepType")
@@ -60,6 +61,8 @@ def grib_cubes(
 def _cubes_of(index: Any, reference: int | None) -> list[tuple[str, Cube | str]]:
     """The cube of each variable of an index by its short name, or the reason why it is none."""
     parts = [index.subindex(**query) for query in _variables(index)]
+    for part in parts:
+        remember_axes(part)
     found = [_cube(part, reference) for part in parts]
     stored = [cube for cube in found if isinstance(cube, Cube)]
     turned_to_earth = [_earth_relative(cube, part, stored) for cube, part in zip(found, parts, strict=True)]

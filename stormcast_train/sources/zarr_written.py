@@ -9,15 +9,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import xarray as xr
-import zarr
 from numpy.typing import NDArray
 
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.sources.codes import keep_codes
+
+if TYPE_CHECKING:
+    import zarr
 
 Places = NDArray[np.int64]
 
@@ -36,6 +38,8 @@ def open_zarr(folder: Path, codes: Sequence[tuple[str, float]] = ()) -> xr.Datas
 
 
 def _array(folder: Path, name: str) -> zarr.Array[Any]:
+    import zarr  # here: a NetCDF or GRIB file does without its half second
+
     array = zarr.open_group(folder, mode="r", use_consolidated=False)[name]
     assert isinstance(array, zarr.Array), "a variable of a Zarr is an array"
     return array

@@ -117,3 +117,11 @@ def test_a_report_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     assert "r&amp;d" in text
     for word in ("http://", "https://", "<script", "<link", "url("):
         assert word not in text
+
+
+def test_a_grid_with_many_cells_to_a_pixel_is_drawn_by_a_stride_within_the_box_that_is_shown() -> None:
+    whole = Grid(np.linspace(20.0, 55.0, 3500), np.linspace(-130.0, -60.0, 7000))
+    # 3500 rows on 175 pixels are 20 to a pixel, 7000 columns on 500 are 14: every 7th leaves two to a pixel
+    assert maps.drawn_stride(whole, whole, 500.0, 175.0) == 7
+    box = Grid(np.linspace(30.0, 33.0, 10), np.linspace(-100.0, -97.0, 10))  # 300 x 300 cells of it
+    assert maps.drawn_stride(whole, box, 500.0, 175.0) == 1

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import xarray as xr
 
 from stormcast_train.cli import main
 from stormcast_train.fields.grid import Grid
@@ -143,3 +144,72 @@ def test_torch_is_never_imported(store: Path) -> None:
 def test_a_gzip_of_nothing_known_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.gz").write_bytes(gzip.compress(b"\0" * 400))
     assert asked(str(tmp_path / "x.gz"), capsys=capsys)[0] == 2
+
+
+def _netcdf(path: Path, times: list[str], **more: object) -> Path:
+    values = np.arange(12.0 * len(times), dtype=np.float32).reshape(len(times), 4, 3)
+    coords = {"time": np.array(times, "datetime64[ns]"), "lat": ("lat", np.arange(4) + 22.0)}
+    coords |= {"lon": ("lon", np.arange(3) + 120.0), **more}
+    xr.Dataset({"a": (("time", "lat", "lon"), values, {"units": "K"})}, coords).to_netcdf(
+        path, engine="netcdf4"
+    )
+    return path
+
+
+def test_of_several_times_the_first_is_shown_and_an_odd_step_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _netcdf(tmp_path / "a.nc", [f"2021-06-01T{hour:02d}" for hour in (0, 1, 2, 6)])
+    code, found, _ = asked(str(path), capsys=capsys)
+    # the first time holds 0..11, whose mean is 5.5; of three steps one is not an hour
+    assert (code, found["variables"]["a"]["mean"]) == (0, 5.5)  # type: ignore[index]
+    assert (found["span"]["count"], found["span"]["others"]) == (4, 1)  # type: ignore[index]
+    assert main(["inspect", str(path)]) == 0
+    said = capsys.readouterr().out
+    assert "the values at 2021-06-01T00:00:00, the first of 4 times" in said
+    assert "no time between 2021-06-01T02:00:00 and 2021-06-01T06:00:00" in said
+
+
+def test_a_source_that_moves_a_files_clock_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _netcdf(tmp_path / "knmi_a.nc", ["2021-06-01T08"])
+    words = ["source=knmi", "source.readers.knmi.utc_offset=8.0"]
+    _, found, _ = asked(str(path), *words, capsys=capsys)
+    assert "8 h earlier than above" in found["notes"][0]  # type: ignore[index]
+
+
+def test_preliminary_era5_is_named_by_its_expver(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _netcdf(tmp_path / "t.nc", ["2021-06-01T00", "2021-06-01T01"], expver=("time", ["0001", "0005"]))
+    _, found, _ = asked(str(path), capsys=capsys)
+    assert found["notes"][0].startswith("expver 0005: preliminary ERA5 (ERA5T) at 1 times from 2021-06-01T01")  # type: ignore[index]
+
+
+def test_a_forecast_lists_starts_leads_members_and_variables(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dims = ("forecast_reference_time", "realization", "forecast_period", "y", "x")
+    coords = {
+        dims[0]: np.array(["2021-06-01T00", "2021-06-01T06"], "datetime64[ns]"),
+        dims[2]: np.array([1, 2], "timedelta64[h]").astype("timedelta64[ns]"),
+    }
+    values = np.zeros((2, 3, 2, 4, 5), np.float32)
+    xr.Dataset({"t2m": (dims, values, {"units": "K"})}, coords).to_netcdf(tmp_path / "f.nc", engine="netcdf4")
+    assert main(["inspect", str(tmp_path / "f.nc")]) == 0
+    said = capsys.readouterr().out
+    assert "2 starts: 2021-06-01T00:00:00, 2021-06-01T06:00:00" in said
+    assert "2 leads: +1 h, +2 h" in said
+    assert "3 members, 4 x 5 points" in said
+    assert "variables: t2m (K)" in said
+
+
+def test_the_package_folder_of_a_run_lists_its_packages(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, samples in (("best", 64), ("last", 128)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "package.json").write_text(json.dumps({"facts": {"samples": samples}}))
+    assert main(["inspect", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert "best: at 64 samples" in said
+    assert "last: at 128 samples" in said
