@@ -8,11 +8,11 @@ import re
 from dataclasses import dataclass, replace
 
 from stormcast_train.base.errors import RequestError
+from stormcast_train.fields.units import conversion
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources.cube import Cube
 from stormcast_train.sources.era5_names import LEVELS, SURFACE
 from stormcast_train.sources.file_header import HeldField
-from stormcast_train.sources.units import conversion
 
 RAIN_BY_INTERVAL_S = {300: "rain5m", 600: "rain10m", 3600: "rain1h"}
 _RATES = {"mm h-1": 1.0, "mm/h": 1.0, "mm/hr": 1.0, "mm hr-1": 1.0, "kg m-2 s-1": 3600.0, "mm s-1": 3600.0}
