@@ -143,3 +143,13 @@ def test_torch_is_never_imported(store: Path) -> None:
 def test_a_gzip_of_nothing_known_exits_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "x.gz").write_bytes(gzip.compress(b"\0" * 400))
     assert asked(str(tmp_path / "x.gz"), capsys=capsys)[0] == 2
+
+
+def test_cells_that_are_covered_by_turns_are_not_said_to_be_there_always(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    t2m = np.full((30, 6, 4), 300.0, np.float32)
+    t2m[::2, :, :2], t2m[1::2, :, 2:] = np.nan, np.nan  # each half of the domain at every other time
+    store = write_store(tmp_path / "store", {"state": (GRID, TIMES, {"t2m": t2m}, None)})
+    assert main(["inspect", str(store)]) == 0
+    assert "at 30 times, 100.0 % of the cells at some time, 50.0 % of the values" in capsys.readouterr().out
