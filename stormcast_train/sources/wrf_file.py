@@ -205,9 +205,10 @@ def check_name(file: WrfFile, named: Named | None) -> None:
 
 
 def is_wrf(handle: netCDF4.Dataset) -> bool:
-    """Whether an opened file has the points and the clock of a WRF-like one."""
-    held = set(handle.variables)
-    return {"XLAT", "XLONG"} <= held and ("Times" in held or "XTIME" in held)
+    """Whether an opened file has the points and the clock of a WRF-like one, on WRF's own dimensions."""
+    held = handle.variables
+    counted = "XTIME" in held and held["XTIME"].dimensions in ((), ("Time",))
+    return "XLAT" in held and "XLONG" in held and ("Times" in held or counted)
 
 
 def _times(handle: netCDF4.Dataset, path: Path) -> Times:
