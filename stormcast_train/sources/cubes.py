@@ -68,8 +68,8 @@ def open_gridded(path: Path, coordinates: Coordinates = BY_CONVENTION) -> Gridde
     if path.is_dir():
         store = open_zarr(path)
         return _from_datasets([store], [store.close], coordinates, 0, path)
-    with open(path, "rb") as handle:
-        head = handle.read(HEAD_BYTES)
+    with open(path, "rb") as beginning:
+        head = beginning.read(HEAD_BYTES)
     if head.startswith(b"PK"):
         return _open_zip(path, coordinates)
     if grib_at(head) is not None:

@@ -153,7 +153,8 @@ def _projected_points(
     )
     x_X = x0 + east * float(message[dx]) * np.arange(shape[1])
     y_Y = y0 + north * float(message[dy]) * np.arange(shape[0])
-    lon, lat = across(*np.meshgrid(x_X, y_Y), inverse=True)
+    x_YX, y_YX = np.meshgrid(x_X, y_Y)
+    lon, lat = across(x_YX, y_YX, inverse=True)
     lat, lon = np.asarray(lat, np.float64), np.asarray(lon, np.float64)
     if message["gridType"] != "mercator":
         return lat, lon
