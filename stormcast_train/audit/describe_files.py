@@ -95,7 +95,7 @@ def _spacing_m(grid: Grid) -> tuple[float, float]:
 
 def _range(values: NDArray[Any]) -> dict[str, float]:
     present = np.isfinite(values)
-    facts = {"missing_fraction": 1.0 - np.count_nonzero(present) / max(values.size, 1)}
+    facts: dict[str, float] = {"missing_fraction": 1.0 - np.count_nonzero(present) / max(values.size, 1)}
     if present.any():
         there = values if present.all() else values[present]
         facts |= {

@@ -70,7 +70,10 @@ def _of_role(role: str, group: dict[str, Any]) -> Iterator[str]:
     for name in group["channels"]:
         facts = group["variables"][name]
         level = _level(group["moments"][name]["value"])
-        have = f"at {facts['times_available']} times, {100 * facts['covered_fraction']:.1f} % of the cells"
+        rows, columns = group["grid"]["shape"]
+        values = max(1, facts["times_available"] * rows * columns)
+        present = (group["moments"][name]["value"].get("count") or 0) / values
+        have = f"at {facts['times_available']} times, {_share(facts['covered_fraction'], present)}"
         yield f"    {name:<8} {facts['units']:<8} {level}; {have}"
     for gap in group["gaps"][:SHOWN]:
         until = "" if gap["last"] == gap["first"] else f" to {gap['last']}"
@@ -78,6 +81,12 @@ def _of_role(role: str, group: dict[str, Any]) -> Iterator[str]:
         why = f"{', '.join(gap['variables'])}: {', '.join(gap['reasons'])}{detail}"
         yield f"    gap {gap['first']}{until}: {why}"
     yield from _more(group["gaps"], "gaps")
+
+
+def _share(covered: float, present: float) -> str:
+    """How much is there: of the cells at some time, and of all values where that is less (moving nests)."""
+    cells = f"{100 * covered:.1f} % of the cells"
+    return cells if present > covered - 5e-4 else f"{cells} at some time, {100 * present:.1f} % of the values"
 
 
 def _box(grid: dict[str, Any]) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from stormcast_train.base.errors import RequestError, UnreadableError
 from stormcast_train.fields.times import Period, iso, parse_time
 from stormcast_train.fields.variables import Variable, describe, is_standard
+from stormcast_train.sources.as_it_is import as_it_is
 from stormcast_train.sources.cf_mapping import Mapped, find, kept_codes, scaling
 from stormcast_train.sources.config import CfReader, CfVariable
 from stormcast_train.sources.cube import Cube, preliminary_times
@@ -81,16 +82,17 @@ def read(
     path: Path | str,
     variables: Mapping[str, CfVariable | str] | None = None,
     time: np.datetime64 | str | None = None,
+    only: Sequence[str] | None = None,
 ) -> xr.Dataset:
-    """A file's fields on their own grid: those of the mapping in canonical units, or all under their own
-    names and units.
+    """A file's fields on their own grid: those of the mapping in canonical units, or all (or `only` some)
+    under their own names and units.
 
     With `time`, or where the file holds one time: [y, x] with scalar `valid_time`; otherwise [time, y, x]
     over the times that all share. Times are the file's own. Raises UnreadableError.
     """
     path = Path(path)
     if variables is None:
-        return _as_they_are(opened(path, _opener(Coordinates())), path, time)
+        return as_it_is(opened(path, _opener(Coordinates())), path, time, only)
     declared = {name: Mapped(describe(name), _declared(given)) for name, given in variables.items()}
     file = opened(path, _opener(Coordinates(codes=kept_codes(declared.values()))))
     if time is not None:
@@ -103,38 +105,6 @@ def read(
 
 def _declared(given: CfVariable | str) -> CfVariable:
     return CfVariable(source=given) if isinstance(given, str) else given
-
-
-def _as_they_are(file: GriddedFile, path: Path, time: np.datetime64 | str | None) -> xr.Dataset:
-    """The first variable with time, latitude and longitude and all others on its grid and times, one level
-    each.
-    """
-    cubes = [c for c in file.cubes if len(c.levels) < 2]
-    lead = next((c for c in cubes if len(c.times)), cubes[0] if cubes else None)
-    if lead is None:
-        raise UnreadableError(
-            f"{path} holds no field with latitude and longitude on one level (left out: "
-            f"{file.skipped or 'none'})",
-            path=str(path),
-        )
-    times = lead.times if time is None else np.array([parse_time(time)])
-    alike = [c for c in cubes if np.array_equal(c.lat, lead.lat) and np.array_equal(c.lon, lead.lon)]
-    alike = [lead, *(c for c in alike if c is not lead and np.array_equal(c.times, lead.times))]
-    if any(lead.row(t) is None for t in times):
-        raise UnreadableError(f"{path}: '{lead.name}' has no time {times[0]}", path=str(path))
-    with reading(path):
-        planes = [_own(alike, t) for t in (times if len(times) else [None])]
-    return stacked(planes)
-
-
-def _own(cubes: Sequence[Cube], time: np.datetime64 | None) -> xr.Dataset:
-    """The planes of these cubes at this time, under their own names and units."""
-    fields: dict[str, NDArray[np.float32]] = {}
-    for cube in cubes:
-        row = None if time is None else cube.row(time)
-        fields[cube.name] = cube.plane(row or 0, 0)
-    first, units = cubes[0], {cube.name: cube.units for cube in cubes}
-    return dataset(fields, first.lat, first.lon, time, first.version(0), units=units)
 
 
 class Cf(Source):

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.units import normalised
 from stormcast_train.sources.cube import NO_LEVELS
+from stormcast_train.sources.projected import places, projection_axes
 
 _LATITUDES = ("latitude", "lat", "XLAT", "nav_lat")
 _LONGITUDES = ("longitude", "lon", "XLONG", "nav_lon")
@@ -64,18 +65,68 @@ class Coordinates:
 BY_CONVENTION = Coordinates()
 
 
-def plane_axes(dataset: xr.Dataset, variable: xr.Variable, coordinates: Coordinates) -> PlaneAxes | None:
-    """The latitude and longitude of a variable; None where it has none on two dimensions of its own."""
+NO_PLANE = "it has no rows and columns"
+
+
+class PlaneReader:
+    """Where the variables of one dataset lie, found once for all that share dimensions and projection."""
+
+    def __init__(self, dataset: xr.Dataset, coordinates: Coordinates) -> None:
+        self._dataset = dataset
+        self._coordinates = coordinates
+        self._made: dict[tuple[str, ...], PlaneAxes | str] = {}
+
+    def axes(self, variable: xr.Variable) -> PlaneAxes | str:
+        """The latitude and longitude of a variable, or the reason why it has none."""
+        key = (*map(str, variable.dims), str(variable.attrs.get("grid_mapping", "")))
+        if key not in self._made:
+            self._made[key] = plane_axes(self._dataset, variable, self._coordinates)
+        return self._made[key]
+
+
+def plane_axes(dataset: xr.Dataset, variable: xr.Variable, coordinates: Coordinates) -> PlaneAxes | str:
+    """The latitude and longitude of a variable, its own or those of its projection; a reason where it has
+    none on two dimensions of its own.
+    """
+    if variable.ndim < 2:
+        return NO_PLANE
     lat = _find(dataset, variable, coordinates.latitude, _LATITUDES, "latitude", "degrees_north")
     lon = _find(dataset, variable, coordinates.longitude, _LONGITUDES, "longitude", "degrees_east")
     if lat is None or lon is None or lat.ndim != lon.ndim or lat.ndim not in (1, 2):
-        return None
+        return _projected(dataset, variable)
     y_dim, x_dim = str(lat.dims[0]), str(lon.dims[0] if lat.ndim == 1 else lat.dims[1])
-    if y_dim == x_dim or not {y_dim, x_dim} <= set(variable.dims):
-        return None
+    if y_dim == x_dim:
+        return (
+            f"its points lie one after another along '{y_dim}' ({lat.size}), on no rows and columns "
+            "(stations, or an unstructured grid): regrid it to latitude and longitude first (cdo remapbil)"
+        )
+    if not {y_dim, x_dim} <= set(variable.dims):
+        return (
+            f"its latitude and longitude lie on '{y_dim}' and '{x_dim}', which are not dimensions of its own"
+        )
     if lon.ndim == 2:
         lon = lon.transpose(y_dim, x_dim)
     return PlaneAxes(_degrees(lat), _degrees(lon), (y_dim, x_dim))
+
+
+def _projected(dataset: xr.Dataset, variable: xr.Variable) -> PlaneAxes | str:
+    """The points that a variable's projection gives, or the reason why it has none."""
+    held = dataset.variables
+    moving = [n for n in (*_LATITUDES, *_LONGITUDES) if n in held and held[n].ndim == 3]
+    if moving:
+        return (
+            f"its {' and '.join(moving)} are given time by time, as WRF gives them: read the file with kind: "
+            "rwrp, or write its latitude and longitude without time where its grid stands still"
+        )
+    axes = projection_axes(dataset, variable)
+    if axes is None:
+        return (
+            "nothing gives the latitude and longitude of its dimensions "
+            f"{', '.join(map(str, variable.dims))}: no coordinate in degrees_north and degrees_east, and no "
+            "projection; name them with latitude: and longitude: where the file has them under other names"
+        )
+    found = places(axes)
+    return found if isinstance(found, str) else PlaneAxes(*found, (str(axes.y.dims[0]), str(axes.x.dims[0])))
 
 
 def _degrees(coordinate: xr.Variable) -> NDArray[np.float64]:

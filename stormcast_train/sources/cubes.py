@@ -26,13 +26,15 @@ from stormcast_train.sources.cube_axes import (
     BY_CONVENTION,
     Coordinates,
     PlaneAxes,
+    PlaneReader,
     level_axis,
-    plane_axes,
     versions_of,
 )
+from stormcast_train.sources.formats import HEAD_BYTES, grib_at
 from stormcast_train.sources.grib import grib_cubes
 from stormcast_train.sources.leads import TimeAxes, TimeReader
 from stormcast_train.sources.netcdf import open_netcdf
+from stormcast_train.sources.odim import check_layout, is_odim, odim_cubes
 from stormcast_train.sources.places import check_places, touching
 from stormcast_train.sources.zarr_chunks import day_blocks, plane_of_block, zarr_chunk
 from stormcast_train.sources.zarr_written import WrittenChunks, open_zarr
@@ -67,14 +69,24 @@ def open_gridded(path: Path, coordinates: Coordinates = BY_CONVENTION) -> Gridde
     if path.is_dir():
         store = open_zarr(path, coordinates.codes)
         return _from_datasets([store], [store.close], coordinates, 0, path)
-    with open(path, "rb") as handle:
-        magic = handle.read(8)
-    if magic.startswith(b"PK"):
+    with open(path, "rb") as beginning:
+        head = beginning.read(HEAD_BYTES)
+    if head.startswith(b"PK"):
         return _open_zip(path, coordinates)
-    if magic.startswith(b"GRIB"):
+    if grib_at(head) is not None:
         cubes, skipped = grib_cubes(path, coordinates.forecasts, coordinates.member)
         return GriddedFile(cubes, skipped, [])
-    return _from_datasets(*_as_dataset(open_netcdf(path), coordinates), coordinates, 0)
+    handle = open_netcdf(path)
+    try:
+        check_layout(handle, path)
+        if is_odim(handle):
+            cubes, skipped = odim_cubes(handle, path, coordinates.box)
+            return GriddedFile(cubes, skipped, [handle.close])
+        opened, closing = _as_dataset(handle, coordinates)
+    except BaseException:
+        handle.close()
+        raise
+    return _from_datasets(opened, closing, coordinates, 0)
 
 
 def _open_zip(path: Path, coordinates: Coordinates) -> GriddedFile:
@@ -91,7 +103,8 @@ def _open_zip(path: Path, coordinates: Coordinates) -> GriddedFile:
             datasets, closers, held = [*datasets, *opened], [*closers, *closing], held + len(content)
         if not datasets:
             raise UnreadableError(
-                f"{path} is a ZIP archive without any .nc file; it holds {', '.join(archive.namelist()[:5])}",
+                f"{path} is a ZIP archive without any .nc file; it holds "
+                f"{', '.join(archive.namelist()[:5]) or 'nothing'}: unpack it, and give what lies in it",
                 path=str(path),
             )
     return _from_datasets(datasets, closers, coordinates, held)
@@ -100,14 +113,19 @@ def _open_zip(path: Path, coordinates: Coordinates) -> GriddedFile:
 def _as_dataset(
     handle: netCDF4.Dataset, coordinates: Coordinates
 ) -> tuple[list[xr.Dataset], list[Callable[[], Any]]]:
-    for variable in handle.variables.values():
-        _cache_one_time(variable)
+    """The variables of a file, or of its groups where it has none outside them (IMERG's `Grid`)."""
+    within = [group for group in handle.groups.values() if group.variables]
     store: Any = xr.backends.NetCDF4DataStore
-    if coordinates.codes:
-        raw = xr.open_dataset(store(handle), decode_cf=False, cache=False)
-        return [keep_codes(raw, coordinates.codes)], [handle.close]
-    dataset = xr.open_dataset(store(handle), decode_times=False, cache=False)
-    return [dataset], [handle.close]
+    datasets: list[xr.Dataset] = []
+    for part in within if within and not handle.variables else [handle]:
+        for variable in part.variables.values():
+            _cache_one_time(variable)
+        if coordinates.codes:
+            raw = xr.open_dataset(store(part), decode_cf=False, cache=False)
+            datasets.append(keep_codes(raw, coordinates.codes))
+        else:
+            datasets.append(xr.open_dataset(store(part), decode_times=False, cache=False))
+    return datasets, [handle.close]
 
 
 def _cache_one_time(variable: Any) -> None:
@@ -135,10 +153,10 @@ def _from_datasets(
     found = GriddedFile([], {}, closers, held)
     try:
         for dataset in datasets:
-            clock = TimeReader(dataset, coordinates.time, coordinates.unitless)
+            opened = _Opened(dataset, coordinates, folder)
             for key in map(str, dataset.data_vars):
-                _add_cubes(found, dataset, key, coordinates, clock, folder)
-            found.empty |= clock.empty
+                _add_cubes(found, opened, key)
+            found.empty |= opened.clock.empty
     except BaseException:
         for close in closers:
             close()
@@ -146,17 +164,21 @@ def _from_datasets(
     return found
 
 
-def _add_cubes(
-    found: GriddedFile,
-    dataset: xr.Dataset,
-    key: str,
-    coordinates: Coordinates,
-    clock: TimeReader,
-    folder: Path | None,
-) -> None:
+class _Opened:
+    """One dataset of a file, with what its variables share. folder: of a Zarr."""
+
+    def __init__(self, dataset: xr.Dataset, coordinates: Coordinates, folder: Path | None) -> None:
+        self.dataset = dataset
+        self.coordinates = coordinates
+        self.folder = folder
+        self.clock = TimeReader(dataset, coordinates.time, coordinates.unitless)
+        self.places = PlaneReader(dataset, coordinates)
+
+
+def _add_cubes(found: GriddedFile, opened: _Opened, key: str) -> None:
     """Add the cubes of one variable of a dataset, or the reason why it is none."""
-    for part in _parts(dataset, key, coordinates.member):
-        made = _cube(dataset, part, coordinates, clock, None if folder is None else (folder, key))
+    for part in _parts(opened.dataset, key, opened.coordinates.member):
+        made = _cube(opened, part, key)
         if isinstance(made, str):
             found.skipped[part.name] = made
         else:
@@ -208,23 +230,17 @@ def _place_of_member(dataset: xr.Dataset, dim: str, member: int | None) -> int:
     return int(places[0])
 
 
-def _cube(
-    dataset: xr.Dataset,
-    part: VariablePart,
-    coordinates: Coordinates,
-    clock: TimeReader,
-    array: tuple[Path, str] | None,
-) -> Cube | str:
-    """The cube of one variable, or the reason why it is none. array: its folder and name in a Zarr."""
-    variable = part.variable
-    horizontal = plane_axes(dataset, variable, coordinates)
-    if horizontal is None:
-        return "it has no latitude and longitude"
+def _cube(opened: _Opened, part: VariablePart, key: str) -> Cube | str:
+    """The cube of one variable (`key` in the file), or the reason why it is none."""
+    dataset, coordinates, variable = opened.dataset, opened.coordinates, part.variable
+    horizontal = opened.places.axes(variable)
+    if isinstance(horizontal, str):
+        return horizontal
     across = {dim: np.arange(dataset.sizes[dim]) for dim in horizontal.dims}
     if coordinates.box is not None:
         horizontal, variable, across = _cut_out(horizontal, variable, coordinates.box)
     check_places(horizontal.lat, horizontal.lon)
-    axes = clock.axes(variable)
+    axes = opened.clock.axes(variable)
     if axes.overlapping() and not coordinates.forecasts:
         return "several forecasts in it hold the same valid time; read it with kind: global_model"
     levels = level_axis(dataset, variable, (*horizontal.dims, *axes.dims))
@@ -232,10 +248,12 @@ def _cube(
     rest = [dim for dim in map(str, variable.dims) if dim not in used]
     unknown = [f"{dim}={dataset.sizes[dim]}" for dim in rest if dataset.sizes[dim] > 1]
     if unknown:
-        members = "; member: 0 in its mapping picks the first" if set(rest) & set(_MEMBERS) else ""
+        members = "; member: 0 in its mapping picks the first" if set(rest) & set(ENSEMBLE_DIMS) else ""
         return f"its dimension {', '.join(unknown)} is neither time, level, latitude nor longitude{members}"
     attrs = {str(k): v for k, v in variable.attrs.items()} | interval_facts(dataset, axes.dims)
-    written = None if array is None else _written(dataset, *array, part.at, across, coordinates.forecasts)
+    written = None
+    if opened.folder is not None:
+        written = _written(dataset, opened.folder, key, part.at, across, coordinates.forecasts)
     return Cube(
         part.name,
         normalised(attrs.get("units", "")),

@@ -14,6 +14,7 @@ from stormcast_train.fields.grid import Grid, orientation
 from stormcast_train.fields.times import Times
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources import detect, era5_names, global_model
+from stormcast_train.sources.as_it_is import labelled, no_field
 from stormcast_train.sources.config import STANDARD_LEVELS_HPA
 from stormcast_train.sources.cube import Cube, preliminary_times
 from stormcast_train.sources.cube_axes import Coordinates
@@ -113,8 +114,7 @@ def _of_gridded(path: Path, kind: detect.Kind) -> FileHeader:
         kind = "cf"  # the reader of ERA5 has no key that picks a member
     fields = _fields_of(kind, file.cubes)
     if not fields:
-        reasons = "; ".join(f"'{name}': {reason}" for name, reason in list(file.skipped.items())[:5])
-        raise UnreadableError(f"{path} holds no field that can be read ({reasons or 'none'})", path=str(path))
+        raise UnreadableError(no_field(file, path), path=str(path))
     first = next((f for f in fields if len(f.times)), fields[0])
     cube = first.cube
     assert cube is not None
@@ -137,7 +137,8 @@ def _unnamed(cubes: Sequence[Cube]) -> dict[str, str]:
 
 def _fields_of(kind: detect.Kind, cubes: Sequence[Cube]) -> tuple[HeldField, ...]:
     if kind == "cf":
-        return tuple(HeldField(n, c.units, c.times, c, row) for n, (c, row) in planes_by_name(cubes).items())
+        ordered = sorted(cubes, key=lambda c: len(c.levels) > 1)  # what lies on one level leads
+        return tuple(HeldField(n, c.units, c.times, c, row) for n, (c, row) in labelled(ordered).items())
     known = era5_names.catalogue(cubes) if kind == "era5" else global_model.catalogue(cubes)
     found = []
     for name, places in known.items():
@@ -145,17 +146,3 @@ def _fields_of(kind: detect.Kind, cubes: Sequence[Cube]) -> tuple[HeldField, ...
         times = np.unique(np.concatenate([place.cube.times for place in places]))
         found.append(HeldField(name, describe(name).units, times, where.cube, where.level_row))
     return tuple(f for f in found if f.name != "tp")
-
-
-def planes_by_name(cubes: Sequence[Cube]) -> dict[str, tuple[Cube, int]]:
-    """Each plane, a cube and a row of its levels, by its name in the file; where that has several levels, by
-    name and level (`ta_850`), and where a name is taken, by its kind of level too.
-    """
-    found: dict[str, tuple[Cube, int]] = {}
-    for cube in sorted(cubes, key=lambda c: len(c.levels) > 1):  # what lies on one level leads
-        kind = str(cube.attrs.get("GRIB_typeOfLevel", "other"))
-        for row in range(max(len(cube.levels), 1)):
-            at = f"_{cube.levels[row]:g}" if len(cube.levels) > 1 else ""
-            name = f"{cube.name}{at}"
-            found[name if name not in found else f"{cube.name}_{kind}{at}"] = cube, row
-    return found

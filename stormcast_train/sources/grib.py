@@ -18,7 +18,14 @@ from stormcast_train.fields.times import Times
 from stormcast_train.fields.units import normalised
 from stormcast_train.sources.cube import NO_LEVELS, Cube
 from stormcast_train.sources.grib_axes import remember_axes
-from stormcast_train.sources.grib_grid import Geometry, geometry, relative_to_grid, turned
+from stormcast_train.sources.grib_grid import (
+    Geometry,
+    along_the_grid,
+    geometry,
+    relative_to_grid,
+    rows_and_columns,
+    turned,
+)
 
 _KEYS = ("shortName", "typeOfLevel", "stepType")
 _STEP_KEYS = ("startStep:int", "endStep:int", "stepUnits:int")
@@ -118,24 +125,27 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
     """
     from cfgrib.dataset import open_from_index
 
+    shape = rows_and_columns(index.first())
+    if isinstance(shape, str):
+        return shape
     opened = open_from_index(index, time_dims=("valid_time",), errors="raise", squeeze=False)
     name, variable = _data_variable(opened)
     dims = list(variable.dimensions)
-    if dims[-2:] not in (["latitude", "longitude"], ["y", "x"]):
-        return f"its grid {variable.attributes.get('GRIB_gridType')} has no rows and columns"
+    across = 1 if dims[-1] == "values" else 2  # cfgrib leaves the points of a Mercator grid one after another
     clash = _clash(index)
     if clash:
         return clash
     times, levels, pressure = _axes(opened, index)
     level_dim = index["typeOfLevel"][0]
-    others = [d for d in dims[:-2] if d not in ("valid_time", level_dim) and _length(opened, d) > 1]
+    others = [d for d in dims[:-across] if d not in ("valid_time", level_dim) and _length(opened, d) > 1]
     if others:
         return f"its dimension {', '.join(others)} is neither time nor level"
     lat, lon = opened.variables["latitude"].data, opened.variables["longitude"].data
-    place = geometry(index.first(), lat, lon, variable.data.shape[-2:])
+    place = geometry(index.first(), lat, lon, shape)
     if isinstance(place, str):
         return place
     attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)} | _accumulated(index)
+    attributes["GRIB_uvRelativeToGrid"] = int(along_the_grid(index.first()))
     references = times[:0] if reference is None else np.full(len(times), np.datetime64(int(reference), "s"))
     return Cube(
         name,
@@ -145,7 +155,7 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
         pressure,
         place.lat,
         place.lon,
-        _plane_reader(variable, place, dims, level_dim if len(levels) else None),
+        _plane_reader(variable, place, dims[:-across], level_dim if len(levels) else None),
         versions=("GRIB " + str(attributes.get("GRIB_dataType", "")),),
         aliases=(str(attributes.get("GRIB_shortName", name)),),
         attrs=attributes,
@@ -160,17 +170,18 @@ def _length(opened: Any, dim: str) -> int:
 def _plane_reader(
     variable: Any, place: Geometry, dims: list[str], level_dim: str | None
 ) -> Callable[[int, int], NDArray[np.float32]]:
-    """What decodes [y, x] at a time row and a level row."""
+    """What decodes [y, x] at a time row and a level row. dims: those before the points."""
     time_axis = dims.index("valid_time")
     level_axis = None if level_dim is None else dims.index(level_dim)
+    points = (slice(None),) * (len(variable.data.shape) - len(dims))
 
     def plane(time_row: int, level_row: int) -> NDArray[np.float32]:
-        item: list[Any] = [0] * (len(dims) - 2)
+        item: list[Any] = [0] * len(dims)
         item[time_axis] = time_row
         if level_axis is not None:
             item[level_axis] = level_row
         with _grib_errors():
-            return np.asarray(place.ordered(variable.data[(*item, slice(None), slice(None))]), np.float32)
+            return np.asarray(place.ordered(variable.data[(*item, *points)]), np.float32)
 
     return plane
 

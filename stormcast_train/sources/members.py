@@ -55,8 +55,9 @@ def _of_zarr(path: Path) -> Members | None:
 
 def _numbers(values: NDArray[Any] | None, count: int) -> list[int]:
     """The numbers that a file gives its members, else those by which they are counted."""
-    given = values is not None and values.dtype.kind in "iuf" and values.size == count
-    return [int(number) for number in (np.ravel(values) if given else np.arange(count))]
+    if values is None or values.dtype.kind not in "iuf" or values.size != count:
+        return list(range(count))
+    return [int(number) for number in np.ravel(values)]
 
 
 def _grib_numbers(path: Path) -> list[int]:

@@ -16,6 +16,8 @@ from typing import BinaryIO
 import netCDF4
 
 import stormcast_train.base.load_order  # noqa: F401
+from stormcast_train.base.errors import UnreadableError
+from stormcast_train.sources.formats import HEAD_BYTES, NETCDF, unread_format
 
 _ITEM_BYTES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8, 7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
 _STREAMING = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
@@ -23,14 +25,23 @@ _STREAMING = (0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 
 def open_netcdf(path: Path, content: bytes | None = None) -> netCDF4.Dataset:
     """The opened file, or the one whose bytes are `content`; ValueError where a classic file is shorter than
-    its header states.
+    its header states. UnreadableError for what is of another format that is known.
     """
     if content is not None:
         _check(io.BytesIO(content), len(content))
         return netCDF4.Dataset(path.name, memory=content)
     with open(path, "rb") as handle:
+        check_format(path, handle.read(HEAD_BYTES))
+        handle.seek(0)
         _check(handle, path.stat().st_size)
     return netCDF4.Dataset(path)
+
+
+def check_format(path: Path, head: bytes) -> None:
+    """UnreadableError where a file with these first bytes is of a format that is known and not read."""
+    known = "" if head.startswith(NETCDF) else unread_format(head)
+    if known:
+        raise UnreadableError(f"{path} cannot be read: {known}", path=str(path))
 
 
 def _check(handle: BinaryIO, size: int) -> None:

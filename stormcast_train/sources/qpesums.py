@@ -66,6 +66,15 @@ class QpesumsHeader:
         return self.data_at + 2 * nz * ny * nx
 
 
+def recognised(head: bytes) -> bool:
+    """Whether a file that begins so (unpacked) has a date and a shape where a QPESUMS binary has them."""
+    if len(head) < 36:
+        return False
+    year, month, day, hour, minute, second, nx, ny, nz = struct.unpack_from("<9i", head, 0)
+    dated = 1980 <= year <= 2100 and 1 <= month <= 12 and 1 <= day <= 31 and 0 <= hour <= 24
+    return dated and 0 <= minute <= 60 and 0 <= second <= 60 and min(nx, ny, nz) >= 0
+
+
 def parse_header(content: bytes) -> QpesumsHeader:
     """The header of an uncompressed file; ValueError or struct.error where it makes no sense."""
     when = struct.unpack_from("<6i", content, 0)

@@ -269,21 +269,28 @@ def check_size(path: Path, planes: int, cells: int) -> None:
 
 
 def stacked(fields: Sequence[xr.Dataset]) -> xr.Dataset:
-    """One dataset as it is; several as [time, y, x] along their valid times. UnreadableError where their grid
-    moves.
+    """One dataset as it is; several as [time, y, x] along their valid times. Where their grid moves (a nest
+    of WRF), `lat` and `lon` are [time, y, x] too: each time has its own. UnreadableError where its shape
+    changes.
     """
     if len(fields) == 1:
         return fields[0]
-    lat, lon = fields[0]["lat"].variable, fields[0]["lon"].variable
-    if any(not (np.array_equal(f["lat"], lat) and np.array_equal(f["lon"], lon)) for f in fields):
-        raise UnreadableError("the file's grid changes from time to time (a moving nest): ask for one time")
+    shapes = sorted({(f.sizes["y"], f.sizes["x"]) for f in fields})
+    if len(shapes) > 1:
+        raise UnreadableError(
+            f"the file's grid changes its shape from time to time ({shapes}): ask for one time"
+        )
     times = np.array([f["valid_time"].values for f in fields])
-    data = {name: _along_time([f[name] for f in fields]) for name in fields[0].data_vars}
-    coords = {"time": times, "lat": lat, "lon": lon}
+    data = {name: _along_time([f[name].variable for f in fields]) for name in fields[0].data_vars}
+    places = {name: [f[name].variable for f in fields] for name in ("lat", "lon")}
+    if all(np.array_equal(p, of[0]) for of in places.values() for p in of):
+        coords = {"time": times} | {name: of[0] for name, of in places.items()}
+    else:
+        coords = {"time": times} | {name: _along_time(of) for name, of in places.items()}
     versions = sorted({str(f.attrs["source_version"]) for f in fields})
     return xr.Dataset(data, coords=coords, attrs={**fields[0].attrs, "source_version": ", ".join(versions)})
 
 
-def _along_time(planes: Sequence[xr.DataArray]) -> xr.Variable:
-    """Planes [y, x] of one variable as [time, y, x]."""
-    return xr.Variable(("time", "y", "x"), np.stack([p.values for p in planes]), planes[0].attrs)
+def _along_time(planes: Sequence[xr.Variable]) -> xr.Variable:
+    """Planes [y, x] (coordinates [y] or [x]) of one variable as [time, ...]."""
+    return xr.Variable(("time", *planes[0].dims), np.stack([p.values for p in planes]), planes[0].attrs)

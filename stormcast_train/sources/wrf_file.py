@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import netCDF4
 import numpy as np
@@ -35,6 +35,11 @@ _NAME = re.compile(
     re.IGNORECASE,
 )
 _FOLDER = re.compile(r"^(?:[A-Za-z]+[_-]?)?(\d{4})-?(\d\d)-?(\d\d)[_T-]?(\d\d)(?:[:_-]?00){0,2}$")
+_SINCE = re.compile(
+    r"(?P<unit>second|minute|hour|day)s? since (?P<day>\d{4}-\d\d-\d\d)[_ T](?P<time>\d\d:\d\d:\d\d)",
+    re.IGNORECASE,
+)
+_UNIT_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _TIMES = re.compile(r"^\d{4}-\d\d-\d\d[_ T]\d\d:\d\d:\d\d$")
 
 
@@ -199,17 +204,60 @@ def check_name(file: WrfFile, named: Named | None) -> None:
         )
 
 
+def is_wrf(handle: netCDF4.Dataset) -> bool:
+    """Whether an opened file has the points and the clock of a WRF-like one, on WRF's own dimensions."""
+    held = handle.variables
+    counted = "XTIME" in held and held["XTIME"].dimensions in ((), ("Time",))
+    return "XLAT" in held and "XLONG" in held and ("Times" in held or counted)
+
+
 def _times(handle: netCDF4.Dataset, path: Path) -> Times:
+    """Its valid times [T]: the texts in `Times`, else the minutes in `XTIME`."""
     if "Times" not in handle.variables:
+        if "XTIME" in handle.variables:
+            return _counted_times(handle["XTIME"], path)
         raise UnreadableError(
-            f"{path} has no variable 'Times', so it is no RWRP, RWRF or WRF file", path=str(path)
+            f"{path} has no variable 'Times' or 'XTIME', so it is no RWRP, RWRF or WRF file", path=str(path)
         )
-    characters = np.atleast_1d(np.ma.filled(handle["Times"][:], b""))
-    rows = characters.reshape(len(characters), -1) if characters.ndim > 1 else characters.reshape(-1, 1)
-    texts = [_joined(row) for row in rows]
+    texts = _texts(handle["Times"])
     if not texts or not all(_TIMES.match(t) for t in texts):
         raise UnreadableError(f"{path} holds 'Times' {texts[:3]}, which are no times", path=str(path))
-    return np.array([t[:10] + "T" + t[11:] for t in texts], "datetime64[s]")
+    with reading(path):
+        return np.array([t[:10] + "T" + t[11:] for t in texts], "datetime64[s]")
+
+
+def _texts(variable: netCDF4.Variable[Any]) -> list[str]:
+    """The texts of `Times`, which WRF writes as characters and other tools as strings."""
+    if variable.dtype is str:
+        return [str(text).strip("\0 ") for text in np.ravel(variable[:])]
+    characters = np.atleast_1d(np.ma.filled(variable[:], b""))
+    rows = characters.reshape(len(characters), -1) if characters.ndim > 1 else characters.reshape(-1, 1)
+    return [_joined(row) for row in rows]
+
+
+def _counted_times(variable: netCDF4.Variable[Any], path: Path) -> Times:
+    """Times counted from a start (`minutes since 2021-06-01 00:00:00`), to the second; UnreadableError where
+    their unit does not give the start, or where one is missing.
+    """
+    text = f"{getattr(variable, 'units', '')}; {getattr(variable, 'description', '')}"
+    found = _SINCE.search(text)
+    if not found:
+        raise UnreadableError(
+            f"{path} has no 'Times', and its 'XTIME' ('{text.strip('; ')}') does not say since when it "
+            "counts: write Times, or the units of XTIME as minutes since YYYY-MM-DD HH:MM:SS",
+            path=str(path),
+        )
+    counts = np.atleast_1d(np.ma.filled(np.ma.asarray(variable[:], np.float64), np.nan)).ravel()
+    missing = np.flatnonzero(~np.isfinite(counts))
+    if len(missing) or not len(counts):
+        rows = ", ".join(str(row) for row in missing[:5].tolist())
+        raise UnreadableError(
+            f"{path}: its 'XTIME' has no time in {len(missing)} of {len(counts)} rows (row {rows or 'none'}, "
+            "counted from 0)",
+            path=str(path),
+        )
+    start = np.datetime64(f"{found['day']}T{found['time']}", "s")
+    return start + np.round(counts * _UNIT_S[found["unit"].lower()]).astype("timedelta64[s]")
 
 
 def _joined(characters: NDArray[np.bytes_]) -> str:

@@ -213,3 +213,13 @@ def test_the_package_folder_of_a_run_lists_its_packages(
     said = capsys.readouterr().out
     assert "best: at 64 samples" in said
     assert "last: at 128 samples" in said
+
+
+def test_cells_that_are_covered_by_turns_are_not_said_to_be_there_always(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    t2m = np.full((30, 6, 4), 300.0, np.float32)
+    t2m[::2, :, :2], t2m[1::2, :, 2:] = np.nan, np.nan  # each half of the domain at every other time
+    store = write_store(tmp_path / "store", {"state": (GRID, TIMES, {"t2m": t2m}, None)})
+    assert main(["inspect", str(store)]) == 0
+    assert "at 30 times, 100.0 % of the cells at some time, 50.0 % of the values" in capsys.readouterr().out

@@ -13,6 +13,8 @@ import pyproj
 ROWS, COLUMNS, SPACING_M, RADIUS_M = 5, 7, 2000.0, 6371229.0
 LAMBERT = pyproj.Proj(proj="lcc", lat_1=10, lat_2=40, lat_0=10, lon_0=120, R=RADIUS_M)
 X0, Y0 = LAMBERT(121.0, 23.6)
+MERCATOR = pyproj.Proj(proj="merc", lat_ts=20, R=RADIUS_M)
+MERCATOR_X0, MERCATOR_Y0 = MERCATOR(119.0, 21.0)
 LON, LAT = LAMBERT(
     *np.meshgrid(X0 + SPACING_M * np.arange(COLUMNS), Y0 + SPACING_M * np.arange(ROWS)), inverse=True
 )
@@ -78,8 +80,24 @@ def regular(
     return _message(values, scanning, grid, keys)
 
 
+def mercator(
+    values: np.ndarray = VALUES, scanning: tuple[int, int, int, int] = (0, 1, 0, 0), **keys: Any
+) -> int:
+    """A message on a Mercator grid true at 20 N, whose south-west corner is 21 N 119 E, 2 km apart."""
+    last = MERCATOR(
+        MERCATOR_X0 + SPACING_M * (COLUMNS - 1), MERCATOR_Y0 + SPACING_M * (ROWS - 1), inverse=True
+    )
+    west, east = (last[0], 119.0) if scanning[0] else (119.0, last[0])
+    south, north = (21.0, last[1]) if scanning[1] else (last[1], 21.0)
+    grid = {"gridType": "mercator", "shapeOfTheEarth": 6, "Ni": COLUMNS, "Nj": ROWS}
+    grid |= {"DiInMetres": SPACING_M, "DjInMetres": SPACING_M, "LaDInDegrees": 20.0}
+    grid |= {"longitudeOfFirstGridPointInDegrees": west, "longitudeOfLastGridPointInDegrees": east}
+    grid |= {"latitudeOfFirstGridPointInDegrees": south, "latitudeOfLastGridPointInDegrees": north}
+    return _message(values, scanning, grid, keys)
+
+
 def polar(values: np.ndarray, scanning: tuple[int, int, int, int], **keys: Any) -> int:
-    """A message on a polar stereographic grid from 30 N 121 E, 10 km apart."""
+    """A message on a polar stereographic grid whose first stored point is 30 N 121 E, 10 km apart."""
     grid = {
         "gridType": "polar_stereographic",
         "shapeOfTheEarth": 6,

@@ -236,9 +236,9 @@ def test_the_kind_of_a_real_file_is_told_by_its_content(real_data, path, kind):
 def test_what_is_none_of_ours_is_said_clearly(tmp_path):
     for name, content, reported in (
         ("a.txt", b"hello world\n", "is in none of the raw formats"),
-        ("b", b"\0\1\2\3" * 300, "this is no QPESUMS binary"),
+        ("b", b"\0\1\2\3" * 300, "b is in none of the raw formats"),  # no date: not a broken QPESUMS binary
         ("c.nc", b"\x89HDF\r\n\x1a\n", "cannot be read: .*Unknown file format"),
-        ("d", b"", "is in none of the raw formats"),
+        ("d", b"", "cannot be read: it is empty"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(UnreadableError, match=reported):

@@ -14,7 +14,7 @@ import pyproj
 import pytest
 
 from stormcast_train.base.errors import UnreadableError
-from stormcast_train.sources import cf
+from stormcast_train.sources import cf, detect
 from stormcast_train.sources.config import CfReader, CfVariable
 from stormcast_train.sources.opened import close_all
 
@@ -103,16 +103,60 @@ def test_columns_in_turns_are_refused(tmp_path):
         cf.read(path, T2M)
 
 
-def test_a_projection_whose_scanning_mode_the_library_ignores_is_refused(tmp_path):
-    def polar(northward: int) -> Path:
-        return grib_messages.write(
-            tmp_path / f"{northward}.grib2",
-            [grib_messages.polar(VALUES, (0, northward, 0, 0), shortName="2t")],
-        )
+@pytest.mark.parametrize("scanning", [flags for flags in READABLE if not flags[3]])
+def test_a_mercator_message_has_one_latitude_a_row_and_one_longitude_a_column(tmp_path, scanning):
+    message = grib_messages.mercator(scanning=scanning, shortName="2t")
+    field = cf.read(grib_messages.write(tmp_path / "a.grib2", [message]), T2M)
+    x = grib_messages.MERCATOR_X0 + 2000.0 * np.arange(VALUES.shape[1])
+    y = grib_messages.MERCATOR_Y0 + 2000.0 * np.arange(ROWS)
+    np.testing.assert_allclose(field.lon, grib_messages.MERCATOR(x, 0 * x, inverse=True)[0], atol=2e-6)
+    np.testing.assert_allclose(field.lat, grib_messages.MERCATOR(0 * y, y, inverse=True)[1], atol=2e-6)
+    np.testing.assert_allclose(field.t2m, VALUES, atol=1e-4)
 
-    np.testing.assert_allclose(cf.read(polar(1), T2M).t2m, VALUES, atol=1e-4)
-    with pytest.raises(UnreadableError, match="ignores the scanning mode"):
-        cf.read(polar(0), T2M)
+
+def test_a_mercator_message_across_the_date_line_counts_on(tmp_path):
+    first, spacing = 179.98, 2000.0
+    message = grib_messages.mercator(shortName="2t", longitudeOfFirstGridPointInDegrees=first)
+    field = cf.read(grib_messages.write(tmp_path / "a.grib2", [message]), T2M)
+    step = np.degrees(spacing / (RADIUS_M * np.cos(np.radians(20.0))))
+    np.testing.assert_allclose(field.lon, first + step * np.arange(VALUES.shape[1]), atol=1e-5)
+
+
+@pytest.mark.parametrize("northward", [1, 0])
+def test_a_polar_stereographic_message_lies_where_its_projection_says(tmp_path, northward):
+    message = grib_messages.polar(VALUES, (0, northward, 0, 0), shortName="2t")
+    field = cf.read(grib_messages.write(tmp_path / "a.grib2", [message]), T2M)
+    polar = pyproj.Proj(proj="stere", lat_0=90, lat_ts=60, lon_0=120, R=RADIUS_M)
+    x0, y0 = polar(121.0, 30.0)
+    rows = np.arange(ROWS) if northward else np.arange(ROWS)[::-1] - (ROWS - 1)  # 30 N 121 E is stored first
+    x, y = np.meshgrid(x0 + 1e4 * np.arange(VALUES.shape[1]), y0 + 1e4 * np.sort(rows))
+    lon, lat = polar(x, y, inverse=True)
+    np.testing.assert_allclose(field.lat, lat, atol=1e-6)
+    np.testing.assert_allclose(field.lon, lon, atol=1e-6)
+    np.testing.assert_allclose(field.t2m, VALUES, atol=1e-4)
+
+
+def test_a_polar_stereographic_message_about_the_south_pole_lies_in_the_south(tmp_path):
+    keys = {"projectionCentreFlag": 128, "latitudeOfFirstGridPointInDegrees": -80.0, "LaDInDegrees": -60.0}
+    message = grib_messages.polar(VALUES, (0, 1, 0, 0), shortName="2t", **keys)
+    field = cf.read(grib_messages.write(tmp_path / "a.grib2", [message]), T2M)
+    polar = pyproj.Proj(proj="stere", lat_0=-90, lat_ts=-60, lon_0=120, R=RADIUS_M)
+    x0, y0 = polar(121.0, -80.0)
+    lon, lat = polar(x0 + 1e4 * (VALUES.shape[1] - 1), y0, inverse=True)
+    at = np.unravel_index(np.argmin(np.abs(field.t2m.values - VALUES[0, -1])), VALUES.shape)
+    np.testing.assert_allclose([field.lon.values[at], field.lat.values[at]], [lon, lat], atol=1e-6)
+
+
+def test_grids_without_rows_are_refused_with_the_way_to_one(tmp_path):
+    message = eccodes.codes_grib_new_from_samples("reduced_gg_pl_32_grib2")
+    path = grib_messages.write(tmp_path / "a.grib2", [message])
+    with pytest.raises(
+        UnreadableError, match=r"\(reduced_gg\) is a reduced Gaussian.*cdo setgridtype,regular"
+    ):
+        detect.detect(path)
+    message = eccodes.codes_grib_new_from_samples("sh_pl_grib2")
+    with pytest.raises(UnreadableError, match=r"\(sh\) holds spherical harmonics.*cdo sp2gpl"):
+        detect.detect(grib_messages.write(tmp_path / "b.grib2", [message]))
 
 
 def test_an_ellipsoid_has_its_own_points(tmp_path):
@@ -162,17 +206,49 @@ def test_a_wind_that_cannot_be_turned_is_refused(tmp_path):
     path = winds(tmp_path / "a.grib2", 1, names=("10u",))
     with pytest.raises(UnreadableError, match=r"uvRelativeToGrid=1.*holds no '10v'"):
         cf.read(path, {"u10m": CfVariable(source="10u")})
-    rotated = [
-        grib_messages.regular(np.ones((3, 4)), kind="rotated_ll", shortName=n, uvRelativeToGrid=1)
-        for n in ("10u", "10v")
-    ]
-    with pytest.raises(UnreadableError, match="Lambert grids only, not rotated_ll"):
-        cf.read(grib_messages.write(tmp_path / "b.grib2", rotated), UV)
     straight = [
         grib_messages.regular(np.ones((3, 4)), shortName=n, uvRelativeToGrid=1) for n in ("10u", "10v")
     ]
     field = cf.read(grib_messages.write(tmp_path / "c.grib2", straight), UV)
     np.testing.assert_array_equal(field.u10m, 1, err_msg="east and north are this grid's axes")
+
+
+@pytest.mark.parametrize("kind", ["polar", "rotated_ll"])
+def test_a_wind_along_a_polar_or_a_turned_grid_is_turned_to_the_earth(tmp_path, kind):
+    shape = VALUES.shape if kind == "polar" else (3, 4)
+
+    def message(name: str, speed: float) -> int:
+        keys = {"shortName": name, "uvRelativeToGrid": 1}
+        if kind == "polar":
+            keys = {
+                "shortName": name,
+                "resolutionAndComponentFlags": 56,
+            }  # 32 + 16: increments given, 8: along it
+            return grib_messages.polar(np.full(shape, speed), (0, 1, 0, 0), **keys)
+        return grib_messages.regular(np.full(shape, speed), kind=kind, **keys)
+
+    path = grib_messages.write(tmp_path / "a.grib2", [message("10u", 0.0), message("10v", 10.0)])
+    field = cf.read(path, UV)
+    # a wind along the grid's y axis blows from a point towards the next row: the bearing of the great circle
+    # there, from the middle between both, which bends little over a row
+    lat, lon = np.radians(field.lat.values), np.radians(field.lon.values)
+    east = (lon[1:] - lon[:-1]) * np.cos((lat[1:] + lat[:-1]) / 2)
+    bearing = np.arctan2(east, lat[1:] - lat[:-1])
+    along = np.arctan2(field.u10m.values, field.v10m.values)
+    np.testing.assert_allclose((along[1:] + along[:-1]) / 2, bearing, atol=2e-3)
+    np.testing.assert_allclose(np.hypot(field.u10m, field.v10m), 10, atol=1e-3)
+    assert np.abs(bearing).max() > 0.01, "the grid is turned against the earth here"
+
+
+def test_a_wind_on_a_turned_grid_that_is_rotated_once_more_is_refused(tmp_path):
+    turned = [
+        grib_messages.regular(
+            np.ones((3, 4)), kind="rotated_ll", shortName=n, uvRelativeToGrid=1, angleOfRotationInDegrees=10.0
+        )
+        for n in ("10u", "10v")
+    ]
+    with pytest.raises(UnreadableError, match="only, not rotated_ll"):
+        cf.read(grib_messages.write(tmp_path / "b.grib2", turned), UV)
 
 
 def levels(path: Path) -> Path:
