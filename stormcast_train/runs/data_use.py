@@ -24,7 +24,7 @@ class DataUse:
     """What a run takes of its store.
 
     domain: its name. shape: of the state's grid, which `grid` identifies. times: of the store's state.
-    splits: by name. missing: by role, times at which a variable in use is missing as a whole. dropped: by
+    splits: by name. held_out: identifies the starts that validate. missing: by role, times at which a variable in use is missing as a whole. dropped: by
     role, variables that the store holds and the run leaves out. fold: which block's windows (`left_out`) do
     not train. further: training windows of further stores.
     """
@@ -35,6 +35,7 @@ class DataUse:
     step_s: int
     times: int
     splits: Mapping[str, SplitUse]
+    held_out: str = ""
     missing: Mapping[str, int] = field(default_factory=dict)
     dropped: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     fold: str | None = None

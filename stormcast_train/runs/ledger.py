@@ -17,6 +17,7 @@ from stormcast_train.runs.run import RunDirectory, description, run_folders
 
 SCORED = ("crps_fair", "rmse")  # what runs are compared by: the first that their validations have
 EXECUTION = ("precision", "tf32", "compile", "parallel")  # of how a run is executed, what may move its scores
+CASES = ("cases", "ensemble_cases", "members")  # of a validation
 # Keys of the science that follow from others, or that the ledger names by where they come from.
 DERIVED = ("store", "stores", "regression", "folds", "optim.total_samples", "optim.ema_half_life_samples")
 DERIVED_IN = ("optim.ema.", "store.")
@@ -70,6 +71,15 @@ class Entry:
             data=_data(events),
         )
 
+    @property
+    def held_out(self) -> tuple[str, ...]:
+        """What decides which cases its scores are of: the starts that validate (where they were not recorded:
+        store and mix), how many of them, and how many members.
+        """
+        by_mix = [f"{k}={v}" for k, v in sorted(self.keys.items()) if k == "store" or k.startswith("mix.")]
+        starts = [self.data.held_out] if self.data else by_mix
+        return (*starts, *(self.keys.get(f"validate.{key}", "") for key in CASES))
+
     def as_json(self) -> dict[str, Any]:
         """All of it as plain data."""
         return {
@@ -92,12 +102,14 @@ def entries(root: str | Path) -> list[Entry]:
 
 
 def comparable(runs: Sequence[Entry]) -> list[list[Entry]]:
-    """The runs in groups that can be compared: of one kind of stage on one grid (where that was not recorded:
-    in one store), in the order in which they appear.
+    """The runs in groups that can be compared: of one kind of stage on one grid with one step (where that was
+    not recorded: of one store), in the order in which they appear.
     """
-    found: dict[tuple[str, str | None], list[Entry]] = {}
+    places = {run.keys.get("store"): (run.data.grid, run.data.step_s) for run in runs if run.data}
+    found: dict[tuple[str, object], list[Entry]] = {}
     for run in runs:
-        place = run.data.grid if run.data else run.keys.get("store")
+        store = run.keys.get("store")
+        place = (run.data.grid, run.data.step_s) if run.data else places.get(store, store)
         found.setdefault((run.stage, place), []).append(run)
     return list(found.values())
 

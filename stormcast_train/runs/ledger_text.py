@@ -14,7 +14,7 @@ SHEET = (
     "weights_sha256",
 )  # fmt: skip
 NONE = "-"
-HELD_OUT = ("store", "data", "validate.cases", "validate.ensemble_cases", "validate.members")
+LONGEST = 60  # characters of a key's value
 INDENT, LEAST = "    ", 40  # characters that a line may have on the narrowest terminal
 Columns = list[tuple[str, str, list[str]]]  # (group, header, a cell for each run)
 
@@ -32,24 +32,22 @@ def tables(runs: Sequence[Entry], width: int | None = None) -> str:
         parts.append("\n".join([*_wrapped(_headline(found), width), *lines]))
     sentences = [f"{run.path}: {remark.sentence}" for run in runs for remark in run.remarks]
     if sentences:
-        parts.append("\n".join(line for text in sentences for line in _wrapped(text, width, INDENT)))
+        parts.append("\n".join(line for text in sentences for line in _told(text, width)))
     return "\n\n".join(parts)
 
 
 def _headline(runs: Sequence[Entry]) -> str:
     """The kind of stage, where it was trained, and what its scores are."""
-    first = runs[0]
-    counted = f"{len(runs)} {first.stage} run{'s' if len(runs) > 1 else ''}"
-    place = first.data.place if first.data else f"store {first.keys.get('store', 'not recorded')}"
+    counted = f"{len(runs)} {runs[0].stage} run{'s' if len(runs) > 1 else ''}"
+    places = [run.data.place for run in runs if run.data]
+    place = places[0] if places else f"store {runs[0].keys.get('store', 'not recorded')}"
     scores = common_scores(runs)
     if not scores:
         return f"{counted} ({place}): no variable was validated in {'common' if len(runs) > 1 else 'it'} yet"
     names = {"crps_fair": "fair CRPS", "rmse": "RMSE"}
     of = " and ".join(dict.fromkeys(names[score.quantity] for score in scores))
     told = f"{counted} ({place}); {of} of the best package one step ahead on held-out hours"
-    held_out = {
-        tuple(run.keys.get(k) for k in sorted(run.keys) if k in HELD_OUT) for run in runs if run.scores
-    }
+    held_out = {run.held_out for run in runs if run.scores}
     return told + (", which are not the same for all of them" if len(held_out) > 1 else "")
 
 
@@ -68,7 +66,7 @@ def _columns(runs: Sequence[Entry]) -> Columns:
         ("", "state", [run.described["state"] for run in runs]),
         ("", "samples", [_progress(run) for run in runs]),
         *(("scores", _header(score), [_cell(run, score) for run in runs]) for score in scores),
-        *(("keys", key, [run.keys.get(key, NONE) for run in runs]) for key in keys),
+        *(("keys", key, [_cut(run.keys.get(key, NONE)) for run in runs]) for key in keys),
         ("", "warnings", [", ".join(r.word for r in run.remarks) or NONE for run in runs]),
         *cost,
     ]
@@ -81,6 +79,11 @@ def _header(score: Score) -> str:
 def _cell(run: Entry, like: Score) -> str:
     kinds = {(s.variable, s.quantity, s.units): s.value for s in run.scores}
     return _number(kinds.get((like.variable, like.quantity, like.units)))
+
+
+def _cut(value: str) -> str:
+    """Enough of a value to see that it differs; `--json` has all of it."""
+    return value if len(value) <= LONGEST or value.startswith("/") else f"{value[: LONGEST - 3]}..."
 
 
 def _progress(run: Entry) -> str:
@@ -129,6 +132,12 @@ def _wrapped(text: str, width: int | None, indent: str = "") -> list[str]:
     return wrap(
         text, max(width, LEAST), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
+
+
+def _told(sentence: str, width: int | None) -> list[str]:
+    """A warning in lines; the commands below it stay whole, so that they can be pasted."""
+    first, *commands = sentence.split("\n")
+    return [*_wrapped(first, width, INDENT), *commands]
 
 
 def sheet(run: Entry) -> str:

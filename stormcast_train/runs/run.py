@@ -320,13 +320,12 @@ def run_folders(root: Path, deepest: int | None = None) -> list[Path]:
     """All runs at and below `root`, by path, looking into no store and into nothing that a run leaves but its
     folds; deepest: folders below `root` at most, the folds of a run not counted.
     """
-    found = []
-    for name, inside, files in os.walk(root):
-        folder = Path(name)
-        within_run = IDENTITY in files or folder.name == FOLDS
-        deep_enough = deepest is not None and len(folder.relative_to(root).parts) >= deepest
+    found, above = [], str(root).rstrip(os.sep).count(os.sep)
+    for folder, inside, files in os.walk(root):  # names, not paths: an archive has many thousand folders
         if IDENTITY in files:
-            found.append(folder)
+            found.append(Path(folder))
+        deep_enough = deepest is not None and folder.count(os.sep) - above >= deepest
+        within_run = IDENTITY in files or folder.endswith(os.sep + FOLDS)
         ends = STORE_FILE in files or (deep_enough and not within_run)
         inside[:] = [] if ends else [n for n in inside if n not in RUN_FOLDERS and not n.startswith(".")]
     return sorted(found)

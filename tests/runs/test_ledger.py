@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -230,3 +231,34 @@ def test_listing_imports_neither_torch_nor_hydra_nor_numpy(tmp_path):
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_runs_that_validate_on_other_starts_are_said_to(tmp_path):
+    for name, held_out in (("a", "1"), ("b", "1"), ("c", "2")):
+        made = run(tmp_path / name, data=replace(USE, held_out=held_out))
+        validated(made, 40, 30, best=True, t2m=1.25)
+    found = entries(tmp_path)
+    assert "which are not the same for all of them" in tables(found)
+    assert "which are not the same for all of them" not in tables(found[:2])
+
+
+def test_a_run_from_before_the_record_stands_beside_those_of_its_store(tmp_path):
+    run(tmp_path / "a", data=None)
+    run(tmp_path / "b")
+    assert len(comparable(entries(tmp_path))) == 1
+
+
+def test_commands_in_a_warning_stay_whole_on_a_narrow_terminal(tmp_path):
+    made = run(tmp_path / "a")
+    command = "  stormcast train " + "key=value " * 12
+    write(made, "warning", 40, 30, message=f"{overfitted()}:\n{command}", about="residual")
+    assert command in tables(entries(tmp_path), 60).splitlines()
+
+
+def test_a_long_value_is_cut_in_the_table_and_whole_in_json(tmp_path):
+    events = [{"name": f"storm {i}", "from": "2021-06-01"} for i in range(20)]
+    run(tmp_path / "a", {**SCIENCE, "events": events})
+    run(tmp_path / "b", {**SCIENCE, "events": []})
+    found = entries(tmp_path)
+    assert max(map(len, tables(found).splitlines())) < 400
+    assert "storm 19" in found[0].as_json()["keys"]["events"]
