@@ -9,7 +9,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TextIO
 
 
 @contextmanager
@@ -51,8 +51,15 @@ def hide_library_warnings() -> None:
     libraries = (sysconfig.get_path(name) for name in ("stdlib", "purelib", "platlib"))
     hidden = tuple(f"{folder}{os.sep}" for folder in {str(here), *libraries})
 
-    def show(message: Warning | str, category: type[Warning], filename: str, *rest: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         if not filename.startswith(hidden):
-            shown(message, category, filename, *rest)
+            shown(message, category, filename, lineno, file, line)
 
     warnings.showwarning = show

@@ -47,7 +47,7 @@ def _checked(config: Config, runs: Sequence[StageRun]) -> list[tuple[StageRun, S
     """Every stage with its resolved request and how it begins: new, resume or done; RequestError where one
     cannot.
     """
-    found = []
+    found: list[tuple[StageRun, Setup, str]] = []
     for number, stage_run in enumerate(runs):
         check_batch(stage_run, _world(config))
         beneath = _awaited(stage_run, runs[:number])

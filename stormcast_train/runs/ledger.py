@@ -71,15 +71,6 @@ class Entry:
             data=_data(events),
         )
 
-    @property
-    def held_out(self) -> tuple[str, ...]:
-        """What decides which cases its scores are of: the starts that validate (where they were not recorded:
-        store and mix), how many of them, and how many members.
-        """
-        by_mix = [f"{k}={v}" for k, v in sorted(self.keys.items()) if k == "store" or k.startswith("mix.")]
-        starts = [self.data.held_out] if self.data else by_mix
-        return (*starts, *(self.keys.get(f"validate.{key}", "") for key in CASES))
-
     def as_json(self) -> dict[str, Any]:
         """All of it as plain data."""
         return {
@@ -112,6 +103,22 @@ def comparable(runs: Sequence[Entry]) -> list[list[Entry]]:
         place = (run.data.grid, run.data.step_s) if run.data else places.get(store, store)
         found.setdefault((run.stage, place), []).append(run)
     return list(found.values())
+
+
+def same_cases(runs: Sequence[Entry]) -> bool:
+    """Whether the scores of these runs are of the same cases: the starts that validate (where one did not
+    record them: store and mix), how many of them, and how many members.
+    """
+    recorded = all(run.data for run in runs)
+    found = set()
+    for run in runs:
+        starts = run.data.held_out if recorded and run.data else _store_and_mix(run)
+        found.add((starts, *(run.keys.get(f"validate.{key}") for key in CASES)))
+    return len(found) < 2
+
+
+def _store_and_mix(run: Entry) -> str:
+    return "; ".join(f"{k}={v}" for k, v in sorted(run.keys.items()) if k == "store" or k.startswith("mix."))
 
 
 def differing(runs: Sequence[Entry]) -> list[str]:
@@ -196,7 +203,7 @@ def keys_of(
     if length and averaged:
         found["optim.ema_half_life"] = f"{averaged / length:.4g}"
     found["data"] = _short(science.get("store"))
-    return found
+    return {key: value for key, value in found.items() if value != "null"}  # null is: not given
 
 
 def flattened(tree: Any, key: str = "") -> dict[str, str]:

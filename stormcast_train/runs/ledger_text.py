@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from textwrap import wrap
 
 from stormcast_train.runs.account import Cost
-from stormcast_train.runs.ledger import Entry, Score, common_scores, comparable, differing
+from stormcast_train.runs.ledger import Entry, Score, common_scores, comparable, differing, same_cases
 
 SHEET = (
     "path", "stage", "state", "samples", "total_samples", "attempts", "seed", "fingerprint", "store",
@@ -14,6 +14,7 @@ SHEET = (
     "weights_sha256",
 )  # fmt: skip
 NONE = "-"
+HARD = "\N{NO-BREAK SPACE}"
 LONGEST = 60  # characters of a key's value
 INDENT, LEAST = "    ", 40  # characters that a line may have on the narrowest terminal
 Columns = list[tuple[str, str, list[str]]]  # (group, header, a cell for each run)
@@ -47,8 +48,8 @@ def _headline(runs: Sequence[Entry]) -> str:
     names = {"crps_fair": "fair CRPS", "rmse": "RMSE"}
     of = " and ".join(dict.fromkeys(names[score.quantity] for score in scores))
     told = f"{counted} ({place}); {of} of the best package one step ahead on held-out hours"
-    held_out = {run.held_out for run in runs if run.scores}
-    return told + (", which are not the same for all of them" if len(held_out) > 1 else "")
+    same = same_cases([run for run in runs if run.scores])
+    return told if same else f"{told}, which are not the same for all of them"
 
 
 def _columns(runs: Sequence[Entry]) -> Columns:
@@ -120,18 +121,29 @@ def _paragraphs(columns: Columns, count: int, width: int) -> list[str]:
         warned = next(cell for _, header, cell in cells if header == "warnings")
         lines += [path, f"{INDENT}{state}, {samples} samples"]
         for group in ("scores", "keys", "cost"):
-            facts = [f"{header} {cell}" for of, header, cell in cells if of == group and cell != NONE]
+            facts = [_fact(*cell) for cell in cells if cell[0] == group and cell[2] != NONE]
             lines += _wrapped(f"{INDENT}{group}: {'; '.join(facts)}" if facts else "", width, INDENT * 2)
         lines += _wrapped(f"{INDENT}warnings: {warned}" if warned != NONE else "", width, INDENT * 2)
     return lines
 
 
+def _fact(group: str, header: str, cell: str) -> str:
+    """A cell without its column: `t2m 1.25 K`, `optim.lr 0.002`, `0.438 CPU-hours`. Its spaces break no line
+    unless it is long.
+    """
+    name, _, units = header.partition(", ")
+    said = f"{cell} {header}" if group == "cost" else f"{name} {cell} {units}".rstrip()
+    said = cell if header == "time" else said
+    return said.replace(" ", HARD) if len(said) < LEAST - 2 * len(INDENT) else said
+
+
 def _wrapped(text: str, width: int | None, indent: str = "") -> list[str]:
     if width is None or not text:
         return [text] if text else []
-    return wrap(
+    lines = wrap(
         text, max(width, LEAST), subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
+    return [line.replace(HARD, " ") for line in lines]
 
 
 def _told(sentence: str, width: int | None) -> list[str]:

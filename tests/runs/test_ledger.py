@@ -96,6 +96,12 @@ def test_networks_of_one_name_that_differ_show_how(tmp_path):
     assert differing(entries(tmp_path)) == ["network.width"]
 
 
+def test_what_is_null_in_one_run_and_absent_in_another_does_not_differ(tmp_path):
+    run(tmp_path / "a", {**SCIENCE, "variables": {"state": ["t2m"], "static": None}})
+    run(tmp_path / "b")
+    assert differing(entries(tmp_path)) == ["variables.state"]
+
+
 def test_other_data_of_one_request_is_a_column_of_its_own(tmp_path):
     run(tmp_path / "a")
     run(tmp_path / "b", {**SCIENCE, "store": {"state": "b" * 64}})
@@ -171,7 +177,7 @@ def test_a_narrow_terminal_gets_a_paragraph_a_run_within_its_width(tmp_path):
     narrow = tables(found, 60).splitlines()
     assert all(len(line) <= 60 for line in narrow if str(tmp_path) not in line)
     assert "    keys: optim.lr 0.001" in narrow
-    assert "    scores: t2m, K 1.25; rain1h, mm 0.5" in narrow
+    assert "    scores: t2m 1.25 K; rain1h 0.5 mm" in narrow
 
 
 def test_a_sheet_says_what_was_left_out(tmp_path):

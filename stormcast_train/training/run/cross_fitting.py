@@ -1,4 +1,4 @@
-"""The commands that cross-fit a regression, for the warning that advises it. Torch-free."""
+"""The commands that cross-fit a regression, for the warning that advises it."""
 
 from __future__ import annotations
 
@@ -37,16 +37,17 @@ def cross_fitting_commands(run: StageRun) -> list[str]:
     below, above = _kinds(run)
     if below is None or above is None:
         return []
+    own, left_out = run.directory.path, tuple[str, ...]()
     if run.kind.name == below:
-        beneath, trained_by = run.directory.path, run.command
-        target, left_out = beneath.with_name(f"{beneath.name}_{above}_cross_fitted"), OF_ITS_KIND
+        beneath, trained_by, left_out = own, list(run.command), OF_ITS_KIND
+        target = own.with_name(f"{own.name}_{above}_cross_fitted")
     else:
         named = RunSpec.parse(str(run.request.regression)).path
         if (named / "package.json").is_file():  # a package alone has no folds, and no command
             return []
         found = find_run(named)
         beneath, trained_by = found.path, found.document("execution").get("command") or []
-        target, left_out = run.directory.path.with_name(f"{run.directory.path.name}_cross_fitted"), ()
+        target = own.with_name(f"{own.name}_cross_fitted")
     if not trained_by or not run.command:
         return []
     folds = [*_kept(trained_by), f"stage={below}", f"run={beneath}", CROSS_FITTED]

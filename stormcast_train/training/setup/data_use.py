@@ -31,7 +31,7 @@ def data_use(setup: Setup) -> DataUse:
         held_out=digest(setup.mixture.splits["validation"].starts)[:12],
         missing=_missing(setup),
         dropped=_dropped(setup),
-        fold=fold and fold.title,
+        fold=fold.title if fold else None,
         left_out=whole - splits["train"].windows,
         further=sum(len(entry.starts) for entry in setup.mixture.further),
     )
@@ -82,7 +82,7 @@ def _dropped(setup: Setup) -> dict[str, tuple[str, ...]]:
     """
     asked = setup.spec.conditions
     used = {"state": True, "background": setup.use_background, "static": bool(asked.static)}
-    found = {}
+    found: dict[str, tuple[str, ...]] = {}
     for role in setup.opened.roles:
         held = setup.opened.group(role).channels
         if not used.get(role, role in asked.past):
