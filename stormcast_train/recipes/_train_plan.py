@@ -80,10 +80,8 @@ def expectation(
     cost = measured.cost
     seconds = cost.seconds / cost.samples * remaining
     took = f"{measured.path} took {duration(cost.seconds)} for {cost.samples:,} samples, validations included"
-    return (
-        seconds,
-        f"about {duration(seconds)} once it has begun: {took}, on {world} rank(s) of {cost.device or 'some device'}",
-    )
+    where = f"on {world} rank(s) of {cost.device or 'some device'}"
+    return seconds, f"about {duration(seconds)} once it has begun: {took}, {where}"
 
 
 def _alike(folder: Path, run: StageRun, setup: Setup) -> list[Entry]:

@@ -24,9 +24,9 @@ class DataUse:
     """What a run takes of its store.
 
     domain: its name. shape: of the state's grid, which `grid` identifies. times: of the store's state.
-    splits: by name. held_out: identifies the starts that validate. missing: by role, times at which a variable in use is missing as a whole. dropped: by
-    role, variables that the store holds and the run leaves out. fold: which block's windows (`left_out`) do
-    not train. further: training windows of further stores.
+    splits: by name. held_out: identifies the starts that validate. missing: by role, times at which a
+    variable in use is missing as a whole. dropped: by role, variables that the store holds and the run leaves
+    out. fold: which block's windows (`left_out`) do not train. further: training windows of further stores.
     """
 
     domain: str

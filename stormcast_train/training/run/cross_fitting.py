@@ -18,7 +18,7 @@ OF_ITS_KIND = ("init", "train.best_metric", "train.veto", "checkpoint.best")
 
 
 def advised(sentence: str, run: StageRun) -> str:
-    """The warning with the commands that do what it advises; in a run that is cross-fitted already, that it is.
+    """The warning with the commands that do what it advises; in a run that is cross-fitted, that it is.
 
     A fold's own warning stays as it is: its residual on its training hours is used by nobody.
     """
@@ -31,8 +31,9 @@ def advised(sentence: str, run: StageRun) -> str:
 
 
 def cross_fitting_commands(run: StageRun) -> list[str]:
-    """Two commands: the folds beside the stage that is corrected, then the correcting stage on their residuals
-    in a folder of its own; none for kinds from elsewhere, or where nobody knows what trained the one beneath.
+    """Two commands: the folds beside the stage that is corrected, then the correcting stage on their
+    residuals in a folder of its own; none for kinds from elsewhere, or where nobody knows what trained the
+    one beneath.
     """
     below, above = _kinds(run)
     if below is None or above is None:
