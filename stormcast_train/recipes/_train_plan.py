@@ -74,8 +74,10 @@ def expectation(
     alike = _alike(folder, run, setup)
     fitting = [e for e in alike if e.cost.ranks == world and run.execution.device in (None, e.cost.device)]
     if not fitting:
-        found = f" as it would be executed here ({len(alike)} otherwise)" if alike else ""
-        return None, f"unknown: no earlier run of this stage, network, batch and store{found} in {folder}"
+        if alike:
+            others = f"the {len(alike)} earlier run(s) of the same work in {folder}"
+            return None, f"unknown: {others} had another number of ranks or another device"
+        return None, f"unknown: no earlier run of this stage, network, batch and store in {folder}"
     measured = max(fitting, key=lambda entry: entry.cost.samples)
     cost = measured.cost
     seconds = cost.seconds / cost.samples * remaining
