@@ -17,6 +17,7 @@ from typing import Any
 
 from stormcast_train.base.errors import FailedError, RequestError, StormcastError, nearest
 from stormcast_train.base.files import plain
+from stormcast_train.base.quiet import hide_library_warnings
 from stormcast_train.recipes import HELP, KEYS_ONLY
 
 USAGE = "stormcast <verb> [word] [group=choice ...] [key=value ...] [--dry-run] [--json] [--config-dir DIR]"
@@ -257,9 +258,12 @@ def command() -> int:
     """`main` in a process of its own: the entry point of the console script.
 
     PhysicsNeMo's imports leave a million objects that stay to the end. Looking for garbage among them takes
-    time at the start and seconds at exit (decision 55), so it is done rarely, and not at exit.
+    time at the start and seconds at exit (decision 55), so it is done rarely, and not at exit. pydantic would
+    look through all installed packages for plugins, of which none is used here.
     """
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     gc.set_threshold(100_000)
+    hide_library_warnings()
     try:
         return main()
     finally:

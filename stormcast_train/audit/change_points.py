@@ -58,10 +58,13 @@ class ChangePoint:
 
 @dataclass(frozen=True)
 class Scan:
-    """What the scan of a group found; `cannot_tell` is the reason why nothing was looked for."""
+    """What the scan of a group found in which statistics; `cannot_tell` is the reason why nothing was looked
+    for.
+    """
 
     found: tuple[ChangePoint, ...] = ()
     cannot_tell: str | None = None
+    statistics: tuple[str, ...] = ()
 
 
 def monthly(group: Group) -> Monthly:
@@ -107,7 +110,7 @@ def scan(of: Monthly, version_changes: Sequence[tuple[np.datetime64, str]] = ())
         present = np.isfinite(values)
         if present.sum() >= LEAST_MONTHS:
             found += _of_series(variable, statistic, of.months[present], values[present], changes)
-    return Scan(tuple(found))
+    return Scan(tuple(found), statistics=tuple(dict.fromkeys(statistic for _, statistic in of.series)))
 
 
 def _of_series(

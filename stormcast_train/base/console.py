@@ -17,6 +17,11 @@ class Console:
         self._rich = RichConsole(stderr=True, quiet=quiet, highlight=False, soft_wrap=True)
         self._answer = RichConsole(stderr=json, quiet=quiet, highlight=False, soft_wrap=True)
 
+    @property
+    def width(self) -> int | None:
+        """Characters that a line of the answer may have; None where it goes to a file or another program."""
+        return self._answer.width if self._answer.is_terminal else None
+
     def show(self, text: str) -> None:
         """A line of the answer itself: on stdout, unless `--json` keeps that for the object."""
         self._answer.print(text, markup=False)

@@ -17,6 +17,7 @@ from multiprocessing.connection import wait as wait_for
 from typing import Any, TypeVar
 
 from stormcast_train.base.errors import FailedError
+from stormcast_train.base.quiet import hide_library_warnings
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -95,6 +96,7 @@ def _in_processes(
 def _begin(shared: Any) -> None:
     global _shared
     _shared = shared
+    hide_library_warnings()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides: it cancels what has not begun
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

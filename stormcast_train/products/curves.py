@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stormcast_train.base.leads import lead_unit
 from stormcast_train.fields.variables import Variable
 from stormcast_train.products.maps import DPI, title_of
 from stormcast_train.products.palettes import FAINT, INK
@@ -81,12 +82,6 @@ def dress(axis: Any) -> None:
         axis.legend(fontsize=7.5, frameon=False, labelcolor=INK)
 
 
-def _lead_unit(lead_seconds: Array) -> tuple[Array, str]:
-    if lead_seconds.max() >= 3600:
-        return lead_seconds / 3600, "lead, h"
-    return lead_seconds / 60, "lead, min"
-
-
 def _title(axis: Any, text: str) -> None:
     axis.set_title(text, loc="left", fontsize=9.5, color=INK)
 
@@ -95,13 +90,15 @@ def by_lead(
     axis: Any, own: pd.DataFrame, metric: str, title: str, forecasts: Sequence[str], zero: float | None = None
 ) -> None:
     """A metric against lead, with the interval shaded where there is one."""
+    of_metric = own[own.metric == metric]
+    length, unit = lead_unit(of_metric.lead_seconds.dropna().unique())
     for name in forecasts:
-        line = own[(own.metric == metric) & (own.forecast == name)].sort_values("lead_seconds")
+        line = of_metric[of_metric.forecast == name].sort_values("lead_seconds")
         if line.empty or line.value.isna().all():
             continue
-        leads, unit = _lead_unit(line.lead_seconds.to_numpy(float))
+        leads = line.lead_seconds.to_numpy(float) / length
         axis.plot(leads, line.value, label=name.replace("_", " "), markersize=4, **STYLES[name])
-        axis.set_xlabel(unit)
+        axis.set_xlabel(f"lead, {unit}")
         if line.low.notna().any():
             axis.fill_between(
                 leads, line.low, line.high, color=STYLES[name]["color"], alpha=0.12, linewidth=0

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.base.files import replacing
+from stormcast_train.base.leads import lead_text
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import seconds
 from stormcast_train.fields.variables import Variable
@@ -35,13 +36,14 @@ class Panel:
     difference: bool = False
 
 
-def stamp(valid: np.datetime64, lead: np.timedelta64 | None = None) -> str:
-    """`2021-06-02 03:00 UTC (+3 h)`."""
+def stamp(
+    valid: np.datetime64, lead: np.timedelta64 | None = None, step: np.timedelta64 | None = None
+) -> str:
+    """`2021-06-02 03:00 UTC (+3 h)`; in minutes where the steps of the forecast are."""
     text = str(valid.astype("datetime64[m]")).replace("T", " ") + " UTC"
     if lead is None:
         return text
-    total = seconds(lead)
-    return f"{text} (+{total // 3600} h)" if total % 3600 == 0 else f"{text} (+{total // 60} min)"
+    return f"{text} (+{lead_text(seconds(lead), seconds(lead if step is None else step))})"
 
 
 def title_of(variable: Variable) -> str:

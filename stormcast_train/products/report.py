@@ -17,7 +17,7 @@ body { font: 15px/1.5 system-ui, "Noto Sans", "Noto Sans CJK TC", sans-serif; co
 main { max-width: 1180px; margin: 0 auto; padding: 28px 20px 60px; }
 h1 { font-size: 24px; margin: 0 0 4px; }
 h2 { font-size: 18px; margin: 34px 0 8px; }
-p { margin: 6px 0; max-width: 80ch; }
+p { margin: 6px 0; max-width: 80ch; white-space: pre-line; }
 .lead { color: #52606d; }
 section { background: white; border: 1px solid #e4e7eb; border-radius: 8px; padding: 14px 18px; margin: 14px 0; }
 section h2 { margin-top: 4px; }

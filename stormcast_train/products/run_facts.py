@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from stormcast_train.runs.account import Remark, remarks
 from stormcast_train.runs.events import Event, latest, read_events
 from stormcast_train.runs.run import describe_run, find_run
 from stormcast_train.verification.quantities import QUANTITIES
@@ -24,13 +25,15 @@ class RunFacts:
     described: dict[str, Any]
     trained: list[Event]
     validated: list[Event]
+    remarks: tuple[Remark, ...] = ()
 
     @classmethod
     def of(cls, path: str | Path) -> RunFacts:
         """Of a run's directory; RequestError where there is none."""
         run = find_run(path)
-        events = read_events(run.path)
-        return cls(run.path, describe_run(run.path), latest(events, "train"), latest(events, "validate"))
+        events, described = read_events(run.path), describe_run(run.path)
+        found = remarks(events, described["state"], int(described["total_samples"]))
+        return cls(run.path, described, latest(events, "train"), latest(events, "validate"), tuple(found))
 
     @property
     def stage(self) -> str:
@@ -95,6 +98,7 @@ def sentences(run: RunFacts) -> Iterator[str]:
         late = [loss for at, loss in zip(samples, losses, strict=True) if at >= (1 - LATE) * samples[-1]]
         at_end = f"{sum(late) / len(late):.4g} over the last {LATE:.0%} of the samples"
         yield f"Loss: {losses[0]:.4g} in the first batch, {at_end}."
+    yield from (f"Warning: {remark.sentence}" for remark in run.remarks)
     yield from _best(run)
     ratios = facts.get("sampler_variance_ratio")
     if ratios:

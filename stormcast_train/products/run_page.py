@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from stormcast_train.products import run_pictures
+from stormcast_train.products import run_details, run_pictures
 from stormcast_train.products.maps import save
 from stormcast_train.products.report import Cell, Section, write_report
 from stormcast_train.products.run_facts import RunFacts, sentences, verdicts
@@ -66,26 +66,22 @@ def _curves(run: RunFacts, folder: Path) -> Iterator[Section]:
         yield Section("Validation", ("There was none yet, or the mix left no validation case.",))
         return
     by_samples = save(run_pictures.validation(run), folder / "validation.png")
-    details = save(run_pictures.details(run), folder / "details.png")
     shown = run.variables()
     more = (
         f" The first {run_pictures.LINES} of {len(shown)} variables."
         if len(shown) > run_pictures.LINES
         else ""
     )
-    images = (
+    images = [
         (
             by_samples,
             "Averaged weights on the same held-out cases each time, one step ahead. Dashed: the best "
             f"package.{more}",
-        ),
-        (
-            details,
-            "The newest validation. Shaded: half to twice the truth's power. Thresholds are amounts of the "
-            "variable's interval.",
-        ),
-    )
-    yield Section("Validation", images=images)
+        )
+    ]
+    if run_details.shown(run):
+        images.append((save(run_details.details(run), folder / "details.png"), run_details.caption(run)))
+    yield Section("Validation", images=tuple(images))
 
 
 def _cases(run: RunFacts, folder: Path, every: bool) -> Iterator[Section]:

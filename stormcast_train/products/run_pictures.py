@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +37,8 @@ SPREAD_SKILL = (0.7, 1.4)
 AROUND_ONE = {"spread_skill": SPREAD_SKILL, "psd_ratio": PSD_RATIO}
 
 
-def _axes(count: int) -> tuple[Any, list[Any]]:
+def axes_of(count: int) -> tuple[Any, list[Any]]:
+    """A figure with so many axes in rows of at most three."""
     from matplotlib.figure import Figure
 
     columns = 2 if count == 4 else min(count, 3)
@@ -50,7 +50,7 @@ def _axes(count: int) -> tuple[Any, list[Any]]:
     return drawing, axes[:count]
 
 
-def _plain(scale: Any) -> None:
+def plain(scale: Any) -> None:
     """A logarithmic axis in plain numbers."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
@@ -59,34 +59,36 @@ def _plain(scale: Any) -> None:
     scale.set_minor_locator(NullLocator())
 
 
-def _finish(axes: Sequence[Any], titles: Sequence[str]) -> None:
+def finish(axes: Sequence[Any], titles: Sequence[str]) -> None:
+    """Titles, and what all axes look like."""
     for axis, title in zip(axes, titles, strict=True):
         axis.set_title(title, loc="left", fontsize=9.5, color=INK)
         dress(axis)
 
 
-def _style(number: int) -> dict[str, Any]:
+def style(number: int) -> dict[str, Any]:
+    """Of the line of the variable with this number."""
     return {"color": COLOURS[number % len(COLOURS)], "linewidth": 1.5}
 
 
 def training(run: RunFacts) -> Any:
     """Loss, loss by variable, gradient norm, learning rate, speed and waiting, by samples."""
-    drawing, axes = _axes(6)
+    drawing, axes = axes_of(6)
     _smoothed(axes[0], run.trained, "loss", None, 0)
     for number, name in enumerate(run.variables()[:LINES]):
         _smoothed(axes[1], run.trained, f"loss/{name}", name, number, faint=False)
     _smoothed(axes[2], run.trained, "grad_norm", None, 2)
     for axis in axes[:3]:
         axis.set_yscale("log")
-        _plain(axis.yaxis)
-    axes[3].plot(*series(run.trained, "lr"), **_style(0))
+        plain(axis.yaxis)
+    axes[3].plot(*series(run.trained, "lr"), **style(0))
     _smoothed(axes[4], run.trained, "samples_per_second", None, 4)
     _smoothed(axes[5], run.trained, "data_wait_fraction", None, 5)
     axes[4].set_ylim(bottom=0)
     axes[5].set_ylim(0, 1)
     for axis in axes:
         axis.set_xlabel("samples")
-    _finish(
+    finish(
         axes,
         (
             "Loss",
@@ -109,9 +111,9 @@ def _smoothed(
         return
     width = max(1, len(values) // 40)
     if faint and width > 1:
-        axis.plot(samples, values, color=_style(number)["color"], linewidth=0.5, alpha=0.3)
+        axis.plot(samples, values, color=style(number)["color"], linewidth=0.5, alpha=0.3)
     mean = np.convolve(values, np.ones(width) / width, mode="valid")
-    axis.plot(samples[width - 1 :], mean, label=label, **_style(number))
+    axis.plot(samples[width - 1 :], mean, label=label, **style(number))
 
 
 def validation(run: RunFacts) -> Any:
@@ -122,20 +124,20 @@ def validation(run: RunFacts) -> Any:
         for quantity in CURVES
         if quantity in known and (quantity != "rmse" or "crps_fair" not in known)
     ]
-    drawing, axes = _axes(len(asked))
+    drawing, axes = axes_of(len(asked))
     for axis, quantity in zip(axes, asked, strict=True):
         if quantity in AROUND_ONE:
-            _band(axis, AROUND_ONE[quantity])
+            band(axis, AROUND_ONE[quantity])
         for number, name in enumerate(run.variables()[:LINES]):
             samples, values = run.series(f"{run.stage}/{quantity}/{name}")
             if quantity in RELATIVE and values:
                 values = [value / values[0] for value in values]
-            axis.plot(samples, values, marker="o", markersize=3.5, label=name, **_style(number))
+            axis.plot(samples, values, marker="o", markersize=3.5, label=name, **style(number))
         best = run.best_samples()
         if best is not None:
             axis.axvline(best, color=INK, linewidth=0.8, linestyle=(0, (3, 2)))
         axis.set_xlabel("samples")
-    _finish(axes, [_title(quantity) for quantity in asked])
+    finish(axes, [_title(quantity) for quantity in asked])
     return drawing
 
 
@@ -144,102 +146,21 @@ def _title(quantity: str) -> str:
     return title[:1].upper() + title[1:] + (" over the first validation's" if quantity in RELATIVE else "")
 
 
-def _band(axis: Any, limits: tuple[float, float]) -> None:
+def band(axis: Any, limits: tuple[float, float]) -> None:
+    """What is good around 1."""
     axis.axhspan(*limits, color="#009E73", alpha=0.10, linewidth=0)
     axis.axhline(1, color=INK, linewidth=0.8)
 
 
-def details(run: RunFacts) -> Any:
-    """Of the newest validation: spectra, error by distance from the inflow edge, fractions skill, frequency
-    bias and RMSE by lead.
-    """
-    drawing, axes = _axes(5)
-    for number, name in enumerate(run.variables()[:LINES]):
-        _line(axes[0], run.newest("psd_ratio", name), _km, name, number)
-        errors = run.newest("rmse", name)
-        _line(axes[1], _over(run.newest("inflow_rmse", name), errors), _first_lead, name, number)
-        _thresholds(axes[2], run.newest("fss", name))
-        _line(axes[3], run.newest("frequency_bias", name), _first_lead, name, number)
-        _line(axes[4], _over(errors, errors), _lead, name, number)
-    _band(axes[0], PSD_RATIO)
-    axes[0].set_xscale("log")
-    axes[0].set_yscale("log")
-    for scale in (axes[0].xaxis, axes[0].yaxis):
-        _plain(scale)
-    axes[0].set_xlabel("wavelength, km")
-    axes[2].set_xlabel("window, km")
-    axes[3].axhline(1, color=INK, linewidth=0.8)
-    axes[4].set_xlabel("lead")
-    titles = (
-        "Power over the truth's",
-        "RMSE by distance from the inflow edge (1: all)",
-        "FSS by window",
-        "Frequency bias",
-        "RMSE by lead (1: first step)",
-    )
-    _finish(axes, titles)
-    return drawing
-
-
-def _over(values: dict[str, float], errors: dict[str, float]) -> dict[str, float]:
-    """The values over the error of the whole domain one step ahead; none where that is missing or zero."""
-    whole = errors.get("")
-    return {tail: value / whole for tail, value in values.items()} if whole else {}
-
-
-def _first_lead(tail: str) -> str | None:
-    """The qualifier of a metric one step ahead, such as `20mm`; None of later leads."""
-    return tail.strip(":") if "@" not in tail else None
-
-
-def _line(axis: Any, found: dict[str, float], place: Callable[[str], Any], label: str, number: int) -> None:
-    kept = [(place(tail), value) for tail, value in found.items() if place(tail) is not None]
-    if kept:
-        kept = sorted(kept, key=lambda pair: _leading_number(pair[0]))
-        axis.plot(
-            [at for at, _ in kept],
-            [value for _, value in kept],
-            marker="o",
-            markersize=3.5,
-            label=label,
-            **_style(number),
-        )
-
-
-def _leading_number(place: Any) -> float:
-    """`20-50km` and `6h` in order of their numbers; `first` before them."""
-    found = re.match(r"[\d.]+", str(place))
-    return float(found[0]) if found else -1.0
-
-
-def _km(tail: str) -> float | None:
-    found = re.fullmatch(r":([\d.e+]+)km", tail)
-    return float(found[1]) if found else None
-
-
-def _lead(tail: str) -> str | None:
-    """`first`, or `6h` of `@6h`; None of what is by threshold, band or ring."""
-    if not tail:
-        return "first"
-    return tail[1:] if tail.startswith("@") else None
-
-
-def _thresholds(axis: Any, found: dict[str, float]) -> None:
-    """A line a threshold, against the window."""
-    by_threshold: dict[str, dict[str, float]] = {}
-    for tail, value in found.items():
-        if "@" not in tail:
-            threshold, window = tail.strip(":").split(":")
-            by_threshold.setdefault(threshold, {})[f":{window}"] = value
-    for number, threshold in enumerate(sorted(by_threshold, key=_leading_number)):
-        values = by_threshold[threshold]
-        _line(axis, values, _km, f"≥ {threshold}", number)
+def _step(case: CaseFields) -> np.timedelta64:
+    step: np.timedelta64 = case.valid_times[0] - case.start
+    return step
 
 
 def case_panels(case: CaseFields, name: str, lead: int) -> list[maps.Panel]:
     """Truth, mean, members and the mean's error of one variable at a lead."""
     grid, truth, mean = case.grid, case.truth[name][lead], case.mean[name][lead]
-    when = maps.stamp(case.valid_times[lead], case.valid_times[lead] - case.start)
+    when = maps.stamp(case.valid_times[lead], case.valid_times[lead] - case.start, _step(case))
     panels = [maps.Panel(f"truth\n{when}", grid, truth)]
     if case.ensemble_size > 1:
         panels.append(maps.Panel(f"mean of {case.ensemble_size} members", grid, mean))
@@ -282,7 +203,7 @@ def draw_strip(cases: Sequence[tuple[int, CaseFields]], name: str) -> Any:
     ]
     what = "member 0" if newest.ensemble_size > 1 else "forecast"
     valid = newest.valid_times[-1]
-    title = f"{maps.title_of(variable)}\n{what}, {maps.stamp(valid, valid - newest.start)}"
+    title = f"{maps.title_of(variable)}\n{what}, {maps.stamp(valid, valid - newest.start, _step(newest))}"
     return maps.figure(panels, variable, title, columns=len(panels), panel_inches=2.1)
 
 

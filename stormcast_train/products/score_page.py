@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stormcast_train.base.leads import lead_unit
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.variables import Variable
 from stormcast_train.products import curves, maps
@@ -58,7 +59,9 @@ def draw_case(case: Case, variable: Variable, grid: Grid, path: Path) -> Path:
 def _row(case: Case, name: str, grid: Grid, lead: int) -> list[maps.Panel]:
     after = case.valid_times[lead] - case.start
     members = case.forecasts["ensemble"][name]
-    panels = [maps.Panel(f"truth\n{maps.stamp(case.valid_times[lead], after)}", grid, case.truth[name][lead])]
+    first = case.valid_times[0] - case.start
+    when = maps.stamp(case.valid_times[lead], after, first)
+    panels = [maps.Panel(f"truth\n{when}", grid, case.truth[name][lead])]
     if len(members) > 1:
         panels.append(maps.Panel(f"mean of {len(members)} members", grid, members[:, lead].mean(axis=0)))
     panels.append(maps.Panel("member 0", grid, members[0, lead]))
@@ -100,11 +103,12 @@ def write_page(
 ) -> Path:
     """The report around tables and images."""
     starts = scoring.aggregate.times()
-    leads = [s / 3600 for s in scoring.aggregate.lead_seconds]
+    length, unit = lead_unit(scoring.aggregate.lead_seconds)
+    leads = [s / length for s in scoring.aggregate.lead_seconds]
     members = max(row.members for row in scoring.aggregate.rows() if row.forecast == "ensemble")
     lead = (
         f"{len(starts)} start(s) from {maps.stamp(starts.min())} to {maps.stamp(starts.max())}, {members} "
-        f"member(s), leads {min(leads):g} to {max(leads):g} h, split: {scoring.facts.split}."
+        f"member(s), leads {min(leads):g} to {max(leads):g} {unit}, split: {scoring.facts.split}."
     )
     summary = Section(
         "In short",

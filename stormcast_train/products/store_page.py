@@ -186,7 +186,8 @@ def _values(role: Role, draw: Drawer) -> Iterator[Section]:
     rain = {name: role.group.histogram(name, every) for name in m.counted(role.group.layout.variables)}
     source = _sampling(role)
     histograms = store_pictures.distributions(sampled, rain)
-    images = [draw(histograms, f"Values of {source}; rain: of all times, bins by intensity.")]
+    of_rain = "; rain: of all times, bins by intensity" if rain else ""
+    images = [draw(histograms, f"Values of {source}{of_rain}.")]
     caption = f"From {source}. Missing: of the sampled times that have any value. Grey: never seen. {TIPS}"
     for first in range(0, len(sampled), VARIABLES_PER_PICTURE):
         some = sampled[first : first + VARIABLES_PER_PICTURE]

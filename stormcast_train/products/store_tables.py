@@ -116,10 +116,11 @@ def change_points(found: Mapping[str, Scan], images: Images) -> Section:
         for role, scanned in found.items()
         if scanned.cannot_tell
     ]
+    used = dict.fromkeys(name for scanned in found.values() for name in scanned.statistics)
+    told = [{"std": "standard deviation"}.get(name, name.replace("_", " ")) for name in used]
     sentences = [
         *cannot,
-        "Steps of monthly mean, standard deviation and wet fraction, the seasons taken out; levels in the "
-        "variable's own unit.",
+        f"Steps of monthly {', '.join(told)}, the seasons taken out; levels in the variable's own unit.",
     ]
     if not rows and len(cannot) < len(found):
         sentences.append("None was found.")

@@ -4,7 +4,7 @@ errors, climatology.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from stormcast_train.fields.times import Times, iso
 from stormcast_train.verification.config import ScoreConfig
 
 if TYPE_CHECKING:
+    from stormcast_train.fields.variables import Variable
     from stormcast_train.forecast.emulator import Emulator
     from stormcast_train.store.reader import Store
     from stormcast_train.verification.baselines import Climatology
@@ -83,7 +84,7 @@ class BaselineInputs:
     def _extrapolation(self, start: np.datetime64) -> Fields:
         from stormcast_train.verification.baselines import extrapolation, frames_needed
 
-        names = [name for name, variable in self.analysis.variables.items() if variable.is_intermittent]
+        names = extrapolated(self.analysis.variables)
         past = start - np.arange(frames_needed(self.score.motion))[::-1] * self.analysis.step
         if not names or not self.analysis.whole(past).all():
             return {}
@@ -133,7 +134,7 @@ def prepare(asked: Asked, console: Console) -> BaselineInputs:
     climatology = _climatology(asked, training, emulator, notes)
     errors = _held_out_errors(asked, training, emulator, single, notes, console)
     driver = DriverFields(analysis.store, analysis, asked.score.derived)
-    notes += _standing_notes(asked.score, driver, single)
+    notes += _standing_notes(asked.score, driver, single, extrapolated(analysis.variables))
     roll = roller(single, analysis.store, asked.lead_steps, asked.score.derived) if single else None
     split = split_of(asked.starts, emulator, analysis.store)
     name = _driver_name(analysis.store)
@@ -142,7 +143,14 @@ def prepare(asked: Asked, console: Console) -> BaselineInputs:
     )
 
 
-def _standing_notes(score: ScoreConfig, driver: DriverFields, single: Emulator | None) -> list[str]:
+def extrapolated(variables: Mapping[str, Variable]) -> list[str]:
+    """Names of those that a radar's motion carries: rain and reflectivity."""
+    return [name for name, v in variables.items() if v.is_intermittent]
+
+
+def _standing_notes(
+    score: ScoreConfig, driver: DriverFields, single: Emulator | None, moving: list[str]
+) -> list[str]:
     from stormcast_train.verification.case_sums import WEIGHTING
 
     notes = [WEIGHTING]
@@ -156,10 +164,11 @@ def _standing_notes(score: ScoreConfig, driver: DriverFields, single: Emulator |
             "regression: the deterministic rollout of the run's regression. A single field's fair CRPS is "
             "its MAE (members = 1)."
         )
-    notes.append(
-        f"extrapolation (rain and reflectivity): pysteps, {score.motion} motion, semi-Lagrangian; what "
-        "comes from outside is dry."
-    )
+    if moving:
+        notes.append(
+            f"extrapolation ({', '.join(moving)}): pysteps, {score.motion} motion, semi-Lagrangian; what "
+            "comes from outside is dry."
+        )
     if driver.names:
         notes.append("driver: the background's own fields at the valid time, bilinear on the state's grid.")
     notes.append(
@@ -297,8 +306,8 @@ def _held_out_errors(
             advance(1, iso(start))
     notes.append(
         f"dressed_regression, dressed_persistence: the forecast plus its own error fields of {len(chosen)} "
-        f"validation starts from {iso(chosen[0])} to {iso(chosen[-1])}, by variable and lead; rain is "
-        "clipped at 0."
+        f"validation starts from {iso(chosen[0])} to {iso(chosen[-1])}, by variable and lead"
+        + ("; rain is clipped at 0." if extrapolated(training.variables) else ".")
     )
     return _stacked(regression), _stacked(persistence)
 

@@ -12,7 +12,9 @@ from stormcast_train.base.console import Console
 from stormcast_train.base.device_key import Device
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
-from stormcast_train.fields.times import Times, iso, parse_time
+from stormcast_train.base.leads import lead_text
+from stormcast_train.base.quiet import hide_library_warnings
+from stormcast_train.fields.times import Times, axis, iso, parse_duration, parse_time, seconds
 
 if TYPE_CHECKING:
     from stormcast_train.forecast.forecast_file import ForecastFile, MemberRange, Plan
@@ -21,6 +23,7 @@ EXAMPLE = (
     "stormcast forecast run=runs/taiwan store=stores/taiwan_tiny start=2021-06-02T00 hours=6 members=8 "
     "out=forecast.nc"
 )
+FEW = 6  # starts that a sentence names
 POSITIONAL: tuple[str, ...] = ()
 
 
@@ -40,22 +43,39 @@ class Config(Frozen):
     device: Device | None = None
 
     def starts(self) -> Times:
-        """The start times, as given, each once."""
+        """The start times, each once, in the order given; RequestError for what is no time and no range."""
         if not self.start:
             raise RequestError(
-                "'start=' is needed and was not given: a time, 2021-06-02T00, or several, "
-                "[2021-06-02T00,2021-06-02T06]"
+                "'start=' is needed and was not given: a time, 2021-06-02T00, several, "
+                "[2021-06-02T00,2021-06-02T06], or a range with its step, 2021-06-02T00/2021-06-04T00/6h"
             )
         asked = (self.start,) if isinstance(self.start, str) else self.start
-        times = list(dict.fromkeys(parse_time(text) for text in asked))
-        return np.array(times, "datetime64[s]")
+        times = dict.fromkeys(time for text in asked for time in _times(text))
+        return np.array(list(times), "datetime64[s]")
+
+
+def _times(text: str) -> Times:
+    """The time, or those of `FIRST/LAST/STEP`, both ends among them."""
+    parts = text.split("/")
+    if len(parts) == 1:
+        return np.array([parse_time(text)], "datetime64[s]")
+    if len(parts) != 3:
+        raise RequestError(
+            f"start={text} is no range of starts: write FIRST/LAST/STEP, as in 2021-06-02T00/2021-06-04T00/6h"
+        )
+    first, last, step = parse_time(parts[0]), parse_time(parts[1]), parse_duration(parts[2])
+    if not seconds(step) or last < first or seconds(last - first) % seconds(step):
+        raise RequestError(
+            f"start={text}: the last start must lie a whole number of steps after the first, and a step must "
+            "be longer than nothing"
+        )
+    return axis(first, last, step)
 
 
 def plan(config: Config) -> dict[str, Any]:
     """What would be forecast, without torch."""
     archive_plan, done = _prepare(config)
-    starts = ", ".join(iso(t) for t in archive_plan.starts)
-    what = f"roll {archive_plan.steps} steps with {archive_plan.members} member(s) from {starts}"
+    what = f"roll {_length(archive_plan)} with {archive_plan.members} member(s) from {_listed(archive_plan)}"
     would = f"do nothing: {config.out} holds this forecast" if done else f"{what} and write {config.out}"
     return {"would": [would], "done": done}
 
@@ -78,9 +98,21 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         archive.finish()
         console.say(
             f"wrote {config.out}: {len(archive_plan.starts)} start(s), {archive_plan.members} member(s), "
-            f"{archive_plan.steps} steps"
+            f"{_length(archive_plan)}"
         )
     return {**result, "done": False}
+
+
+def _length(archive_plan: Plan) -> str:
+    """`6 steps (30 min)`."""
+    step_s, steps = seconds(archive_plan.step), archive_plan.steps
+    return f"{steps} step{'s' if steps > 1 else ''} ({lead_text(steps * step_s, step_s)})"
+
+
+def _listed(archive_plan: Plan) -> str:
+    """The starts, or the ends of a longer list and how many there are."""
+    starts = [iso(start) for start in archive_plan.starts]
+    return ", ".join(starts) if len(starts) <= FEW else f"{starts[0]} to {starts[-1]} ({len(starts)} starts)"
 
 
 def _prepare(config: Config) -> tuple[Plan, bool]:
@@ -146,7 +178,8 @@ def _spawn(config: Config, archive_plan: Plan) -> None:
     from multiprocessing import get_context
 
     world = min(config.processes, len(archive_plan.units()))
-    with ProcessPoolExecutor(world, mp_context=get_context("spawn")) as pool:
+    spawn = get_context("spawn")
+    with ProcessPoolExecutor(world, mp_context=spawn, initializer=hide_library_warnings) as pool:
         for share in [pool.submit(_work, config, archive_plan, rank, world) for rank in range(world)]:
             share.result()
 

@@ -28,17 +28,21 @@ def plan(config: Config) -> dict[str, Any]:
 
 def run(config: Config, console: Console) -> dict[str, Any]:
     """List or show."""
-    from stormcast_train.runs import ledger
-    from stormcast_train.runs.run import describe_run, list_runs
+    from stormcast_train.runs.ledger import Entry, comparable, differing, entries
+    from stormcast_train.runs.ledger_text import sheet, tables
+    from stormcast_train.runs.run import find_run
 
     _check(config)
     if config.action == "show":
-        described = describe_run(str(config.run))
-        console.show(ledger.sheet(described))
-        return described
-    found = list_runs(config.run or ".")
-    console.show(ledger.table(found) if found else f"no runs in {config.run or '.'}")
-    return {"runs": found}
+        entry = Entry.of(find_run(str(config.run)).path, with_weights=True)
+        console.show(sheet(entry))
+        return entry.as_json()
+    found = entries(config.run or ".")
+    console.show(tables(found, console.width) if found else f"no runs in {config.run or '.'}")
+    groups = [
+        {"runs": [run.path for run in runs], "differing": differing(runs)} for runs in comparable(found)
+    ]
+    return {"runs": [entry.as_json() for entry in found], "comparable": groups}
 
 
 def _check(config: Config) -> None:

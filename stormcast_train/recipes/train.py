@@ -15,6 +15,7 @@ from stormcast_train.distributed.local import reporting, run_ranks
 from stormcast_train.distributed.ranks import must_launch, ranks_from_environment
 from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.recipes._train_keys import Config
+from stormcast_train.recipes._train_plan import announcement, details
 from stormcast_train.recipes._train_stages import command_words, open_asked_store, stage_runs
 from stormcast_train.runs.run import STAGES as STAGES_FILE
 from stormcast_train.runs.run import describe_run
@@ -23,7 +24,7 @@ from stormcast_train.training.run.checks import check_batch, check_metrics
 from stormcast_train.training.run.execute import run_stage
 from stormcast_train.training.run.identity import begin, identify, is_done
 from stormcast_train.training.run.stage_run import StageRun
-from stormcast_train.training.setup.resolve import resolve
+from stormcast_train.training.setup.resolve import Setup, resolve
 
 EXAMPLE = "stormcast train stage=both store=stores/taiwan_tiny run=runs/taiwan processes=2"
 POSITIONAL: tuple[str, ...] = ()
@@ -31,33 +32,43 @@ POSITIONAL: tuple[str, ...] = ()
 
 def plan(config: Config) -> dict[str, Any]:
     """What would be trained, without torch."""
-    return _planned(config, stage_runs(config, open_asked_store(config)))
+    runs = stage_runs(config, open_asked_store(config))
+    found = _checked(config, runs)
+    sentences, stages = [], []
+    for stage_run, setup, begins in found:
+        sentences.append(_sentence(stage_run, begins, _world(config)))
+        if begins != "done":
+            stages.append(details(config, stage_run, setup, _world(config)))
+            sentences += [f"  {sentence}" for sentence in stages[-1].pop("sentences")]
+    return {"would": sentences, "begin": [begins for _, _, begins in found], "stages": stages}
 
 
-def _planned(config: Config, runs: Sequence[StageRun]) -> dict[str, Any]:
-    world = max(config.processes, ranks_from_environment().world)
-    sentences, begins = [], []
+def _checked(config: Config, runs: Sequence[StageRun]) -> list[tuple[StageRun, Setup, str]]:
+    """Every stage with its resolved request and how it begins: new, resume or done; RequestError where one
+    cannot.
+    """
+    found: list[tuple[StageRun, Setup, str]] = []
     for number, stage_run in enumerate(runs):
-        check_batch(stage_run, world)
-        begins.append(_begins(stage_run, runs[:number]))
-        sentences.append(_sentence(stage_run, begins[-1], world))
-    return {"would": sentences, "begin": begins}
+        check_batch(stage_run, _world(config))
+        beneath = _awaited(stage_run, runs[:number])
+        setup = stage_run.setup if beneath is None else _awaiting(stage_run, beneath)
+        check_metrics(stage_run, setup)
+        found.append((stage_run, setup, "new" if beneath else begin(stage_run, identify(stage_run))))
+    return found
 
 
-def _begins(stage_run: StageRun, before: Sequence[StageRun]) -> str:
-    """How the run begins: new, resume or done; RequestError where it cannot."""
-    beneath = _awaited(stage_run, before)
-    if beneath is not None:
-        check_metrics(stage_run, resolve(stage_run.request, stage_run.opened, beneath.request.stage))
-        return "new"
-    check_metrics(stage_run, stage_run.setup)
-    return begin(stage_run, identify(stage_run))
+def _awaiting(stage_run: StageRun, beneath: StageRun) -> Setup:
+    return resolve(stage_run.request, stage_run.opened, beneath.request.stage)
+
+
+def _world(config: Config) -> int:
+    return max(config.processes, ranks_from_environment().world)
 
 
 def _sentence(stage_run: StageRun, begins: str, world: int) -> str:
     verb = {"new": "train", "resume": "resume", "done": "do nothing for"}[begins]
     name, fold, optim = stage_run.kind.name, stage_run.request.fold, stage_run.optim
-    which = f"{name} without fold {fold.index} of {fold.of}" if fold else name
+    which = f"{name} of {fold.title}, which does not see that block," if fold else name
     length = f"{optim.total_samples} samples in batches of {optim.batch_size} on {world} rank(s)"
     return f"{verb} the {which} in {stage_run.directory.path}: {length}"
 
@@ -69,7 +80,7 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     ranks, runs = ranks_from_environment(), stage_runs(config, open_asked_store(config))
     launches = must_launch(config.processes, ranks)
     if launches or ranks.world == 1:
-        if all(found == "done" for found in _planned(config, runs)["begin"]):
+        if all(begins == "done" for _, _, begins in _checked(config, runs)):
             return _already_done(runs, console)
         if launches:
             try:
@@ -83,6 +94,8 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     speaker = console if ranks.is_first else Console(quiet=True)
     with reporting() as result, StopRequest().listening() as stop:
         for stage_run in runs:
+            for sentence in announcement(config, stage_run):
+                speaker.say(sentence)
             described = run_stage(stage_run, ranks, speaker, stop)
             if stage_run.request.fold is None:
                 result.update(described)
@@ -113,7 +126,7 @@ def _done_nevertheless(config: Config, error: FailedError, console: Console) -> 
     raises the error again.
     """
     runs = stage_runs(config, open_asked_store(config))
-    if any(found != "done" for found in _planned(config, runs)["begin"]):
+    if any(begins != "done" for _, _, begins in _checked(config, runs)):
         raise error
     console.say(f"warning: rank {error.facts.get('rank', 0)} was lost after the training was done")
     return _already_done(runs, console)

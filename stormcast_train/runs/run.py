@@ -5,16 +5,16 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from safetensors import safe_open
-
 from stormcast_train.base.errors import FailedError, RequestError
 from stormcast_train.base.files import read_json, write_bytes, write_json
+from stormcast_train.base.yaml_file import read_yaml
 from stormcast_train.runs.events import Event, latest, read_events
 from stormcast_train.runs.run_spec import RunSpec
 
@@ -31,6 +31,8 @@ OWN_NAMES = {
     "code.json",
     "submit.sbatch",
 }
+RUN_FOLDERS = ("package", "checkpoints", "snapshots", "validation", "means", "profile", "hang", "wandb")
+STORE_FILE, FOLDS = "zarr.json", "folds"
 State = Literal["new", "running", "stopped", "done", "failed"]
 ENDS: dict[str, State] = {"done": "done", "stopped": "stopped", "failed": "failed"}
 
@@ -87,10 +89,8 @@ class RunDirectory:
 
     def document(self, name: str) -> dict[str, Any]:
         """What `science.yaml`, `execution.yaml` or `site.yaml` holds; empty where it is absent."""
-        from omegaconf import OmegaConf  # here: a list of no runs does without its 0.2 s
-
         path = self.path / f"{name}.yaml"
-        loaded = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else {}
+        loaded = read_yaml(path) if path.is_file() else {}
         return {str(k): v for k, v in loaded.items()} if isinstance(loaded, dict) else {}
 
     def record(
@@ -118,6 +118,10 @@ class RunDirectory:
         if not known:
             return "running" if self.exists and self._held() else "new"
         return ENDS.get(known[-1]["event"]) or ("running" if self._held() else "failed")
+
+    def trained(self) -> int:
+        """Samples of its newest checkpoint, from which it goes on; 0 without one."""
+        return max((int(p.name) for p in self.checkpoints.glob("*") if p.name.isdigit()), default=0)
 
     def untouched(self) -> bool:
         """Whether nothing has come of the run: it was recorded, then refused before it began; nobody holds
@@ -252,6 +256,8 @@ def _at_samples(run: RunDirectory, have: Mapping[str, Path], samples: int) -> Pa
 
 def weights_sha256(package: Path) -> str:
     """SHA-256 over the package's weights, tensor by tensor in name order: name, dtype, shape, bytes."""
+    from safetensors import safe_open  # here: a list of runs hashes none
+
     hasher = hashlib.sha256()
     with safe_open(package / "weights.safetensors", framework="numpy") as tensors:
         for name in sorted(tensors.keys()):
@@ -266,8 +272,18 @@ def describe_run(path: str | Path, with_weights: bool = True) -> dict[str, Any]:
     is not asked for.
     """
     run = find_run(path)
-    identity, events = run.identity(), read_events(run.path)
-    science, site = run.document("science"), run.document("site")
+    documents = {name: run.document(name) for name in ("science", "site")}
+    return description(run, read_events(run.path), documents, with_weights)
+
+
+def description(
+    run: RunDirectory,
+    events: list[Event],
+    documents: Mapping[str, Mapping[str, Any]],
+    with_weights: bool = False,
+) -> dict[str, Any]:
+    """`describe_run` of a run whose events and documents (`science`, `site`) are read already."""
+    identity, science, site = run.identity(), documents["science"], documents["site"]
     trained, validated = latest(events, "train"), latest(events, "validate")
     packages = run.packages()
     return {
@@ -300,13 +316,24 @@ def _sampler_facts(packages: Mapping[str, Path]) -> dict[str, Any]:
     return {"sampler_variance_ratio": known["variance_ratio"]} if known else {}
 
 
+def run_folders(root: Path, deepest: int | None = None) -> list[Path]:
+    """All runs at and below `root`, by path, looking into no store and into nothing that a run leaves but its
+    folds; deepest: folders below `root` at most, the folds of a run not counted.
+    """
+    found, above = [], str(root).rstrip(os.sep).count(os.sep)
+    for folder, inside, files in os.walk(root):  # names, not paths: an archive has many thousand folders
+        if IDENTITY in files:
+            found.append(Path(folder))
+        deep_enough = deepest is not None and folder.count(os.sep) - above >= deepest
+        within_run = IDENTITY in files or folder.endswith(os.sep + FOLDS)
+        ends = STORE_FILE in files or (deep_enough and not within_run)
+        inside[:] = [] if ends else [n for n in inside if n not in RUN_FOLDERS and not n.startswith(".")]
+    return sorted(found)
+
+
 def list_runs(root: str | Path) -> list[dict[str, Any]]:
     """Descriptions (without weights) of all runs at and below `root`, by path."""
     folder = Path(root)
     if not folder.is_dir():
         raise RequestError(f"{folder} is not a folder: name one that holds runs")
-    return [
-        describe_run(found.parent, with_weights=False)
-        for found in sorted(folder.rglob(IDENTITY))
-        if "package" not in found.parts
-    ]
+    return [describe_run(found, with_weights=False) for found in run_folders(folder)]

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from stormcast_train.networks.parameters import network_parameters
 from stormcast_train.objectives.crps_config import CrpsConfig
 from stormcast_train.stages.stage import (
     Example,
@@ -80,6 +81,13 @@ class OneStepCrps(Kind):
         noise = _own(request.objective).noise_size
         return family_of(request.config.kind).generator(
             request.config, request.shape, request.inputs, request.outputs, noise, request.seed
+        )
+
+    def parameters(self, request: NetworkRequest, objective: ObjectiveConfig) -> int | None:
+        """See `Kind.parameters`."""
+        noise = _own(objective).noise_size
+        return network_parameters(
+            request.config, request.shape, request.inputs, request.outputs, labels=noise
         )
 
     def build_step(self, parts: Parts) -> DrawnStep:

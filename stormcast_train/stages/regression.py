@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
+from stormcast_train.networks.parameters import network_parameters
 from stormcast_train.stages.stage import Example, Kind, LossTerms, NetworkRequest, Parts, Setting
 
 if TYPE_CHECKING:
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from stormcast_train.data.batch import Batch, Window
     from stormcast_train.data.conditions import Conditions
     from stormcast_train.data.target import Target
+    from stormcast_train.objectives.config import ObjectiveConfig
     from stormcast_train.objectives.count import FixedCount
 
 
@@ -54,6 +56,10 @@ class Regression(Kind):
 
         family = family_of(request.config.kind)
         return family.regression(request.config, request.shape, request.inputs, request.outputs, request.seed)
+
+    def parameters(self, request: NetworkRequest, objective: ObjectiveConfig) -> int | None:
+        """See `Kind.parameters`."""
+        return network_parameters(request.config, request.shape, request.inputs, request.outputs)
 
     def build_step(self, parts: Parts) -> RegressionStep:
         """See `Kind.build_step`."""

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
+from stormcast_train.networks.parameters import network_parameters
 from stormcast_train.objectives.edm_config import EdmConfig, EdmSpec, NoiseSpec
 from stormcast_train.stages.stage import (
     Example,
@@ -142,6 +143,11 @@ class ResidualDiffusion(Kind):
             request.config, request.shape, request.inputs, request.outputs, request.seed
         )
         return precondition(denoiser, request.objective.noise)
+
+    def parameters(self, request: NetworkRequest, objective: ObjectiveConfig) -> int | None:
+        """See `Kind.parameters`."""
+        inputs = request.outputs + request.inputs
+        return network_parameters(request.config, request.shape, inputs, request.outputs, level=True)
 
     def build_step(self, parts: Parts) -> ResidualStep:
         """See `Kind.build_step`. measured: `residual_std`, held-out, normalised, by variable."""

@@ -205,6 +205,12 @@ class Kind(ABC):
     def build_step(self, parts: Parts) -> Step:
         """One step of a forecast."""
 
+    def parameters(self, request: NetworkRequest, objective: ObjectiveConfig) -> int | None:
+        """Of the network that `build_network` makes of this, without torch; None where only building it
+        tells.
+        """
+        return None
+
     def needs_no_network(self, step: Step, setting: Setting) -> bool:
         """Whether an example needs no network: a thread may then make the next one while a CPU works on this
         one.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.files import read_json, write_json
 from stormcast_train.base.fingerprint import digest_files
+from stormcast_train.base.quiet import hide_library_warnings
 from stormcast_train.fields.times import HOUR, Period, iso, parse_time
 from stormcast_train.synthetic import faults
 from stormcast_train.synthetic.contents import ArchiveContents, hour_files
@@ -216,7 +217,8 @@ def perform(
         for job in jobs:
             yield job, _perform(job, advance)
         return
-    with ProcessPoolExecutor(min(workers, len(jobs)), mp_context=get_context("spawn")) as pool:
+    spawn, processes = get_context("spawn"), min(workers, len(jobs))
+    with ProcessPoolExecutor(processes, mp_context=spawn, initializer=hide_library_warnings) as pool:
         waiting = {pool.submit(_perform, job, None): job for job in jobs}
         for done in as_completed(waiting):
             written = done.result()

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from stormcast_train.networks.config import NetworkConfig
+from stormcast_train.networks.parameters import network_parameters
 from stormcast_train.networks.size import Size, size_of
 from stormcast_train.networks.songunet import SongUNets
 
@@ -37,6 +38,7 @@ def test_the_papers_regression_has_its_78_6_million_parameters_and_6_8_teraflop(
     size = regression(shipped("paper"), (512, 640), 99 + 26 + 2, 99)
     assert size.parameters / 1e6 == pytest.approx(78.6, abs=0.05)
     assert size.forward_flops / 1e12 == pytest.approx(6.82, abs=0.01)
+    assert size.parameters == network_parameters(shipped("paper"), (512, 640), 127, 99)
 
 
 def test_the_papers_denoiser_sees_state_regression_and_static_fields():
@@ -45,6 +47,7 @@ def test_the_papers_denoiser_sees_state_regression_and_static_fields():
     size = denoiser(shipped("paper"), (512, 640), 99 + 99 + 2, 99)
     assert size.parameters / 1e6 == pytest.approx(79.1, abs=0.3)
     assert size.forward_flops / 1e12 == pytest.approx(6.94, abs=0.03)
+    assert size.parameters == network_parameters(shipped("paper"), (512, 640), 299, 99, level=True)
 
 
 def test_the_users_grid_costs_a_twelfth():

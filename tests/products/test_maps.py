@@ -93,6 +93,8 @@ def test_a_stamp_tells_time_and_lead() -> None:
     valid = np.datetime64("2021-06-02T03:00:00", "s")
     assert maps.stamp(valid, np.timedelta64(3 * 3600, "s")) == "2021-06-02 03:00 UTC (+3 h)"
     assert maps.stamp(valid, np.timedelta64(300, "s")) == "2021-06-02 03:00 UTC (+5 min)"
+    hour, step = np.timedelta64(3600, "s"), np.timedelta64(300, "s")
+    assert maps.stamp(valid, hour, step) == "2021-06-02 03:00 UTC (+60 min)"  # beside +55 min
 
 
 def test_a_store_plots_itself(tiny_store: Path, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from stormcast_train.base.errors import RequestError
 from stormcast_train.base.files import write_json
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.variables import describe
+from stormcast_train.products import run_details
 from stormcast_train.products.holders import open_holder
 from stormcast_train.products.run_facts import RunFacts, sentences, verdicts
 from stormcast_train.products.run_page import write_run_report
@@ -175,3 +177,35 @@ def test_inspect_writes_the_page(run: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["inspect", str(run), "report=true", "--json"]) == 0
     assert str(run / "report.html") in capsys.readouterr().out
     assert main(["inspect", str(run / "package" / "best"), "report=true"]) == 2
+
+
+def facts_of(run: Path, keep) -> RunFacts:
+    """The run's facts with the metrics of its newest validation that `keep` takes."""
+    facts = RunFacts.of(run)
+    newest = {k: v for k, v in facts.validated[-1].items() if "/" not in k or keep(k)}
+    trained = [{k: v for k, v in e.items() if k != "loss/rain1h"} for e in facts.trained]
+    return replace(facts, validated=[newest], trained=trained)
+
+
+def test_without_rain_there_are_no_axes_and_no_note_of_thresholds(run: Path) -> None:
+    titles = [axis.get_title(loc="left") for axis in run_details.details(RunFacts.of(run)).axes]
+    assert {"FSS by window", "Frequency bias", "RMSE by lead (1: first step)"} <= set(titles)
+    assert "Thresholds are amounts" in run_details.caption(RunFacts.of(run))
+    dry = facts_of(run, lambda name: "rain1h" not in name and "@" not in name)
+    titles = [axis.get_title(loc="left") for axis in run_details.details(dry).axes if axis.axison]
+    assert titles == ["Power over the truth's", "RMSE by distance from the inflow edge (1: all)"]
+    assert "Thresholds" not in run_details.caption(dry)
+
+
+def test_leads_in_minutes_are_told_in_minutes_in_order(run: Path) -> None:
+    facts = facts_of(run, lambda name: name == "diffusion/rmse/t2m")
+    newest = facts.validated[-1] | {"diffusion/rmse/t2m@1h": 6.0, "diffusion/rmse/t2m@30min": 4.0}
+    (axis,) = run_details.details(replace(facts, validated=[newest])).axes
+    assert [text.get_text() for text in axis.get_xticklabels()] == ["first", "30min", "60min"]
+    assert axis.lines[0].get_ydata().tolist() == [1.0, 2.0, 3.0]  # over the first step's 2
+
+
+def test_a_page_repeats_the_warnings_that_hold(run: Path) -> None:
+    EventLog(run, 1).write("warning", 400, message="the network has learned nothing: ...", about="learning")
+    EventLog(run, 1).write("done", 400)
+    assert "Warning: the network has learned nothing" in write_run_report(run).read_text()

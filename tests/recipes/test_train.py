@@ -18,6 +18,7 @@ import xarray as xr
 
 from stormcast_train.cli import main
 from stormcast_train.runs.events import read_events
+from stormcast_train.runs.ledger import Entry
 from stormcast_train.runs.run import describe_run
 from stormcast_train.store.reader import open_store
 
@@ -109,6 +110,15 @@ def test_repeating_the_command_says_done_and_imports_no_torch(two_ranks, store):
     assert done.returncode == 0, done.stderr.decode()
     assert json.loads(done.stdout)["state"] == "done"
     assert b"done already" in done.stderr
+
+
+def test_a_dry_run_imports_no_torch(store, tmp_path):
+    words = ["train", *TINY, f"store={store}", f"run={tmp_path / 'run'}", "--dry-run"]
+    code = f"import sys; from stormcast_train.cli import main; code = main({words!r}); "
+    code += "sys.exit(code or ('torch' in sys.modules) * 9)"
+    done = subprocess.run([sys.executable, "-c", code], env=environment(), capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    assert b"parameters: " in done.stdout
 
 
 def children(parent: int) -> list[int]:
@@ -295,11 +305,33 @@ def test_a_store_of_another_domain_is_refused(tmp_path, capsys):
 def test_a_dry_run_says_what_would_happen_and_writes_nothing(store, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(["train", f"store={store}", "run=run", *TINY, "--dry-run"]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if not line.startswith(" ")] == [
         "train the regression in run/regression: 48 samples in batches of 8 on 1 rank(s)",
         "train the diffusion in run/diffusion: 48 samples in batches of 8 on 1 rank(s)",
     ]
+    unknown = "  expected time: unknown: no earlier run of this stage, network, batch and store in ."
+    assert lines.count(unknown) == 2
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_dry_run_counts_windows_and_parameters_as_training_has_them(two_ranks, store, capsys):
+    folder, _ = two_ranks
+    words = ["train", f"store={store}", *TINY, "--dry-run", "--json", "processes=2"]
+    assert main([*words, f"run={folder.parent / 'another'}"]) == 0
+    for planned in json.loads(capsys.readouterr().out)["stages"]:
+        trained = folder / planned["run"].rpartition("/")[2]
+        (start,) = [event for event in read_events(trained) if event["event"] == "start"]
+        assert planned["parameters"] == start["parameters"]
+        assert planned["data"] == start["data"]
+        assert start["data"]["splits"]["train"]["windows"] == start["dataset_size"]
+        assert planned["expected_seconds"] == pytest.approx(Entry.of(trained).cost.seconds)  # as many samples
+
+
+def test_a_length_that_is_no_whole_number_of_batches_is_said(store, tmp_path, capsys):
+    words = ["train", f"store={store}", f"run={tmp_path / 'run'}", *TINY, "stage=regression"]
+    assert main([*words, "train.total_samples=42", "--dry-run"]) == 0
+    assert "  total_samples=42 becomes 48: 6 whole batches of 8" in capsys.readouterr().out
 
 
 def test_a_variable_is_told_otherwise_and_another_dropped_by_a_word_and_the_store_stays(store, tmp_path):

@@ -85,8 +85,10 @@ def test_repeating_the_command_is_done_and_describes_the_diffusion(both, capsys)
 
 def test_a_dry_run_says_what_the_folds_cost(store, tmp_path, capsys):
     assert main(["train", "stage=both", *TINY, f"store={store}", f"run={tmp_path / 'run'}", "--dry-run"]) == 0
-    said = capsys.readouterr()
-    assert (said.out + said.err).count("train the regression without fold") == 2
+    lines = capsys.readouterr().out.splitlines()
+    for fold in ("fold 1 of 2", "fold 2 of 2"):
+        assert sum(line.startswith(f"train the regression of {fold}, ") for line in lines) == 1
+        assert sum(line.startswith("  left out: ") and line.endswith(fold) for line in lines) == 1
     assert not (tmp_path / "run").exists()
 
 

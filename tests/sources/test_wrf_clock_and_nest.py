@@ -13,7 +13,7 @@ from stormcast_train.base.console import Console
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.grid import RegularDomain
 from stormcast_train.fields.times import Period
-from stormcast_train.fields.variables import VariablesConfig
+from stormcast_train.fields.variable_set import VariablesConfig
 from stormcast_train.preprocess.build_store import preprocess
 from stormcast_train.preprocess.request import PreprocessRequest
 from stormcast_train.sources import detect, rwrp

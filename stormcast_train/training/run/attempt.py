@@ -32,13 +32,16 @@ from stormcast_train.training.loop.profile import STEPS, SUMMARY, StepProfile
 from stormcast_train.training.loop.suspects import find_suspects
 from stormcast_train.training.loop.trainable import Trainable
 from stormcast_train.training.run.checkpoint import Keep
+from stormcast_train.training.run.cross_fitting import advised
 from stormcast_train.training.run.identity import RunIdentity
 from stormcast_train.training.run.journal import Journal
 from stormcast_train.training.run.learned import learned_nothing
+from stormcast_train.training.run.rank_device import counted
 from stormcast_train.training.run.restoring import restored
 from stormcast_train.training.run.saving import Saver
 from stormcast_train.training.run.stage_run import StageRun
 from stormcast_train.training.setup.build_stage import build
+from stormcast_train.training.setup.data_use import data_use
 from stormcast_train.training.setup.resolve import Setup
 from stormcast_train.training.validation.case_fields import CaseFields, case_path, write_case
 from stormcast_train.training.validation.convergence import convergence_facts, unconverged
@@ -135,10 +138,16 @@ class Attempt:
         facts |= {"init": started} if started else {}
         size = self._stream.dataset_size
         self._journal.write(
-            "start", samples, ranks=self._ranks.world, total_samples=total, dataset_size=size, **facts
+            "start",
+            samples,
+            **counted(self._ranks, self._device),
+            total_samples=total,
+            dataset_size=size,
+            data=data_use(self._run.setup).record(),
+            **facts,
         )
         for sentence in self._evaluation.warnings:
-            self._journal.warn(samples, sentence, "residual")
+            self._journal.warn(samples, advised(sentence, self._run), "residual")
 
     def _train(self, samples: int) -> int:
         """The loop, unless a rank was asked to stop, or time is up, before it began: what is on disk is all
@@ -226,7 +235,7 @@ class Attempt:
         took_s = time.perf_counter() - began
         self._journal.write("validate", samples, **found, seconds=took_s, best=improved, vetoes=broken)
         for sentence in memorised(ratios):
-            self._journal.warn(samples, sentence, "residual")
+            self._journal.warn(samples, advised(sentence, self._run), "residual")
         self._saver.sampler = convergence_facts(metrics, samples) or self._saver.sampler
         for sentence in unconverged(self._saver.sampler):
             self._journal.warn(samples, sentence, "sampler")

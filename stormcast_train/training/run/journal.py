@@ -33,7 +33,9 @@ class Journal:
             self._mirror = WandbMirror(directory.path, mode, "stormcast_train", directory.identity())
             context.callback(self._mirror.close)
         total = self._run.optim.total_samples
-        self._advance = context.enter_context(self._console.progress(f"train {self._run.kind.name}", total))
+        fold = self._run.request.fold
+        what = f"train {self._run.kind.name}{f', {fold.title}' if fold else ''}"
+        self._advance = context.enter_context(self._console.progress(what, total))
         self.show(samples, "")
 
     def write(self, event: str, samples: int, **facts: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.distributed.device import device_name
@@ -79,3 +79,10 @@ def prepare_torch(device: torch.device, deterministic: bool | None, tf32: bool) 
 def is_deterministic(asked: bool | None, device: torch.device) -> bool:
     """Whether the same layout gives the same bits; asked None: on a CPU."""
     return device.type == "cpu" if asked is None else asked
+
+
+def counted(ranks: Ranks, device: torch.device) -> dict[str, Any]:
+    """What an attempt's device-hours are counted by: ranks, kind of device, threads of a rank."""
+    import torch
+
+    return {"ranks": ranks.world, "device": device.type, "threads": torch.get_num_threads()}

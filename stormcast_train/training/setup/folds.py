@@ -31,6 +31,11 @@ class Fold(Frozen):
     index: int = Field(ge=0)
     of: int = Field(ge=2)
 
+    @property
+    def title(self) -> str:
+        """As people count: `fold 1 of 2`."""
+        return f"fold {self.index + 1} of {self.of}"
+
 
 def fold_edges(starts: Times, folds: int) -> Times:
     """First starts [folds - 1] of the blocks 1 .. folds-1 of these training starts [N]; RequestError where
