@@ -104,6 +104,7 @@ def test_the_table_has_the_interfaces_columns_metrics_and_forecasts(scored: tupl
         "dressed_persistence",
         "driver",
         "extrapolation",
+        "stencil",
     }
     assert {"ensemble", "member", "mean", "pmm"} | baselines == set(frame.forecast)
     assert set(frame[frame.forecast == "driver"].variable) == {"t2m"}
