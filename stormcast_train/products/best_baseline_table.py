@@ -67,7 +67,7 @@ def section(found: Sequence[Against], certain: str) -> Section:
         (
             "Below 1 the forecast is better than the best baseline at that lead, above 1 the baseline wins; "
             "the baseline is named. Both are scored on the same starts and cells, and a share below 100 % is "
-            f"that of the area on which both exist; with under {LEAST_SHARE:.0%} a baseline is not compared. "
+            f"that of the area on which both exist; with under {100 * LEAST_SHARE:.0f} % a baseline is not compared. "
             "A single field's CRPS is its absolute error, so the dressed baselines are the ensemble's peers.",
             *sentences(found),
             certain,
@@ -98,5 +98,5 @@ def _shown(found: Sequence[Against]) -> set[tuple[str, int]]:
 def _cell(against: Against | None) -> Cell:
     if against is None:
         return Cell("-")
-    share = f", {against.share:.0%} of the area" if against.share < 0.995 else ""
+    share = f", {100 * against.share:.0f} % of the area" if against.share < 0.995 else ""
     return Cell(f"{_ratio(against)} {against.baseline}{share}", not against.beaten)
