@@ -21,8 +21,8 @@ def certainty(n_blocks: int, intervals: bool) -> str:
     """How sure the scores are, in a sentence."""
     if not intervals:
         return (
-            f"The starts fall in {n_blocks} independent block(s) of dates: too few for intervals, so none are "
-            "given."
+            f"The starts fall in {n_blocks} independent block(s) of dates: too few for intervals, so none "
+            "are given."
         )
     return f"Intervals: 95 %, paired bootstrap over {n_blocks} blocks of start dates."
 
@@ -67,8 +67,9 @@ def section(found: Sequence[Against], certain: str) -> Section:
         (
             "Below 1 the forecast is better than the best baseline at that lead, above 1 the baseline wins; "
             "the baseline is named. Both are scored on the same starts and cells, and a share below 100 % is "
-            f"that of the area on which both exist; with under {100 * LEAST_SHARE:.0f} % a baseline is not compared. "
-            "A single field's CRPS is its absolute error, so the dressed baselines are the ensemble's peers.",
+            f"that of the area on which both exist; with under {100 * LEAST_SHARE:.0f} % a baseline is not "
+            "compared. An interval that holds 1 is not coloured. A single field's CRPS is its absolute error, "
+            "so the dressed baselines are the ensemble's peers.",
             *sentences(found),
             certain,
         ),
@@ -99,4 +100,5 @@ def _cell(against: Against | None) -> Cell:
     if against is None:
         return Cell("-")
     share = f", {100 * against.share:.0f} % of the area" if against.share < 0.995 else ""
-    return Cell(f"{_ratio(against)} {against.baseline}{share}", not against.beaten)
+    open_question = against.low is not None and not against.certain
+    return Cell(f"{_ratio(against)} {against.baseline}{share}", None if open_question else not against.beaten)

@@ -28,7 +28,7 @@ SINGLE = (
     "anomaly_stencil",
     "driver",
 )
-# Okabe and Ito's colours and a wine of Tol's; line style carries the same message for those who see no colour.
+# Okabe and Ito's colours and one of Tol's; line style says the same to those who see no colour.
 STYLES: dict[str, dict[str, Any]] = {
     "ensemble": {"color": "#0072B2", "linewidth": 2.2, "marker": "o"},
     "member": {"color": "#56B4E9", "linestyle": (0, (1, 1))},

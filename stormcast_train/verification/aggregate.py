@@ -22,7 +22,7 @@ Array = NDArray[Any]
 class Row:
     """Whose statistics: forecast name, variable, region and the number of members behind them.
 
-    cells: the baseline on whose cells alone they are, for a comparison with it; empty: on all that are scored.
+    cells: the baseline on whose cells alone they are, for a comparison with it; empty: on all scored cells.
     """
 
     forecast: str

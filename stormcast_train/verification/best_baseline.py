@@ -26,8 +26,8 @@ RMSE, CRPS = "RMSE", "fair CRPS"
 
 @dataclass(frozen=True)
 class Against:
-    """A forecast beside the baseline that is best at a lead: `ratio` is its score over the baseline's, above 1
-    where the baseline wins, with its interval where there are enough blocks.
+    """A forecast beside the baseline that is best at a lead: `ratio` is its score over the baseline's, above
+    1 where the baseline wins, with its interval where there are enough blocks.
 
     share: of the scored area, on which both are compared.
     """
@@ -126,6 +126,8 @@ def _share(scoring: Scoring, row: Row, baseline: str) -> Array:
 
 
 def _interval(scoring: Scoring, ratio_B: Array) -> tuple[float | None, float | None]:
+    if np.isinf(ratio_B).any():  # a baseline that is perfect on some resamples
+        return None, None
     found = scoring.resampling.interval(ratio_B[:, None])
     if found is None or not np.isfinite(found[0][0]):
         return None, None

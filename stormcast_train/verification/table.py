@@ -145,7 +145,7 @@ def own_metrics(scoring: Scoring, row: Row, stacked: Sums) -> list[Metric]:
 
 
 def paired_metrics(scoring: Scoring, row: Row, stacked: Sums) -> list[Metric]:
-    """Skills and differences on the (start, lead) pairs that both forecasts have.
+    """Skills and differences on the (start, lead) pairs and the cells that both forecasts have.
 
     mse_skill = 1 - MSE / MSE(persistence); crps_skill = 1 - fair CRPS / MAE(regression); and for the ensemble
     crps_fair_minus_B = its fair CRPS minus that of the baseline B (a single field's is its MAE).

@@ -110,6 +110,7 @@ def test_a_perfect_baseline_wins() -> None:
     found = best(scored(2, row(0, 0, 0, 0)), "regression")
     assert found.baseline == "extrapolation"
     assert found.ratio == np.inf
+    assert best(scored(30, row(0, 0, 0, 0)), "regression").low is None  # no interval around infinity
 
 
 def against(lead: int, ratio: float, share: float = 1.0, low: float | None = None) -> Against:
@@ -142,3 +143,10 @@ def test_the_table_shows_at_most_twelve_leads_and_the_share_of_the_area() -> Non
     assert len(made.rows) == 12
     assert made.rows[0][2].text == "0.50 stencil, 70 % of the area"
     assert made.rows[0][2].good
+
+
+def test_an_interval_that_holds_one_is_not_coloured() -> None:
+    made = section(
+        [against(3600, 1.05, low=0.9), against(7200, 1.2, low=1.1), against(10800, 1.05)], "certain"
+    )
+    assert [cells[2].good for cells in made.rows] == [None, False, False]
