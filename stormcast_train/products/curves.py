@@ -20,8 +20,16 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[Any]
-SINGLE = ("regression", "persistence", "climatology", "extrapolation", "driver")
-# Okabe and Ito's colours; line style carries the same message for those who see no colour.
+SINGLE = (
+    "regression",
+    "persistence",
+    "climatology",
+    "extrapolation",
+    "stencil",
+    "anomaly_stencil",
+    "driver",
+)
+# Okabe and Ito's colours and one of Tol's; line style says the same to those who see no colour.
 STYLES: dict[str, dict[str, Any]] = {
     "ensemble": {"color": "#0072B2", "linewidth": 2.2, "marker": "o"},
     "member": {"color": "#56B4E9", "linestyle": (0, (1, 1))},
@@ -33,6 +41,8 @@ STYLES: dict[str, dict[str, Any]] = {
     "dressed_persistence": {"color": "#999999", "linestyle": (0, (3, 1, 1, 1))},
     "climatology": {"color": "#999999", "linestyle": (0, (1, 2))},
     "extrapolation": {"color": "#CC79A7", "marker": "D"},
+    "stencil": {"color": "#882255", "marker": "v"},
+    "anomaly_stencil": {"color": "#882255", "linestyle": (0, (5, 2)), "marker": "v"},
     "driver": {"color": "#000000", "linestyle": (0, (6, 3, 1, 3))},
 }
 

@@ -13,7 +13,9 @@ from stormcast_train.base.leads import lead_unit
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.variables import Variable
 from stormcast_train.products import curves, maps
+from stormcast_train.products.best_baseline_table import certainty, section
 from stormcast_train.products.report import Cell, Section, write_report
+from stormcast_train.verification.best_baseline import Against
 from stormcast_train.verification.diagrams import rank_frequencies, reliability
 from stormcast_train.verification.table import Scoring
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Array = NDArray[Any]
-COLUMNS = ("regression", "persistence", "extrapolation", "driver")
+COLUMNS = ("regression", "persistence", "extrapolation", "stencil", "anomaly_stencil", "driver")
 HEADER = (
     "variable",
     "regression RMSE / persistence, first lead",
@@ -32,7 +34,8 @@ HEADER = (
 )
 CAPTION = (
     "Scores by lead, spread-skill, spectra, ranks and reliability; "
-    "shading: 95 % paired block bootstrap over start dates, where there are enough blocks."
+    "shading: 95 % paired block bootstrap over start dates, where there are enough blocks. Extrapolation and "
+    "stencils are drawn on the cells that they have."
 )
 
 
@@ -97,6 +100,7 @@ def write_page(
     path: Path,
     scoring: Scoring,
     headline: dict[str, dict[str, Any]],
+    against: list[Against],
     images: dict[str, list[tuple[Path, str]]],
     notes: list[str],
     provenance: dict[str, Any],
@@ -110,12 +114,13 @@ def write_page(
         f"{len(starts)} start(s) from {maps.stamp(starts.min())} to {maps.stamp(starts.max())}, {members} "
         f"member(s), leads {min(leads):g} to {max(leads):g} {unit}, split: {scoring.facts.split}."
     )
+    certain = certainty(scoring.resampling.n_blocks, len(scoring.resampling.weights) > 1)
     summary = Section(
         "In short",
         (
             "Below 1 is better than the reference in the first four columns; a spread-skill ratio of 1 is "
             "right. CRPS is the fair estimator; a single field's CRPS is its MAE.",
-            _certainty(scoring),
+            certain,
         ),
         HEADER,
         tuple(_line(name, facts) for name, facts in headline.items()),
@@ -125,17 +130,8 @@ def write_page(
         for name, shown in images.items()
     ]
     closing = [Section("How it was scored", tuple(notes)), Section("Provenance", facts=provenance)]
-    return write_report(path, "How good was the forecast?", lead, [summary, *variables, *closing])
-
-
-def _certainty(scoring: Scoring) -> str:
-    blocks = scoring.resampling.n_blocks
-    if len(scoring.resampling.weights) == 1:
-        return (
-            f"The starts fall in {blocks} independent block(s) of dates: too few for intervals, so none are "
-            "given."
-        )
-    return f"Intervals: 95 %, paired bootstrap over {blocks} blocks of start dates."
+    sections = [summary, section(against, certain), *variables, *closing]
+    return write_report(path, "How good was the forecast?", lead, sections)
 
 
 def _line(name: str, facts: dict[str, Any]) -> tuple[Cell, ...]:

@@ -4,7 +4,7 @@ errors, climatology.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,12 +17,12 @@ from stormcast_train.fields.times import Times, iso
 from stormcast_train.verification.config import ScoreConfig
 
 if TYPE_CHECKING:
-    from stormcast_train.fields.variables import Variable
     from stormcast_train.forecast.emulator import Emulator
     from stormcast_train.store.reader import Store
     from stormcast_train.verification.baselines import Climatology
     from stormcast_train.verification.cases import Analysis, DriverFields
     from stormcast_train.verification.derived import Fields
+    from stormcast_train.verification.past import PastBaselines
 
 Roll = Callable[[np.datetime64], "Fields"]
 
@@ -42,6 +42,7 @@ class BaselineInputs:
     climatology: dict[str, Climatology]
     regression_errors: Fields
     persistence_errors: Fields
+    past: PastBaselines
     driver: DriverFields
     driver_name: str
     split: str
@@ -58,7 +59,7 @@ class BaselineInputs:
             "persistence": {name: persistence(field, len(valid)) for name, field in first.items()},
             "climatology": {name: made.at(valid) for name, made in self.climatology.items()},
             "regression": self.roll(start) if self.roll else {},
-            "extrapolation": self._extrapolation(start),
+            **self.past.at(start),
             "driver": self.driver.at(valid),
         }
         for name, errors in (
@@ -81,19 +82,6 @@ class BaselineInputs:
             self.score.derived,
         )
 
-    def _extrapolation(self, start: np.datetime64) -> Fields:
-        from stormcast_train.verification.baselines import extrapolation, frames_needed
-
-        names = extrapolated(self.analysis.variables)
-        past = start - np.arange(frames_needed(self.score.motion))[::-1] * self.analysis.step
-        if not names or not self.analysis.whole(past).all():
-            return {}
-        frames = self.analysis.at(past)
-        variables, leads = self.analysis.variables, list(self.lead_steps)
-        return {
-            name: extrapolation(frames[name], leads, variables[name], self.score.motion) for name in names
-        }
-
 
 @dataclass(frozen=True, eq=False)
 class Asked:
@@ -108,6 +96,12 @@ class Asked:
     score: ScoreConfig
     training_store: str | None
     error_starts: int
+
+    @property
+    def scored(self) -> Times:
+        """Every time from a start to its last lead."""
+        reach = np.arange(max(self.lead_steps) + 1) * self.analysis.step
+        return np.unique(self.starts[:, None] + reach)
 
 
 def prepare(asked: Asked, console: Console) -> BaselineInputs:
@@ -133,24 +127,18 @@ def prepare(asked: Asked, console: Console) -> BaselineInputs:
     notes = ["persistence: the field of the start at every lead."]
     climatology = _climatology(asked, training, emulator, notes)
     errors = _held_out_errors(asked, training, emulator, single, notes, console)
+    past = _past_baselines(asked, training, emulator, notes, console)
     driver = DriverFields(analysis.store, analysis, asked.score.derived)
-    notes += _standing_notes(asked.score, driver, single, extrapolated(analysis.variables))
+    notes += _standing_notes(driver, single)
     roll = roller(single, analysis.store, asked.lead_steps, asked.score.derived) if single else None
     split = split_of(asked.starts, emulator, analysis.store)
     name = _driver_name(analysis.store)
     return BaselineInputs(
-        analysis, asked.score, asked.lead_steps, roll, climatology, *errors, driver, name, split, notes
+        analysis, asked.score, asked.lead_steps, roll, climatology, *errors, past, driver, name, split, notes
     )
 
 
-def extrapolated(variables: Mapping[str, Variable]) -> list[str]:
-    """Names of those that a radar's motion carries: rain and reflectivity."""
-    return [name for name, v in variables.items() if v.is_intermittent]
-
-
-def _standing_notes(
-    score: ScoreConfig, driver: DriverFields, single: Emulator | None, moving: list[str]
-) -> list[str]:
+def _standing_notes(driver: DriverFields, single: Emulator | None) -> list[str]:
     from stormcast_train.verification.case_sums import WEIGHTING
 
     notes = [WEIGHTING]
@@ -163,11 +151,6 @@ def _standing_notes(
         notes.append(
             "regression: the deterministic rollout of the run's regression. A single field's fair CRPS is "
             "its MAE (members = 1)."
-        )
-    if moving:
-        notes.append(
-            f"extrapolation ({', '.join(moving)}): pysteps, {score.motion} motion, semi-Lagrangian; what "
-            "comes from outside is dry."
         )
     if driver.names:
         notes.append("driver: the background's own fields at the valid time, bilinear on the state's grid.")
@@ -258,10 +241,8 @@ def _climatology(
         made = climatologies(training, emulator.split("train"), "the training split")
     else:
         analysis = asked.analysis
-        scored = (asked.starts[:, None] + np.arange(max(asked.lead_steps) + 1) * analysis.step).ravel()
-        made = climatologies(
-            analysis, analysis.times[~np.isin(analysis.times, scored)], "this store, outside the scored hours"
-        )
+        unscored = analysis.times[~np.isin(analysis.times, asked.scored)]
+        made = climatologies(analysis, unscored, "this store, outside the scored hours")
     if made:
         notes.append(f"climatology: the mean by hour of day (UTC) over {next(iter(made.values())).source}.")
     else:
@@ -270,6 +251,21 @@ def _climatology(
             "names the store trained on)."
         )
     return made
+
+
+def _past_baselines(
+    asked: Asked, training: Analysis | None, emulator: Emulator, notes: list[str], console: Console
+) -> PastBaselines:
+    """Extrapolation, and the stencils fitted on the training split's hours that are not scored."""
+    from stormcast_train.verification.past import PastBaselines, fit_stencils
+
+    analysis, score = asked.analysis, asked.score
+    fitted = fit_stencils(training, emulator.split("train"), asked.lead_steps, asked.scored)
+    past = PastBaselines(analysis, asked.lead_steps, score.motion, fitted, score.derived)
+    notes += [past.extrapolation_note(asked.starts), fitted.note]
+    if not fitted.plain:
+        console.say(fitted.note)
+    return past
 
 
 def _held_out_errors(
@@ -307,7 +303,7 @@ def _held_out_errors(
     notes.append(
         f"dressed_regression, dressed_persistence: the forecast plus its own error fields of {len(chosen)} "
         f"validation starts from {iso(chosen[0])} to {iso(chosen[-1])}, by variable and lead"
-        + ("; rain is clipped at 0." if extrapolated(training.variables) else ".")
+        + ("; rain is clipped at 0." if any(v.is_amount for v in training.variables.values()) else ".")
     )
     return _stacked(regression), _stacked(persistence)
 

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from stormcast_train.products.score_page import Case
     from stormcast_train.recipes._baseline_inputs import BaselineInputs
     from stormcast_train.store.reader import Store
+    from stormcast_train.verification.best_baseline import Against
     from stormcast_train.verification.cases import Analysis
     from stormcast_train.verification.table import Scoring
 
@@ -258,30 +259,44 @@ def publish(
     console: Console,
 ) -> dict[str, Any]:
     """Write scores.csv, scores.nc, the PNGs and report.html; returns the headline."""
-    from stormcast_train.products import score_page
+    from stormcast_train.products import best_baseline_table, score_page
     from stormcast_train.verification import table
-    from stormcast_train.verification.case_sums import WEIGHTING
+    from stormcast_train.verification.best_baseline import best_baselines
     from stormcast_train.verification.score_files import write_csv, write_netcdf
 
     out, scores, headline = Path(config.out), table.table(scoring), table.headline(scoring)
-    provenance = _provenance(config, question)
+    provenance, against = _provenance(config, question), best_baselines(scoring)
     write_csv(scores, out / "scores.csv")
-    write_netcdf(
-        scores,
-        out / "scores.nc",
-        {k.replace(" ", "_"): str(v) for k, v in provenance.items()} | {"weighting": WEIGHTING},
-    )
+    write_netcdf(scores, out / "scores.nc", _attributes(provenance, inputs.notes))
     images = score_page.draw(scoring, scores, cases, question.analysis.grid, out)
-    score_page.write_page(out / "report.html", scoring, headline, images, inputs.notes, provenance)
+    page = out / "report.html"
+    score_page.write_page(page, scoring, headline, against, images, inputs.notes, provenance)
+    intervals = len(scoring.resampling.weights) > 1
+    for sentence in best_baseline_table.sentences(against):
+        console.say(sentence)
+    console.say(best_baseline_table.certainty(scoring.resampling.n_blocks, intervals))
     console.say(
-        f"wrote {out / 'report.html'} and {len(scores)} scores of {len(question.starts)} start(s) to "
-        f"{out / 'scores.csv'}"
+        f"wrote {page} and {len(scores)} scores of {len(question.starts)} start(s) to {out / 'scores.csv'}"
     )
     return {
-        "out": str(out), "report": str(out / "report.html"), "scores": str(out / "scores.csv"),
+        "out": str(out), "report": str(page), "scores": str(out / "scores.csv"),
         "n_cases": len(question.starts),
         "n_blocks": scoring.resampling.n_blocks, "split": scoring.facts.split, "headline": headline,
+        "baselines_ahead": [_ahead(one) for one in against if one.beaten],
     }  # fmt: skip
+
+
+def _ahead(against: Against) -> dict[str, Any]:
+    """For the JSON object, which has no infinity: the ratio is null where the baseline is perfect."""
+    return {**vars(against), "ratio": against.ratio if np.isfinite(against.ratio) else None}
+
+
+def _attributes(provenance: dict[str, str], notes: list[str]) -> dict[str, str]:
+    """Attributes of scores.nc: what was scored, and what each baseline was made of."""
+    from stormcast_train.verification.case_sums import WEIGHTING
+
+    named = {key.replace(" ", "_"): str(value) for key, value in provenance.items()}
+    return named | {"weighting": WEIGHTING, "how_it_was_scored": "\n".join(notes)}
 
 
 def _provenance(config: Config, question: Question) -> dict[str, str]:

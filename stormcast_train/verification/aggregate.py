@@ -20,12 +20,16 @@ Array = NDArray[Any]
 
 @dataclass(frozen=True)
 class Row:
-    """Whose statistics: forecast name, variable, region and the number of members behind them."""
+    """Whose statistics: forecast name, variable, region and the number of members behind them.
+
+    cells: the baseline on whose cells alone they are, for a comparison with it; empty: on all scored cells.
+    """
 
     forecast: str
     variable: str
     region: str
     members: int
+    cells: str = ""
 
 
 @dataclass
@@ -89,6 +93,7 @@ def present(stacked: Sums) -> Array:
     return there
 
 
-def find(rows: Sequence[Row], forecast: str, variable: str, region: str) -> Row | None:
-    """The row of that forecast, variable and region, if there is one."""
-    return next((r for r in rows if (r.forecast, r.variable, r.region) == (forecast, variable, region)), None)
+def find(rows: Sequence[Row], forecast: str, variable: str, region: str, cells: str = "") -> Row | None:
+    """The row of that forecast, variable and region (on the cells of that baseline), if there is one."""
+    wanted = (forecast, variable, region, cells)
+    return next((r for r in rows if (r.forecast, r.variable, r.region, r.cells) == wanted), None)

@@ -5,9 +5,6 @@ Shapes: L leads, E error cases, M members, Y rows, X columns. NaN is a masked ce
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,7 +16,8 @@ from stormcast_train.fields.times import HOUR, Times
 from stormcast_train.fields.variables import Variable
 
 Array = NDArray[Any]
-SMALLEST_LEVEL = 4  # cells
+# Baselines that lack cells which the others have: what flows in, or the neighbours of masked cells.
+PARTIAL = ("extrapolation", "stencil", "anomaly_stencil")
 
 
 def persistence(start_YX: Array, leads: int) -> Array:
@@ -93,49 +91,3 @@ def draw_errors(cases: int, members: int, rng: np.random.Generator) -> Array:
     """Which held-out case dresses each member: without repeats while there are enough, int [M]."""
     drawn: Array = rng.choice(cases, size=members, replace=cases < members)
     return drawn
-
-
-def extrapolation(frames_FYX: Array, leads_in_steps: list[int], variable: Variable, motion: str) -> Array:
-    """The last frame moved along the frames' motion by pysteps (semi-Lagrangian, backward), [L, Y, X].
-
-    The motion is found on the transformed field (log for rain) with masked cells dry; what comes from outside
-    the coverage is dry, and the last frame's masked cells stay masked. Frames are one time step apart.
-    """
-    find_motion, advect = _pysteps(motion)
-    last = np.asarray(frames_FYX[-1], np.float64)
-    dry = variable.no_echo if variable.no_echo is not None else 0.0
-    frames = np.where(np.isfinite(frames_FYX), frames_FYX, dry).astype(np.float64)
-    seen = variable.transform.forward(frames) if variable.is_amount else frames
-    if float(np.ptp(seen)) == 0.0 or min(last.shape) < SMALLEST_LEVEL:
-        return np.broadcast_to(last, (len(leads_in_steps), *last.shape)).copy()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        velocity = find_motion(seen, verbose=False, **_options(motion, last.shape))
-        moved = advect(frames[-1], np.nan_to_num(velocity), max(leads_in_steps), outval=dry)
-    chosen = moved[np.array(leads_in_steps) - 1]
-    fields: Array = np.where(np.isfinite(last), chosen, np.nan)
-    return fields
-
-
-def _options(motion: str, shape: tuple[int, ...]) -> dict[str, int]:
-    """proesmans halves the image `num_levels - 1` times and reads out of
-    bounds once a side is below 2 cells.
-    """
-    if motion != "proesmans":
-        return {}
-    return {"num_levels": min(6, 1 + int(np.log2(min(shape) / SMALLEST_LEVEL)))}
-
-
-def frames_needed(motion: str) -> int:
-    """How many past frames a motion method reads."""
-    return 9 if motion == "darts" else 2
-
-
-def _pysteps(motion: str) -> tuple[Any, Any]:
-    # pysteps greets on stdout at import, which belongs to --json
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        from pysteps import motion as methods
-        from pysteps.extrapolation.semilagrangian import extrapolate
-
-        return methods.get_method(motion), extrapolate

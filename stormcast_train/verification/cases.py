@@ -7,6 +7,7 @@ Fields are dicts by variable name; shapes L leads, M members, Y rows, X columns,
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from stormcast_train.fields.variables import Variable, describe
 from stormcast_train.store.group import Group
 from stormcast_train.store.reader import Store
 from stormcast_train.verification.aggregate import Row
-from stormcast_train.verification.baselines import Climatology, climatology
+from stormcast_train.verification.baselines import PARTIAL, Climatology, climatology
 from stormcast_train.verification.case_sums import (
     Measures,
     Sums,
@@ -33,6 +34,7 @@ from stormcast_train.verification.derived import Fields, probability_matched_mea
 
 Array = NDArray[Any]
 CLIMATOLOGY_DAYS = 60
+COMPARED = ("ensemble", "regression", "persistence")  # scored on the cells of each of PARTIAL, too
 
 
 class Analysis:
@@ -181,15 +183,36 @@ def score_start(
 ) -> dict[Row, Sums]:
     """The statistics of one start: every forecast (fields [L, Y, X] or [M, L, Y, X]) on the cells that all of
     them have.
+
+    A baseline of PARTIAL takes no cell from the others: it is scored on its own, and so are, besides, the
+    forecasts that it is compared with.
     """
     found: dict[Row, Sums] = {}
     for name, measures in measured.items():
         own = {forecast: fields[name] for forecast, fields in forecasts.items() if name in fields}
+        whole = {forecast: field for forecast, field in own.items() if forecast not in PARTIAL}
         for region, mask in regions.items():
-            valid = valid_cells(truth[name], own, mask)
+            valid = valid_cells(truth[name], whole, mask)
             for forecast, field in own.items():
                 rng = generator(seed, "ranks", iso(start), name, region, forecast)
                 found |= _score(forecast, name, region, field, truth[name], valid, measures, rng)
+            for forecast in PARTIAL:
+                if forecast in own:
+                    row = Row("", name, region, 1, forecast)
+                    cells = valid & np.isfinite(own[forecast])
+                    found |= _on_cells(row, whole, truth[name], cells, measures.of_errors_alone())
+    return found
+
+
+def _on_cells(like: Row, fields: Fields, truth: Array, valid: Array, measures: Measures) -> dict[Row, Sums]:
+    """The errors of the forecasts of COMPARED on these cells alone."""
+    found: dict[Row, Sums] = {}
+    for forecast in COMPARED:
+        if forecast in fields:
+            field = fields[forecast]
+            members = field if field.ndim == 4 else field[None]
+            sums = ensemble(members, truth, valid, measures, None)
+            found[replace(like, forecast=forecast, members=len(members))] = sums
     return found
 
 

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.verification import metrics
 from stormcast_train.verification.aggregate import Aggregate, Row, find, present, total
+from stormcast_train.verification.baselines import PARTIAL
 from stormcast_train.verification.case_sums import Measures, Sums
 from stormcast_train.verification.compare import Resampling
 
@@ -38,7 +39,16 @@ COLUMNS = (
     "n_cases",
     "n_blocks",
 )
-DIFFERENCES = ("persistence", "regression", "dressed_regression", "dressed_persistence", "extrapolation")
+DIFFERENCES = (
+    "persistence",
+    "regression",
+    "dressed_regression",
+    "dressed_persistence",
+    "extrapolation",
+    "stencil",
+    "anomaly_stencil",
+)
+PAIRED = ("cells", "squared_error", "absolute_error", "crps_fair")
 
 
 @dataclass(frozen=True)
@@ -78,7 +88,8 @@ def table(scoring: Scoring) -> pd.DataFrame:
     """
     import pandas as pd
 
-    rows = [line for row in scoring.aggregate.rows() for line in _lines(scoring, row)]
+    own = [row for row in scoring.aggregate.rows() if not row.cells]
+    rows = [line for row in own for line in _lines(scoring, row)]
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
@@ -134,7 +145,7 @@ def own_metrics(scoring: Scoring, row: Row, stacked: Sums) -> list[Metric]:
 
 
 def paired_metrics(scoring: Scoring, row: Row, stacked: Sums) -> list[Metric]:
-    """Skills and differences on the (start, lead) pairs that both forecasts have.
+    """Skills and differences on the (start, lead) pairs and the cells that both forecasts have.
 
     mse_skill = 1 - MSE / MSE(persistence); crps_skill = 1 - fair CRPS / MAE(regression); and for the ensemble
     crps_fair_minus_B = its fair CRPS minus that of the baseline B (a single field's is its MAE).
@@ -158,16 +169,19 @@ def paired_metrics(scoring: Scoring, row: Row, stacked: Sums) -> list[Metric]:
 
 
 def paired_totals(scoring: Scoring, row: Row, stacked: Sums, baseline: str) -> tuple[Sums, Sums] | None:
-    """Totals of a forecast and of a baseline over the (start, lead) pairs that both have; None without the
-    baseline.
+    """Totals of a forecast and of a baseline over the (start, lead) pairs and the cells that both have; None
+    without the baseline.
     """
-    partner = find(scoring.aggregate.rows(), baseline, row.variable, row.region)
-    if partner is None:
+    rows = scoring.aggregate.rows()
+    partner = find(rows, baseline, row.variable, row.region, row.forecast if row.forecast in PARTIAL else "")
+    if baseline in PARTIAL and row.forecast != baseline:
+        on_its_cells = find(rows, row.forecast, row.variable, row.region, baseline)
+        stacked = scoring.aggregate.stacked(on_its_cells) if on_its_cells else {}
+    if partner is None or not stacked:
         return None
-    names = ("cells", "squared_error", "absolute_error", "crps_fair")
-    ours = {n: stacked[n] for n in names}
+    ours = {n: stacked[n] for n in PAIRED}
     other = scoring.aggregate.stacked(partner)
-    theirs = {n: other[n] for n in names}
+    theirs = {n: other[n] for n in PAIRED}
     kept = present(ours) & present(theirs)
     weights = scoring.resampling.weights
     return total(ours, weights, kept), total(theirs, weights, kept)

@@ -104,6 +104,7 @@ def test_the_table_has_the_interfaces_columns_metrics_and_forecasts(scored: tupl
         "dressed_persistence",
         "driver",
         "extrapolation",
+        "stencil",
     }
     assert {"ensemble", "member", "mean", "pmm"} | baselines == set(frame.forecast)
     assert set(frame[frame.forecast == "driver"].variable) == {"t2m"}
@@ -144,8 +145,20 @@ def test_the_files_say_that_cells_are_weighted_by_their_area(scored: tuple[dict,
     sentence = "Every sum over cells is weighted by the cell's area"
     with xr.open_dataset(scored[1] / "scores.nc") as dataset:
         assert dataset.attrs["weighting"].startswith(sentence)
+        assert "pairs of frames" in dataset.attrs["how_it_was_scored"]
     page = html.unescape((scored[1] / "report.html").read_text())
     assert sentence in page[page.index("How it was scored") : page.index("Provenance")]
+
+
+def test_the_page_names_the_best_baseline_and_what_it_is_made_of(scored: tuple[dict, Path]) -> None:
+    page = html.unescape((scored[1] / "report.html").read_text())
+    assert "Against the best baseline" in page
+    how = page[page.index("How it was scored") : page.index("Provenance")]
+    assert "windows of the training split" in how
+    assert "extrapolation (rain1h)" in how
+    for ahead in scored[0]["baselines_ahead"]:
+        assert ahead["ratio"] > 1
+        assert f"{ahead['variable']}: the best baseline beats the {ahead['forecast']}" in page
 
 
 def test_never_covered_cells_enter_no_score(

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from stormcast_train.fields.variables import describe
 from stormcast_train.verification.baselines import (
     climatology,
     draw_errors,
     dressed,
-    extrapolation,
     hour_of_day,
     persistence,
 )
@@ -67,32 +65,6 @@ def test_dressing_keeps_the_forecasts_mask() -> None:
 def test_errors_are_drawn_without_repeats_while_there_are_enough() -> None:
     assert sorted(draw_errors(8, 8, np.random.default_rng(0))) == list(range(8))
     assert len(draw_errors(2, 8, np.random.default_rng(0))) == 8
-
-
-def test_extrapolation_moves_a_shower_on_and_keeps_the_mask() -> None:
-    y, x = np.mgrid[:48, :48]
-    frames = np.array(
-        [10 * np.exp(-((y - 24) ** 2 + (x - c) ** 2) / 30) for c in (16, 19)]
-    )  # 3 cells a step eastward
-    frames[:, 0, 0] = np.nan
-    moved = extrapolation(frames, [1, 2], describe("rain1h"), "proesmans")
-    assert moved.shape == (2, 48, 48)
-    assert np.isnan(moved[:, 0, 0]).all()
-    for lead, centre in ((0, 22), (1, 25)):
-        column = np.nan_to_num(moved[lead]).sum(0)
-        assert (column * np.arange(48)).sum() / column.sum() == pytest.approx(centre, abs=1.0)
-
-
-@pytest.mark.parametrize("shape", [(3, 9), (4, 4), (12, 8), (31, 70)])
-def test_extrapolation_survives_small_grids(shape: tuple[int, int]) -> None:
-    frames = np.random.default_rng(0).gamma(0.5, 5, (2, *shape))
-    assert np.isfinite(extrapolation(frames, [1, 3], describe("rain1h"), "proesmans")).all()
-
-
-def test_extrapolation_of_a_dry_field_is_dry_and_says_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    moved = extrapolation(np.zeros((2, 8, 8)), [1], describe("rain1h"), "proesmans")
-    assert (moved == 0).all()
-    assert capsys.readouterr().out == ""
 
 
 def test_the_probability_matched_mean_has_the_members_amounts_in_the_means_order() -> None:
