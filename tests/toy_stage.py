@@ -117,6 +117,9 @@ class ToyStage:
             error.mean(), {"first": error[:, 0].mean().detach(), "second": error[:, 1].mean().detach()}
         )
 
+    def most_extreme(self, batch):
+        return {}
+
     def save_package(self, directory, weights, facts):
         from safetensors.torch import save_file
 

@@ -32,6 +32,7 @@ from stormcast_train.training.loop.profile import STEPS, SUMMARY, StepProfile
 from stormcast_train.training.loop.suspects import find_suspects
 from stormcast_train.training.loop.trainable import Trainable
 from stormcast_train.training.run.checkpoint import Keep
+from stormcast_train.training.run.failure import RECORD, failure_text
 from stormcast_train.training.run.identity import RunIdentity
 from stormcast_train.training.run.journal import Journal
 from stormcast_train.training.run.learned import learned_nothing
@@ -119,8 +120,7 @@ class Attempt:
             try:
                 samples = self._train(samples)
             except NonFiniteError as error:
-                self._fail(error)
-                raise
+                raise self._failed(error) from error
             why = self._finish(samples)
         if samples < total:
             message = f"stopped on request ({why}) at {samples} of {total} samples; the same command resumes"
@@ -310,16 +310,18 @@ class Attempt:
             self._checkpoint_criterion.best = checkpoint.facts.get("best_checkpoint")
         return int(checkpoint.facts["samples"])
 
-    def _fail(self, error: NonFiniteError) -> None:
-        """Write down which samples it was."""
-        positions = error.facts["samples"]
+    def _failed(self, error: NonFiniteError) -> NonFiniteError:
+        """The error with the fields and checkpoints it concerns; both are written down."""
+        positions, directory = error.facts["samples"], self._run.directory
         suspects = find_suspects(self._stage, self._stream, positions, self._ranks, self._domain)
-        error.facts["suspects"] = suspects
-        if self._ranks.is_first:
-            path = self._run.directory.path / "non_finite.json"
-            write_json(path, {"message": str(error), "positions": positions, "suspects": suspects})
         self._saver.wait()
-        self._journal.write("failed", positions[0], message=str(error), suspects=suspects)
+        message = failure_text(str(error), suspects, self._run.setup.mixture, directory.path)
+        if self._ranks.is_first:
+            write_json(
+                directory.path / RECORD, {"message": message, "positions": positions, "suspects": suspects}
+            )
+        self._journal.write("failed", positions[0], message=message, suspects=suspects)
+        return NonFiniteError(message, samples=positions, suspects=suspects)
 
     def _hung(self, message: str) -> None:
         """Called by the watchdog's thread before it ends this rank."""
