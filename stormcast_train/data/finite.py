@@ -21,7 +21,8 @@ def not_finite(group: Group, rows: NDArray[np.int64]) -> NDArray[np.bool_]:
     kinds = [m.KINDS.index("value"), m.KINDS.index("transformed")]
     moments_NCKQ = group.moments[rows][:, :, kinds]
     finite_NCK = np.isfinite(moments_NCKQ).all(axis=-1)
-    return ((moments_NCKQ[..., 0] > 0) & ~finite_NCK).any(axis=-1)
+    bad_NCK = (moments_NCKQ[..., 0] > 0) & ~finite_NCK
+    return np.asarray(bad_NCK.any(axis=-1), bool)
 
 
 def refuse_not_finite(store: Store, role: str, names: Sequence[str], times: Times, of: str) -> None:
