@@ -9,7 +9,7 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -131,9 +131,12 @@ def build_config(module: ModuleType, request: CommandLine) -> Any:
     from stormcast_train.base.typed import typed
 
     composed = _composed(module, request)
-    composed.update(dict(zip(module.POSITIONAL, request.positional, strict=False)))
+    words = {word.partition("=")[0].lstrip("+") for word in request.overrides}
+    for key, value in zip(module.POSITIONAL, request.positional, strict=False):
+        if key in words:
+            raise RequestError(f"'{value}' stands for {key}=, which is given too: give it once")
+        composed[key] = value
     fields = module.Config.model_fields
-    _check_effect(request, fields)
     values = {key: value for key, value in composed.items() if key in fields and value != "???"}
     for key, value in values.items():
         if value is None and fields[key].is_required():
@@ -142,19 +145,20 @@ def build_config(module: ModuleType, request: CommandLine) -> Any:
         values["overrides"] = request.overrides
     if "config_dir" in fields:
         values["config_dir"] = request.config_dir and str(request.config_dir)
-    return typed(module.Config, values)
+    try:
+        return typed(module.Config, values)
+    except RequestError as error:
+        raise _with_its_file(error, request) from error
 
 
-def _check_effect(request: CommandLine, fields: Iterable[str]) -> None:
-    """RequestError for a word whose key the verb does not read: it would do nothing."""
-    for word in request.overrides:
-        key = word.split("=")[0].lstrip("+")
-        top = key.split(".")[0].split("@")[0].split("/")[0]
-        if top not in {*fields, "experiment"}:
-            raise RequestError(
-                f"'{word}' has no effect: {request.verb} reads no {top}; `stormcast {request.verb} --help` "
-                "lists its keys"
-            )
+def _with_its_file(error: RequestError, request: CommandLine) -> RequestError:
+    """The error with the file that gives the wrong key, unless a word does."""
+    from stormcast_train.base.config import file_with, quoted
+
+    key = str(error.facts.get("key", ""))
+    words = [quoted(word) for word in request.overrides]
+    path = file_with(key.split("."), request.verb, words, request.config_dir) if key else None
+    return error if path is None else RequestError(f"{path}: {error}", **error.facts)
 
 
 def _composed(module: ModuleType, request: CommandLine) -> dict[str, Any]:
@@ -172,7 +176,8 @@ def _composed(module: ModuleType, request: CommandLine) -> dict[str, Any]:
             f"'{request.verb}' does not know what to do with '{extra}': write key=value."
             f"{nearest(extra, known_keys(request.verb))}"
         )
-    return compose(request.verb, [quoted(word) for word in request.overrides], request.config_dir)
+    words = [quoted(word) for word in request.overrides]
+    return compose(request.verb, words, request.config_dir, module.Config)
 
 
 def _known_choices(key: str, request: CommandLine) -> str:

@@ -233,6 +233,7 @@ def test_help_and_a_list_of_no_runs_import_no_heavy_library(words: list[str], tm
         ),
         (["verify", "forecast=f", "store=s", "out=o", "network=tiny"], "verify reads no network"),
         (["train", "store=s", "run=r", "hydra.verbose=true"], "train reads no hydra"),
+        (["inspect", "a", "path=b"], "'a' stands for path=, which is given too: give it once"),
         (["train", "store=s", "run=r", "~mix.crop"], "a key is not removed; give mix.crop=null"),
     ],
 )

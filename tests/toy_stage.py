@@ -36,9 +36,9 @@ from stormcast_train.objectives.edm_config import EdmConfig
 from stormcast_train.runs.run import RunDirectory
 from stormcast_train.stages.stage import LossTerms
 from stormcast_train.training.loop.optim_config import OptimSpec
-from stormcast_train.training.run.attempt import Subject
 from stormcast_train.training.run.execute import run_stage
 from stormcast_train.training.run.stage_run import Execution, StageRun
+from stormcast_train.training.run.subject import Subject
 from stormcast_train.training.setup.config import StageConfig, StageRequest
 
 TARGET_CHW = torch.linspace(-1, 1, 2 * 6 * 6).reshape(2, 6, 6)
@@ -116,6 +116,9 @@ class ToyStage:
         return LossTerms(
             error.mean(), {"first": error[:, 0].mean().detach(), "second": error[:, 1].mean().detach()}
         )
+
+    def most_extreme(self, batch):
+        return {}
 
     def save_package(self, directory, weights, facts):
         from safetensors.torch import save_file

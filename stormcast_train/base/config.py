@@ -5,32 +5,35 @@ typos. `base.typed` makes frozen configs of it.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel
 
+from stormcast_train.base.config_files import check_packages, composed_files
 from stormcast_train.base.errors import RequestError, nearest
+from stormcast_train.base.schema import accepts, dotted_keys
 
 EXPERIMENT = "experiment"
 PACKAGED = Path(__file__).resolve().parents[1] / "conf"
-_OPEN = re.compile(
-    r"(variables\.(define|override|groups|(add|drop)(_background)?)|dask\.slurm|"
-    r"source\.(readers|state|background|static|regrid|groups|policy|quality)|"
-    r"background\.blur\.cutoff_km|optim\.(lr|total_samples)|mix\.(oversample\.(events|rain)|source_version))[.=]"
-)  # their keys are the user's own names
+NOT_GIVEN = ("overrides", "config_dir")  # of a verb's Config, filled from the command line itself
 CHECKOUT = Path(__file__).resolve().parents[2] / "conf"
 
 
 def search_path(config_dir: Path | None = None) -> list[Path]:
-    """Folders that hold configs, first found first: `--config-dir`, `./conf`, the packaged one."""
+    """Folders that hold configs: `--config-dir`, `./conf`, the packaged one. A file of an earlier one hides
+    those of its name.
+    """
     packaged = PACKAGED if PACKAGED.is_dir() else CHECKOUT
     folders = [*([config_dir] if config_dir else []), Path.cwd() / "conf", packaged]
     if config_dir and not config_dir.is_dir():
@@ -48,23 +51,103 @@ def choices(group: str, config_dir: Path | None = None) -> list[str]:
     return sorted({p.stem for folder in folders for p in (folder / group).glob("[!_]*.yaml")})
 
 
-def compose(verb: str, overrides: Sequence[str], config_dir: Path | None = None) -> dict[str, Any]:
-    """The resolved config of a verb as plain containers; a wrong group, choice or key is a RequestError."""
-    overrides = [_without_plus(verb, word) for word in overrides]
+def compose(
+    verb: str, overrides: Sequence[str], config_dir: Path | None = None, kind: type[BaseModel] | None = None
+) -> dict[str, Any]:
+    """The resolved config of a verb as plain containers; a wrong group, choice or key is a RequestError.
+
+    kind: the verb's Config. It says which keys there are, so a word acts on a key that a chosen file leaves
+    out, and a word that would have no effect is refused.
+    """
+    words = [word.lstrip("+") for word in overrides]  # Hydra would add any key that begins with a plus
     folders = search_path(config_dir)
-    for path in _experiments(overrides, folders):
+    for path in _experiments(words, folders):
         _check_experiment(path, folders)
-    extra = [f"hydra.searchpath=[{','.join('file://' + str(f) for f in folders)}]"]
-    GlobalHydra.instance().clear()
-    base = folders[-1]
+    if kind is not None:
+        words = [_checked(verb, word, kind, folders) for word in words]
     try:
-        with initialize_config_dir(str(base), version_base="1.3"):
-            composed = hydra_compose(
-                verb, [*extra, *(f"++{word}" if _OPEN.match(word) else word for word in overrides)]
-            )
-        return _plain(composed)
+        with _hydra(folders) as loader:
+            composed = hydra_compose(verb, words)
+            if len(folders) > 1:
+                files = composed_files(loader, verb, words, folders)
+                check_packages(files, filled_keys(folders), [EXPERIMENT])
+            return _plain(composed)
     except (HydraException, OmegaConfBaseException) as error:
-        raise RequestError(_explain(verb, list(overrides), error, base, config_dir)) from error
+        raise RequestError(_explain(verb, list(overrides), error, folders[-1], config_dir)) from error
+
+
+def file_with(
+    key: Sequence[str], verb: str, overrides: Sequence[str], config_dir: Path | None
+) -> Path | None:
+    """The file that gives a key of the composed config (names from the outside inwards); None where a word
+    or no file does.
+    """
+    folders = search_path(config_dir)
+    groups = filled_keys(folders)
+    by_key = {word.lstrip("+").partition("=")[0]: word.lstrip("+") for word in overrides}
+    given = [name.split(".") for name in by_key if name not in groups]
+    if any(all(a == b for a, b in zip(key, names, strict=False)) for names in given):
+        return None  # a word gives it, or a part of it
+    with _hydra(folders) as loader:
+        chosen = [word for name, word in by_key.items() if name in groups]
+        files = composed_files(loader, verb, chosen, folders)
+    return next((file.path for file in reversed(files) if file.holds(key)), None)
+
+
+@contextmanager
+def _hydra(folders: Sequence[Path]) -> Iterator[ConfigLoaderImpl]:
+    """Hydra over these folders: a file of an earlier one hides those of its name (its own `hydra.searchpath`
+    only adds to the end).
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(folders[-1]), version_base="1.3"):
+        hydra = GlobalHydra.instance()
+        searched = hydra.config_loader().get_search_path()
+        for folder in folders[:-1]:
+            searched.prepend("stormcast", f"file://{folder}", "main")
+        assert hydra.hydra is not None
+        hydra.hydra.config_loader = loader = ConfigLoaderImpl(searched)
+        yield loader
+
+
+def filled_keys(folders: Sequence[Path]) -> dict[str, str]:
+    """By group, the key that its choice fills: its own name, unless its files say otherwise (`driver` fills
+    `background`).
+    """
+    groups = sorted({p.name for folder in folders for p in folder.iterdir() if p.is_dir()})
+    found: dict[str, str] = {}
+    for group in groups:
+        shipped_first = reversed(folders)
+        files = [path for folder in shipped_first for path in sorted((folder / group).glob("*.yaml"))]
+        first = files[0].read_text().partition("\n")[0] if files else ""
+        package = first.removeprefix("# @package ").strip() if first.startswith("# @package ") else group
+        found[group] = group if package == "_global_" else package
+    return found
+
+
+def _checked(verb: str, word: str, kind: type[BaseModel], folders: Sequence[Path]) -> str:
+    """The word in a form that acts wherever the verb's Config has its key; RequestError where it has none."""
+    key, filled = word.partition("=")[0], filled_keys(folders)
+    fields = set(kind.model_fields) - set(NOT_GIVEN)
+    top = key.split(".")[0].split("/")[0].split("@")[0]
+    if key in filled:
+        if key == EXPERIMENT or filled[key] in fields:
+            return word
+    elif top in fields and accepts(kind, key.split(".")):
+        return f"++{word}"
+    elif filled.get(top, top) in fields and top != filled.get(top, top):
+        instead = f"{filled[top]}{key.removeprefix(top)}"
+        raise RequestError(f"'{key}' is not a key: {top}= is a choice, whose keys are written {instead}=")
+    if top in {"hydra", *filled} and filled.get(top, top) not in fields:
+        raise RequestError(
+            f"'{word}' has no effect: {verb} reads no {top}; `stormcast {verb} --help` lists its keys"
+        )
+    known = [*filled, *(name for name in dotted_keys(kind) if name not in NOT_GIVEN)]
+    raise RequestError(_unknown(verb, key, known))
+
+
+def _unknown(verb: str, key: str, known: Sequence[str]) -> str:
+    return f"'{key}' is not a key of '{verb}'.{nearest(key, known)} `stormcast {verb} --help` lists them"
 
 
 def _experiments(overrides: Sequence[str], folders: Sequence[Path]) -> list[Path]:
@@ -98,11 +181,6 @@ def _check_experiment(path: Path, folders: Sequence[Path]) -> None:
             raise RequestError(f"{path}: no verb has the key '{key}'.{nearest(key, known)}")
 
 
-def _without_plus(verb: str, word: str) -> str:
-    """Hydra adds any key that begins with a plus; here a key is known or wrong."""
-    return word.lstrip("+") if word.startswith("+") else word
-
-
 def _plain(composed: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(composed, resolve=True, throw_on_missing=False)
     assert isinstance(plain, dict)
@@ -118,9 +196,11 @@ def _explain(verb: str, overrides: list[str], error: Exception, base: Path, conf
         return f"{group}={name} does not exist.{nearest(name, known)} Known: {', '.join(known)}"
     key = _offending_key(overrides, text)
     if key:
-        known = known_keys(verb, base)
-        return f"'{key}' is not a key of '{verb}'.{nearest(key, known)} `stormcast {verb} --help` lists them"
-    reason = text.splitlines()[0] if text else repr(error)
+        inside = re.search(r"In '([\w/]+)': ", text)
+        paths = [folder / f"{inside[1]}.yaml" for folder in search_path(config_dir)] if inside else []
+        where = next((f"{path}: " for path in paths if path.is_file()), "")
+        return f"{where}{_unknown(verb, key, known_keys(verb, base))}"
+    reason = text.splitlines()[0].replace("'++", "'") if text else repr(error)
     return f"the request '{' '.join(overrides)}' is not valid: {reason}"
 
 

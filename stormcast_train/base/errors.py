@@ -47,8 +47,8 @@ class StoppedError(StormcastError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """` Did you mean 'x'?` for the known name closest to `word`, or an empty string."""
-    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    """` Did you mean 'x'?` for the other known name closest to `word`, or an empty string."""
+    close = difflib.get_close_matches(word, [name for name in known if name != word], n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
 
 

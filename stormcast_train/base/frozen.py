@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """Base of all typed configs: immutable, and an unknown key is an error."""
+    """Base of all typed configs: immutable, an unknown key is an error, and so is a number that is not finite
+    (a field that means something without an end says `allow_inf_nan`).
+    """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)

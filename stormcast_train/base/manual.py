@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 
-from stormcast_train.base.config import choices, compose, search_path
+from stormcast_train.base.config import choices, compose, filled_keys, search_path
 
 WIDTH = 132
 FEW = 4  # words of a long list before "and N more"
@@ -22,17 +22,10 @@ NEEDS_QUOTES = set("*{}[],:#&!|>'\"%@` ")  # in YAML
 
 def groups_of(fields: Mapping[str, FieldInfo], config_dir: Path | None) -> dict[str, str]:
     """By group that a verb reads, the key that its choice fills (`driver` fills `background`)."""
-    folders = {p.name for folder in search_path(config_dir) for p in folder.iterdir() if p.is_dir()}
-    filled = {group: _filled(group, config_dir) for group in sorted(folders) if choices(group, config_dir)}
+    filled = filled_keys(search_path(config_dir))
     order = list(fields)
-    found = {group: key for group, key in filled.items() if key in fields}
+    found = {group: key for group, key in filled.items() if key in fields and choices(group, config_dir)}
     return dict(sorted(found.items(), key=lambda item: order.index(item[1])))
-
-
-def _filled(group: str, config_dir: Path | None) -> str:
-    path = next(p for folder in search_path(config_dir) for p in sorted((folder / group).glob("*.yaml")))
-    first = path.read_text().partition("\n")[0]
-    return first.removeprefix("# @package ").strip() if first.startswith("# @package ") else group
 
 
 def lines_of_groups(

@@ -19,7 +19,7 @@ class PreprocessSizes(Frozen):
     days_of_many: int = Field(default=4, ge=1)  # counted with several workers, and for the memory's constancy
     workers: int = Field(default=2, ge=2)
     repeats: int = Field(default=5, ge=1)
-    spacing_m: float | None = None  # of the archive's RWRF grid
+    spacing_m: float | None = Field(default=None, gt=0)  # of the archive's RWRF grid
     spin_s: float = Field(default=2.0, gt=0)  # of pure arithmetic, the control
     processors: int = Field(default=112, ge=1)  # of the node that is predicted
     threads_gain: float = Field(

@@ -29,10 +29,10 @@ from stormcast_train.stages.stage import Kind, kind_of
 from stormcast_train.training.loop.insight import Insight
 from stormcast_train.training.loop.loop import TrainPlan
 from stormcast_train.training.loop.optim_config import OptimConfig, OptimSpec
-from stormcast_train.training.run.attempt import Subject
 from stormcast_train.training.run.execute import run_stage
 from stormcast_train.training.run.rank_device import choose_device, prepare_torch
 from stormcast_train.training.run.stage_run import Execution, StageRun
+from stormcast_train.training.run.subject import Subject
 from stormcast_train.training.setup.build_stage import build, build_stage
 from stormcast_train.training.setup.config import StageConfig, StageRequest
 from stormcast_train.training.setup.resolve import Setup

@@ -109,7 +109,7 @@ class WindowNeeds(Frozen):
     states: int  # past states that are read
     past: dict[str, int] = Field(default_factory=dict)  # minutes by role
     # Hours by role: up to this lead no network needs frames newer than the start.
-    leads: dict[str, float] = Field(default_factory=dict)
+    leads: dict[str, Annotated[float, Field(allow_inf_nan=True)]] = Field(default_factory=dict)
     droppable: frozenset[str] = frozenset()  # sources that every network using them was trained to do without
 
     @classmethod

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from stormcast_train.base.frozen import Frozen
-from stormcast_train.fields.grid import WIDEST_ACROSS
+from stormcast_train.fields.grid import WIDEST_ACROSS, Latitude, Longitude
 from stormcast_train.fields.longitude import eastward, within
 from stormcast_train.fields.times import Period
 
@@ -20,10 +20,10 @@ Bounds = tuple[float, float, float, float]
 class Box(Frozen):
     """A box in degrees north and east; across the date line it may be written 177..-178."""
 
-    south: float
-    north: float
-    west: float
-    east: float
+    south: Latitude
+    north: Latitude
+    west: Longitude
+    east: Longitude
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

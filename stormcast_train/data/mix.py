@@ -51,7 +51,7 @@ class RainRule(Frozen):
 
     variable: str = "rain1h"
     statistic: Literal["mean", "maximum", "p99"] = "p99"
-    least: float
+    least: float = Field(ge=0)
     factor: float = Field(gt=0)
     box: Box | None = None
 

@@ -94,6 +94,10 @@ class Grid:
         return float(self.lat.min()), float(self.lat.max()), float(self.lon.min()), float(self.lon.max())
 
 
+Latitude = Annotated[float, Field(ge=-90, le=90)]
+Longitude = Annotated[float, Field(ge=-360, le=540)]  # east of 180 may be written on or turned
+
+
 class RegularDomain(Frozen):
     """A regular latitude-longitude grid: `shape` rows and columns of points from the south-west one to the
     north-east one, both included. The points are the centres of cells, which reach half a spacing further.
@@ -104,10 +108,10 @@ class RegularDomain(Frozen):
 
     kind: Literal["regular"] = "regular"
     name: str
-    south: float
-    north: float
-    west: float
-    east: float
+    south: Latitude
+    north: Latitude
+    west: Longitude
+    east: Longitude
     shape: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]]
     halo_degrees: float = Field(default=4.0, ge=0)
 
@@ -134,10 +138,10 @@ class NativeDomain(Frozen):
 
     kind: Literal["native"] = "native"
     name: str
-    coarsen: int = 1
-    shape: tuple[int, int] | None = None
+    coarsen: int = Field(default=1, ge=1)
+    shape: tuple[Annotated[int, Field(ge=2)], Annotated[int, Field(ge=2)]] | None = None
     centre: Literal["grid", "covered"] = "grid"
-    halo_degrees: float = 4.0
+    halo_degrees: float = Field(default=4.0, ge=0)
 
 
 DomainConfig = Annotated[RegularDomain | NativeDomain, Field(discriminator="kind")]

@@ -34,9 +34,9 @@ def _explained(key: str) -> Iterator[None]:
     try:
         yield
     except ValidationError as error:
-        raise RequestError(f"{key}: {explain_validation(error, Variable)}") from None
+        raise RequestError(f"{key}: {explain_validation(error, Variable)}", key=key) from None
     except ValueError as error:
-        raise RequestError(f"{key}: {error}") from None
+        raise RequestError(f"{key}: {error}", key=key) from None
 
 
 class VariablesConfig(Frozen):

@@ -65,12 +65,12 @@ class Variable(Frozen):
     long_name: str
     standard_name: str | None = None
     kind: Kind = "instant"
-    low: float = -np.inf
-    high: float = np.inf
+    low: float = Field(default=-np.inf, allow_inf_nan=True)
+    high: float = Field(default=np.inf, allow_inf_nan=True)
     clamp: bool = True  # forecasts are kept in low..high; raw values outside are refused either way
-    interval_s: int = 0  # length of an accumulation that ends at the valid time
-    quantum: float | None = None  # the source's own resolution
-    drizzle: float = 0.0  # forecasts below this become zero (rain)
+    interval_s: int = Field(default=0, ge=0)  # length of an accumulation that ends at the valid time
+    quantum: float | None = Field(default=None, gt=0)  # the source's own resolution
+    drizzle: float = Field(default=0.0, ge=0)  # forecasts below this become zero (rain)
     fit_drizzle: bool = False
     no_echo: float | None = None  # reflectivity floor: covered, nothing seen
     loss_weight: float = Field(default=1.0, ge=0)

@@ -157,6 +157,7 @@ class PackageHeader:
     needs: WindowNeeds
     fingerprint: str
     stage: str
+    driver: Mapping[str, str]  # how it was made in training, by variable (`data.meaning`)
 
 
 def load_header(directory: Path) -> PackageHeader:
@@ -173,7 +174,12 @@ def _load_header(directory: Path) -> PackageHeader:
         conditions = [ConditionSpec.model_validate(c) for c in asked]
         scene = Scene.restore(described["scene"], load_arrays(directory / "arrays.safetensors"))
         return PackageHeader(
-            scene, conditions[0], WindowNeeds.of(*conditions), described["fingerprint"], described["stage"]
+            scene,
+            conditions[0],
+            WindowNeeds.of(*conditions),
+            described["fingerprint"],
+            described["stage"],
+            described["mix"].get("driver", {}),
         )
 
 

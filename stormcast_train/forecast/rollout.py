@@ -5,15 +5,16 @@ Shape suffixes: M members, K past states, C channels, J background times, H rows
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
+from numpy.typing import NDArray
 from torch import Tensor
 
-from stormcast_train.base.errors import RequestError
+from stormcast_train.base.errors import FailedError, RequestError
 from stormcast_train.data.batch import Window
 from stormcast_train.data.condition_config import STATE_AGE
 from stormcast_train.data.window import WindowReader
@@ -67,6 +68,28 @@ def roll_members(
         yield torch.where(coverage_CHW, physical_MCHW, torch.full_like(physical_MCHW, torch.nan))
         if lead < steps:
             window = _advance(window, limited_MCHW, coverage_CHW, reader, start)
+
+
+def finite_states(
+    emulator: Emulator, leads: Iterable[Tensor], start: np.datetime64, members: Sequence[int]
+) -> Iterator[NDArray[np.float32]]:
+    """The states [M, C, H, W] of each lead on the host; FailedError for a covered cell that is not finite,
+    which a forecast file could not tell from a missing one.
+    """
+    for lead, states_MCHW in enumerate(leads, start=1):
+        found_MCHW = states_MCHW.cpu().numpy()
+        wrong_MC = (~np.isfinite(found_MCHW) & emulator.coverage).any(axis=(2, 3))
+        if wrong_MC.any():
+            member, channel = np.argwhere(wrong_MC)[0]
+            name, valid = emulator.state[channel], start + lead * emulator.step
+            raise FailedError(
+                f"the forecast from {iso(start)} is not finite: {name} of member {members[member]} at "
+                f"{iso(valid)}, step {lead}. The network has run away, or its driver has: look at an earlier "
+                "step, give a shorter hours=, another package of the run (RUN@best), or train further",
+                variable=name,
+                step=lead,
+            )
+        yield found_MCHW
 
 
 def _step(
@@ -123,10 +146,11 @@ def _leads(
     emulator: Emulator, reader: WindowReader, start: np.datetime64, steps: int, members: range, seed: int
 ) -> Iterator[xr.Dataset]:
     same = not emulator.draws
-    rolled = roll_members(emulator, reader, start, steps, [0] if same else list(members), seed)
-    for lead, states_MCHW in enumerate(rolled, start=1):
-        states_MCHW = states_MCHW.expand(len(members), -1, -1, -1) if same else states_MCHW
-        yield to_dataset(emulator, states_MCHW.cpu().numpy(), start, start + lead * emulator.step)
+    rolled_members = [0] if same else list(members)
+    rolled = roll_members(emulator, reader, start, steps, rolled_members, seed)
+    for lead, found_MCHW in enumerate(finite_states(emulator, rolled, start, rolled_members), start=1):
+        states_MCHW = np.broadcast_to(found_MCHW, (len(members), *found_MCHW.shape[1:]))
+        yield to_dataset(emulator, states_MCHW, start, start + lead * emulator.step)
 
 
 def to_dataset(

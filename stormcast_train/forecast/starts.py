@@ -4,13 +4,18 @@ Torch-free.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.data.condition_config import STATE_AGE, WindowNeeds
+from stormcast_train.data.finite import refuse_not_finite
+from stormcast_train.data.meaning import other_facts
 from stormcast_train.data.scene import Scene, named_group
 from stormcast_train.fields.grid import Grid
 from stormcast_train.fields.times import Times, iso, seconds
+from stormcast_train.fields.variables import Variable
 from stormcast_train.store.group import Group
 from stormcast_train.store.reader import Store
 
@@ -45,14 +50,23 @@ def check_store(scene: Scene, store: Store, droppable: frozenset[str] = frozense
             f"the store {store.path} has a step of {seconds(state.step)} s, and the network was trained on "
             f"one of {scene.step_s} s; give a store with the network's step"
         )
-    named_group(store, "state", scene.names)
+    _check_meaning("state", named_group(store, "state", scene.names), scene.state)
     if scene.background and "background" not in droppable:
-        named_group(store, "background", tuple(v.name for v in scene.background))
+        names = tuple(v.name for v in scene.background)
+        _check_meaning("background", named_group(store, "background", names), scene.background)
     if scene.background_grid is not None and "background" in store.roles:
         _check_driver_grid(scene.background_grid, store)
     for further in scene.further:
         if further.role not in droppable:
-            named_group(store, further.role, further.names)
+            _check_meaning(further.role, named_group(store, further.role, further.names), further.variables)
+
+
+def _check_meaning(role: str, group: Group, trained: Sequence[Variable]) -> None:
+    """RequestError where a stored variable has another unit, kind or interval than the network was trained
+    on.
+    """
+    for sentence in other_facts(role, trained, group.variables):
+        raise RequestError(f"{sentence}; give a store whose {role} holds what the network was trained on")
 
 
 def _check_driver_grid(grid: Grid, store: Store) -> None:
@@ -105,6 +119,19 @@ def _whole(group: Group, names: tuple[str, ...]) -> Times:
     return group.times[group.available[:, [group.channels.index(name) for name in names]].all(axis=1)]
 
 
+def _check_finite(scene: Scene, needs: WindowNeeds, store: Store, start: np.datetime64, steps: int) -> None:
+    """RequestError where the store holds what is not finite at a time that this forecast takes from it: in
+    the state it would silently count as missing.
+    """
+    past = start - scene.step * np.arange(needs.history)
+    refuse_not_finite(store, "state", scene.names, past, "which this forecast starts from")
+    if scene.background and "background" in store.roles:
+        held = store.group("background").channels
+        names = [v.name for v in scene.background if v.name in held]
+        ahead = start + scene.step * np.arange(steps + 1)
+        refuse_not_finite(store, "background", names, ahead, "which drives this forecast")
+
+
 def check_start(scene: Scene, needs: WindowNeeds, store: Store, start: np.datetime64, steps: int) -> None:
     """RequestError, with the nearest start that would do, where the store cannot serve this one."""
     most = {role: needs.most_steps(role, scene.step_s) for role in sorted(set(needs.past) - needs.droppable)}
@@ -120,6 +147,7 @@ def check_start(scene: Scene, needs: WindowNeeds, store: Store, start: np.dateti
         )
     usable = usable_starts(scene, needs, store, steps)
     if start in usable:
+        _check_finite(scene, needs, store, start, steps)
         return
     times = store.group("state").times
     held = f"the store holds {iso(times[0])} to {iso(times[-1])}" if len(times) else "the store is empty"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -23,12 +23,12 @@ class NetworkConfig(Frozen):
     kind: str = "songunet"
     name: str = "custom"
     model_channels: int = Field(ge=4)
-    channel_mult: tuple[int, ...]
+    channel_mult: tuple[Annotated[int, Field(ge=1)], ...] = Field(min_length=1)
     num_blocks: int = Field(ge=1)
-    attn_resolutions: tuple[int, ...] = ()
+    attn_resolutions: tuple[Annotated[int, Field(ge=1)], ...] = ()
     bottleneck_attention: bool = False
     additive_pos_embed: bool = False
-    checkpoint_level: int = 0
+    checkpoint_level: int = Field(default=0, ge=0)
     dropout: float = Field(default=0.0, ge=0.0, le=0.0)
     pad: Literal["replicate", "zero"] = "replicate"
 

@@ -37,6 +37,9 @@ def duration_s(text: str | None) -> float | None:
     return found
 
 
+Limit = Annotated[float, Field(allow_inf_nan=True)]  # a range may have no end
+
+
 class TrainKeys(Frozen):
     """`train.*`; null takes the value of `optim=`.
 
@@ -53,7 +56,7 @@ class TrainKeys(Frozen):
     parallel: Literal["ddp", "fsdp2", "domain"] = "ddp"
     tf32: bool = False
     best_metric: str | None = None
-    veto: dict[str, tuple[float, float]] | None = None
+    veto: dict[str, tuple[Limit, Limit]] | None = None
     wall_clock: str | None = None
     watchdog: str | None = "30m"
 

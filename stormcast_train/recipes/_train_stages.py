@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from stormcast_train.base.errors import RequestError
+from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.recipes._train_keys import Config, ValidateKeys, duration_s
 from stormcast_train.runs.run import RunDirectory
 from stormcast_train.stages.stage import SEQUENCES, STAGES, Kind, kind_of
 from stormcast_train.store.reader import Store, open_store
 from stormcast_train.store.view import StoreView
 from stormcast_train.store.view_request import requested_view
+from stormcast_train.training.loop.optim_config import OTHER
 from stormcast_train.training.run.stage_run import Execution, StageRun
 from stormcast_train.training.setup.config import StageRequest
 from stormcast_train.training.setup.folds import Fold
@@ -41,6 +42,7 @@ def stage_runs(config: Config, store: Store) -> list[StageRun]:
         _check_resume_from(config)
     kinds = [kind_of(name) for name in config.stage.kinds()]
     _check_regression(config, kinds)
+    _check_kinds_named(config, kinds)
     runs: list[StageRun] = []
     for kind, name in zip(kinds, config.stage.kinds(), strict=True):
         runs.append(_stage_run(config, store, name, kinds))
@@ -67,6 +69,28 @@ def _check_regression(config: Config, kinds: Sequence[Kind]) -> None:
             f"regression={config.regression} is for {takes}; stage={config.stage.kind} takes none: leave "
             "regression= out"
         )
+
+
+def _check_kinds_named(config: Config, kinds: Sequence[Kind]) -> None:
+    """RequestError for a rate or a length of a kind of stage that does not exist: one given in a word, or one
+    that looks like a known kind misspelt. A file may hold those of kinds that this command does not train.
+    """
+    known = sorted({*STAGES, *(kind.name for kind in kinds), OTHER})
+    words = [word.lstrip("+").partition("=")[0] for word in config.overrides]
+    by_key = {
+        "optim.lr": config.optim.lr,
+        "optim.total_samples": config.optim.total_samples,
+        "train.total_samples": config.train.total_samples,
+    }
+    for key, numbers in by_key.items():
+        for name in numbers if isinstance(numbers, dict) else ():
+            suggested = nearest(name, known)
+            if name not in known and (suggested or {key, f"{key}.{name}"} & set(words)):
+                raise RequestError(
+                    f"{key}.{name} has no effect: no kind of stage is called '{name}'.{suggested} Known: "
+                    f"{', '.join(known)}",
+                    key=f"{key}.{name}",
+                )
 
 
 def _check_resume_from(config: Config) -> None:

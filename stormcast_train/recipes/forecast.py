@@ -25,6 +25,7 @@ EXAMPLE = (
 )
 FEW = 6  # starts that a sentence names
 POSITIONAL: tuple[str, ...] = ()
+DIFFERS = "driver_differs"  # attribute of a forecast file
 
 
 class Config(Frozen):
@@ -77,7 +78,7 @@ def plan(config: Config) -> dict[str, Any]:
     archive_plan, done = _prepare(config)
     what = f"roll {_length(archive_plan)} with {archive_plan.members} member(s) from {_listed(archive_plan)}"
     would = f"do nothing: {config.out} holds this forecast" if done else f"{what} and write {config.out}"
-    return {"would": [would], "done": done}
+    return {"would": [would, *_warnings(archive_plan)], "done": done}
 
 
 def run(config: Config, console: Console) -> dict[str, Any]:
@@ -90,6 +91,8 @@ def run(config: Config, console: Console) -> dict[str, Any]:
         "members": archive_plan.members, "seed": config.seed,
         "package_fingerprint": archive_plan.attributes["package_fingerprint"],
     }  # fmt: skip
+    for sentence in _warnings(archive_plan):
+        console.say(sentence)
     if done:
         console.say(f"done already: {config.out} holds this forecast")
         return {**result, "done": True}
@@ -115,8 +118,14 @@ def _listed(archive_plan: Plan) -> str:
     return ", ".join(starts) if len(starts) <= FEW else f"{starts[0]} to {starts[-1]} ({len(starts)} starts)"
 
 
+def _warnings(archive_plan: Plan) -> list[str]:
+    differs = archive_plan.attributes.get(DIFFERS)
+    return [f"warning: {differs}; its forecasts may be worse than its scores"] if differs else []
+
+
 def _prepare(config: Config) -> tuple[Plan, bool]:
     """The plan, checked against package and store, and whether it is done."""
+    from stormcast_train.data.meaning import driver_facts, other_driver
     from stormcast_train.forecast.chosen import open_header
     from stormcast_train.forecast.forecast_file import Plan, finished
     from stormcast_train.forecast.starts import MEMBERS_AT_ONCE, check_start, check_store, count_steps
@@ -130,8 +139,10 @@ def _prepare(config: Config) -> tuple[Plan, bool]:
     starts = config.starts()
     for start in starts:
         check_start(header.scene, header.needs, store, start, steps)
+    differs = other_driver(header.driver, driver_facts(store), [v.name for v in header.scene.background])
     known = {
         "run": config.run,
+        **({DIFFERS: "; ".join(differs)} if differs else {}),
         **({} if config.ema is None else {"ema": f"{config.ema:g}"}),
         "package_fingerprint": header.fingerprint,
         "store_fingerprint": store.fingerprint,
@@ -193,7 +204,7 @@ def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Co
     from stormcast_train.distributed.device import device_name
     from stormcast_train.forecast.emulator import Emulator
     from stormcast_train.forecast.forecast_file import ForecastFile
-    from stormcast_train.forecast.rollout import roll_members
+    from stormcast_train.forecast.rollout import finite_states, roll_members
     from stormcast_train.store.reader import open_store
 
     archive = ForecastFile(Path(config.out), archive_plan)
@@ -209,8 +220,7 @@ def _work(config: Config, archive_plan: Plan, rank: int, world: int, console: Co
     with (console or Console(quiet=True)).progress("forecast", len(units)) as advance:
         for unit in units:
             members = range(unit.first, unit.last)
-            leads = roll_members(
-                emulator, reader, archive_plan.starts[unit.start], archive_plan.steps, members, config.seed
-            )
-            archive.write(unit, (states_MCHW.cpu().numpy() for states_MCHW in leads))
-            advance(1, iso(archive_plan.starts[unit.start]))
+            start = archive_plan.starts[unit.start]
+            leads = roll_members(emulator, reader, start, archive_plan.steps, members, config.seed)
+            archive.write(unit, finite_states(emulator, leads, start, members))
+            advance(1, iso(start))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from pydantic import Field
 
 from stormcast_train.base.console import Console
 from stormcast_train.base.errors import RequestError
@@ -33,7 +34,7 @@ class Config(Frozen):
     against: str | None = None
     store: str | None = None
     role: str | None = None
-    member: int | None = None
+    member: int | None = Field(None, ge=0)
     animate: bool = False
     out: str = "plot.png"
 

@@ -91,8 +91,7 @@ def _coded(layout: GroupLayout, row: StoreRow) -> tuple[NDArray[Any], NDArray[np
         f"{row.values_CYX.shape} is not {layout.plane}"
     )
     for values_YX, mask_YX in zip(row.values_CYX, row.mask_CYX, strict=True):
-        if np.isnan(values_YX.min()):  # the minimum of a plane with a NaN is NaN
-            mask_YX[np.isnan(values_YX) & (mask_YX == 0)] = Reason.NOT_IN_FILE
+        _give_reasons(values_YX, mask_YX)
         if mask_YX.any():
             values_YX[mask_YX > 0] = np.nan
     values = row.values_CYX
@@ -103,6 +102,15 @@ def _coded(layout: GroupLayout, row: StoreRow) -> tuple[NDArray[Any], NDArray[np
             row.facts.setdefault(LOST, {})[coding.variable.name] = [float(lost)]
     codes = np.stack([c.encode(plane) for c, plane in zip(layout.codings, values, strict=True)]).astype("<i2")
     return codes, np.stack([c.decode(plane) for c, plane in zip(layout.codings, codes, strict=True)])
+
+
+def _give_reasons(values_YX: NDArray[np.float32], mask_YX: Mask) -> None:
+    """A reason for every cell that is no finite number and has none, in place: whatever became infinite on
+    the way here is missing.
+    """
+    if not np.isfinite([values_YX.min(), values_YX.max()]).all():  # those of a plane with a NaN are NaN
+        mask_YX[np.isnan(values_YX) & (mask_YX == 0)] = Reason.NOT_IN_FILE
+        mask_YX[np.isinf(values_YX) & (mask_YX == 0)] = Reason.OUT_OF_RANGE
 
 
 def intact(layout: GroupLayout, shard: int) -> dict[str, Any] | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
@@ -39,8 +39,8 @@ class ScoreConfig(Frozen):
 
     name: str
     thresholds: dict[str, tuple[float, ...]] = Field(default_factory=dict)
-    fss_windows_km: tuple[float, ...] = (2, 6, 10, 20, 40)
-    fss_windows_cells: tuple[int, ...] = ()
+    fss_windows_km: tuple[Annotated[float, Field(gt=0)], ...] = (2, 6, 10, 20, 40)
+    fss_windows_cells: tuple[Annotated[int, Field(ge=1)], ...] = ()
     spectra: bool = True
     bands_per_octave: int = Field(default=2, ge=1, le=12)
     regions: tuple[Region, ...] = ("all",)

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from stormcast_train.base.console import Console
 from stormcast_train.base.errors import RequestError
+from stormcast_train.data.meaning import driver_facts
 from stormcast_train.fields.reasons import Reason
 from stormcast_train.fields.times import Period
 from stormcast_train.fields.variable_set import VariablesConfig
@@ -245,6 +246,8 @@ def test_the_cadence_of_operation_is_what_training_sees_and_its_cost_is_told(ask
     assert len(background.times) == 24
     expected = 100008 + 10 * background.grid.lat2d + 36 + (8 - 6) / 6 * (144 - 36)
     np.testing.assert_allclose(background.read([8], ["msl"])[0, 0], expected, atol=0.02)
+    assert driver_facts(store)["msl"].startswith("every 3600 s, from ")
+    assert driver_facts(store)["msl"].endswith(", interpolated over 6 h")
     count, squares = store.manifest["groups"]["background"]["facts"]["cadence_error"]["msl"]
     # hours 1..5 after each sixth: errors (n-a)(b-n) = 5, 8, 9, 8, 5; mean square over them (25+64+81+64+25)/5
     # = 51.8

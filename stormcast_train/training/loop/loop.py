@@ -253,7 +253,6 @@ def non_finite(samples: int, batch_size: int) -> NonFiniteError:
     """The error of the batch that began at stream position `samples`."""
     last = samples + batch_size - 1
     return NonFiniteError(
-        f"the loss or its gradient is not finite in samples {samples}..{last} of the stream: look at them "
-        "(non_finite.json in the run directory) or lower optim.lr; the checkpoints are from before",
+        f"the loss or its gradient is not finite in samples {samples}..{last} of the stream",
         samples=list(range(samples, samples + batch_size)),
     )

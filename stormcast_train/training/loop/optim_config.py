@@ -26,7 +26,8 @@ def _of_every_kind(numbers: Any) -> Any:
 
 
 ByKind = BeforeValidator(_of_every_kind)
-Rates = Annotated[dict[str, Annotated[float, Field(gt=0, allow_inf_nan=False)]], ByKind]
+Rates = Annotated[dict[str, Annotated[float, Field(gt=0, le=1)]], ByKind]
+Beta = Annotated[float, Field(ge=0, lt=1)]
 Lengths = Annotated[dict[str, Annotated[int, Field(ge=1)]], ByKind]
 
 
@@ -115,7 +116,7 @@ class OptimConfig(Frozen):
     name: str
     kind: Literal["adam", "adamw"] = "adamw"
     lr: Rates  # the peak, by kind of stage
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Beta, Beta] = (0.9, 0.99)
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_samples: int = Field(default=0, ge=0)
     schedule: Schedule = "cosine"

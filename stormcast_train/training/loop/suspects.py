@@ -1,4 +1,4 @@
-"""Which samples of a batch made its loss or gradient not finite."""
+"""Which samples of a batch made its loss or gradient not finite, and the most extreme field of each."""
 
 from __future__ import annotations
 
@@ -39,4 +39,5 @@ def _suspect(stage: Trainable, stream: Stream, position: int) -> dict[str, Any] 
     if bool(torch.isfinite(loss)) and all(bool(torch.isfinite(g).all()) for g in gradients):
         return None
     index = batch.dataset_indices[0]
-    return {"position": position, "dataset_index": index, "start": iso(stream.starts[index])}
+    extreme = stage.most_extreme(batch)
+    return {"position": position, "dataset_index": index, "start": iso(stream.starts[index]), **extreme}

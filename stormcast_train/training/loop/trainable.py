@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from torch import nn
 
@@ -32,5 +33,11 @@ class Trainable(Protocol):
     def loss(self, network: nn.Module, example: Example) -> LossTerms:
         """The loss of `network` (the possibly DDP-wrapped `self.network`, in
         train mode) on one micro-batch.
+        """
+        ...
+
+    def most_extreme(self, batch: Batch) -> Mapping[str, Any]:
+        """Role, variable, time and normalised size of a sample's most extreme field; nothing where fields
+        have no names.
         """
         ...

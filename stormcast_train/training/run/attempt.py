@@ -6,9 +6,8 @@ Rank 0 writes; every rank validates its share. Packages hold averaged weights.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -27,12 +26,12 @@ from stormcast_train.training.loop.averages import ema_facts, write_snapshot
 from stormcast_train.training.loop.loop import TrainPlan, train
 from stormcast_train.training.loop.optimizer import Optimization
 from stormcast_train.training.loop.parallel import divide, load_whole, whole
-from stormcast_train.training.loop.prefetch import Examples, Stream
+from stormcast_train.training.loop.prefetch import Examples
 from stormcast_train.training.loop.profile import STEPS, SUMMARY, StepProfile
 from stormcast_train.training.loop.suspects import find_suspects
-from stormcast_train.training.loop.trainable import Trainable
 from stormcast_train.training.run.checkpoint import Keep
 from stormcast_train.training.run.cross_fitting import advised
+from stormcast_train.training.run.failure import RECORD, failure_text
 from stormcast_train.training.run.identity import RunIdentity
 from stormcast_train.training.run.journal import Journal
 from stormcast_train.training.run.learned import learned_nothing
@@ -40,32 +39,15 @@ from stormcast_train.training.run.rank_device import counted
 from stormcast_train.training.run.restoring import restored
 from stormcast_train.training.run.saving import Saver
 from stormcast_train.training.run.stage_run import StageRun
-from stormcast_train.training.setup.build_stage import build
+from stormcast_train.training.run.subject import Subject
 from stormcast_train.training.setup.data_use import data_use
-from stormcast_train.training.setup.resolve import Setup
 from stormcast_train.training.validation.case_fields import CaseFields, case_path, write_case
 from stormcast_train.training.validation.convergence import convergence_facts, unconverged
 from stormcast_train.training.validation.criterion import reduced_metrics
-from stormcast_train.training.validation.evaluation import Evaluation
 from stormcast_train.training.validation.overfitting import memorised, ratio_intervals, ratio_metrics
 from stormcast_train.training.validation.validation_cases import Validation
 
 LOG_LINES, VALIDATIONS, CHECKPOINTS = 400, 5, 10  # of a run whose periods are not given
-
-
-@dataclass(frozen=True)
-class Subject:
-    """What a run trains: a stage, the stream of its samples, and what is done with its averaged weights."""
-
-    stage: Trainable
-    stream: Stream
-    evaluation: Evaluation
-
-
-def usual_subject(setup: Setup, device: torch.device) -> Subject:
-    """Of a resolved request."""
-    stage, stream = build(setup, device)
-    return Subject(stage, stream, Evaluation(stage))
 
 
 class Attempt:
@@ -122,8 +104,7 @@ class Attempt:
             try:
                 samples = self._train(samples)
             except NonFiniteError as error:
-                self._fail(error)
-                raise
+                raise self._failed(error) from error
             why = self._finish(samples)
         if samples < total:
             message = f"stopped on request ({why}) at {samples} of {total} samples; the same command resumes"
@@ -146,7 +127,10 @@ class Attempt:
             data=data_use(self._run.setup).record(),
             **facts,
         )
-        for sentence in self._evaluation.warnings:
+        self._advise(samples, self._evaluation.warnings)
+
+    def _advise(self, samples: int, sentences: Sequence[str]) -> None:
+        for sentence in sentences:
             self._journal.warn(samples, advised(sentence, self._run), "residual")
 
     def _train(self, samples: int) -> int:
@@ -234,8 +218,7 @@ class Attempt:
         found = {**metrics, "residual_ratio_intervals": ratio_intervals(ratios)} if ratios else metrics
         took_s = time.perf_counter() - began
         self._journal.write("validate", samples, **found, seconds=took_s, best=improved, vetoes=broken)
-        for sentence in memorised(ratios):
-            self._journal.warn(samples, advised(sentence, self._run), "residual")
+        self._advise(samples, memorised(ratios))
         self._saver.sampler = convergence_facts(metrics, samples) or self._saver.sampler
         for sentence in unconverged(self._saver.sampler):
             self._journal.warn(samples, sentence, "sampler")
@@ -319,16 +302,18 @@ class Attempt:
             self._checkpoint_criterion.best = checkpoint.facts.get("best_checkpoint")
         return int(checkpoint.facts["samples"])
 
-    def _fail(self, error: NonFiniteError) -> None:
-        """Write down which samples it was."""
-        positions = error.facts["samples"]
+    def _failed(self, error: NonFiniteError) -> NonFiniteError:
+        """The error with the fields and checkpoints it concerns; both are written down."""
+        positions, directory = error.facts["samples"], self._run.directory
         suspects = find_suspects(self._stage, self._stream, positions, self._ranks, self._domain)
-        error.facts["suspects"] = suspects
-        if self._ranks.is_first:
-            path = self._run.directory.path / "non_finite.json"
-            write_json(path, {"message": str(error), "positions": positions, "suspects": suspects})
         self._saver.wait()
-        self._journal.write("failed", positions[0], message=str(error), suspects=suspects)
+        message = failure_text(str(error), suspects, self._run.setup.mixture, directory.path)
+        if self._ranks.is_first:
+            write_json(
+                directory.path / RECORD, {"message": message, "positions": positions, "suspects": suspects}
+            )
+        self._journal.write("failed", positions[0], message=message, suspects=suspects)
+        return NonFiniteError(message, samples=positions, suspects=suspects)
 
     def _hung(self, message: str) -> None:
         """Called by the watchdog's thread before it ends this rank."""

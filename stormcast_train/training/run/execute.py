@@ -25,7 +25,7 @@ from stormcast_train.training.setup.resolve import Setup
 if TYPE_CHECKING:
     import torch
 
-    from stormcast_train.training.run.attempt import Subject
+    from stormcast_train.training.run.subject import Subject
 
     Build = Callable[[Setup, torch.device], Subject]
 
@@ -64,7 +64,8 @@ def _execute(
     device = choose_device(run.execution.device, ranks)
     prepare_torch(device, run.execution.deterministic, run.execution.tf32)
     from stormcast_train.distributed.collectives import barrier, decided_by_first, process_group
-    from stormcast_train.training.run.attempt import Attempt, usual_subject
+    from stormcast_train.training.run.attempt import Attempt
+    from stormcast_train.training.run.subject import usual_subject
 
     def start() -> dict[str, Any]:
         begin(run, identity)

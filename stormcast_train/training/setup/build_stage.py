@@ -13,6 +13,7 @@ from stormcast_train.base.fingerprint import digest
 from stormcast_train.data.condition_config import past_roles
 from stormcast_train.data.conditions import Conditions
 from stormcast_train.data.crop import Crops, crops_of
+from stormcast_train.data.meaning import driver_facts, other_scene
 from stormcast_train.data.scene import Scene, build_scene, extend_scene
 from stormcast_train.data.stream import SampleStream
 from stormcast_train.data.target import Target
@@ -23,6 +24,7 @@ from stormcast_train.forecast.package import Package
 from stormcast_train.objectives.count import FixedCount
 from stormcast_train.stages.encoder import with_encoder
 from stormcast_train.stages.stage import NetworkRequest, Parts, Setting
+from stormcast_train.store.reader import Store
 from stormcast_train.training.setup.beneath import Beneath, load_beneath, mean_lookup, refuse_other
 from stormcast_train.training.setup.config import StageRequest
 from stormcast_train.training.setup.prepared_stage import Stage
@@ -128,11 +130,18 @@ def _template(setup: Setup, scene: Scene, beneath: Beneath | None, facts: Residu
         weights={},
         store_fingerprint=setup.store.fingerprint,
         splits=setup.mixture.starts(),
-        mix={**setup.mixture.facts(), **_noted(setup, scene, beneath, facts)},
+        mix={**setup.mixture.facts(), **_driver(setup.store, scene), **_noted(setup, scene, beneath, facts)},
         objective=setup.kind.objective(setup.request.objective, facts.largest if facts else None),
         measured={"residual_std": facts.std} if facts else {},
         beneath=beneath.emulator.package if beneath else None,
     )
+
+
+def _driver(store: Store, scene: Scene) -> dict[str, Any]:
+    """How the driver is made, for whoever uses the package with another one."""
+    facts = driver_facts(store)
+    known = {v.name: facts[v.name] for v in scene.background if v.name in facts}
+    return {"driver": known} if known else {}
 
 
 def _noted(
@@ -168,7 +177,9 @@ def _network(setup: Setup, template: Package, conditions: Conditions) -> tuple[n
     package = open_package(request.init)
     held = _layout(package, Conditions(package.conditions, package.scene, torch.device("cpu")))
     taken = start_from(network, package.weights, held, _layout(template, conditions))
-    return network, f"init={request.init}: {taken}"
+    differs = other_scene(package.scene, package.mix.get("driver", {}), scene, template.mix.get("driver", {}))
+    warning = f"; warning: these weights were trained on something else: {'; '.join(differs)}"
+    return network, f"init={request.init}: {taken}{warning if differs else ''}"
 
 
 def _layout(package: Package, conditions: Conditions) -> Layout:

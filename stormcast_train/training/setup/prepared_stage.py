@@ -10,6 +10,7 @@ from typing import Any
 from torch import nn
 
 from stormcast_train.data.batch import Batch
+from stormcast_train.data.extremes import most_extreme
 from stormcast_train.forecast.package import Package
 from stormcast_train.objectives.count import FixedCount
 from stormcast_train.stages.stage import Example, Kind, LossTerms, Parts, Setting
@@ -64,3 +65,7 @@ class Stage:
     def loss(self, network: nn.Module, example: Example) -> LossTerms:
         """See `Kind.loss`."""
         return self.kind.loss(self.step, network, example, self.count)
+
+    def most_extreme(self, batch: Batch) -> Mapping[str, Any]:
+        """See `data.extremes`."""
+        return most_extreme(batch, self.template.scene)

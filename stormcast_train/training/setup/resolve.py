@@ -18,6 +18,7 @@ from stormcast_train.data.condition_config import (
     lead_steps,
     past_roles,
 )
+from stormcast_train.data.finite import refuse_not_finite
 from stormcast_train.data.mixture import Mixture, mix_stores
 from stormcast_train.data.scene import named_group, past_group, rows_between
 from stormcast_train.fields.times import Times, seconds
@@ -101,6 +102,7 @@ def resolve(
     use_background = bool(spec.conditions.background) or any(conditions.background for conditions in below)
     whole = mix_stores(store, request.mix, request.events, needs.states, use_background)
     check_crop(request, spec, whole)
+    _check_finite(whole, needs, use_background)
     step = store.group("state").step
     mixture = whole if request.fold is None else outside(request.fold, whole, needs.states * step)
     return Setup(request, opened, store, spec, needs, use_background, whole, mixture, header, folds)
@@ -183,6 +185,29 @@ def _check_sources(store: Store, conditions: ConditionSpec) -> None:
             f"stage.conditions.lead={conditions.lead:g} h is less than a step of {step_s} s: give at least "
             "one step, in hours"
         )
+
+
+def _check_finite(whole: Mixture, needs: WindowNeeds, use_background: bool) -> None:
+    """RequestError, naming role, variable, time and split, where a store holds what is not finite at a time
+    that is used.
+    """
+    for name, split in whole.splits.items():
+        _check_times(whole.store, split.times, f"in the {name} split of the mix", needs, use_background)
+    for entry in whole.further:
+        _check_times(entry.store, entry.times, "among the training times", needs, use_background)
+
+
+def _check_times(store: Store, times: Times, of: str, needs: WindowNeeds, use_background: bool) -> None:
+    step = store.group("state").step
+    for role in store.roles:
+        group, used = store.group(role), times
+        if role in needs.past:
+            used = group.times[rows_between(group, times, np.timedelta64(needs.past[role] * 60 + 1, "s"))]
+        elif role == "background" and use_background:
+            used = np.union1d(times, times + step)
+        elif role not in ("state", "static"):
+            continue
+        refuse_not_finite(store, role, group.channels, used, of)
 
 
 def _used_part(store: Store, times: Times, needs: WindowNeeds) -> dict[str, str]:

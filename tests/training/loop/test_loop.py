@@ -99,6 +99,7 @@ def test_a_sample_that_is_not_finite_stops_the_run_and_is_named(tiny_store, tmp_
     found = json.loads((tmp_path / "run" / "non_finite.json").read_text())
     assert found["positions"] == list(range(40, 48))  # the sixth batch of 8
     assert found["suspects"] == [{"position": 45, "dataset_index": 45, "start": "2021-06-02T21:00:00"}]
+    assert "the newest checkpoint, of 32 samples, is from before" in found["message"]
     described = describe_run(tmp_path / "run")
     assert described["state"] == "failed"
     assert described["packages"]["last"]["samples"] == 32  # the last checkpoint is from before

@@ -19,10 +19,10 @@ from stormcast_train.distributed.signals import StopRequest
 from stormcast_train.runs.events import read_events
 from stormcast_train.runs.run import RunDirectory
 from stormcast_train.training.loop.optimizer import Optimization
-from stormcast_train.training.run.attempt import Subject
 from stormcast_train.training.run.checkpoint import Keep, checkpoint_folders
 from stormcast_train.training.run.execute import run_stage
 from stormcast_train.training.run.saving import Saver
+from stormcast_train.training.run.subject import Subject
 
 
 class Watched(toy.ToyStage):

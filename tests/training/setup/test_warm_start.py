@@ -10,6 +10,7 @@ from stormcast_train.base.errors import RequestError
 from stormcast_train.forecast.emulator import Emulator
 from stormcast_train.networks.config import NetworkConfig
 from stormcast_train.networks.songunet import SongUNets
+from stormcast_train.store.view import StoreView
 from stormcast_train.training.setup.build_stage import build_stage
 from stormcast_train.training.setup.warm_start import Layout, start_from
 
@@ -98,3 +99,19 @@ def test_a_stage_with_other_conditions_starts_from_what_it_shares(tiny_store, tr
         f"{len(shared)} of {len(asked)} inputs and 2 of 2 outputs by name; new channels: latitude, longitude"
         in stage.started
     )
+
+
+def test_weights_that_learned_another_transform_are_taken_and_it_is_said(tiny_store, trained):
+    def started(**override):
+        view = StoreView(override=override) if override else None
+        request = tiny_stages.request(
+            tiny_store, "regression", init=str(trained["regression"]), variables=view
+        )
+        return build_stage(request, tiny_stages.CPU)[0].started
+
+    assert "warning" not in started()
+    said = started(rain1h={"transform": {"kind": "sqrt", "scale": 0.5}})
+    assert (
+        "warning: these weights were trained on something else: state rain1h was seen through log1p" in said
+    )
+    assert "and here it is through sqrt {'scale': 0.5}" in said
