@@ -14,8 +14,9 @@ from stormcast_train.base.errors import RequestError
 from stormcast_train.fields.grid import EARTH_RADIUS_M, Grid
 from stormcast_train.fields.times import Times, iso
 from stormcast_train.sources import detect
+from stormcast_train.sources.codes import marked, suspected_codes
 from stormcast_train.sources.config import SourceConfig
-from stormcast_train.sources.file_header import FileHeader, read_header
+from stormcast_train.sources.file_header import FileHeader, HeldField, read_header, undecoded
 from stormcast_train.sources.opened import reading
 from stormcast_train.sources.source import Record, build_sources
 
@@ -64,7 +65,12 @@ def _by_plane(header: FileHeader, time: np.datetime64 | None) -> tuple[dict[str,
         elsewhen = time is not None and len(held.times) > 0 and cube.row(time) is None
         at = held.times[0] if elsewhen else time
         with reading(header.path):
-            facts: dict[str, Any] = {"units": held.units, **_range(held.plane(at))}
+            values_YX = held.plane(at)
+            facts: dict[str, Any] = {
+                "units": held.units,
+                **_range(values_YX),
+                **_codes(header, held, values_YX, at),
+            }
         if elsewhen:
             facts["time"] = iso(held.times[0])
         if held.level is not None:
@@ -72,6 +78,23 @@ def _by_plane(header: FileHeader, time: np.datetime64 | None) -> tuple[dict[str,
         found[held.name] = facts
         version = version or cube.version(0)
     return found, version
+
+
+def _codes(
+    header: FileHeader, held: HeldField, values_YX: NDArray[np.float32], time: np.datetime64 | None
+) -> dict[str, Any]:
+    """`codes`: values that stand for something else, those that the file declares missing and those that only
+    look so, each with the share of the cells that carry it; nothing where there is none.
+    """
+    assert held.cube is not None, "only gridded files are read by plane"
+    declared = tuple(held.cube.attrs.get("codes", ()))
+    raw_YX = values_YX if not declared else undecoded(header.path, held, declared, time)
+    found = [
+        {"value": code, "share": float(marked(raw_YX, (code,)).mean()), "declared": code in declared}
+        for code in dict.fromkeys((*declared, *suspected_codes(values_YX)))
+    ]
+    found = [code for code in found if code["share"] > 0]
+    return {"codes": found} if found else {}
 
 
 def grid_facts(grid: Grid) -> dict[str, Any]:

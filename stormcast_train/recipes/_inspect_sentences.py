@@ -130,8 +130,29 @@ def _of_file(described: dict[str, Any]) -> Iterator[str]:
         when = f" (at {facts['time']})" if "time" in facts else ""
         levels = f"; the first of {len(facts['levels'])} levels" if "levels" in facts else ""
         yield f"    {name:<8} {facts['units']:<8} {_level(facts)}; {missing}{levels}{when}"
+        yield from _of_codes(facts.get("codes", []))
     for note in described["notes"]:
         yield f"  {note}"
+    if not grid.get("moves"):
+        yield f"  as a domain: {_domain(grid)}"
+
+
+def _domain(grid: dict[str, Any]) -> str:
+    """The grid as a file of conf/domain/ would give it."""
+    if not grid["regular"]:
+        return "{kind: native, name: MINE} (its own points, which are not a regular latitude-longitude grid)"
+    south, north, west, east = (f"{bound:.10g}" for bound in grid["bounds"])
+    corners = f"south: {south}, north: {north}, west: {west}, east: {east}"
+    return f"{{kind: regular, name: MINE, {corners}, shape: {list(grid['shape'])}}}"
+
+
+def _of_codes(codes: list[dict[str, Any]]) -> Iterator[str]:
+    """Values that stand for something else, and how many cells carry each."""
+    for code in codes:
+        said = "declared missing" if code["declared"] else "not declared: missing, or covered without echo?"
+        yield f"      {code['value']:g} in {100 * code['share']:.1f} % of the cells ({said})"
+    if codes:
+        yield "      in a mapping: missing: [...], no_echo: [...] (reflectivity takes -99 for no echo unless told)"
 
 
 def grid_sentence(grid: dict[str, Any]) -> str:

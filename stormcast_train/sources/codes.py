@@ -6,7 +6,7 @@ with it cells in which nothing was seen, and with -999 those that no radar cover
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from stormcast_train.fields.variables import Variable
 DECLARED = ("_FillValue", "missing_value")
 NO_ECHO_DBZ = (-99.0,)  # where a mapping of reflectivity names no code
 NEAR = 1e-3  # packed codes come back rounded
+MOST_CODES, LEAST_SHARED = 3, 0.005  # codes that a field is suspected of; of its cells, that carry one
 
 
 def no_echo_codes(variable: Variable, given: tuple[float, ...] | None) -> tuple[float, ...]:
@@ -62,8 +63,8 @@ def _undeclare(variable: xr.Variable, code: float) -> None:
             variable.attrs[key] = kept if kept.size > 1 else kept[0]
 
 
-def declared_codes(attributes: dict[str, Any]) -> tuple[float, ...]:
-    """The values, in the decoded unit, that a variable's attributes or encoding declare missing."""
+def declared_codes(attributes: Mapping[str, Any]) -> tuple[float, ...]:
+    """The values, in the decoded unit, that a variable's attributes as stored declare missing."""
     scale, offset = float(attributes.get("scale_factor", 1.0)), float(attributes.get("add_offset", 0.0))
     found: list[float] = []
     for key in DECLARED:
@@ -71,3 +72,19 @@ def declared_codes(attributes: dict[str, Any]) -> tuple[float, ...]:
         if values.dtype.kind in "iuf":
             found += (values.astype(np.float64) * scale + offset).tolist()
     return tuple(dict.fromkeys(value for value in found if np.isfinite(value)))
+
+
+def suspected_codes(values_YX: NDArray[np.float32]) -> tuple[float, ...]:
+    """Values that look like codes and are not declared: a negative whole number that is the least of all and
+    that many cells [y, x] share, and the next one likewise.
+    """
+    left = values_YX[np.isfinite(values_YX)]
+    found: list[float] = []
+    while len(found) < MOST_CODES and left.size:
+        least = float(left.min())
+        shared = left == np.float32(least)
+        if least >= 0 or least != round(least) or shared.sum() < max(2, LEAST_SHARED * values_YX.size):
+            break
+        found.append(least)
+        left = left[~shared]
+    return tuple(found)

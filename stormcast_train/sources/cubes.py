@@ -20,7 +20,7 @@ from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Period
 from stormcast_train.fields.units import normalised
 from stormcast_train.sources.bounds import interval_facts
-from stormcast_train.sources.codes import keep_codes
+from stormcast_train.sources.codes import declared_codes, keep_codes
 from stormcast_train.sources.cube import Cube
 from stormcast_train.sources.cube_axes import (
     BY_CONVENTION,
@@ -251,6 +251,7 @@ def _cube(opened: _Opened, part: VariablePart, key: str) -> Cube | str:
         members = "; member: 0 in its mapping picks the first" if set(rest) & set(ENSEMBLE_DIMS) else ""
         return f"its dimension {', '.join(unknown)} is neither time, level, latitude nor longitude{members}"
     attrs = {str(k): v for k, v in variable.attrs.items()} | interval_facts(dataset, axes.dims)
+    attrs |= {"codes": declared_codes(variable.encoding)}
     written = None
     if opened.folder is not None:
         written = _written(dataset, opened.folder, key, part.at, across, coordinates.forecasts)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +92,20 @@ def read_header(path: Path | str) -> FileHeader:
     fields = tuple(HeldField(str(n), str(a.attrs.get("units", "")), times) for n, a in read.data_vars.items())
     grid = Grid(np.asarray(read["lat"].values, np.float64), np.asarray(read["lon"].values, np.float64))
     return FileHeader(path, kind, fields, times, grid)
+
+
+def undecoded(
+    path: Path, held: HeldField, codes: tuple[float, ...], time: np.datetime64 | None
+) -> NDArray[np.float32]:
+    """[y, x] of a field with these codes as they are, which its file declares missing."""
+    assert held.cube is not None, "only gridded files are read by plane"
+    name, kept = held.cube.name, tuple((held.cube.name, code) for code in codes)
+    file = open_gridded(path, Coordinates(member=FIRST_MEMBER, codes=kept))
+    try:
+        cube = next(cube for cube in file.cubes if cube.name == name)
+        return replace(held, cube=cube).plane(time)
+    finally:
+        file.close()
 
 
 def _of_wrf(path: Path) -> FileHeader:
