@@ -282,7 +282,8 @@ class SourceConfig(Frozen):
         return self
 
     def check_names(self, describe: Callable[[str], Variable]) -> None:
-        """RequestError for a policy of a variable that is not known, or a sum that its pieces do not make.
+        """RequestError for a variable that is not known, of a policy, a method of regridding or a check's limits,
+        and for a sum that its pieces do not make.
 
         describe: gives the variable of a name, the config's own among them.
         """
@@ -293,6 +294,11 @@ class SourceConfig(Frozen):
                 policy.check(describe(name))
             elif name not in self.readers:
                 describe(name)
+        limits = (self.quality.spike.limits, self.quality.speckle.limits, self.quality.absurd.limits)
+        for names in (self.regrid, *limits):
+            for name in names:
+                if name not in DEFAULT_METHODS:
+                    describe(name)
 
     def totals_of(self, reader: str) -> frozenset[str]:
         """The variables that this reader gives as sums that run on, to be differenced; `*`: every amount."""

@@ -284,3 +284,12 @@ def test_two_workers_interpolate_to_the_same_bits_as_one(asked: Ask, tmp_path: P
     two = made(asked(source=chosen, store=tmp_path / "two", workers=2))
     assert one.fingerprint == two.fingerprint
     assert bytes_of(one.path) == bytes_of(two.path)
+
+
+@pytest.mark.parametrize("where", ["regrid", "quality"])
+def test_an_unknown_variable_anywhere_in_a_source_is_refused(asked: Ask, where: str) -> None:
+    more = {"regrid": {"rain1x": "nearest"}} if where == "regrid" else {}
+    quality = {"spike": {"limits": {"rain1x": 3.0}}} if where == "quality" else {}
+    chosen = SourceConfig.model_validate({**source(asked).model_dump(), **more, "quality": quality})
+    with pytest.raises(RequestError, match="no variable is called 'rain1x'"):
+        survey(asked(source=chosen))

@@ -364,7 +364,7 @@ def test_its_kind_is_told_by_the_content(tmp_path, generation, form):
     path = put(tmp_path / "anything", gzip.compress(grid(generation=generation, form=form)))
     assert detect.detect(path) == "cwa"
     assert float(detect.read(path).refc[1, 3]) == pytest.approx(47.1)
-    with pytest.raises(UnreadableError, match=r"page\.html is in none of the raw formats"):
+    with pytest.raises(UnreadableError, match=r"page\.html cannot be read: it is a web page"):
         detect.detect(put(tmp_path / "page.html", b"<html><body>not found</body></html>"))
 
 
