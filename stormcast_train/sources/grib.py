@@ -7,6 +7,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Times
 from stormcast_train.fields.units import normalised
-from stormcast_train.sources.cube import NO_LEVELS, Cube
+from stormcast_train.sources.cube import ERA5T, NO_LEVELS, Cube
 from stormcast_train.sources.grib_axes import remember_axes
 from stormcast_train.sources.grib_grid import (
     Geometry,
@@ -30,6 +31,8 @@ from stormcast_train.sources.grib_grid import (
 _KEYS = ("shortName", "typeOfLevel", "stepType")
 _STEP_KEYS = ("startStep:int", "endStep:int", "stepUnits:int")
 _ORIGIN_KEYS = ("class", "stream")
+EXPVER = "expver"  # of ERA5: 0001, or 0005 of the preliminary one
+OWN_TIMES = -1  # in place of a reference time: each message's own valid time
 
 
 @contextmanager
@@ -49,7 +52,8 @@ def grib_cubes(
     """The cubes of a GRIB file by valid time (base time plus step), and the variables that cannot be one with
     the reason.
 
-    forecasts: a cube for each reference time, so that a valid time may occur in several. member: which one of
+    forecasts: a cube for each reference time, so that a valid time may occur in several; one cube where all
+    are analyses, of which a month has hundreds. member: which one of
     an ensemble.
     The index is made in memory: an archive may be read-only.
     """
@@ -58,9 +62,11 @@ def grib_cubes(
         if not len(index.header_values):
             raise UnreadableError(f"{path} holds no GRIB message", path=str(path))
         made: list[tuple[str, Cube | str]] = []
-        for reference in sorted(_values(index, "time")) if forecasts else [None]:
-            of_reference = index if reference is None else index.subindex(time=reference)
-            made += _cubes_of(of_reference, reference)
+        if not forecasts or _values(index, "step") == {0}:
+            made = _cubes_of(index, OWN_TIMES if forecasts else None)
+        else:
+            for reference in sorted(_values(index, "time")):
+                made += _cubes_of(index.subindex(time=reference), reference)
     cubes = [cube for _, cube in made if isinstance(cube, Cube)]
     return cubes, {name: reason for name, reason in made if isinstance(reason, str)}
 
@@ -91,8 +97,18 @@ def _headers(index: Any, positions: list[int]) -> set[tuple[Any, ...]]:
     return {tuple(header[p] for p in positions) for header, _ in index.iter_index()}
 
 
+def member_numbers(path: Path) -> set[int]:
+    """The numbers of the members in a GRIB file; empty where it has none."""
+    with _grib_errors():
+        return _numbers(_index(path))
+
+
+def _numbers(index: Any) -> set[int]:
+    return {number for number in _values(index, "number") if number not in ("undef", None)}
+
+
 def _of_member(index: Any, member: int | None) -> Any:
-    numbers = _values(index, "number") - {"undef", None}
+    numbers = _numbers(index)
     if member is None or not numbers:
         return index
     member = min(numbers) if member < 0 else member
@@ -102,12 +118,18 @@ def _of_member(index: Any, member: int | None) -> Any:
 
 
 def _index(path: Path) -> Any:
+    facts = path.stat()
+    return _indexed(path, facts.st_mtime_ns, facts.st_size)
+
+
+@lru_cache(maxsize=2)  # a file is looked at several times in a row: what it is, what it holds, its values
+def _indexed(path: Path, changed_ns: int, size: int) -> Any:
     import cfgrib
     from cfgrib import cfmessage, messages
 
     stream = messages.FileStream(os.fspath(path), errors="raise")
     times = ("valid_time", "time", "step", "number")
-    keys = sorted({*cfgrib.dataset.INDEX_KEYS, *_KEYS, *_STEP_KEYS, *_ORIGIN_KEYS, *times})
+    keys = sorted({*cfgrib.dataset.INDEX_KEYS, *_KEYS, *_STEP_KEYS, *_ORIGIN_KEYS, EXPVER, *times})
     return messages.FileIndex.from_indexpath_or_filestream(
         stream, keys, indexpath="", computed_keys=cfmessage.COMPUTED_KEYS
     )
@@ -146,7 +168,6 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
         return place
     attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)} | _accumulated(index)
     attributes["GRIB_uvRelativeToGrid"] = int(along_the_grid(index.first()))
-    references = times[:0] if reference is None else np.full(len(times), np.datetime64(int(reference), "s"))
     return Cube(
         name,
         normalised(str(attributes.get("units", attributes.get("GRIB_units", "")))),
@@ -156,11 +177,27 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
         place.lat,
         place.lon,
         _plane_reader(variable, place, dims[:-across], level_dim if len(levels) else None),
-        versions=("GRIB " + str(attributes.get("GRIB_dataType", "")),),
+        versions=_versions(index, times, f"GRIB {attributes.get('GRIB_dataType', '')}"),
         aliases=(str(attributes.get("GRIB_shortName", name)),),
         attrs=attributes,
-        references=references,
+        references=_references(times, reference),
     )
+
+
+def _references(times: Times, reference: int | None) -> Times:
+    """[T] the reference times of these rows; empty where they are not asked for."""
+    if reference is None:
+        return times[:0]
+    return times if reference == OWN_TIMES else np.full(len(times), np.datetime64(int(reference), "s"))
+
+
+def _versions(index: Any, times: Times, kind: str) -> tuple[str, ...]:
+    """What produced each time, or all of them: `expver 0005` of the preliminary ERA5, else the kind of data."""
+    found = _headers(index, [index.index_keys.index(key) for key in ("valid_time", EXPVER)])
+    early = {int(time) for time, version in found if f"expver {version}" in ERA5T}
+    if not early:
+        return (kind,)
+    return tuple(ERA5T[0] if int(time) in early else kind for time in times.astype(np.int64))
 
 
 def _length(opened: Any, dim: str) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.sources.cubes import ENSEMBLE_DIMS
+from stormcast_train.sources.grib import member_numbers
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.opened import reading
 
@@ -61,12 +61,7 @@ def _numbers(values: NDArray[Any] | None, count: int) -> list[int]:
 
 
 def _grib_numbers(path: Path) -> list[int]:
-    from cfgrib import messages
-
-    stream = messages.FileStream(os.fspath(path), errors="raise")
-    index = messages.FileIndex.from_indexpath_or_filestream(stream, ["number"], indexpath="")
-    found = {header[0] for header, _ in index.iter_index()}
-    return sorted(int(number) for number in found if number not in ("undef", None))
+    return sorted(int(number) for number in member_numbers(path))
 
 
 def _several(dim: str, numbers: list[int]) -> Members | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,11 @@ from stormcast_train.sources.config import CfReader, CfVariable, Era5Reader
 from stormcast_train.sources.era5 import Era5
 from stormcast_train.sources.memory import ArchiveMemory
 from stormcast_train.sources.opened import close_all
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from grib_messages import regular
+from grib_messages import write as write_messages
 
 FINAL, EARLY = "0001", "0005"
 
@@ -104,4 +110,32 @@ def test_hourly_files_that_are_there_twice_are_opened_for_their_version(tmp_path
         ("a" if first == FINAL else "b", False),
         ("b" if first == FINAL else "a", True),
         ("a", False),
+    ]
+
+
+@pytest.mark.parametrize("kind", ["era5", "cf"])
+def test_preliminary_messages_of_grib_are_known_by_their_expver(tmp_path, kind):
+    """Three hours, of which the last is preliminary; the same hour again, final, in a file that sorts later."""
+    for name, hours in {"a": [(0, FINAL), (1, FINAL), (2, EARLY)], "b": [(2, FINAL)]}.items():
+        messages = [
+            regular(
+                np.full((3, 4), 280.0 if version == EARLY else 290.0),
+                centre="ecmf",
+                setLocalDefinition=1,
+                localDefinitionNumber=1,
+                expver=version,
+                shortName="2t",
+                dataTime=100 * hour,
+            )
+            for hour, version in hours
+        ]
+        write_messages(tmp_path / f"{name}.grib2", messages)
+    source = source_of(kind, tmp_path)
+    records, refusals = source.scan()
+    assert not refusals
+    assert [(r.path.stem, r.preliminary) for r in records] == [
+        ("a", False),
+        ("a", False),
+        ("b", False),
+        ("a", True),
     ]
