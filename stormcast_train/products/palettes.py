@@ -4,6 +4,7 @@ panels.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,6 +15,8 @@ from numpy.typing import NDArray
 from stormcast_train.fields.variables import Variable, split_level
 
 Array = NDArray[Any]
+WIND = ("eastward_wind", "northward_wind", "x_wind", "y_wind", "upward_air_velocity")
+_WIND_NAME = re.compile(r"[uv]\d")  # u10m, v100
 KELVIN_TO_CELSIUS = -273.15
 RAIN_MM_H = (0.1, 0.5, 1, 2, 5, 10, 15, 20, 30, 40, 60, 80)
 ECHO_DBZ = tuple(range(5, 65, 5))
@@ -53,7 +56,7 @@ def palette(variable: Variable) -> Palette:
         return Palette("viridis", "dBZ", levels=ECHO_DBZ)
     if variable.units == "K":
         return Palette("RdYlBu_r", "°C", offset=KELVIN_TO_CELSIUS)
-    if letter in ("u", "v", "w") or variable.name[:1] in ("u", "v"):
+    if letter in ("u", "v", "w") or variable.standard_name in WIND or _WIND_NAME.match(variable.name):
         return Palette("PuOr_r", variable.units, centred=True)
     if variable.units == "Pa":
         return Palette("viridis", "hPa", factor=0.01)

@@ -262,7 +262,7 @@ def _past_baselines(
     analysis, score = asked.analysis, asked.score
     fitted = fit_stencils(training, emulator.split("train"), asked.lead_steps, asked.scored)
     past = PastBaselines(analysis, asked.lead_steps, score.motion, fitted, score.derived)
-    notes += [past.extrapolation_note(asked.starts), fitted.note]
+    notes += [*past.extrapolation_notes(asked.starts), fitted.note]
     if not fitted.plain:
         console.say(fitted.note)
     return past

@@ -24,6 +24,9 @@ EXAMPLE = "stormcast synthesize out=archive domain=taiwan_tiny period=2021-06-01
 POSITIONAL: tuple[str, ...] = ()
 
 
+ORACLE_HOURS = 6  # of a future, unless hours= says otherwise
+
+
 class Config(Frozen):
     """Keys of `synthesize`."""
 
@@ -38,7 +41,7 @@ class Config(Frozen):
     spacing_m: float | None = Field(None, gt=0)
     oracle: int | None = None
     start: str | tuple[str, ...] | None = None
-    hours: int = 6
+    hours: int = ORACLE_HOURS
 
     def starts(self) -> Times:
         """The oracle's start times, sorted."""
@@ -109,6 +112,10 @@ def _check(config: Config) -> None:
         )
     if config.oracle is None and config.start is not None:
         raise RequestError("start= belongs to oracle=M: give both, or neither")
+    if config.oracle is None and config.hours != ORACLE_HOURS:
+        raise RequestError(
+            f"hours={config.hours} belongs to oracle=M, and without it would do nothing; period= says how long"
+        )
     if config.workers < 1:
         raise RequestError(f"workers={config.workers} must be at least 1")
     for start in config.starts():

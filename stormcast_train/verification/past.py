@@ -99,10 +99,12 @@ class PastBaselines:
         analysis = self.analysis
         return self.frames.whole(start, analysis.step, analysis.times[analysis.whole(analysis.times)])
 
-    def extrapolation_note(self, starts: Times) -> str:
-        """The method and the frames, and how many of these starts have all, some or none of them."""
+    def extrapolation_notes(self, starts: Times) -> list[str]:
+        """The method and the frames, and how many of these starts have all, some or none of them; nothing where
+        no variable is rain or reflectivity.
+        """
         if not self.moved:
-            return "extrapolation: absent, because no variable is rain or reflectivity."
+            return []
         step, wanted = self.analysis.step, len(self.frames.series_back)
         held = np.array([len(self._series_of(start)) for start in starts])
         note = (
@@ -116,7 +118,7 @@ class PastBaselines:
             note += f" {some} of {len(starts)} start(s) have only some of these frames before them."
         if none:
             note += f" {none} of {len(starts)} start(s) have none and are not extrapolated."
-        return note
+        return [note]
 
 
 def fit_stencils(

@@ -82,7 +82,7 @@ def test_the_note_says_which_frames_and_how_many_starts_lack_them(tmp_path: Path
     store = write_store(tmp_path / "store", {"state": (GRID, times, {"rain5m": rain}, None)})
     analysis = Analysis(open_store(store), ("rain5m",), ())
     past = PastBaselines(analysis, (1,), "proesmans", Stencils({}, {}, {}, ""), ())
-    note = past.extrapolation_note(times[[1, 3, 4, 8]])  # back to 2, 3 and 4 steps before
+    (note,) = past.extrapolation_notes(times[[1, 3, 4, 8]])  # back to 2, 3 and 4 steps before
     assert "3 pairs of frames 10 minutes apart, which begin 10, 15 and 20 minutes before the start" in note
     assert "missing, not dry" in note
     assert "1 of 4 start(s) have only some of these frames" in note
@@ -93,4 +93,4 @@ def test_the_note_says_which_frames_and_how_many_starts_lack_them(tmp_path: Path
 
 def test_without_rain_the_extrapolation_is_absent_and_says_why(analysis: Analysis) -> None:
     past = PastBaselines(analysis, (1,), "proesmans", Stencils({}, {}, {}, ""), ())
-    assert past.extrapolation_note(TIMES[:1]).endswith("absent, because no variable is rain or reflectivity.")
+    assert past.extrapolation_notes(TIMES[:1]) == []
