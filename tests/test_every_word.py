@@ -30,6 +30,7 @@ GIVEN: dict[str, list[str]] = {
     "plot": ["path=p"],
     "runs": ["action=list"],
     "doctor": [],
+    "variables": [],
 }
 SOME = (True, False, 1, 2, 3, 16, 0.5, "6h", "word", ["word"], {}, [], "2021-06-01/2021-06-02")
 ENDLESS = {"high", "low", "veto", "slurm"}  # a range may have no end; dask-jobqueue checks its own keys

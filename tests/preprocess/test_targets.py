@@ -40,7 +40,7 @@ def test_a_native_box_lies_in_the_middle_of_its_sources_points() -> None:
         1,
     )  # one row and column less on every side: 448 of 450 points begin at the second
     assert corner((4, 3)) == (4, 3)
-    assert corner((2, 1), coarsen=3) == (1, 1)  # of 4 x 3 blocks
+    assert corner((2, 2), coarsen=3) == (1, 1)  # of 4 x 3 blocks
     with pytest.raises(RequestError, match="asks for 13 x 9 points, and the source has only 12 x 9"):
         corner((13, 9))
 
