@@ -147,7 +147,8 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
     """
     from cfgrib.dataset import open_from_index
 
-    shape = rows_and_columns(index.first())
+    first = index.first()  # read once: a message may have 50 MB
+    shape = rows_and_columns(first)
     if isinstance(shape, str):
         return shape
     opened = open_from_index(index, time_dims=("valid_time",), errors="raise", squeeze=False)
@@ -163,11 +164,11 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
     if others:
         return f"its dimension {', '.join(others)} is neither time nor level"
     lat, lon = opened.variables["latitude"].data, opened.variables["longitude"].data
-    place = geometry(index.first(), lat, lon, shape)
+    place = geometry(first, lat, lon, shape)
     if isinstance(place, str):
         return place
     attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)} | _accumulated(index)
-    attributes["GRIB_uvRelativeToGrid"] = int(along_the_grid(index.first()))
+    attributes["GRIB_uvRelativeToGrid"] = int(along_the_grid(first))
     return Cube(
         name,
         normalised(str(attributes.get("units", attributes.get("GRIB_units", "")))),
