@@ -24,7 +24,11 @@ RESULTS = CHECKOUT / "scripts" / "results"
 TABLES = dict(
     re.findall(r"(?ms)^<!-- table (\w+) -->\n(.*?)^<!-- /table -->$", (RESULTS / "README.md").read_text())
 )
-COMPARISONS = {"converged_sampler", "kinds_of_stage", "stencils"}  # of scores that stand in other tables; empty without
+COMPARISONS = {
+    "converged_sampler",
+    "kinds_of_stage",
+    "stencils",
+}  # of scores that stand in other tables; empty without
 
 
 def rows(table: str) -> list[dict[str, str]]:

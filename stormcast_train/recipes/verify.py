@@ -120,6 +120,7 @@ def ask(config: Config) -> Question:
     forecast, store = open_forecast(Path(config.forecast)), open_store(Path(config.store))
     names = tuple(str(name) for name in forecast.data_vars)
     analysis = Analysis(store, names, config.score.derived)
+    config.score.check_names([*names, *config.score.derived])
     grid = Grid(
         np.asarray(forecast["lat"].values, np.float64), np.asarray(forecast["lon"].values, np.float64)
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.times import parse_duration
-from stormcast_train.fields.variables import Variable
+from stormcast_train.fields.variables import Variable, is_standard
 
+RAIN = "rain"  # thresholds of every variable of rain, in mm/h
 Region = Literal["all", "land", "sea", "land_below_500m", "land_above_500m"]
 
 
@@ -49,6 +52,18 @@ class ScoreConfig(Frozen):
     bootstrap: BootstrapConfig = BootstrapConfig()
     seed: int = 0
 
+    def check_names(self, known: Collection[str]) -> None:
+        """RequestError for thresholds of a name that is no variable: neither `known` nor a standard one, nor
+        `rain`.
+        """
+        for name in self.thresholds:
+            if name != RAIN and name not in known and not is_standard(name):
+                raise RequestError(
+                    f"score.thresholds.{name}: no variable is called so.{nearest(name, [*known, RAIN])} Scored are "
+                    f"{', '.join(known)}; `{RAIN}` (mm/h) is for every variable of rain",
+                    variable=name,
+                )
+
     def thresholds_of(self, variable: Variable) -> tuple[float, ...]:
         """The event thresholds of a variable in its own unit; a rain rate
         becomes the amount of the interval.
@@ -58,4 +73,4 @@ class ScoreConfig(Frozen):
         if variable.thresholds:
             return variable.thresholds
         hours = variable.hours_of_rain
-        return tuple(round(rate * hours, 6) for rate in self.thresholds.get("rain", ())) if hours else ()
+        return tuple(round(rate * hours, 6) for rate in self.thresholds.get(RAIN, ())) if hours else ()

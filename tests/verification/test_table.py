@@ -215,3 +215,10 @@ def test_the_standard_config_is_typed() -> None:
         ("rain5m", 1 / 12),
     ):  # light and heavy rain of every length are scored
         assert {round(rate * of_hour, 6) for rate in (0.5, 20)} <= set(config.thresholds_of(describe(name)))
+
+
+def test_thresholds_of_no_variable_are_refused_by_name() -> None:
+    score = ScoreConfig(name="s", thresholds={"rain": (1.0,), "rainrate": (2.0,), "refc": (20.0,)})
+    score.check_names(["rainrate"])
+    with pytest.raises(RequestError, match=r"score\.thresholds\.rainrate: .* Did you mean 'rain'"):
+        score.check_names(["t2m"])
