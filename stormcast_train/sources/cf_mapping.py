@@ -14,7 +14,7 @@ from stormcast_train.fields.times import parse_duration, seconds
 from stormcast_train.fields.units import conversion, normalised
 from stormcast_train.fields.variables import Variable
 from stormcast_train.sources.bounds import check_interval, check_method
-from stormcast_train.sources.codes import marked, no_echo_codes
+from stormcast_train.sources.codes import KeptCode, marked, no_echo_codes
 from stormcast_train.sources.config import CfVariable
 from stormcast_train.sources.cube import Cube
 from stormcast_train.sources.cubes import GriddedFile
@@ -71,9 +71,11 @@ class Mapped:
         return np.where(nothing_YX, np.float32(floor), values_YX)
 
 
-def kept_codes(mapped: Iterable[Mapped]) -> tuple[tuple[str, float], ...]:
-    """(variable of the file, value) of all codes that are no missing values."""
-    return tuple((one.at.source, code) for one in mapped for code in one.no_echo)
+def kept_codes(mapped: Iterable[Mapped]) -> tuple[KeptCode, ...]:
+    """All codes that are no missing values: certain where the mapping names them."""
+    return tuple(
+        KeptCode(one.at.source, code, one.at.no_echo is not None) for one in mapped for code in one.no_echo
+    )
 
 
 def find(file: GriddedFile, path: Path, declared: CfVariable) -> tuple[Cube, int]:

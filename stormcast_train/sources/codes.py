@@ -7,6 +7,7 @@ with it cells in which nothing was seen, and with -999 those that no radar cover
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -38,13 +39,26 @@ def marked(values_YX: NDArray[np.float32], codes: Sequence[float]) -> NDArray[np
     return found_YX
 
 
-def keep_codes(dataset: xr.Dataset, codes: Sequence[tuple[str, float]]) -> xr.Dataset:
-    """A dataset that was opened without decoding, decoded but for its times; values in `codes` (by variable)
-    are no longer missing ones.
+@dataclass(frozen=True)
+class KeptCode:
+    """A value of a file's variable that is read as it is, although the file may declare it missing; `certain`:
+    also where it is the only one that is declared, for then it may be all that says so.
     """
-    for name, code in codes:
-        if name in dataset.variables:
-            _undeclare(dataset.variables[name], code)
+
+    variable: str
+    value: float
+    certain: bool = True
+
+
+def keep_codes(dataset: xr.Dataset, codes: Sequence[KeptCode]) -> xr.Dataset:
+    """A dataset that was opened without decoding, decoded but for its times; `codes` are no longer missing
+    values.
+    """
+    for code in codes:
+        if code.variable in dataset.variables:
+            variable = dataset.variables[code.variable]
+            if code.certain or len(declared_codes(variable.attrs)) > 1:
+                _undeclare(variable, code.value)
     return xr.decode_cf(dataset, decode_times=False)
 
 

@@ -158,7 +158,8 @@ class CfVariable(Frozen):
     where the name alone is ambiguous (`{typeOfLevel: heightAboveGround}`). missing: further values (in the
     file's unit, before scale and offset) that stand for a missing one. no_echo: values that stand for "covered,
     nothing seen", also where the file declares them missing: they become the floor of reflectivity
-    (`no_echo_dbz`) and 0 of amounts and rates; by default -99 of reflectivity, as in MRMS and CWA files.
+    (`no_echo_dbz`) and 0 of amounts and rates; by default -99 of reflectivity, as in MRMS and
+    CWA files, unless it is the only value that the file declares missing.
     interval: the time that the file's sums run over, which must be the variable's (null: the file's own bounds
     are compared where it has any).
     """

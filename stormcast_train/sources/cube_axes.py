@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.units import normalised
+from stormcast_train.sources.codes import KeptCode
 from stormcast_train.sources.cube import NO_LEVELS
 from stormcast_train.sources.projected import places, projection_axes
 
@@ -48,8 +49,8 @@ class Coordinates:
 
     forecasts: whether a valid time may occur in several forecasts. member: which one of an ensemble (-1: the
     first). unitless: the unit of integer times and leads that declare none, None to refuse them. box: (south,
-    north, west, east) in degrees, to which the grid is cut. codes: (variable, value) that the file may declare
-    missing and that are read as they are.
+    north, west, east) in degrees, to which the grid is cut. codes: values that the file may declare missing and
+    that are read as they are.
     """
 
     time: str | None = None
@@ -59,7 +60,7 @@ class Coordinates:
     member: int | None = None
     unitless: str | None = None
     box: tuple[float, float, float, float] | None = None
-    codes: tuple[tuple[str, float], ...] = ()
+    codes: tuple[KeptCode, ...] = ()
 
 
 BY_CONVENTION = Coordinates()

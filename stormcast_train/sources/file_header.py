@@ -15,6 +15,7 @@ from stormcast_train.fields.times import Times
 from stormcast_train.fields.variables import describe
 from stormcast_train.sources import detect, era5_names, global_model
 from stormcast_train.sources.as_it_is import labelled, no_field
+from stormcast_train.sources.codes import KeptCode
 from stormcast_train.sources.config import STANDARD_LEVELS_HPA
 from stormcast_train.sources.cube import Cube, preliminary_times
 from stormcast_train.sources.cube_axes import Coordinates
@@ -99,7 +100,7 @@ def undecoded(
 ) -> NDArray[np.float32]:
     """[y, x] of a field with these codes as they are, which its file declares missing."""
     assert held.cube is not None, "only gridded files are read by plane"
-    name, kept = held.cube.name, tuple((held.cube.name, code) for code in codes)
+    name, kept = held.cube.name, tuple(KeptCode(held.cube.name, code) for code in codes)
     file = open_gridded(path, Coordinates(member=FIRST_MEMBER, codes=kept))
     try:
         cube = next(cube for cube in file.cubes if cube.name == name)

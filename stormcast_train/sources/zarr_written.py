@@ -16,7 +16,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from stormcast_train.base.errors import UnreadableError
-from stormcast_train.sources.codes import keep_codes
+from stormcast_train.sources.codes import KeptCode, keep_codes
 
 if TYPE_CHECKING:
     import zarr
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 Places = NDArray[np.int64]
 
 
-def open_zarr(folder: Path, codes: Sequence[tuple[str, float]] = ()) -> xr.Dataset:
+def open_zarr(folder: Path, codes: Sequence[KeptCode] = ()) -> xr.Dataset:
     """The folder as it is; a fill value of 0 is a value and not a missing one, nor are the codes (by variable).
 
     In the second version of the format xarray takes every fill value for a missing value, also the 0 that is

@@ -78,9 +78,16 @@ def test_a_mapping_names_other_codes(tmp_path):
 
 
 def test_packed_codes_are_given_in_the_unit_that_people_read(tmp_path):
-    packed = {"scale_factor": 0.1, "_FillValue": np.int16(-990)}  # -990 * 0.1 = -99 dBZ
+    packed = {"scale_factor": 0.1, "_FillValue": np.int16(-990), "missing_value": np.int16(-9990)}
     write(tmp_path / "a.nc", packed, np.rint(RAW * 10), dtype="i2")
-    assert read(tmp_path, "refc", {"source": "refl"})[0, 1] == 0.0
+    assert read(tmp_path, "refc", {"source": "refl"})[0, 1] == 0.0  # -990 * 0.1 = -99 dBZ
+
+
+def test_the_only_value_that_a_file_declares_missing_is_missing_unless_the_mapping_says_otherwise(tmp_path):
+    write(tmp_path / "a.nc", {"_FillValue": np.float32(-99)})
+    assert np.isnan(read(tmp_path, "refc", {"source": "refl"})[0, 1])
+    close_all()
+    assert read(tmp_path, "refc", {"source": "refl", "no_echo": -99})[0, 1] == 0.0
 
 
 def test_no_echo_of_a_rate_is_no_rain(tmp_path):
