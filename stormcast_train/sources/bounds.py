@@ -72,11 +72,16 @@ def check_interval(variable: Variable, cube: Cube, path: Path) -> None:
     wanted, found = variable.interval_s, cube.attrs.get("accumulated_s")
     if not wanted or found is None or found == wanted:
         return
-    varying = "other lengths from time to time (since a forecast's start, say)"
-    runs = f"{found / 60:g} min" if found > 0 else varying
+    if found > 0:
+        runs = f"{found / 60:g} min"
+        way_out = "map them to a variable of that length (variables.define adds one)"
+    else:
+        runs = "other lengths from time to time (since a forecast's start, say)"
+        way_out = (
+            f"policy: {{{variable.name}: {{kind: difference}}}} takes the differences of sums that run on"
+        )
     raise UnreadableError(
         f"{path}: the sums of '{cube.name}' run over {runs}, as the file says, and {variable.name} is of "
-        f"{wanted // 60} min; give policy: {{{variable.name}: {{kind: difference}}}} "
-        "where they run on, or map them to a variable of that length (variables.define adds one)",
+        f"{wanted // 60} min; {way_out}",
         path=str(path),
     )
