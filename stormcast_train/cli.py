@@ -168,13 +168,13 @@ def _composed(module: ModuleType, request: CommandLine) -> dict[str, Any]:
     spare = len(request.positional) > len(module.POSITIONAL)
     if request.verb in KEYS_ONLY and not (request.overrides or request.config_dir or spare):
         return {}
-    from stormcast_train.base.config import compose, known_keys, quoted
+    from stormcast_train.base.config import compose, known_keys, quoted, search_path
 
     if spare:
         extra = request.positional[len(module.POSITIONAL)]
         raise RequestError(
             f"'{request.verb}' does not know what to do with '{extra}': write key=value."
-            f"{nearest(extra, known_keys(request.verb))}"
+            f"{nearest(extra, known_keys(module.Config, search_path(request.config_dir)))}"
         )
     words = [quoted(word) for word in request.overrides]
     return compose(request.verb, words, request.config_dir, module.Config)

@@ -18,11 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from stormcast_train.fields.times import seconds
+from stormcast_train.fields.times import DAY_S, seconds
 from stormcast_train.store import moments as m
 from stormcast_train.store.blocks import Blocks
 from stormcast_train.store.group import Group
-from stormcast_train.store.layout import DAY_S
 
 Series = NDArray[np.float64]
 LEAST_MONTHS = 6

@@ -87,7 +87,10 @@ class _Line:
     @classmethod
     def through(cls, sums_PKM: Array, spans: Sequence[_Span]) -> _Line:
         """Fitted to every span at its own lag."""
-        n, xx, yy, xy = sum(sums_PKM[s.start : s.end, s.lag][:, [0, 3, 4, 5]].sum(axis=0) for s in spans)
+        total_M = np.zeros(sums_PKM.shape[-1])
+        for span in spans:
+            total_M += sums_PKM[span.start : span.end, span.lag].sum(axis=0)
+        n, xx, yy, xy = total_M[[0, 3, 4, 5]]
         slope = xy / xx if xx > 0 else 0.0
         return cls(float(slope), float((yy - slope * xy) / max(n, 1)))
 
@@ -132,7 +135,10 @@ def changes(record: Record, tolerance_h: float, least_days: float) -> list[Chang
 
 def _first_rows(record: Record, part: int) -> NDArray[np.int64]:
     """The row at which each part begins, all stretches counted on; and the number of rows [P + 1]."""
-    lengths = [min(part, len(t) - i) for t in record.times for i in range(0, len(t), part)]
+    lengths: list[int] = []
+    for times in record.times:
+        whole, rest = divmod(len(times), part)
+        lengths += [part] * whole + ([rest] if rest else [])
     return np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
 
 

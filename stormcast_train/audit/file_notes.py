@@ -43,11 +43,8 @@ def _members(header: FileHeader) -> list[str]:
         return []
     numbers = header.members.numbers
     listed = ", ".join(map(str, numbers[:SHOWN])) + (", .." if len(numbers) > SHOWN else "")
-    if header.kind == "global_model" or "member" in CfReader.model_fields:
-        picks = f"member: {numbers[0]} of its reader picks one"
-    else:
-        picks = f"the reader kind: {header.kind} has no key that picks one: write one member to a file"
-    return [f"{len(numbers)} members along '{header.members.dim}' ({listed}); this is the first: {picks}"]
+    which = f"{len(numbers)} members along '{header.members.dim}' ({listed}); this is the first"
+    return [f"{which}: member: {numbers[0]} of its reader picks one"]
 
 
 def _preliminary(header: FileHeader) -> list[str]:

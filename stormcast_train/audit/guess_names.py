@@ -5,17 +5,15 @@ or the definition of a variable of one's own to begin with.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from stormcast_train.base.errors import RequestError
-from stormcast_train.fields.units import conversion
-from stormcast_train.fields.variables import describe
+from stormcast_train.fields.units import conversion, normalised
+from stormcast_train.fields.variables import RAIN_RATE, describe, is_standard
 from stormcast_train.sources.cube import Cube
 from stormcast_train.sources.era5_names import LEVELS, SURFACE
 from stormcast_train.sources.file_header import HeldField
 
 RAIN_BY_INTERVAL_S = {300: "rain5m", 600: "rain10m", 3600: "rain1h"}
-_RATES = {"mm h-1": 1.0, "mm/h": 1.0, "mm/hr": 1.0, "mm hr-1": 1.0, "kg m-2 s-1": 3600.0, "mm s-1": 3600.0}
 _RAIN = re.compile(r"rain|precip|\bpr\b|\btp\b|qpe|accum", re.IGNORECASE)
 _NEAR = {
     "2 m": re.compile(r"\b2 ?m\b|\b2 ?met|2t|t2|2d|d2|screen|near.?surface|\btas\b", re.IGNORECASE),
@@ -48,13 +46,12 @@ UNKNOWN_UNITS = ("", "unknown", "undef", "~")
 @dataclass(frozen=True)
 class Guess:
     """name: canonical, or one's own where `define` (its units, kind and more) is given. why: what it was
-    guessed from. scale: from the file's unit to that of `define`, where no conversion is known.
+    guessed from.
     """
 
     name: str
     why: str
     define: dict[str, str] | None = None
-    scale: float | None = None
 
 
 def guess(held: HeldField, step_s: int | None) -> Guess:
@@ -82,10 +79,8 @@ def _height(cube: Cube) -> float | None:
 
 
 def _converts(units: str, canonical: str) -> bool:
-    try:
-        return bool(units) and conversion(units, describe(canonical).units) is not None
-    except RequestError:
-        return False
+    known = bool(units) and is_standard(canonical)
+    return known and conversion(units, describe(canonical).units) is not None
 
 
 def _rain(held: HeldField, cube: Cube, text: str, step_s: int | None) -> Guess | None:
@@ -100,7 +95,7 @@ def _rain(held: HeldField, cube: Cube, text: str, step_s: int | None) -> Guess |
     if interval is None or interval < 0:
         why = "write the interval of its sums in the place of 1h"
         if interval is not None:
-            why = "its sums run over other lengths from time to time: difference them first"
+            why = "its sums run on: source.policy={NAME: {kind: difference}} takes their differences"
         return _own(held, cube, {"units": "mm", "kind": "accumulation", "interval": "1h"}, why)
     minutes = interval // 60
     length = f"{minutes // 60}h" if minutes % 60 == 0 else f"{minutes}min"
@@ -108,12 +103,12 @@ def _rain(held: HeldField, cube: Cube, text: str, step_s: int | None) -> Guess |
 
 
 def _rate(held: HeldField, text: str) -> Guess | None:
-    factor = _RATES.get(held.units)
-    if factor is None or (held.units == "kg m-2 s-1" and not _RAIN.search(text)):
+    """A rate of rain: of everything else in such a unit (a wind in m s-1) its words say no rain."""
+    units = normalised(held.units)
+    if conversion(units, RAIN_RATE) is None or not (units == RAIN_RATE or _RAIN.search(text)):
         return None
     assert held.cube is not None, "only fields of gridded files are guessed"
-    own = _own(held, held.cube, {"units": "mm h-1", "kind": "rate"})
-    return own if held.units == "mm h-1" else replace(own, scale=factor)
+    return _own(held, held.cube, {"units": RAIN_RATE, "kind": "rate"})
 
 
 def _known(held: HeldField, cube: Cube, text: str) -> Guess | None:
@@ -145,9 +140,6 @@ def _own(held: HeldField, cube: Cube, facts: dict[str, str], why: str = "") -> G
     name = name if name[0].isalpha() else f"x{name}"
     said = str(cube.attrs.get("long_name") or cube.attrs.get("GRIB_name") or "")
     more = {"long_name": said} if said and said != "unknown" else {}
-    try:
-        describe(name)
+    if is_standard(name):
         name = f"{name}_own"  # a known name may not be defined anew
-    except RequestError:
-        pass
     return Guess(name, why, facts | more)

@@ -12,21 +12,20 @@ import numpy as np
 from stormcast_train.audit.source_text import FileGroup
 from stormcast_train.base.config import choices, search_path
 from stormcast_train.base.errors import RequestError
+from stormcast_train.base.yaml_file import read_yaml
 from stormcast_train.fields.times import parse_duration, seconds
 from stormcast_train.sources.config import CfReader, SourceConfig
 
 
 def known_sources() -> dict[str, SourceConfig]:
     """The sources that `source=` accepts here, those that are whole in one file."""
-    from omegaconf import OmegaConf
-
     found: dict[str, SourceConfig] = {}
     for name in choices("source"):
         path = next(
             p for p in (folder / "source" / f"{name}.yaml" for folder in search_path()) if p.is_file()
         )
         try:
-            found[name] = SourceConfig.model_validate(OmegaConf.to_container(OmegaConf.load(path)))
+            found[name] = SourceConfig.model_validate(read_yaml(path))
         except (ValueError, RequestError):
             continue  # it is made from others, or a user's unfinished one: preprocess says what is wrong
     return found
@@ -56,13 +55,14 @@ def _only_some(reader: Any, group: FileGroup) -> str:
 
 
 def _finds(reader: Any, files: tuple[str, ...]) -> bool:
+    """Whether every file lies below a root of the reader and matches one of its patterns."""
     names = [pattern.split("/")[-1].lower() for pattern in reader.pattern]
-
-    def found(file: str) -> bool:
+    for file in files:
         below = any(not root or file.startswith(f"{root}/") for root in reader.root)
-        return below and any(fnmatch.fnmatch(Path(file).name.lower(), name) for name in names)
-
-    return all(map(found, files))
+        name = Path(file).name.lower()
+        if not below or not any(fnmatch.fnmatch(name, wanted) for wanted in names):
+            return False
+    return True
 
 
 def _maps(reader: Any, group: FileGroup) -> bool:

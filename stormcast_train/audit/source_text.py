@@ -15,7 +15,6 @@ from stormcast_train.audit.folder_listing import NameGroup
 from stormcast_train.audit.guess_names import UNKNOWN_UNITS, Guess, guess
 from stormcast_train.base.config import choices
 from stormcast_train.fields.variables import describe, split_level
-from stormcast_train.sources.config import CfReader
 from stormcast_train.sources.file_header import FileHeader, HeldField
 
 _PLAIN = re.compile(r"^[A-Za-z_][A-Za-z0-9_.]*( [A-Za-z0-9_.-]+)*$")
@@ -189,7 +188,7 @@ def _mapping_lines(group: FileGroup) -> list[str]:
         if describe(guessed.name).interval_s:
             stamp = _stamp_lines(held)
     members = []
-    if header.members is not None and "member" in CfReader.model_fields:
+    if header.members is not None:
         members = [f"member: {header.members.numbers[0]}  # one of {list(header.members.numbers)}"]
     shown = [*active, *comments[:24]]
     if len(comments) > 24:
@@ -228,8 +227,6 @@ def _entry(held: HeldField, group: FileGroup) -> str:
 def _comment(entry: str, guessed: Guess, held: HeldField) -> str:
     if not guessed.define:
         return f"  # {entry}  # another field that may be {guessed.name}"
-    if guessed.scale is not None:
-        entry = entry.removesuffix("}") + f", scale: {guessed.scale:g}}}"
     why = f"; {guessed.why}" if guessed.why else ""
     facts = ", ".join(f"{key}: {_quoted(value)}" for key, value in guessed.define.items())
     return f"  # {entry}  # with define: {{{guessed.name}: {{{facts}}}}} in your conf/variables/ file{why}"
@@ -262,12 +259,13 @@ def _roles(readers: Mapping[str, FileGroup]) -> list[str]:
 
 def _surface_names(group: FileGroup) -> list[str]:
     """What a further reader supplies: of a mapping all, of others what is on no level."""
-    names = [facts.get("canonical") or facts.get("guess") for facts in group.facts["variables"]]
-    return [n for n in names if n and n not in _STATIC and (group.kind == "cf" or not split_level(n))]
+    names = _names_of(group) - set(_STATIC)
+    return sorted(name for name in names if group.kind == "cf" or not split_level(name))
 
 
 def _names_of(group: FileGroup) -> set[str]:
-    return {str(facts.get("canonical") or facts.get("guess")) for facts in group.facts["variables"]}
+    names = (facts.get("canonical") or facts.get("guess") for facts in group.facts["variables"])
+    return {name for name in names if name}
 
 
 def _flow(chosen: Mapping[str, str]) -> str:

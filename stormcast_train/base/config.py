@@ -73,7 +73,7 @@ def compose(
                 check_packages(files, filled_keys(folders), [EXPERIMENT])
             return _plain(composed)
     except (HydraException, OmegaConfBaseException) as error:
-        raise RequestError(_explain(verb, list(overrides), error, folders[-1], config_dir)) from error
+        raise RequestError(_explain(verb, list(overrides), error, kind, config_dir)) from error
 
 
 def file_with(
@@ -142,8 +142,7 @@ def _checked(verb: str, word: str, kind: type[BaseModel], folders: Sequence[Path
         raise RequestError(
             f"'{word}' has no effect: {verb} reads no {top}; `stormcast {verb} --help` lists its keys"
         )
-    known = [*filled, *(name for name in dotted_keys(kind) if name not in NOT_GIVEN)]
-    raise RequestError(_unknown(verb, key, known))
+    raise RequestError(_unknown(verb, key, known_keys(kind, folders)))
 
 
 def _unknown(verb: str, key: str, known: Sequence[str]) -> str:
@@ -187,7 +186,13 @@ def _plain(composed: DictConfig) -> dict[str, Any]:
     return {str(k): v for k, v in plain.items()}
 
 
-def _explain(verb: str, overrides: list[str], error: Exception, base: Path, config_dir: Path | None) -> str:
+def _explain(
+    verb: str,
+    overrides: list[str],
+    error: Exception,
+    kind: type[BaseModel] | None,
+    config_dir: Path | None,
+) -> str:
     text = str(error).strip()
     choice = re.search(r"Could not find '([\w/]+)/([^']*)'", text)
     if choice:
@@ -197,9 +202,10 @@ def _explain(verb: str, overrides: list[str], error: Exception, base: Path, conf
     key = _offending_key(overrides, text)
     if key:
         inside = re.search(r"In '([\w/]+)': ", text)
-        paths = [folder / f"{inside[1]}.yaml" for folder in search_path(config_dir)] if inside else []
+        folders = search_path(config_dir)
+        paths = [folder / f"{inside[1]}.yaml" for folder in folders] if inside else []
         where = next((f"{path}: " for path in paths if path.is_file()), "")
-        return f"{where}{_unknown(verb, key, known_keys(verb, base))}"
+        return f"{where}{_unknown(verb, key, known_keys(kind, folders))}"
     reason = text.splitlines()[0].replace("'++", "'") if text else repr(error)
     return f"the request '{' '.join(overrides)}' is not valid: {reason}"
 
@@ -214,21 +220,10 @@ def _offending_key(overrides: list[str], text: str) -> str | None:
     return named[1] if named else None
 
 
-def known_keys(verb: str, base: Path | None = None) -> list[str]:
-    """All dotted keys of a verb's config with nothing overridden, and the names of its groups."""
-    folder = base or search_path()[-1]
-    GlobalHydra.instance().clear()
-    with initialize_config_dir(str(folder), version_base="1.3"):
-        composed = hydra_compose(verb)
-    groups = sorted(p.name for p in folder.iterdir() if p.is_dir())
-    return [*groups, *_dotted(OmegaConf.to_container(composed, resolve=False))]
-
-
-def _dotted(value: Any, prefix: str = "") -> list[str]:
-    if not isinstance(value, dict):
-        return [prefix.rstrip(".")]
-    inner = [key for k, v in value.items() for key in _dotted(v, f"{prefix}{k}.")]
-    return ([prefix.rstrip(".")] if prefix else []) + inner
+def known_keys(kind: type[BaseModel] | None, folders: Sequence[Path]) -> list[str]:
+    """The groups, and all dotted keys of a verb's Config."""
+    own = () if kind is None else dotted_keys(kind)
+    return [*filled_keys(folders), *(name for name in own if name not in NOT_GIVEN)]
 
 
 def quoted(word: str) -> str:

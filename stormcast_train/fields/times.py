@@ -14,7 +14,8 @@ from stormcast_train.base.errors import RequestError
 Times = NDArray[np.datetime64]
 SECOND = np.timedelta64(1, "s")
 HOUR = np.timedelta64(3600, "s")
-_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
+DAY_S = 86400
+_UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": DAY_S}
 _DURATION = re.compile(r"(\d+)\s*(s|min|m|h|d)\s*")
 
 

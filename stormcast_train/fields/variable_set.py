@@ -10,11 +10,10 @@ from pydantic import Field, ValidationError, model_validator
 
 from stormcast_train.base.errors import RequestError, nearest
 from stormcast_train.base.frozen import Frozen
-from stormcast_train.fields.times import parse_duration, seconds
+from stormcast_train.fields.times import DAY_S, parse_duration, seconds
 from stormcast_train.fields.variables import Variable, describe, is_standard, own_variable
 
 RESERVED = ("state", "background", "static", "moments", "shards", "weights")
-DAY_S = 86400
 
 
 class RoleConfig(Frozen):

@@ -8,9 +8,9 @@ from itertools import chain
 import numpy as np
 
 from stormcast_train.fields.reasons import Reason
-from stormcast_train.fields.times import iso, parse_duration, seconds
+from stormcast_train.fields.times import DAY_S, iso, parse_duration, seconds
 from stormcast_train.preprocess.index import Index, reason_of
-from stormcast_train.sources.policy import DAY_S, Accumulate, Difference, Hold, Interpolate, Rule
+from stormcast_train.sources.policy import Accumulate, Difference, Hold, Interpolate, Rule
 from stormcast_train.sources.source import Record
 
 

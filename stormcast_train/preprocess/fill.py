@@ -50,8 +50,9 @@ class Planes:
         """Differences of sums that run on, checked as amounts: what packing makes fall is 0, all other falls
         and what is beyond the range are missing.
         """
-        found = [_amount(*one) for one in zip(variables, self.values_NYX, self.mask_NYX, strict=True)]
-        return Planes([v for v, _ in found], [mask for _, mask in found], self.version, self.notes)
+        found = list(map(_amount, variables, self.values_NYX, self.mask_NYX))
+        values, masks = zip(*found, strict=True)
+        return Planes(values, masks, self.version, self.notes)
 
     def plus(self, other: Planes, weight: float) -> Planes:
         """This and `weight` times another; missing where either is."""

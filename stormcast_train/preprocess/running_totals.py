@@ -10,10 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stormcast_train.base.errors import RequestError, UnreadableError
-from stormcast_train.fields.times import iso
+from stormcast_train.fields.times import DAY_S, iso
 from stormcast_train.preprocess.index import Index
 from stormcast_train.sources.source import Source
-from stormcast_train.store.layout import DAY_S
 
 DAYS, LEAST_HOURS = 4, 20  # looked at, spread over the archive; times that make a day worth looking at
 WET, LEAST_WET = (

@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from stormcast_train.audit.change_points import ChangePoint, Monthly
 from stormcast_train.fields.reasons import DESCRIPTIONS, Reason
-from stormcast_train.fields.times import Times, seconds
+from stormcast_train.fields.times import DAY_S, Times, seconds
 from stormcast_train.products.curves import dress
 from stormcast_train.products.maps import DPI
 from stormcast_train.products.palettes import FAINT, INK, as_stored
 from stormcast_train.products.store_facts import PARTLY, Sampled
-from stormcast_train.store.layout import DAY_S
 from stormcast_train.store.versions import VersionRun
 
 Array = NDArray[Any]

@@ -90,7 +90,8 @@ def _share(covered: float, present: float) -> str:
 
 
 def _box(grid: dict[str, Any]) -> str:
-    (rows, columns), (south, north, west, east) = grid["shape"], grid["bounds"]
+    rows, columns = grid["shape"]
+    south, north, west, east = grid["bounds"]
     return f"{rows} x {columns} points, {south:.3f}..{north:.3f} N {west:.3f}..{east:.3f} E"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from stormcast_train.base.columns import aligned
 from stormcast_train.base.console import Console
 from stormcast_train.base.frozen import Frozen
 from stormcast_train.fields.level_variables import ON_HYBRID, ON_PRESSURE
@@ -56,13 +57,9 @@ def run(config: Config, console: Console) -> dict[str, Any]:
     }
 
 
-def table(variables: Sequence[Variable]) -> Iterator[str]:
+def table(variables: Sequence[Variable]) -> list[str]:
     """A line for each variable under a head, in columns."""
-    rows = [HEAD, *(_cells(variable) for variable in variables)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD) - 1)]
-    for row in rows:
-        cells = [text.ljust(width) for text, width in zip(row[:-1], widths, strict=True)]
-        yield "  " + "  ".join([*cells, row[-1]])
+    return [f"  {line}" for line in aligned([HEAD, *map(_cells, variables)])]
 
 
 def _cells(variable: Variable) -> tuple[str, ...]:

@@ -136,8 +136,12 @@ def differing(runs: Sequence[Entry]) -> list[str]:
 
 def _one_to_one(runs: Sequence[Entry], name: str, prefix: str) -> bool:
     """Whether runs with the same value of `name` have the same values of all keys with this prefix."""
-    kinds = {tuple((k, v) for k, v in sorted(r.keys.items()) if k.startswith(prefix)) for r in runs}
-    return len(kinds) == len({run.keys.get(name) for run in runs})
+    kinds, names = set(), set()
+    for run in runs:
+        below = {key: value for key, value in run.keys.items() if key.startswith(prefix)}
+        kinds.add(tuple(sorted(below.items())))
+        names.add(run.keys.get(name))
+    return len(kinds) == len(names)
 
 
 def common_scores(runs: Sequence[Entry]) -> list[Score]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from textwrap import wrap
 
+from stormcast_train.base.columns import aligned
 from stormcast_train.runs.account import Cost
 from stormcast_train.runs.ledger import Entry, Score, common_scores, comparable, differing, same_cases
 
@@ -105,11 +106,8 @@ def duration(seconds: float) -> str:
 
 
 def _table(columns: Columns, count: int) -> list[str]:
-    widths = [max(len(header), *map(len, cells)) for _, header, cells in columns]
-    rows = [[header for _, header, _ in columns], *([c[2][i] for c in columns] for i in range(count))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
+    heads = [header for _, header, _ in columns]
+    return aligned([heads, *([cells[row] for _, _, cells in columns] for row in range(count))])
 
 
 def _paragraphs(columns: Columns, count: int, width: int) -> list[str]:

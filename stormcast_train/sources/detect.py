@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Literal
@@ -28,23 +27,6 @@ NONE_OF_OURS = (
     "is in none of the raw formats that can be read: RWRP, QPESUMS, CWA, QPEPRE, ERA5, forecasts of a global "
     "model, CF NetCDF, Zarr or GRIB"
 )
-
-
-@dataclass(frozen=True)
-class Detected:
-    """The kind of reader that a raw file is for; None, and `why`, where no reader reads it."""
-
-    path: Path
-    kind: Kind | None
-    why: str = ""
-
-
-def examine(path: Path | str) -> Detected:
-    """Which reader a raw file is for, or why none reads it: never an error of a file."""
-    try:
-        return Detected(Path(path), detect(path))
-    except UnreadableError as error:
-        return Detected(Path(path), None, str(error))
 
 
 def detect(path: Path | str) -> Kind:

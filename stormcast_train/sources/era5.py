@@ -42,6 +42,7 @@ from stormcast_train.sources.source import (
 )
 
 DEFAULT_UNITS = {"orog": "m2 s-2"}  # of files that declare none; all others: the canonical unit
+RAIN_OF_AN_HOUR = frozenset({"tp", "rain1h"})  # the catalogue itself has none of other intervals
 PACKING_NOISE_M = 1e-6  # packed accumulations may fall this far below zero
 _HOURLY = re.compile(r"^(?P<variable>[a-z]+\d*m?)_(?P<day>\d{8})T?(?P<hour>\d{1,2})\.(?i:nc)$")
 
@@ -58,7 +59,7 @@ def _skipped(file: GriddedFile) -> str:
 def _values(variable: Variable, place: Place, row: int, path: Path, totals: bool) -> NDArray[np.float32]:
     """[y, x] in the variable's unit; UnreadableError where the file's unit cannot become it."""
     name, wanted = variable.name, variable.units
-    if name not in ("tp", "rain1h") and not totals:
+    if name not in RAIN_OF_AN_HOUR and not totals:
         check_interval(variable, place.cube, path)
     check_method(variable, place.cube, path)
     found = place.cube.units or DEFAULT_UNITS.get(name) or ("m" if name == "rain1h" else wanted)
@@ -70,7 +71,7 @@ def _values(variable: Variable, place: Place, row: int, path: Path, totals: bool
         )
     with reading(path):
         values = place.cube.plane(row, place.level_row)
-    if name in ("tp", "rain1h"):
+    if name in RAIN_OF_AN_HOUR:
         metres = conversion(found, "m") or (1.0, 0.0)
         values = np.where((values < 0) & (values * metres[0] >= -PACKING_NOISE_M), np.float32(0), values)
     return values if factor == (1.0, 0.0) else (values * np.float64(factor[0]) + factor[1]).astype(np.float32)
@@ -83,9 +84,10 @@ def _fields(
     names: Sequence[str],
     other_names: Mapping[str, str],
     own: Mapping[str, Variable] | None = None,
-    totals: bool = False,
+    totals: frozenset[str] = frozenset(),
 ) -> Fields:
-    return fields(_catalogue_of(file, other_names, totals), path, time, names, own=own, totals=totals)
+    places = _catalogue_of(file, other_names, bool(totals & RAIN_OF_AN_HOUR))
+    return fields(places, path, time, names, own=own, totals=totals)
 
 
 def _catalogue_of(file: GriddedFile, other_names: Mapping[str, str], totals: bool) -> dict[str, list[Place]]:
@@ -105,24 +107,23 @@ def fields(
     model: str = "ERA5",
     reference: np.datetime64 | None = None,
     own: Mapping[str, Variable] | None = None,
-    totals: bool = False,
+    totals: frozenset[str] = frozenset(),
 ) -> Fields:
     """The named fields at exactly this time (static ones at any); one that the file does not hold then is all
     NaN.
 
     model: what the source's version begins with. reference: the reference time of the forecast that is meant.
-    own: the variables that the config defines. totals: whether amounts may be sums that run on. Raises UnreadableError where none of the names is held, or where grids differ.
+    own: the variables that the config defines. totals: the names whose amounts are sums that run on. Raises
+    UnreadableError where none of the names is held, or where grids differ.
     """
     found: dict[str, NDArray[np.float32]] = {}
     used: list[tuple[Cube, int]] = []
     for name in names:
-        for place in places.get(name, []):
-            any_time = time is None or (name in STATIC and len(place.cube.times) < 2)
-            row = 0 if time is None or any_time else place.cube.row(time, reference)
-            if row is not None:
-                found[name] = _values(describe(name, own=own), place, row, path, totals)
-                used.append((place.cube, row))
-                break
+        held = _place_and_row(name, places.get(name, ()), time, reference)
+        if held is not None:
+            place, row = held
+            found[name] = _values(describe(name, own=own), place, row, path, name in totals)
+            used.append((place.cube, row))
     if not used:
         when = f" at {iso(time)}" if time is not None else ""
         raise UnreadableError(
@@ -138,6 +139,18 @@ def fields(
     versions = sorted({f"{model} {c.version(row)}".strip() for c, row in used})
     planes, units = {n: found.get(n, absent) for n in names}, own_units(names, own)
     return collect(planes, first.lat, first.lon, time, ", ".join(versions), units=units)
+
+
+def _place_and_row(
+    name: str, places: Sequence[Place], time: np.datetime64 | None, reference: np.datetime64 | None
+) -> tuple[Place, int] | None:
+    """The first place that holds this time (a static field: any), and its row there."""
+    for place in places:
+        any_time = time is None or (name in STATIC and len(place.cube.times) < 2)
+        row = 0 if time is None or any_time else place.cube.row(time, reference)
+        if row is not None:
+            return place, row
+    return None
 
 
 def _on_one_grid(cube: Cube, other: Cube) -> bool:
@@ -283,7 +296,7 @@ class Era5(Source):
     def _look(self, path: Path) -> FileContents:
         """What the file holds, by its header; UnreadableError where nothing is known."""
         file = opened(path, _open)
-        places = catalogue(file.cubes, self.reader.names, bool(self.totals))
+        places = catalogue(file.cubes, self.reader.names, bool(self.totals_among(RAIN_OF_AN_HOUR)))
         if not places:
             raise UnreadableError(f"it holds no known variable {_skipped(file)}".strip(), path=str(path))
         clocks: dict[int, tuple[Times, set[str]]] = {}  # variables of one file share the array of their times
@@ -298,11 +311,18 @@ class Era5(Source):
         return self.read_fields(record, names).dataset()
 
     def read_fields(self, record: Record, names: Sequence[str]) -> Fields:
-        return _fields(opened(record.path, _open), record.path, record.time, names, *self._how())
+        return _fields(
+            opened(record.path, _open),
+            record.path,
+            record.time,
+            names,
+            self.reader.names,
+            *self._of_config(names),
+        )
 
-    def _how(self) -> tuple[Mapping[str, str], Mapping[str, Variable], bool]:
-        """Other names, the config's own variables, and whether sums run on."""
-        return self.reader.names, self.own_variables, bool(self.totals)
+    def _of_config(self, names: Sequence[str]) -> tuple[Mapping[str, Variable], frozenset[str]]:
+        """The config's own variables, and which of the names are sums that run on."""
+        return self.own_variables, self.totals_among(names)
 
     def read_static(self, names: Sequence[str]) -> xr.Dataset:
         for path in find_files(self.archive, self.reader.root, self.reader.pattern):

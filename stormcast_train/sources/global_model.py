@@ -164,13 +164,13 @@ def _fields(
     names: Sequence[str],
     other_names: Mapping[str, str],
     own: Mapping[str, Variable] | None = None,
-    totals: bool = False,
+    totals: frozenset[str] = frozenset(),
 ) -> xr.Dataset:
     """The fields of one forecast at one valid time; UnreadableError where its clock disagrees with the file's
     name.
     """
     assert record.reference_time is not None, "a forecast has a reference time"
-    places = catalogue(file.cubes, other_names, totals)
+    places = catalogue(file.cubes, other_names, bool(totals & era5.RAIN_OF_AN_HOUR))
     named = parse_name(record.path)
     reference = record.reference_time if named is None else _checked(named, places, record)
     model = "forecast" if named is None else named.model
@@ -302,7 +302,7 @@ class GlobalModel(Source):
     def _look(self, path: Path) -> FileContents:
         """What the file holds, by its header; why it holds nothing known, where that is so."""
         file = opened(path, self._open)
-        held = clocks(catalogue(file.cubes, self.reader.names, bool(self.totals)))
+        held = clocks(catalogue(file.cubes, self.reader.names, bool(self.totals_among(era5.RAIN_OF_AN_HOUR))))
         return FileContents(held, left_out="" if held else _left_out(file, self.reader.names))
 
     def _single(
@@ -343,4 +343,4 @@ class GlobalModel(Source):
 
     def read(self, record: Record, names: Sequence[str]) -> xr.Dataset:
         file, other_names = opened(record.path, self._open), self.reader.names
-        return _fields(file, record, names, other_names, self.own_variables, bool(self.totals))
+        return _fields(file, record, names, other_names, self.own_variables, self.totals_among(names))

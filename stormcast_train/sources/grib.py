@@ -155,12 +155,11 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
     name, variable = _data_variable(opened)
     dims = list(variable.dimensions)
     across = 1 if dims[-1] == "values" else 2  # cfgrib leaves the points of a Mercator grid one after another
-    clash = _clash(index)
-    if clash:
+    if clash := _clash(index):
         return clash
     times, levels, pressure = _axes(opened, index)
     level_dim = index["typeOfLevel"][0]
-    others = [d for d in dims[:-across] if d not in ("valid_time", level_dim) and _length(opened, d) > 1]
+    others = _other_dims(opened, dims[:-across], level_dim)
     if others:
         return f"its dimension {', '.join(others)} is neither time nor level"
     lat, lon = opened.variables["latitude"].data, opened.variables["longitude"].data
@@ -169,9 +168,10 @@ def _cube(index: Any, reference: int | None = None) -> Cube | str:
         return place
     attributes = {k: v for k, v in variable.attributes.items() if np.isscalar(v)} | _accumulated(index)
     attributes["GRIB_uvRelativeToGrid"] = int(along_the_grid(first))
+    units = normalised(str(attributes.get("units", attributes.get("GRIB_units", ""))))
     return Cube(
         name,
-        normalised(str(attributes.get("units", attributes.get("GRIB_units", "")))),
+        units,
         times,
         levels,
         pressure,
@@ -201,8 +201,10 @@ def _versions(index: Any, times: Times, kind: str) -> tuple[str, ...]:
     return tuple(ERA5T[0] if int(time) in early else kind for time in times.astype(np.int64))
 
 
-def _length(opened: Any, dim: str) -> int:
-    return int(opened.variables[dim].data.size)
+def _other_dims(opened: Any, dims: list[str], level_dim: str) -> list[str]:
+    """Dimensions of several places that are neither time nor level."""
+    rest = (dim for dim in dims if dim not in ("valid_time", level_dim))
+    return [dim for dim in rest if opened.variables[dim].data.size > 1]
 
 
 def _plane_reader(

@@ -157,10 +157,12 @@ def _time(what: Mapping[str, Any], quantity: str) -> tuple[np.datetime64 | None,
 
 
 def _moment(what: Mapping[str, Any], date: str, time: str) -> np.datetime64 | None:
-    day, clock = str(what.get(date, "")), str(what.get(time, "")).ljust(6, "0")
-    if len(day) != 8 or not (day + clock[:6]).isdigit():
+    day = str(what.get(date, ""))
+    clock = str(what.get(time, "")).ljust(6, "0")[:6]
+    if len(day) != 8 or not (day + clock).isdigit():
         return None
-    return np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{clock[:2]}:{clock[2:4]}:{clock[4:6]}", "s")
+    hours = f"{clock[:2]}:{clock[2:4]}:{clock[4:]}"
+    return np.datetime64(f"{day[:4]}-{day[4:6]}-{day[6:]}T{hours}", "s")
 
 
 def _place(where: Mapping[str, Any], shape: tuple[int, ...]) -> tuple[Degrees, Degrees] | str:

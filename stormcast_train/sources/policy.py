@@ -10,7 +10,7 @@ from pydantic import Field, field_validator
 
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.frozen import Frozen
-from stormcast_train.fields.times import parse_duration, seconds
+from stormcast_train.fields.times import DAY_S, parse_duration, seconds
 from stormcast_train.fields.variables import Variable
 
 
@@ -89,7 +89,6 @@ class Difference(Frozen):
 
 Rule = Exact | Hold | Accumulate | Interpolate | Difference
 Policy = Annotated[Rule, Field(discriminator="kind")]
-DAY_S = 86400
 EXACT = Exact()
 
 

@@ -130,8 +130,7 @@ def read(
     `attrs["radars"]`.
 
     variable: by default by the file name, else by the header. own: the variables that the config defines.
-    Missing and uncovered cells are NaN; covered
-    cells without echo become `no_echo_dbz`; all other values, weak negative echoes among them, are data.
+    Missing and uncovered cells are NaN; covered cells without echo become `no_echo_dbz`; all other values, weak negative echoes among them, are data.
     Several heights become the maximum of the column. A nowcast carries its stamp in
     `attrs["reference_time"]`. Raises UnreadableError for a truncated file or one whose header contradicts its
     name.
@@ -146,13 +145,7 @@ def read(
         raw = np.frombuffer(content, "<i2", offset=header.data_at).reshape(header.shape)
     described = _variable(path, header, variable, reader, own)
     name = described.name
-    stamped = header.time - _offset(reader)
-    named = _stamp(path, reader)
-    if named is not None and named != stamped:
-        raise UnreadableError(
-            f"{path} is named for {iso(named)}, and its header holds {iso(stamped)} (both in UTC)",
-            path=str(path),
-        )
+    stamped = _stamped(path, header, reader)
     with reading(path):
         values = _physical(raw, header, described, no_echo_dbz)
     lat, lon = header.lat + reader.shift_degrees[0], header.lon + reader.shift_degrees[1]
@@ -162,6 +155,17 @@ def read(
         attrs["reference_time"] = iso(stamped)
     units = own_units([name], own)
     return dataset({name: values}, lat, lon, stamped + lead, _version(header), attrs, units)
+
+
+def _stamped(path: Path, header: QpesumsHeader, reader: QpesumsReader) -> np.datetime64:
+    """The header's time in UTC; UnreadableError where the file is named for another."""
+    stamped, named = header.time - _offset(reader), _stamp(path, reader)
+    if named is not None and named != stamped:
+        raise UnreadableError(
+            f"{path} is named for {iso(named)}, and its header holds {iso(stamped)} (both in UTC)",
+            path=str(path),
+        )
+    return stamped
 
 
 def _version(header: QpesumsHeader) -> str:

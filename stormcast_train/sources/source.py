@@ -8,7 +8,7 @@ Fields returned have dims (y, x), rows south to north and columns west to east, 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -118,6 +118,10 @@ class Source(ABC):
     def gives_totals(self, name: str) -> bool:
         """Whether the files' values of this variable are sums that run on, which preprocessing differences."""
         return name in self.totals or ("*" in self.totals and self.described(name).kind == "accumulation")
+
+    def totals_among(self, names: Iterable[str]) -> frozenset[str]:
+        """Those of the names whose values in the files are sums that run on."""
+        return frozenset(name for name in names if self.gives_totals(name)) if self.totals else frozenset()
 
     def contents(self, path: Path, look: Look) -> FileContents:
         """What a file holds: as remembered where the file has not changed since, else as `look` reads it now.

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from stormcast_train.base.errors import UnreadableError
 from stormcast_train.fields.times import Times, iso
 from stormcast_train.fields.units import normalised
+from stormcast_train.sources.leads import unit_seconds
 from stormcast_train.sources.netcdf import open_netcdf
 from stormcast_train.sources.opened import reading
 
@@ -39,7 +40,6 @@ _SINCE = re.compile(
     r"(?P<unit>second|minute|hour|day)s? since (?P<day>\d{4}-\d\d-\d\d)[_ T](?P<time>\d\d:\d\d:\d\d)",
     re.IGNORECASE,
 )
-_UNIT_S = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _TIMES = re.compile(r"^\d{4}-\d\d-\d\d[_ T]\d\d:\d\d:\d\d$")
 
 
@@ -257,7 +257,9 @@ def _counted_times(variable: netCDF4.Variable[Any], path: Path) -> Times:
             path=str(path),
         )
     start = np.datetime64(f"{found['day']}T{found['time']}", "s")
-    return start + np.round(counts * _UNIT_S[found["unit"].lower()]).astype("timedelta64[s]")
+    unit_s = unit_seconds(found["unit"])
+    assert unit_s is not None, "the pattern takes units of time alone"
+    return start + np.round(counts * unit_s).astype("timedelta64[s]")
 
 
 def _joined(characters: NDArray[np.bytes_]) -> str:

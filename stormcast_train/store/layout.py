@@ -28,14 +28,13 @@ from numpy.typing import NDArray
 from stormcast_train.base.errors import RequestError
 from stormcast_train.base.files import read_json, write_json
 from stormcast_train.fields.grid import Grid
-from stormcast_train.fields.times import Times, axis, iso, parse_time, seconds
+from stormcast_train.fields.times import DAY_S, Times, axis, iso, parse_time, seconds
 from stormcast_train.fields.variables import Variable
 from stormcast_train.store import zarr_format as z
 from stormcast_train.store.packing import MISSING_CODE, Coding, Pack
 
 MAKE_AGAIN = "Bring it back, or make the store again in another folder"
 FORMAT = "stormcast-store-1"
-DAY_S = 86400
 EPOCH = np.datetime64(0, "s")
 TIME_CHUNK = 4096
 ROLE_ORDER = ("state", "background", "static")
